@@ -1,0 +1,1 @@
+"""What a run is: schema, loader, registry; no torch here."""

@@ -1,0 +1,61 @@
+"""The mistakes a user can make, each with the exit code it ends the program with.
+
+| code | class | meaning |
+|---|---|---|
+| 0 | | finished |
+| 1 | QuellError, or any other exception | a fault of the program |
+| 2 | ConfigError | the configuration or the arguments |
+| 3 | DivergedError | training stopped itself: not finite, collapsed, no progress |
+| 4 | DataError | data that is missing, damaged, stale or of the wrong shape |
+| 5 | CheckpointError | a checkpoint that does not belong to this run |
+| 6 | EnvironmentProblem | the machine: folder not writable, package missing, disk full |
+| 75 | (no error) | stopped on a signal with a checkpoint; start the same command again |
+"""
+
+EXIT_REQUEUE = 75
+
+
+class QuellError(ValueError):
+    """A failure with one clear sentence for the user; `exit_code` is what the process returns."""
+
+    exit_code = 1
+
+
+class ConfigError(QuellError):
+    """A configuration or command line that cannot be run; holds every problem found, not only the first."""
+
+    exit_code = 2
+
+    def __init__(self, problems: str | list[str], *, source: str = "") -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.source = source
+        where = f"{source}: " if source else ""
+        if len(self.problems) == 1:
+            super().__init__(where + self.problems[0])
+        else:
+            lines = "\n".join(f"  - {problem}" for problem in self.problems)
+            super().__init__(f"{where}{len(self.problems)} problems\n{lines}")
+
+
+class DivergedError(QuellError):
+    """Training that cannot go on: losses not finite beyond the budget, or no progress between restarts."""
+
+    exit_code = 3
+
+
+class DataError(QuellError):
+    """Data that is missing, damaged, stale or of the wrong shape."""
+
+    exit_code = 4
+
+
+class CheckpointError(QuellError):
+    """A checkpoint that does not belong to this run or cannot be read."""
+
+    exit_code = 5
+
+
+class EnvironmentProblem(QuellError):
+    """Something about the machine: a folder that cannot be written, a missing package, a full disk."""
+
+    exit_code = 6

@@ -1,0 +1,43 @@
+"""What a method asks of the data, said without naming a file: fields, noise draws, and what each field holds."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one batch field comes from.
+
+    `member` is the name inside the shard (`pd` for `key.pd.npy`); empty means the field's own name.
+    `draw`: fields with "same" show the same sample through the same crop, flip, rotation and phase; a field with
+    "other" shows an unrelated sample, with a geometry of its own (unpaired methods).
+    `scale_of` names the field whose normalisation this one shares (a clean image shares its noisy one's).
+    An `optional` field is left out of the batch when the shards do not hold it; one for `evaluation` is not read in
+    training.
+    """
+
+    member: str = ""
+    draw: Literal["same", "other"] = "same"
+    scale_of: str | None = None
+    optional: bool = False
+    evaluation: bool = False
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one batch must hold for a method.
+
+    `normals` maps the name of a standard-normal tensor to the field whose shape it takes; it is drawn per sample by the
+    loader, so that noise does not depend on rank, worker or world size.
+    """
+
+    fields: dict[str, Source]
+    normals: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """What a batch field looks like to a network: channels of the NCHW tensor, and whether it is complex64."""
+
+    channels: int
+    complex: bool = False

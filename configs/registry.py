@@ -1,0 +1,133 @@
+"""Names in a YAML -> classes: a name is a file in a folder, and only that file is imported."""
+
+import difflib
+import importlib
+import inspect
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from configs.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Problems(ValueError):
+    """Several sentences about one place in the configuration."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def names(folder: str) -> list[str]:
+    """The names a folder offers: its public files, without `base`."""
+    files = (ROOT / folder).glob("*.py")
+    return sorted(file.stem for file in files if not file.stem.startswith("_") and file.stem != "base")
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """A hint naming the nearest known name, or all of them when none is near."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+
+
+def find(folder: str, name: str) -> type:
+    """The one public class defined in `<folder>/<name>.py`; no other file is imported.
+
+    Raises ConfigError when there is no such file (with the nearest name), when a package it imports is missing, or when
+    the file does not define exactly one public class.
+    """
+    if name not in names(folder):
+        raise ConfigError(f"no {folder}/{name}.py; {did_you_mean(name, names(folder))}")
+    try:
+        module = importlib.import_module(f"{folder}.{name}")
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{folder}/{name}.py needs the package '{error.name}': pip install it first") from error
+    public = [
+        value
+        for key, value in vars(module).items()
+        if inspect.isclass(value) and value.__module__ == module.__name__ and not key.startswith("_")
+    ]
+    wanted = [value for value in public if _is_main(folder, value)]
+    if len(wanted) != 1:
+        found = ", ".join(value.__name__ for value in wanted) or "none"
+        raise ConfigError(f"{folder}/{name}.py must define one public class to be used by name; found {found}")
+    return wanted[0]
+
+
+def complete(folder: str, spec: Any, *, given: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A `{name: ..., argument: ...}` mapping checked against the constructor, with its defaults filled in.
+
+    A bare string is a name without arguments. `given` are arguments the caller will supply and a YAML may not.
+    Raises Problems with every unknown or ill-typed argument.
+    """
+    if isinstance(spec, str):
+        spec = {"name": spec}
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
+        raise Problems([f"expected the name of a file in {folder}/, or a mapping with `name`; got {spec!r}"])
+    try:
+        cls = find(folder, spec["name"])
+    except ConfigError as error:
+        raise Problems(error.problems) from error
+    arguments = {key: value for key, value in spec.items() if key != "name"}
+    known, fields = _arguments(cls, given)
+    problems = [f"unknown argument '{key}' of {spec['name']}; {did_you_mean(key, known)}"
+                for key in arguments if key not in fields]
+    model = create_model(cls.__name__, __config__=ConfigDict(extra="ignore", arbitrary_types_allowed=True), **fields)
+    try:
+        checked = model(**arguments).model_dump(mode="json")
+    except ValidationError as error:
+        for item in error.errors():
+            where = ".".join(str(part) for part in item["loc"])
+            problems.append(f"{where}: {item['msg']} (got {item['input']!r})")
+    if problems:
+        raise Problems(problems)
+    return {"name": spec["name"], **checked}
+
+
+def checker(folder: str, *, given: tuple[str, ...] = ()) -> Callable[[Any], dict[str, Any]]:
+    """A validator that completes a component's mapping, for the types of configs/schema.py."""
+    return lambda spec: complete(folder, spec, given=given)
+
+
+def build(folder: str, spec: dict[str, Any], **given: Any) -> Any:
+    """The component that a completed mapping describes, with the caller's own arguments."""
+    cls = find(folder, spec["name"])
+    arguments = {key: value for key, value in spec.items() if key != "name"}
+    accepted = inspect.signature(cls).parameters
+    return cls(**arguments, **{key: value for key, value in given.items() if key in accepted})
+
+
+def pipeline_config(value: Any) -> Any:
+    """The `pipeline` section as the typed Config of the method it names."""
+    if not isinstance(value, dict):
+        return value
+    if not isinstance(value.get("name"), str):
+        raise Problems([f"name: give the method's name; {did_you_mean('', names('pipelines'))}"])
+    try:
+        cls: Any = find("pipelines", value["name"])
+    except ConfigError as error:
+        raise Problems([f"name: {problem}" for problem in error.problems]) from error
+    return cls.Config.model_validate(value)
+
+
+def _is_main(folder: str, cls: type) -> bool:
+    """Whether a class is what its folder offers: a Pipeline in pipelines, a torch module elsewhere."""
+    wanted = {"pipelines": ("pipelines.base", "Pipeline")}.get(folder, ("torch.nn", "Module"))
+    return issubclass(cls, getattr(importlib.import_module(wanted[0]), wanted[1]))
+
+
+def _arguments(cls: type, given: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
+    """Names and pydantic field definitions of a constructor's arguments."""
+    hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
+    fields: dict[str, Any] = {}
+    for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:  # type: ignore[misc]
+        if name in given or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[name] = (hints.get(name, Any), default)
+    return list(fields), fields
