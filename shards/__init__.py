@@ -1,0 +1,1 @@
+"""Images <-> WebDataset tars <-> batches."""

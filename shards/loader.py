@@ -1,0 +1,177 @@
+"""Batches ahead of the step: a thread fills them while the model works on the last one."""
+
+import itertools
+import os
+import queue
+import threading
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from shards._members import IMAGES
+from shards.batches import Filler, Verify, same_sized_runs
+from shards.dataset import ShardSet
+from shards.order import Plan
+from shards.recipe import Recipe, bind
+
+Batch = dict[str, Any]
+T = TypeVar("T")
+
+BLOCK_STEPS = 32
+"""Steps whose order is computed together."""
+
+_END = object()
+
+
+class _Ahead(Generic[T]):
+    """Iterates `items` in a thread, at most `depth` ahead; what goes wrong there is raised here."""
+
+    def __init__(self, items: Generator[T, None, None], depth: int) -> None:
+        self.wait_s = 0.0
+        """Seconds the consumer has waited for the next item."""
+        self._items = items
+        self._ready: queue.Queue[Any] = queue.Queue(maxsize=max(depth, 1))
+        self._stop = threading.Event()
+        self._done = False
+        self._thread = threading.Thread(target=self._fill, name="quell-loader", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        if self._done:
+            raise StopIteration
+        began = time.perf_counter()
+        item = self._ready.get()
+        self.wait_s += time.perf_counter() - began
+        if item is _END:
+            self._done = True
+            raise StopIteration
+        if isinstance(item, _Failure):
+            self.close()
+            raise item.error
+        return item
+
+    def close(self) -> None:
+        """End the thread and wait for it; safe to call twice."""
+        self._done = True
+        self._stop.set()
+        while self._thread.is_alive():
+            try:
+                self._ready.get_nowait()  # a full queue must not hold the thread back
+            except queue.Empty:
+                self._thread.join(timeout=0.01)
+        self._ready = queue.Queue()
+
+    def _fill(self) -> None:
+        try:
+            for item in self._items:
+                self._ready.put(item)
+                if self._stop.is_set():
+                    break
+            else:
+                self._ready.put(_END)
+        except BaseException as error:
+            self._ready.put(_Failure(error))
+        finally:
+            self._items.close()
+
+
+class _Failure:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class _Closing:
+    """What both loaders share: the thread, its waiting time, and closing in every path."""
+
+    _ahead: _Ahead[Any]
+    _pool: ThreadPoolExecutor | None
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds the consumer has waited for data so far."""
+        return self._ahead.wait_s
+
+    def close(self) -> None:
+        """Stop the thread and let go of batches made ahead; safe to call twice."""
+        self._ahead.close()
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Loader(_Closing):
+    """The training batches of one rank: each step a list of `plan.accumulate` micro-batches.
+
+    Opens at `start_step` at once, whatever its number, and ends after `steps` steps (None: never). Use it as a context
+    manager. Errors name the shard and the sample and are raised where the batch is asked for.
+    """
+
+    def __init__(self, shards: ShardSet, plan: Plan, recipe: Recipe, *, start_step: int = 0, steps: int | None = None,
+                 prefetch: int = 2, verify: Verify = "first", pin: bool = False, threads: int | None = None) -> None:
+        assert plan.size <= len(shards)
+        self._plan, self._steps = plan, steps
+        self._pool = _pool_for(shards, recipe, threads)
+        self._filler = Filler(shards, recipe, seed=plan.seed, verify=verify, pin=pin, pool=self._pool)
+        self._ahead = _Ahead(self._batches(start_step), prefetch)
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        return iter(self._ahead)
+
+    def _batches(self, start: int) -> Generator[list[Batch], None, None]:
+        plan, filler = self._plan, self._filler
+        for block in itertools.count(start, BLOCK_STEPS):
+            left = BLOCK_STEPS if self._steps is None else min(BLOCK_STEPS, start + self._steps - block)
+            if left <= 0:
+                return
+            epochs, samples, others = plan.block(block, left, filler.streams)
+            for step in range(left):
+                yield [filler.batch(epochs[step, micro], samples[step, micro],
+                                    {stream: indices[step, micro] for stream, indices in others.items()})
+                       for micro in range(plan.accumulate)]
+
+
+class EvalLoader(_Closing):
+    """Whole images, as stored but for units: no crop, no mirroring, no phase; neighbours of one size together.
+
+    `indices` are the samples of this rank (shards.order.share). Fields with a draw of their own show the sample itself.
+    """
+
+    def __init__(self, shards: ShardSet, indices: np.ndarray, recipe: Recipe, batch: int, *, seed: int = 0,
+                 prefetch: int = 2, verify: Verify = "first", pin: bool = False, threads: int | None = None) -> None:
+        whole = Recipe(recipe.fields, recipe.normals, normalise=recipe.normalise, representation=recipe.representation)
+        self._pool = _pool_for(shards, whole, threads)
+        self._filler = Filler(shards, whole, seed=seed, verify=verify, pin=pin, random_geometry=False, pool=self._pool)
+        self._runs = same_sized_runs(shards, np.asarray(indices), self._filler.fields[0].member, batch)
+        self._ahead = _Ahead(self._batches(), prefetch)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __enter__(self) -> "EvalLoader":
+        return self
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._ahead)
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        for run in self._runs:
+            others = dict.fromkeys(self._filler.streams, run)
+            yield self._filler.batch(np.zeros(len(run), dtype=np.int64), run, others)
+
+
+def _pool_for(shards: ShardSet, recipe: Recipe, threads: int | None) -> ThreadPoolExecutor | None:
+    """Threads that decode images side by side; plain arrays are faster without."""
+    encoded = any(kind.codec in IMAGES for kind in shards.kinds) and bind(recipe, shards)
+    count = threads if threads is not None else (min(4, os.cpu_count() or 1) if encoded else 1)
+    return ThreadPoolExecutor(count, thread_name_prefix="quell-decode") if count > 1 else None
