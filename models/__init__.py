@@ -1,0 +1,1 @@
+"""Networks: tensor in, tensor out; one network per file, no loss, no optimizer."""
