@@ -1,0 +1,1 @@
+"""Numbers from tensors; one loss per file. Metrics for evaluation are in losses/metrics."""

@@ -1,0 +1,1 @@
+"""Image quality on numpy arrays, one metric per file, data range always explicit."""

@@ -1,0 +1,19 @@
+"""Roughness of an image: mean absolute difference of neighbouring pixels."""
+
+from torch import Tensor, nn
+
+from losses._numbers import full_precision
+
+
+class TotalVariation(nn.Module):
+    """Mean of |x(i+1, j) - x(i, j)| plus mean of |x(i, j+1) - x(i, j)|, in the units of the image.
+
+    The target is not read. Anisotropic total variation per pixel and channel; a direction of one pixel counts nothing.
+    Source: Rudin, Osher and Fatemi, Physica D 1992.
+    """
+
+    def forward(self, restored_NCHW: Tensor, target_NCHW: Tensor | None = None) -> Tensor:
+        """Scalar; 0 for constant images."""
+        x = full_precision(restored_NCHW)
+        steps = (x.diff(dim=-2), x.diff(dim=-1))
+        return sum((step.abs().mean() for step in steps if step.numel()), start=x.real.new_zeros(()))
