@@ -1,0 +1,141 @@
+"""The contract between a method and the one loop that trains them all, and nothing else."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from configs.fields import FieldSpec, Needs
+from configs.schema import PipelineConfig
+
+Batch = dict[str, Any]
+"""Fields by name: NCHW tensors, `<field>_scale` (N, 1, 1, 1), `index` (N,), `key` (list); see shards/recipe.py."""
+
+
+class Step(NamedTuple):
+    """What one phase made of a batch."""
+
+    loss: Tensor
+    """Scalar to be minimised, mean over the batch."""
+    parts: dict[str, Tensor]
+    """Detached scalars for the log, by name."""
+    carry: dict[str, Tensor]
+    """Detached tensors handed to the phases that follow on the same batch."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One restored image a method gives: what it restores and what it is measured against."""
+
+    noisy: str
+    """Field it is a restoration of; shares this field's units and scale."""
+    clean: str
+    """Field with the truth, where it is known."""
+    primary: bool = True
+    """Counts towards the run's headline metric."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check of a measured value, said by name."""
+
+    name: str
+    value: float
+    threshold: float
+    ok: bool
+    says: str
+    """One sentence: what was measured, what it means, what to do."""
+
+
+class Pipeline(nn.Module):
+    """A training method: networks as submodules, and the losses they learn from.
+
+    A subclass has a frozen `Config`, sets `phases` and `outputs` in its constructor, and implements `needs`, `loss` and
+    `restore`. It never sees the accelerator, an optimizer, a file or a rank; it may use the device of its batch.
+    Everything random comes with the batch (`Needs.normals`) so that a step is a pure function of weights and batch.
+    """
+
+    Config: ClassVar[type[PipelineConfig]] = PipelineConfig
+
+    phases: dict[str, tuple[str, ...]]
+    """Phase -> names of the submodules or parameters it trains, in the order in which phases run on a batch."""
+
+    outputs: dict[str, Output]
+    """The images `restore` gives."""
+
+    fixed: tuple[str, ...] = ()
+    """Submodules that never learn and are rebuilt from their own files (a VGG trunk): not in checkpoints."""
+
+    def __init__(self, config: PipelineConfig, fields: dict[str, FieldSpec]) -> None:
+        """Build the networks. `fields` says what each field asked for in `needs` looks like in this data."""
+        super().__init__()
+        self.config = config
+        self.fields = fields
+
+    @classmethod
+    def needs(cls, config: PipelineConfig) -> Needs:
+        """Fields and noise draws that `loss` reads."""
+        raise TypeError(f"{cls.__name__} does not say what it needs")
+
+    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Step:
+        """The loss of one phase; `carry` holds what earlier phases made of this batch."""
+        raise TypeError(f"{type(self).__name__} has no loss")
+
+    def restore(self, batch: Batch) -> dict[str, Tensor]:
+        """Restored images by output name, any height and width, in the units of their noisy field."""
+        raise TypeError(f"{type(self).__name__} restores nothing")
+
+    def active(self, phase: str, step: int) -> bool:
+        """Whether a phase runs at this step (a critic may run less often than its generator)."""
+        return True
+
+    def at(self, step: int, epoch: float) -> None:
+        """Told before each step where training stands, for weights that follow a schedule."""
+
+    def after_step(self, phase: str) -> None:
+        """Called after the phase's optimizer step, e.g. to clip a critic's weights in place."""
+
+    def epoch_end(self, means: dict[str, float]) -> list[str]:
+        """Told each logged part's mean over the epoch, equal on all ranks; returns messages about what it changed."""
+        return []
+
+    def examine(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Instruments on a validation batch: per-image values (N,), NaN where one cannot be measured."""
+        return {}
+
+    def findings(self, metrics: dict[str, float]) -> list[Finding]:
+        """Verdicts on the means of metrics and instruments of one evaluation (leak, collapse, ...)."""
+        return []
+
+    def rank_state(self) -> dict[str, Any]:
+        """State of this rank that is neither parameter nor buffer (image pools), for the checkpoint."""
+        return {}
+
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """Take back what `rank_state` gave."""
+
+    def learned(self) -> dict[str, Tensor]:
+        """Every tensor a checkpoint must hold, by name: parameters and buffers outside the `fixed` submodules."""
+        return {name: value for name, value in self.state_dict().items() if name.split(".")[0] not in self.fixed}
+
+    def load_learned(self, tensors: dict[str, Tensor]) -> None:
+        """Copy back what `learned` gave; names and shapes must be equal (checked by the caller)."""
+        own = self.learned()
+        assert own.keys() == tensors.keys(), "the caller compares names first"
+        with torch.no_grad():
+            for name, value in tensors.items():
+                own[name].copy_(value)
+
+    def trained(self, phase: str) -> list[nn.Parameter]:
+        """The parameters a phase trains, in a stable order."""
+        found: list[nn.Parameter] = []
+        for name in self.phases[phase]:
+            part = getattr(self, name)
+            found += [part] if isinstance(part, nn.Parameter) else list(part.parameters())
+        return found
+
+
+def detached(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same numbers, cut from the graph, for `Step.parts`."""
+    return {name: torch.as_tensor(value).detach() for name, value in parts.items()}

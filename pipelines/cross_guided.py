@@ -1,0 +1,198 @@
+"""Contrasts that help each other: one network restores all contrasts of a slice from noisy images alone."""
+
+from typing import Literal
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+
+from configs import registry
+from configs.errors import ConfigError
+from configs.fields import FieldSpec, Needs, Source
+from configs.schema import Count, Network, PipelineConfig, Rate
+from losses.l2 import L2
+from pipelines import _recorruption as recorruption
+from pipelines._dual_instruments import correlation
+from pipelines.base import Batch, Finding, Output, Pipeline, Step, detached
+
+KEEPS_NOISE, REMOVES_STRUCTURE = 0.8, 1.1
+"""What a restoration took away, over the noise level: below, or above, a finding says so. The best ones measured take
+0.94 to 0.98; below 1 because the best restoration is no perfect one."""
+
+ORIENTATIONS = 8
+"""Quarter turns and mirror images of a square lattice."""
+
+
+class CrossGuided(Pipeline):
+    """Recorrupted-to-Recorrupted over the stacked contrasts of a slice: each is restored from its own pixels and the
+    other's at once, and no clean image, second copy or alignment of latents is asked for.
+
+    Each contrast's noise must be Gaussian, white, of known (or estimated) level, and independent between contrasts. For
+    the stack y and z ~ N(0, I) of its shape the network learns y - sigma z / alpha from y + alpha sigma z: the two
+    noises are independent in every channel, so the squared error's minimiser is E[clean | input], of all contrasts.
+    Nothing of a target can leak, and nothing can collapse. Theory: Pang et al., CVPR 2021; measured in
+    docs/dual_domain.md.
+    """
+
+    class Config(PipelineConfig):
+        """Settings of cross-guided restoration."""
+
+        network: Network = {"name": "residual_unet"}
+        """Network from the stacked contrasts to the stacked restored ones."""
+        contrasts: tuple[str, ...] = ("pd", "pdfs")
+        """Fields of one slice, registered to each other; `<field>_clean` holds the truth where it is known."""
+        together: bool = True
+        """Stack the contrasts; false restores each alone with the same network (the control that shows their worth)."""
+        sigma: Rate | dict[str, Rate] | Literal["estimate"] = "estimate"
+        """Noise standard deviation in stored units (per component of complex images), one for all or one per contrast,
+        or `estimate` from each image (in training from each crop: a step must not depend on how a batch is shared)."""
+        alpha: Rate = 0.5
+        """Noise added to the input, in sigmas; the target gets 1 / alpha of it, taken away."""
+        antithetic: bool = True
+        """Train on z and on -z: twice the images of a step, half the noise in its gradient."""
+        passes: Count = 8
+        """Restorations averaged at inference, each of a recorrupted copy in another of the eight flips and turns; 0
+        restores the noisy image itself once."""
+
+        @model_validator(mode="after")
+        def _fits(self) -> "CrossGuided.Config":
+            problems = []
+            if not self.contrasts or len(set(self.contrasts)) < len(self.contrasts):
+                problems.append("contrasts must name one or more fields, each once")
+            if isinstance(self.sigma, dict) and set(self.sigma) != set(self.contrasts):
+                problems.append(f"sigma must have one value for each of {', '.join(self.contrasts)}, or be one number")
+            if problems:
+                raise registry.Problems(problems)
+            return self
+
+    config: Config
+
+    def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
+        super().__init__(config, fields)
+        specs = [fields[name] for name in config.contrasts]
+        if any(spec.complex for spec in specs):
+            raise ConfigError("cross_guided trains real networks: set data.representation to ri (two channels)")
+        if not config.together and len({spec.channels for spec in specs}) > 1:
+            raise ConfigError("together=false shares one network: the contrasts must have the same channels")
+        self.widths = [spec.channels for spec in specs]
+        channels = sum(self.widths) if config.together else self.widths[0]
+        self.network = registry.build("models", config.network, in_channels=channels, out_channels=channels)
+        self.distance = L2()
+        self.phases = {"restorer": ("network",)}
+        self.outputs = {name: Output(name, f"{name}_clean") for name in config.contrasts}
+
+    @classmethod
+    def needs(cls, config: Config) -> Needs:  # type: ignore[override]
+        """The noisy contrasts and a noise draw each; clean images and second copies only to measure."""
+        fields: dict[str, Source] = {name: Source() for name in config.contrasts}
+        for name in config.contrasts:
+            for known in (f"{name}_clean", f"{name}_second"):
+                fields[known] = Source(scale_of=name, optional=True, evaluation=True)
+        return Needs(fields, {f"{name}_normal": name for name in config.contrasts})
+
+    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Step:
+        """Mean squared error between the restored first stack and the second one.
+
+        The part `mse_to_clean` is what the mean squared error to the clean images is expected to be, from noisy images
+        alone (the loss with every square of noise replaced by its mean); chance can make it negative.
+        """
+        noisy, sigma = self._stack(batch, ""), self._sigmas(batch)
+        normal = self._stack(batch, "_normal")
+        if self.config.antithetic:
+            noisy, sigma, normal = torch.cat([noisy, noisy]), torch.cat([sigma, sigma]), torch.cat([normal, -normal])
+        first, second = recorruption.gaussian(noisy, normal, sigma=sigma, alpha=self.config.alpha)
+        restored = self._restored(first)
+        loss = self.distance(restored, second)
+        with torch.no_grad():
+            change = restored.float() - noisy
+            expected = change.square() + 2 * change * (noisy - second) - sigma.square()
+        levels = sigma.detach().split(self.widths, dim=1)
+        parts = {"l2": loss, "mse_to_clean": expected.mean()}
+        for name, level in zip(self.config.contrasts, levels, strict=True):
+            parts[f"sigma_{name}"] = (level[: len(batch[name]), :1] * batch[f"{name}_scale"]).mean()
+        return Step(loss, detached(parts), {})
+
+    def restore(self, batch: Batch) -> dict[str, Tensor]:
+        """Each contrast by its name; the recorruption depends on the sample's index alone."""
+        noisy = self._stack(batch, "")
+        if self.config.passes == 0:
+            total = self._restored(noisy).float()
+        else:
+            sigma, indices = self._sigmas(batch), [int(index) for index in batch["index"]]
+            total = torch.zeros_like(noisy)
+            for draw in range(self.config.passes):
+                normal = recorruption.seeded_normals(noisy, indices, draw)
+                first, _ = recorruption.gaussian(noisy, normal, sigma=sigma, alpha=self.config.alpha)
+                total += _back(self._restored(_turned(first, draw)), draw).float() / self.config.passes
+        return dict(zip(self.config.contrasts, total.split(self.widths, dim=1), strict=True))
+
+    def examine(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Per image: what was taken away over the noise level, and how the error correlates with own and other noise.
+
+        The correlations need clean images. Some correlation with the own noise is right: an error is noise not removed.
+        """
+        names = self.config.contrasts
+        sigmas = self._sigmas(batch).split(self.widths, dim=1)
+        taken = [((batch[n] - restored[n]).square().flatten(1).mean(1) / s.square().flatten(1).mean(1)).sqrt()
+                 for n, s in zip(names, sigmas, strict=True)]
+        out = {"removed_over_sigma": torch.stack(taken).mean(0).cpu()}
+        if all(f"{n}_clean" in batch for n in names):
+            noise = {n: batch[n] - batch[f"{n}_clean"] for n in names}
+            error = {n: restored[n] - batch[f"{n}_clean"] for n in names}
+            out["leak_own"] = torch.stack([correlation(error[n], noise[n]) for n in names]).mean(0)
+            pairs = [(n, o) for n in names for o in names if n != o and error[n].shape == noise[o].shape]
+            if pairs:
+                out["leak_other"] = torch.stack([correlation(error[n], noise[o]) for n, o in pairs]).mean(0)
+        return out
+
+    def findings(self, metrics: dict[str, float]) -> list[Finding]:
+        """Whether about the noise's own power was taken away; needs no clean image."""
+        value = metrics.get("removed_over_sigma")
+        if value is None:
+            return []
+        said = f"what was taken from the noisy images is {value:.2f} of the noise level: "
+        if value < KEEPS_NOISE:
+            said += "noise is left in the result; train longer, or sigma is larger than given"
+        elif value > REMOVES_STRUCTURE:
+            said += "more than noise was removed; train longer, or sigma is smaller than given"
+        else:
+            said += "as much as there is noise"
+        bound = KEEPS_NOISE if value < KEEPS_NOISE else REMOVES_STRUCTURE
+        return [Finding("removed_over_sigma", value, bound, KEEPS_NOISE <= value <= REMOVES_STRUCTURE, said)]
+
+    def _stack(self, batch: Batch, suffix: str) -> Tensor:
+        """The contrasts' images or draws as channels of one tensor."""
+        return torch.cat([batch[f"{name}{suffix}"] for name in self.config.contrasts], dim=1)
+
+    def _sigmas(self, batch: Batch) -> Tensor:
+        """Noise of every channel of the stack in the units of the batch, (N, C, 1, 1)."""
+        levels = []
+        for name, width in zip(self.config.contrasts, self.widths, strict=True):
+            scale = batch[f"{name}_scale"]
+            if self.config.sigma == "estimate":
+                level = recorruption.estimated_sigma(batch[name])
+            else:
+                known = self.config.sigma[name] if isinstance(self.config.sigma, dict) else self.config.sigma
+                assert isinstance(known, float)
+                level = known / scale
+            levels.append(level.expand(-1, width, -1, -1))
+        return torch.cat(levels, dim=1)
+
+    def _restored(self, stack: Tensor) -> Tensor:
+        """The network on the stack, or on each contrast of it alone."""
+        if self.config.together:
+            return self.network(stack)
+        alone = torch.cat(stack.split(self.widths, dim=1))
+        return torch.cat(self.network(alone).chunk(len(self.widths)), dim=1)
+
+
+def _turned(image_NCHW: Tensor, orientation: int) -> Tensor:
+    """One of the eight flips and quarter turns."""
+    turned = torch.rot90(image_NCHW, orientation % 4, (-2, -1))
+    return turned.flip(-1) if orientation % ORIENTATIONS >= 4 else turned
+
+
+def _back(image_NCHW: Tensor, orientation: int) -> Tensor:
+    """What undoes `_turned`."""
+    upright = image_NCHW.flip(-1) if orientation % ORIENTATIONS >= 4 else image_NCHW
+    return torch.rot90(upright, -(orientation % 4), (-2, -1))

@@ -1,0 +1,226 @@
+"""TCFL: a generator of noise, learned from unrelated noisy and clean images (Geng et al., IEEE TMI 41(11), 2022).
+
+With noise N = G(I), three ways to a clean estimate (sections N2P, P2P, C2P of the paper; A and B noisy, C clean):
+
+    C_A1 = A - N_A              C_B1 = B - N_B
+    C_A2 = P - G(P), P = C_A1 + N_B    C_B2 = Q - G(Q), Q = C_B1 + N_A
+    C_C1 = R - G(R), R = C + N_A       C_C2 = S - G(S), S = C + N_B
+
+They must agree: |C_A1 - C_A2| + |C_B1 - C_B2| (identity) and |C_C1 - C| + |C_C2 - C| (clean). Every constant G does
+that, so a critic has to tell the six estimates from clean images, or the two noise maps have to differ (separation).
+"""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+
+from configs import registry
+from configs.errors import ConfigError
+from configs.fields import FieldSpec, Needs, Source
+from configs.schema import Count, Network, PipelineConfig, Positive, Rate, Section, Weight
+from losses.adversarial import Adversarial
+from losses.gradient_penalty import GradientPenalty
+from losses.l1 import L1
+from losses.separation import Separation
+from losses.total_variation import TotalVariation
+from pipelines import _noise_maps as noise_maps
+from pipelines._passes import clip_weights, passes
+from pipelines._pool import Pools
+from pipelines.base import Batch, Finding, Output, Pipeline, Step, detached
+
+ESTIMATES = ("a1", "b1", "a2", "b2", "c1", "c2")
+"""The six clean estimates, in the order in which they are concatenated."""
+
+
+class Weights(Section):
+    """Weight of each term."""
+
+    identity: Weight = 6.0
+    """|C_A1 - C_A2| + |C_B1 - C_B2|."""
+    clean: Weight = 6.0
+    """|C_C1 - C| + |C_C2 - C|."""
+    adversarial: Weight = 1.0
+    """What the critic says to the generator, summed over the six estimates; the clean image is not among them."""
+    critic_fake: Weight | None = None
+    """In the critic's loss: each of the six estimates, against 1 for the clean image; null is 1/6, balanced."""
+    total_variation: Weight = 0.0
+    """Total variation, summed over the six estimates."""
+    separation: Weight = 0.0
+    """The reward for noise maps that differ."""
+
+
+class Tcfl(Pipeline):
+    """Noise from noisy images A and B and an unrelated clean image C: crossed estimates, and a critic of them."""
+
+    class Config(PipelineConfig):
+        """Settings of TCFL."""
+
+        generator: Network = {"name": "dncnn", "depth": 10, "activation": "leaky_relu", "residual": False}
+        """Network from a noisy image to its noise; its norm is the network's own argument."""
+        critic: Network = {"name": "patch_discriminator", "variant": "official"}
+        """Network from an image to scores."""
+        gan: Literal["none", "lsgan", "vanilla", "wgan", "wgan_gp", "hinge"] = "lsgan"
+        """What scores mean (losses/adversarial.py); none trains the generator alone."""
+        critic_clip: Rate | None = None
+        """With wgan: the critic's weights are clipped to [-critic_clip, critic_clip] after its every step."""
+        gradient_penalty: Weight = 10.0
+        """With wgan_gp: weight of the penalty on the critic's slope."""
+        critic_updates: Positive = 1
+        """Critic steps for one of the generator: the generator rests in between, each step has images of its own."""
+        weights: Weights = Weights()
+        separation: Literal["none", "linear", "exp"] = "none"
+        """Form of the reward for noise maps that differ (losses/separation.py)."""
+        separation_bound: Rate = 1.0
+        """The most that reward can give, in the units of the images."""
+        pool_size: Count = 50
+        """Images kept of each of the six estimates for the critic; 0 shows it the newest alone."""
+        batch_passes: bool = True
+        """Two generator passes on concatenated images instead of six. With a batch norm the statistics are then those
+        of all of them together; false gives each of the six passes its own, as the published code does."""
+        clip: tuple[float, float] | None = (0.0, 1.0)
+        """Restored images are clipped to this range, in stored units; null does not clip."""
+
+        @model_validator(mode="after")
+        def _goes_together(self) -> "Tcfl.Config":
+            problems = []
+            if self.generator.get("residual"):
+                problems.append("generator.residual must be false: it gives the noise, and the method subtracts it")
+            if (self.gan == "wgan") != (self.critic_clip is not None):
+                problems.append("gan wgan and critic_clip belong together: give both (e.g. 0.001) or neither")
+            if self.gan in ("wgan", "wgan_gp") and self.weights.critic_fake is not None:
+                problems.append(f"weights.critic_fake must be null with gan {self.gan}: an unbalanced Wasserstein "
+                                "critic gains without limit by shifting all its scores")
+            if (self.separation == "none") != (self.weights.separation == 0):
+                problems.append("separation needs a form and weights.separation > 0: give both or neither")
+            if self.gan == "none" and self.separation == "none":
+                problems.append("with gan none and separation none any constant noise map is a perfect answer: choose "
+                                "separation exp or linear, or a gan")
+            if problems:
+                raise registry.Problems(problems)
+            return self
+
+    config: Config
+
+    def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
+        super().__init__(config, fields)
+        noisy = fields["noisy"]
+        if noisy.complex or fields.get("unpaired_clean", noisy) != noisy:
+            raise ConfigError("tcfl adds noise of one image to another: its fields must be real, with equal channels")
+        sizes = {"in_channels": noisy.channels, "out_channels": noisy.channels}
+        self.generator = registry.build("models", config.generator, **sizes)
+        self.distance, self.total_variation = L1(), TotalVariation()
+        form = "exp" if config.separation == "none" else config.separation
+        self.separation = Separation(form, config.separation_bound)
+        self.phases = {"generator": ("generator",)}
+        if config.gan != "none":
+            self.critic = registry.build("models", config.critic, in_channels=noisy.channels)
+            self.adversarial, self.penalty = Adversarial(config.gan), GradientPenalty()
+            self.phases["critic"] = ("critic",)
+        self.pools = Pools(ESTIMATES, config.pool_size)
+        self.outputs = {"restored": Output("noisy", "clean")}
+
+    @classmethod
+    def needs(cls, config: Config) -> Needs:  # type: ignore[override]
+        """Two unrelated noisy images and an unrelated clean one; the noisy image's own clean one only to measure."""
+        fields = {
+            "noisy": Source(),
+            "noisy_other": Source("noisy", draw="other"),
+            "unpaired_clean": Source("clean", draw="other"),
+            "clean": Source(scale_of="noisy", optional=True, evaluation=True),
+        }
+        return Needs(fields, {"penalty_normal": "noisy"} if config.gan == "wgan_gp" else {})
+
+    def active(self, phase: str, step: int) -> bool:
+        """The generator rests for all but one of `critic_updates` steps."""
+        return phase == "critic" or self.config.gan == "none" or step % self.config.critic_updates == 0
+
+    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Step:
+        """The generator's loss on the three ways, or the critic's on the images they gave."""
+        return self._generator_loss(batch) if phase == "generator" else self._critic_loss(batch, carry)
+
+    def after_step(self, phase: str) -> None:
+        """Clip the critic of a wgan."""
+        if phase == "critic" and self.config.critic_clip is not None:
+            clip_weights(self.critic, self.config.critic_clip)
+
+    def restore(self, batch: Batch) -> dict[str, Tensor]:
+        """Noisy image minus its noise, clipped."""
+        restored = batch["noisy"] - self.generator(batch["noisy"])
+        if self.config.clip is not None:
+            low, high = (bound / batch["noisy_scale"] for bound in self.config.clip)
+            restored = restored.clamp(low, high)
+        return {"restored": restored}
+
+    def examine(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
+        """How much the noise map changes with the image: zero for a generator of one fixed map."""
+        return noise_maps.variation(self.generator, batch["noisy"])
+
+    def findings(self, metrics: dict[str, float]) -> list[Finding]:
+        """Names a constant generator."""
+        return noise_maps.findings(metrics)
+
+    def rank_state(self) -> dict[str, Any]:
+        """The image pools."""
+        return {"pools": self.pools.state()}
+
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """Take the image pools back."""
+        self.pools.load(state["pools"])
+
+    def _estimates(self, batch: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
+        """The six clean estimates, and the noise maps of A and B, in six or two passes of the generator."""
+        a, b, c = batch["noisy"], batch["noisy_other"], batch["unpaired_clean"]
+        together = self.config.batch_passes
+        noise_a, noise_b = passes(self.generator, (a, b), together=together)
+        first = [a - noise_a, b - noise_b]
+        crossed = [first[0] + noise_b, first[1] + noise_a, c + noise_a, c + noise_b]
+        second = [x - n for x, n in zip(crossed, passes(self.generator, crossed, together=together), strict=True)]
+        return first + second, noise_a, noise_b
+
+    def _generator_loss(self, batch: Batch) -> Step:
+        estimates, noise_a, noise_b = self._estimates(batch)
+        a1, b1, a2, b2, c1, c2 = estimates
+        clean, weights = batch["unpaired_clean"], self.config.weights
+        together = torch.cat(estimates)
+        terms = {
+            "identity": self.distance(a2, a1) + self.distance(b2, b1),
+            "clean": self.distance(c1, clean) + self.distance(c2, clean),
+        }
+        if self.config.gan != "none":
+            terms["adversarial"] = len(ESTIMATES) * self.adversarial.fool(self.critic(together))
+        if weights.total_variation:
+            terms["total_variation"] = len(ESTIMATES) * self.total_variation(together)
+        if weights.separation:
+            terms["separation"] = self.separation(noise_a, noise_b)
+        total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
+        parts = {**terms, "noise_distance": self.distance(noise_a.detach(), noise_b.detach())}
+        return Step(total, detached(parts), {"estimates": together.detach()})
+
+    def _critic_loss(self, batch: Batch, carry: dict[str, Tensor]) -> Step:
+        """Real is C, fake are the estimates of the generator's phase; made here only when the generator rested."""
+        clean = batch["unpaired_clean"]
+        if "estimates" in carry:
+            made = carry["estimates"]
+        else:
+            with torch.no_grad():
+                made = torch.cat(self._estimates(batch)[0])
+        kinds = zip(ESTIMATES, made.chunk(len(ESTIMATES)), strict=True)
+        fake = torch.cat([self.pools.exchange(kind, images) for kind, images in kinds])
+        scores = self.critic(torch.cat([clean, fake]))
+        scores_clean, scores_fake = scores[: len(clean)], scores[len(clean) :]
+        each = 1 / len(ESTIMATES) if self.config.weights.critic_fake is None else self.config.weights.critic_fake
+        fake_term = self.adversarial(scores_fake, real=False)
+        total = self.adversarial(scores_clean, real=True) + each * len(ESTIMATES) * fake_term
+        parts = {"score_clean": scores_clean.mean(), "score_estimates": scores_fake.mean()}
+        if self.config.gan == "wgan_gp":
+            parts["penalty"] = self.penalty(self.critic, clean.repeat(6, 1, 1, 1), fake, _shares(batch))
+            total = total + self.config.gradient_penalty * parts["penalty"]
+        return Step(total, detached(parts), {})
+
+
+def _shares(batch: Batch) -> Tensor:
+    """A uniform number for each of the six estimates of each sample, (6 N,), from the batch's own normal draw."""
+    normal = batch["penalty_normal"].flatten(1)[:, : len(ESTIMATES)]
+    return torch.special.ndtr(normal).T.flatten()
