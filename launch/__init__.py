@@ -1,0 +1,1 @@
+"""The run: from a config path to a finished run folder."""

@@ -1,0 +1,34 @@
+"""A command that runs inside another: signals are passed on, its exit code comes back, nobody is left behind."""
+
+import signal
+import subprocess
+from types import FrameType
+
+PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals on which a training run saves a checkpoint and ends with exit code 75."""
+
+
+class Child:
+    """A started command."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def wait(self) -> int:
+        """The exit code once it has ended, 128 + n when signal n ended it.
+
+        Signals that come meanwhile go to the command; Ctrl-C reaches it by itself, being of the same terminal.
+        """
+        before = {number: signal.signal(number, self._pass_on) for number in PASSED_ON}
+        try:
+            code = self.process.wait()
+        except KeyboardInterrupt:
+            self.process.wait()
+            raise
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return 128 - code if code < 0 else code
+
+    def _pass_on(self, number: int, _: FrameType | None) -> None:
+        self.process.send_signal(number)

@@ -1,0 +1,55 @@
+"""What every entry script shares: arguments, one-line errors, exit codes."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from configs.errors import QuellError
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The project's folder; relative data paths start here, so nothing depends on the working directory."""
+
+INTERRUPTED = 130
+
+
+def config_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the arguments that choose a run: --config, overrides, --epochs, --run-dir."""
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser.add_argument("--config", required=True, metavar="YAML", help="what to run, e.g. configs/quickstart.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="changes to single keys")
+    parser.add_argument("--epochs", type=float, metavar="N", help="the same as loop.epochs=N")
+    parser.add_argument("--run-dir", metavar="DIR", help="run folder; default runs/<name>")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
+    """The parsed arguments, with overrides allowed before and after the options."""
+    return parser.parse_intermixed_args(arguments)
+
+
+def overrides(options: argparse.Namespace) -> list[str]:
+    """The command line's changes to the configuration, the shorthand flags included."""
+    extra = [] if options.epochs is None else [f"loop.epochs={options.epochs:g}"]
+    return [*options.overrides, *extra]
+
+
+def resolve(path: str | Path) -> Path:
+    """A path as the user means it: absolute, or from the project's root."""
+    path = Path(path).expanduser()
+    return path if path.is_absolute() else ROOT / path
+
+
+def run(function: Callable[[], int]) -> int:
+    """The exit code of a script's work; a user's mistake becomes one sentence on stderr."""
+    rank = os.environ.get("RANK", "0")
+    try:
+        return function()
+    except QuellError as error:
+        who = "" if rank == "0" else f"rank {rank}: "
+        print(f"{who}error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED

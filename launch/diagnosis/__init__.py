@@ -1,0 +1,1 @@
+"""From a run folder to its diagnosis: facts measured, checked against every rule, disputes decided."""

@@ -1,0 +1,126 @@
+"""What a training log does not say: where gradients arrive, how sharp the images are, whether the pairs are pairs."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter, sobel
+from torch import Tensor
+
+from launch import data, trained
+from launch.evaluation import picture, reference_of
+from pipelines import _dual_instruments as instruments
+from pipelines.base import Batch, Finding, Pipeline
+from shards.loader import EvalLoader, Loader
+from shards.order import Plan
+
+IMAGES = 8
+"""Validation images looked at."""
+
+BLUR_PX = 2.0
+"""Smoothing before the contours of two contrasts are compared: noise must not hide them."""
+
+
+def probe(run: Path, metrics: dict[str, float]) -> tuple[dict[str, float], list[Finding]]:
+    """Measured values by name, and the method's verdicts on the metrics of the last evaluation.
+
+    `grad_<part>` and `reached_<part>`: mean size of the gradient of one training batch in a part of the pipeline, and
+    the share of its parameters that get any. `median_<field>`: median magnitude of what a network sees (1 when images
+    are normalised). `noise_<field>`: its noise level in those units. `sharpness_<output>`: gradient energy of the
+    restored over the clean images. `paired`: how much closer the contours of a slice's two contrasts are than those of
+    different slices (correlation, 0 for strangers).
+    """
+    config = trained.folder_of(run).config()
+    shards = data.open_split(config.data, config.data.train_split)
+    pipeline = trained.load(run, shards, which="last").pipeline
+    needs = type(pipeline).needs(config.pipeline)
+    recipe = data.training_recipe(needs, config.data, shards)
+    count = min(config.data.batch_size, len(shards))
+    with Loader(shards, Plan(size=len(shards), batch=count, seed=config.seed), recipe, steps=1, prefetch=1) as loader:
+        ((batch,),) = loader
+    found = {**gradients(pipeline, batch), **levels(pipeline, batch)}
+    validation = data.open_split(config.data, config.data.val_split)
+    whole = data.whole_recipe(needs, config.data, validation)
+    indices = np.arange(min(IMAGES, len(validation)))
+    with EvalLoader(validation, indices, whole, config.data.eval_batch_size) as batches:
+        seen = list(batches)
+    return {**found, **sharpness(pipeline, seen), **pairing(seen)}, pipeline.findings(metrics)
+
+
+def gradients(pipeline: Pipeline, batch: Batch) -> dict[str, float]:
+    """`grad_<part>` and `reached_<part>` of every part that some phase trains, for one batch."""
+    found: dict[str, float] = {}
+    carry: dict[str, Tensor] = {}
+    pipeline.train()
+    for phase, parts in pipeline.phases.items():
+        pipeline.requires_grad_(False)
+        for parameter in pipeline.trained(phase):
+            parameter.requires_grad_(True).grad = None
+        step = pipeline.loss(phase, batch, carry)
+        step.loss.backward()
+        carry |= step.carry
+        for part in parts:
+            value = getattr(pipeline, part)
+            parameters = [value] if isinstance(value, torch.nn.Parameter) else list(value.parameters())
+            total = sum(p.numel() for p in parameters)
+            given = [p.grad for p in parameters if p.grad is not None]
+            if total:
+                found[f"grad_{part}"] = sum(float(g.abs().sum()) for g in given) / total
+                found[f"reached_{part}"] = sum(int((g != 0).sum()) for g in given) / total
+    pipeline.zero_grad(set_to_none=True)
+    pipeline.eval()
+    return found
+
+
+def levels(pipeline: Pipeline, batch: Batch) -> dict[str, float]:
+    """`median_<field>` and `noise_<field>` of the noisy fields of a batch."""
+    found: dict[str, float] = {}
+    for field in dict.fromkeys(output.noisy for output in pipeline.outputs.values()):
+        images = batch[field]
+        magnitude = images.abs() if images.shape[1] != 2 else torch.hypot(images[:, 0], images[:, 1])
+        found[f"median_{field}"] = float(magnitude.flatten(1).median(dim=1).values.mean())
+        found[f"noise_{field}"] = float(instruments.sigma(images).mean())
+    return found
+
+
+def sharpness(pipeline: Pipeline, batches: list[Batch]) -> dict[str, float]:
+    """`sharpness_<output>` over these batches; empty where clean images are not known."""
+    energies: dict[str, list[float]] = {}
+    with torch.inference_mode():
+        for batch in batches:
+            restored = pipeline.restore(batch)
+            for name, output in pipeline.outputs.items():
+                reference = reference_of(output, batch)
+                if reference != output.clean:
+                    continue
+                for made, clean in zip(restored[name], batch[reference], strict=True):
+                    energies.setdefault(name, []).append(_contour(picture(made)) / max(_contour(picture(clean)), 1e-30))
+    return {f"sharpness_{name}": float(np.mean(values)) for name, values in energies.items()}
+
+
+def pairing(batches: list[Batch]) -> dict[str, float]:
+    """`paired`, for data of two contrasts; empty for others and for a single slice."""
+    if any(name not in batches[0] for name in instruments.DOMAINS):
+        return {}
+    contours = {name: [_edges(picture(image)) for batch in batches for image in batch[name]]
+                for name in instruments.DOMAINS}
+    pd, pdfs = (np.stack([one for one in found if one.shape == found[0].shape]) for found in contours.values())
+    count = len(pd)
+    if count < 2:
+        return {}
+    table = np.corrcoef(pd[:count], pdfs[:count])[:count, count:]
+    matched = float(np.mean(np.diag(table)))
+    mismatched = float((table.sum() - np.trace(table)) / (count * (count - 1)))
+    return {"paired": matched - mismatched} if math.isfinite(matched - mismatched) else {}
+
+
+def _contour(image: np.ndarray) -> float:
+    """Mean size of the gradient; colour is averaged."""
+    grey = image if image.ndim == 2 else image.mean(-1)
+    return float(np.hypot(sobel(grey, 0), sobel(grey, 1)).mean())
+
+
+def _edges(image: np.ndarray) -> np.ndarray:
+    smooth = gaussian_filter(image if image.ndim == 2 else image.mean(-1), BLUR_PX)
+    return np.hypot(sobel(smooth, 0), sobel(smooth, 1)).ravel()

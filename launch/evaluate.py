@@ -1,0 +1,42 @@
+"""Measure a trained run on a split: one row per image, mean ± std, against classical baselines, with a picture."""
+
+import argparse
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from launch import cli
+
+BASELINES = ("noisy", "gaussian", "nlm", "bm3d")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the arguments, measure, write the report; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--run", required=True, metavar="DIR", help="run folder, or one checkpoint folder inside it")
+    parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint of the run")
+    parser.add_argument("--data", metavar="DIR", help="folder of shards; default the run's own data.root")
+    parser.add_argument("--split", default=None, metavar="NAME", help="split to measure; default the run's test_split")
+    parser.add_argument("--baseline", action="append", choices=BASELINES, default=[],
+                        help="also measure this; repeatable")
+    parser.add_argument("--tune", type=int, default=0, metavar="N",
+                        help="choose each baseline's strength on the first N training samples (needs clean images)")
+    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="files of losses/metrics/; default psnr ssim rmse")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--pictures", type=int, default=2, metavar="N", help="samples in the picture")
+    parser.add_argument("--output", metavar="JSON", help="report file; .md and .png are written beside it; "
+                        "default RUN/report.json")
+    options = cli.parse(parser, arguments)
+
+    def work() -> int:
+        from launch import measure
+
+        return measure.evaluate(options)
+
+    return cli.run(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Metrics over whole images: every rank restores its share, rows are gathered once, one row per image and output.
+
+PSNR, SSIM and RMSE are computed in stored units (the normalisation undone), on magnitudes of complex data, with the
+data range the shards state, and without clipping. Where no clean image is known a second noisy copy stands in, and
+says so.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from losses.metrics.psnr import psnr
+from losses.metrics.rmse import rmse
+from losses.metrics.ssim import ssim
+from pipelines.base import Batch, Output, Pipeline
+
+METRICS: dict[str, Callable[..., float]] = {"psnr": psnr, "ssim": ssim, "rmse": rmse}
+"""What is measured during training; launch/evaluate.py can measure more."""
+
+LOWER_IS_BETTER = ("rmse", "nmse", "gcmse")
+
+Rows = list[dict[str, Any]]
+
+
+def rows(
+    pipeline: Pipeline,
+    batches: Iterable[Batch],
+    *,
+    range_: float,
+    to_device: Callable[[Batch], Batch],
+    precision: Callable[[], AbstractContextManager[Any]],
+    metrics: dict[str, Callable[..., float]] = METRICS,
+    each: Callable[[Batch, dict[str, Tensor], int], dict[str, Any]] | None = None,
+) -> Rows:
+    """One row per image of these batches: its index and key, instruments, and metrics of every output.
+
+    A metric of output `o` is named `o/psnr`; `o/noisy_psnr` is the same metric of the noisy image. `each` is shown
+    every image of every batch and may add to its row.
+    """
+    found: Rows = []
+    was_training = pipeline.training
+    pipeline.eval()
+    with torch.no_grad():
+        for batch in batches:
+            on_device = to_device(batch)
+            with precision():
+                restored = {name: value.float() if not value.is_complex() else value
+                            for name, value in pipeline.restore(on_device).items()}
+                examined = pipeline.examine(on_device, restored)
+            for i, key in enumerate(batch["key"]):
+                row: dict[str, Any] = {"index": int(batch["index"][i]), "key": key}
+                row |= {name: float(values[i]) for name, values in examined.items()}
+                for name, output in pipeline.outputs.items():
+                    row |= _measure(name, output, batch, restored[name][i], i, range_, metrics)
+                if each is not None:
+                    row |= each(batch, restored, i)
+                found.append(row)
+    pipeline.train(was_training)
+    return found
+
+
+def means(found: Rows) -> dict[str, float]:
+    """Mean of every number over the rows that have it; NaN rows are left out of their mean."""
+    names = dict.fromkeys(name for row in found for name, value in row.items() if isinstance(value, float))
+    out = {}
+    for name in names:
+        values = [row[name] for row in found if name in row and not math.isnan(row[name])]
+        if values:
+            out[name] = math.fsum(values) / len(values)
+    return out
+
+
+def headline(pipeline: Pipeline, averages: dict[str, float]) -> dict[str, float]:
+    """Metrics averaged over the primary outputs, by plain name, with those of their noisy images."""
+    primary = [name for name, output in pipeline.outputs.items() if output.primary]
+    out: dict[str, float] = {}
+    for key in dict.fromkeys(name.split("/")[1] for name in averages if "/" in name):
+        values = [averages[f"{name}/{key}"] for name in primary if f"{name}/{key}" in averages]
+        if values:
+            out[key] = sum(values) / len(values)
+    return out
+
+
+def gather(found: Rows, world: int) -> Rows:
+    """All ranks' rows on every rank, in the order of the split; each sample exactly once."""
+    if world > 1:
+        parts: list[Rows] = [[] for _ in range(world)]
+        torch.distributed.all_gather_object(parts, found)
+        found = [row for part in parts for row in part]
+    return sorted(found, key=lambda row: row["index"])
+
+
+def reference_of(output: Output, batch: Batch) -> str | None:
+    """The field an output is measured against: the clean image, a second noisy copy, or nothing."""
+    second = output.clean.removesuffix("_clean") + "_second"
+    return next((name for name in (output.clean, second) if name in batch), None)
+
+
+def picture(image_CHW: Tensor, scale: Tensor | float = 1.0) -> np.ndarray:
+    """What a metric or a person looks at, float64 in stored units: (H, W) magnitude or grey, (H, W, C) colour."""
+    image = image_CHW.detach().cpu()
+    array = image.to(torch.complex128 if image.is_complex() else torch.float64).numpy() * float(scale)
+    if np.iscomplexobj(array):
+        array = np.abs(array)
+    elif array.shape[0] == 2:  # real and imaginary part
+        array = np.hypot(array[0], array[1])[None]
+    return array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
+
+
+def _measure(
+    name: str, output: Output, batch: Batch, restored: Tensor, i: int, range_: float,
+    metrics: dict[str, Callable[..., float]],
+) -> dict[str, Any]:
+    reference = reference_of(output, batch)
+    if reference is None:
+        return {}
+    scale = batch[f"{output.noisy}_scale"][i]
+    clean = picture(batch[reference][i], batch[f"{reference}_scale"][i])
+    images = {"": picture(restored, scale), "noisy_": picture(batch[output.noisy][i], scale)}
+    row: dict[str, Any] = {
+        f"{name}/{prefix}{metric}": float(function(image, clean, data_range=range_))
+        for metric, function in metrics.items()
+        for prefix, image in images.items()
+    }
+    if reference != output.clean:
+        row["reference"] = "second noisy copy"
+    return row

@@ -1,0 +1,24 @@
+"""A torch profiler trace of a few steps, for TensorBoard's profile plugin or chrome://tracing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def profiled(batches: Iterator[T], steps: tuple[int, int] | None, folder: Path, *, worker: str) -> Iterator[T]:
+    """The same batches; the work done between the batches `steps[0]` and `steps[1]` leaves a trace in `folder`."""
+    if steps is None:
+        yield from batches
+        return
+    first, end = steps
+    with torch.profiler.profile(
+        schedule=torch.profiler.schedule(wait=max(first - 1, 0), warmup=min(first, 1), active=end - first, repeat=1),
+        on_trace_ready=torch.profiler.tensorboard_trace_handler(str(folder), worker_name=worker),
+    ) as profiler:
+        for batch in batches:
+            yield batch
+            profiler.step()

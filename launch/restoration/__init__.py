@@ -1,0 +1,1 @@
+"""Restoring files: reading and writing images, tiles, units."""

@@ -1,0 +1,140 @@
+"""From a configuration to a finished run folder."""
+
+import os
+import sys
+from pathlib import Path
+
+from configs.errors import EXIT_REQUEUE, ConfigError, DivergedError, QuellError
+from configs.loader import dump
+from configs.schema import RunConfig
+from launch import checkpoint as checkpoints
+from launch import data, environment, loop, resume
+from launch.profiling import profiled
+from launch.run_folder import RunFolder
+from launch.session import Session, length, make_pipeline, make_plan
+from launch.tracking import Tracker
+
+HEALTHY = {"finished": 0, loop.STOPPED: EXIT_REQUEUE}
+
+
+def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
+    """Train, measure, save; the exit code. `mode` is --resume's value; a finished run is left as it is.
+
+    Whatever ends the run, the process group is closed and `summary.json` says how it ended.
+    """
+    accelerator = environment.make_accelerator(config.loop,
+                                               complex_numbers=config.data.representation == "complex")
+    folder, tracker = RunFolder(run_dir), None
+    first = accelerator.is_main_process
+    try:
+        refuse_uneven(config, accelerator.num_processes)
+        folder.create()
+        checkpoint = resume.find(folder.path, mode)
+        if checkpoint is not None and is_finished(folder, config) and mode == "auto":
+            if first:
+                print(f"{folder.path} is finished (step {folder.summary()['step']}): nothing to do", flush=True)
+            return 0
+        tracker = Tracker(folder, active=first, tensorboard=config.tracking.tensorboard,
+                          resumed_at=step_of(checkpoint))
+        if config.tracking.wandb_project:
+            tracker.also = environment.start_wandb(accelerator, config.tracking.wandb_project,
+                                                   config.model_dump(mode="json"))
+        session = Session(config, accelerator, folder, tracker)
+        start(session, checkpoint)
+        with session.stop, session.saver, session.batches() as batches:
+            ending = loop.train(session, profiled(iter(batches), config.profile.steps, folder.tensorboard,
+                                                  worker=f"rank{session.rank}"))
+        if first:
+            finish(session, ending)
+        return HEALTHY[ending]
+    except QuellError as error:
+        if first:
+            folder_summary(folder, error)
+        raise
+    finally:
+        if tracker is not None:
+            tracker.close()
+        environment.close(accelerator)
+
+
+def describe(config: RunConfig) -> int:
+    """Print the resolved run: configuration, parameters per network, steps, shards; nothing is written or trained."""
+    print(dump(config), end="")
+    shards = data.open_split(config.data, config.data.train_split)
+    pipeline = make_pipeline(config, shards)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    refuse_uneven(config, world)
+    plan = make_plan(config, data.size(shards, config.data.limit), 0, world)
+    steps, epochs = length(config, plan)
+    print("\nnetworks")
+    for phase, parts in pipeline.phases.items():
+        for part in parts:
+            value = getattr(pipeline, part)
+            count = value.numel() if hasattr(value, "numel") else sum(p.numel() for p in value.parameters())
+            print(f"  {phase:12} {part:16} {count:>12,} parameters")
+    print(f"\n{plan.size} samples of {', '.join(sorted(shards.fields))} in {len(shards.shards)} shards "
+          f"at {shards.path}")
+    print(f"{plan.size / plan.batch:.2f} steps per epoch, {steps} steps = {epochs:.2f} epochs, "
+          f"{plan.batch} samples a step on {world} process{'es' if world > 1 else ''}")
+    return 0
+
+
+def refuse_uneven(config: RunConfig, world: int) -> None:
+    """ConfigError unless the global batch divides into equal micro-batches on every process."""
+    shares = world * config.loop.accumulate
+    if config.data.batch_size % shares:
+        raise ConfigError(f"data.batch_size {config.data.batch_size} is the global batch and does not divide "
+                          f"by {world} processes x loop.accumulate {config.loop.accumulate}; choose a multiple of "
+                          f"{shares}")
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """The step a checkpoint was taken at; 0 without one."""
+    return 0 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
+
+
+def is_finished(folder: RunFolder, config: RunConfig) -> bool:
+    """Whether the run in this folder reached the length this configuration asks for."""
+    summary = folder.summary()
+    if summary.get("status") != "finished":
+        return False
+    return folder.config().loop == config.loop or summary.get("step") == config.loop.max_steps
+
+
+def start(session: Session, checkpoint: Path | None) -> None:
+    """Load the checkpoint or the warm start, and write down what runs here."""
+    if checkpoint is not None:
+        resume.load(session, checkpoint)
+        session.tracker.say(f"resuming {session.folder.path} at step {session.step} of {session.steps}")
+    else:
+        resume.warm_start(session)
+    world = f"{session.world} process{'es' if session.world > 1 else ''}"
+    session.tracker.say(f"training with {world} on {session.device}, precision {session.precision}")
+    if session.rank == 0:
+        checkpoints.clean_up(session.folder.checkpoints)
+        session.folder.write_config(session.config)
+        session.folder.write_summary(status="running", step=session.step, steps=session.steps, exit_code=None)
+        session.tracker.text("config", "```yaml\n" + dump(session.config) + "```")
+        session.tracker.event("resume" if checkpoint else "start", session.step, {
+            "steps": session.steps, "world": session.world, "commit": session.commit, "device": str(session.device),
+            "precision": session.precision, "command": " ".join(sys.argv)})
+
+
+def finish(session: Session, ending: str) -> None:
+    """Say how the run ended, in words and in summary.json."""
+    stopped = ending == loop.STOPPED
+    session.tracker.event("end", session.step, {"status": ending, "signal": session.stop.received})
+    session.folder.write_summary(status=ending, step=session.step, steps=session.steps, exit_code=HEALTHY[ending],
+                                 metrics=session.metrics, warnings=session.tracker.warnings,
+                                 bench=session.meter.bench())
+    said = "finished"
+    if stopped:
+        said = f"stopped by {session.stop.received} with a checkpoint; start the same command again to continue"
+    session.tracker.say(f"{said}: step {session.step} of {session.steps}, {session.folder.path}")
+
+
+def folder_summary(folder: RunFolder, error: QuellError) -> None:
+    """Leave the reason of a failure in the run folder, where there is one."""
+    if folder.path.is_dir() and os.access(folder.path, os.W_OK):
+        status = "diverged" if isinstance(error, DivergedError) else "failed"
+        folder.write_summary(status=status, exit_code=error.exit_code, error=str(error))

@@ -1,0 +1,81 @@
+"""The folder a run leaves behind: names of its files, and the checks before anything is written."""
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from configs.errors import CheckpointError, EnvironmentProblem
+from configs.loader import dump, load
+from configs.schema import RunConfig
+
+
+class RunFolder:
+    """`config.yaml`, `metrics.jsonl`, `summary.json`, `tensorboard/` and `checkpoints/` of one run."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.yaml"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.summary_file = self.path / "summary.json"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+
+    def create(self) -> None:
+        """Make the folder and prove that it can be written; EnvironmentProblem otherwise."""
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"cannot write the run folder {self.path} ({error.strerror}): choose another with --run-dir"
+            ) from error
+
+    def config(self) -> RunConfig:
+        """The complete configuration of the run that lives here."""
+        if not self.config_file.is_file():
+            raise CheckpointError(f"{self.path} is no run folder: it has no config.yaml; give one that train.py made")
+        return load(self.config_file)
+
+    def write_config(self, config: RunConfig) -> None:
+        """Keep the complete configuration."""
+        write_atomically(self.config_file, dump(config))
+
+    def summary(self) -> dict[str, Any]:
+        """What the last process said about the run; empty before it said anything."""
+        try:
+            return json.loads(self.summary_file.read_text())
+        except (OSError, json.JSONDecodeError):
+            return {}
+
+    def write_summary(self, **values: Any) -> None:
+        """Say how the run stands: status, step, steps, exit_code, metrics, warnings; other keys are kept."""
+        write_atomically(self.summary_file, json.dumps({**self.summary(), **values}, indent=1) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small file so that a reader sees the old or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def git_commit(root: Path) -> str:
+    """The commit of the code, with a plus when files differ from it; empty outside a git checkout.
+
+    A job that runs from a snapshot of the code is told its commit in QUELL_COMMIT.
+    """
+    if told := os.environ.get("QUELL_COMMIT"):
+        return told
+
+    def git(*words: str) -> str:
+        try:
+            return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=20).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return ""
+
+    commit = git("rev-parse", "HEAD")
+    return commit + ("+" if commit and git("status", "--porcelain", "--untracked-files=no") else "")

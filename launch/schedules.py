@@ -1,0 +1,52 @@
+"""The learning rate as a pure function of the step, so that a resumed run needs no schedule state."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from configs.schema import ScheduleConfig
+
+
+def factor(config: ScheduleConfig, *, step: int, steps: int, epoch: float, epochs: float, lr: float) -> float:
+    """Factor of the top learning rate `lr` before optimizer step `step` of `steps`, at `epoch` of `epochs`.
+
+    Warm-up rises linearly from 1/warmup_steps; plateau is not a function of the step and contributes 1 here.
+    """
+    now = math.floor(epoch + 1e-9) if config.per == "epoch" else epoch
+    value = 1.0
+    if config.name == "cosine":
+        share = min(now / (config.length_epochs or epochs), 1.0)
+        low = min(config.min_lr / lr, 1.0)
+        value = low + (1 - low) * (1 + math.cos(math.pi * share)) / 2
+    elif config.name == "step":
+        value = config.gamma ** math.floor(now / config.step_epochs + 1e-9)
+    elif config.name == "linear":
+        decay = config.decay_epochs or max(epochs - config.hold_epochs, 1e-9)
+        value = 1 - min(max(now - config.hold_epochs, 0.0) / decay, 1.0)
+    warm = min((step + 1) / config.warmup_steps, 1.0) if config.warmup_steps else 1.0
+    return value * warm
+
+
+@dataclass
+class Plateau:
+    """The one schedule with a memory: falls by gamma after `patience` evaluations without a better metric."""
+
+    config: ScheduleConfig
+    higher_is_better: bool
+    state: dict[str, Any] = field(default_factory=lambda: {"factor": 1.0, "best": None, "waited": 0})
+
+    def factor(self, lr: float) -> float:
+        """Factor of the top learning rate `lr`, never below `min_lr`."""
+        return max(self.state["factor"], min(self.config.min_lr / lr, 1.0))
+
+    def update(self, value: float) -> None:
+        """Take note of an evaluation's metric."""
+        if self.config.name != "plateau":
+            return
+        best = self.state["best"]
+        if best is None or (value > best if self.higher_is_better else value < best):
+            self.state.update(best=value, waited=0)
+            return
+        self.state["waited"] += 1
+        if self.state["waited"] > self.config.patience:
+            self.state.update(factor=self.state["factor"] * self.config.gamma, waited=0)
