@@ -1,0 +1,1 @@
+"""Clusters: stages become dependent jobs."""

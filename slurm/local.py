@@ -1,0 +1,154 @@
+"""The same stages on this machine, one after the other, each with as many processes as its job would have."""
+
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+from configs.errors import EXIT_REQUEUE, ConfigError, EnvironmentProblem, QuellError
+from slurm import chain, client, manifest, pick, records, state
+from slurm.children import Children, clean_environment, rank_environment
+from slurm.manifest import Manifest, SubmittedStage
+from slurm.plan import Plan
+from slurm.task import Task
+
+
+def run(plan: Plan, chosen: list[str], fresh: Manifest) -> int:
+    """Run the chosen stages that are not finished; 0, the first failure's exit code, or 75 when told to stop.
+
+    Raises ConfigError when a finished stage had other settings or one before the chosen is missing, EnvironmentProblem
+    while SLURM has jobs of these stages.
+    """
+    before = manifest.read(plan.root)
+    current = fresh.model_copy(update={"stages": before.stages if before else {}})
+    problems = [text for name in chosen for text in chain.other_settings(plan, name, current)]
+    problems += [text for name in chosen for text in chain.unready(plan, name, chosen, current)]
+    if problems:
+        raise ConfigError(problems, source=plan.file.name)
+    if before and before.executor == "slurm":
+        _refuse_beside_jobs(before)
+    failed: dict[str, int] = {}
+    for name in chosen:
+        current = _enter(plan, name, current)
+        if all(state.finished(task) for task in current.stages[name].tasks):
+            print(f"{name}: finished, kept", flush=True)
+            continue
+        if blocked := _blocked(plan, name, current):
+            print(f"{name}: skipped {blocked}", flush=True)
+            continue
+        code = _stage(plan, name)
+        if code == EXIT_REQUEUE:
+            print(f"{name}: stopped with a checkpoint; start the same command again to continue", file=sys.stderr)
+            return code
+        if code:
+            failed[name] = code
+    return next(iter(failed.values()), 0)
+
+
+def run_task(task: Task, world: int) -> int:
+    """One task with `world` processes on this machine; its exit code."""
+    records.clear_failures(task.folder)
+    records.note(task.folder, "start", job=state.LOCAL_JOB, step=records.saved_step(task.run_dir))
+    try:
+        if task.kind == "pick":
+            records.note(task.folder, "end", job=state.LOCAL_JOB, code=0, reason=pick.choose(task))
+            return 0
+        Path(task.run_dir).mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, *task.arguments, *pick.late_words(task)]
+    except QuellError as error:
+        records.note(task.folder, "end", job=state.LOCAL_JOB, code=error.exit_code, reason=str(error))
+        raise
+    with Children(command, _environments(task, world), cwd=Path(task.code)) as children:
+        ended = children.wait()
+    bad = [end for end in ended if end.failed and not end.stopped(children.told)]
+    for end in bad:
+        records.write_failure(
+            task.folder, job=state.LOCAL_JOB, rank=end.rank, node=socket.gethostname(), says=end.says, at=end.time,
+            tail=list(end.tail),
+        )  # fmt: skip
+    if bad:
+        code, event, reason = bad[0].code, "end", bad[0].says
+    elif any(end.stopped(children.told) for end in ended):
+        code, event, reason = EXIT_REQUEUE, "stop", f"stopped by {children.told or 'a signal to its process'}"
+    else:
+        code, event, reason = 0, "end", "finished"
+    code = code if code >= 0 else 128 - code
+    records.note(
+        task.folder, event, job=state.LOCAL_JOB, step=records.saved_step(task.run_dir), code=code, reason=reason
+    )
+    return code
+
+
+def _refuse_beside_jobs(before: Manifest) -> None:
+    """EnvironmentProblem while jobs of an earlier submission may write the same run folders."""
+    try:
+        queue = client.states()
+    except EnvironmentProblem:
+        return  # no SLURM here: nothing to ask
+    for name, stage in before.stages.items():
+        if any(task.job in queue and queue[task.job].active for task in stage.tasks):
+            raise EnvironmentProblem(
+                f"stage '{name}' is in SLURM's queue as job {stage.job}: cancel it, or use another --run-dir"
+            )
+
+
+def _stage(plan: Plan, name: str) -> int:
+    """Run a stage's open tasks; the first exit code that is not 0. Members of a sweep do not stop one another."""
+    worst = 0
+    for task in plan.tasks[name]:
+        if _done(task):
+            continue
+        print(f"== {task.name}", flush=True)
+        chain.write_task(plan, task)
+        started = time.monotonic()
+        try:
+            code = run_task(task, plan.stage(name).resources.world)
+        except QuellError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = error.exit_code
+        print(f"== {task.name}: exit code {code} after {time.monotonic() - started:.0f} s", flush=True)
+        if code == EXIT_REQUEUE:
+            return code
+        worst = worst or code
+    return worst
+
+
+def _done(task: Task) -> bool:
+    return state.finished(chain.submitted([task], [""])[0])
+
+
+def _enter(plan: Plan, name: str, current: Manifest) -> Manifest:
+    tasks = plan.tasks[name]
+    entry = SubmittedStage(after=plan.stage(name).waits_for, tasks=chain.submitted(tasks, [""] * len(tasks)))
+    current = current.with_stage(name, entry)
+    current.write(plan.root)
+    return current
+
+
+def _blocked(plan: Plan, name: str, current: Manifest) -> str:
+    """Why a stage cannot run after what happened before it, as SLURM would judge it."""
+    for other, condition in plan.stage(name).waits_for.items():
+        before = current.stages.get(other)
+        ok = before is not None and all(state.finished(task) for task in before.tasks)
+        if condition == "afterok" and not ok:
+            return f"because {other} did not finish"
+        if condition == "afternotok" and ok:
+            return f"because {other} finished"
+    return ""
+
+
+def _environments(task: Task, world: int) -> dict[int, dict[str, str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = clean_environment() | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": _path(task)} | dict(task.environment)
+    return {
+        rank: common
+        | rank_environment(rank=rank, world=world, local_rank=rank, local_world=world, address="127.0.0.1", port=port)
+        for rank in range(world)
+    }
+
+
+def _path(task: Task) -> str:
+    return os.pathsep.join(filter(None, [task.code, os.environ.get("PYTHONPATH")]))
