@@ -1,0 +1,64 @@
+"""Peak memory of one training step of each method and precision, and what recomputing activations saves and costs.
+
+Each row is a process of its own: the growth of its peak resident size from before the first step to after the third.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import torch
+
+from benchmarks import _common as common
+from launch import environment, session
+from launch.phases import train_step
+
+CHECKPOINTED = "pipeline.network.checkpointing=true"
+
+
+def peak(name: str, precision: str, more: list[str]) -> dict[str, float]:
+    """MiB above the built pipeline and its batch, and the median seconds of a step; run in a process of its own."""
+    torch.set_num_threads(1)
+    with common.temporary() as folder:
+        root = common.shards(Path(folder), side=96, count=4, **common.colours(name))
+        config = common.configured(name, root, *common.SMALL[name], "data.crop=96", "data.batch_size=2",
+                                   "loop.accumulate=1", f"loop.precision={precision}", *more)
+        accelerator = environment.make_accelerator(config.loop)
+        pipeline, batches = common.built(config)
+        phases = session.make_phases(accelerator, pipeline, config)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        times = []
+        for _ in range(3):
+            began = time.process_time()
+            train_step(phases, pipeline, 0, batches, scaler)
+            times.append(time.process_time() - began)
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"mib": (after - before) / 1024, "step_s": common.middle(times)}
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(peak(sys.argv[2], sys.argv[3], sys.argv[4:])))
+        return
+    quick = common.options(__doc__ or "").quick
+    wanted = [(name, precision, []) for name in common.SMALL for precision in ("no", "bf16")]
+    wanted += [("spectroformer", precision, [CHECKPOINTED]) for precision in ("no", "bf16")]
+    rows = []
+    for name, precision, more in wanted[-3:] if quick else wanted:
+        said = subprocess.run([sys.executable, __file__, "--one", name, precision, *more], check=True,
+                              capture_output=True, text=True).stdout
+        found = json.loads(said.splitlines()[-1])
+        label = name + (", recomputing" if more else "")
+        rows.append([label, precision, f"{found['mib']:.0f}", f"{1e3 * found['step_s']:.0f}"])
+    common.table(["method", "precision", "peak of a step, MiB", "ms a step"], rows)
+
+
+if __name__ == "__main__":
+    main()
