@@ -1,0 +1,91 @@
+"""The configuration is strict: every mistake is named, all at once, and nothing is lost on the way to disk and back."""
+
+from pathlib import Path
+
+import pytest
+
+from configs import loader
+from configs.errors import ConfigError
+
+DUAL = {"pipeline": {"name": "dual_domain"}}
+
+
+def problems(data: dict, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        loader.structure(loader.apply(data, list(overrides)))
+    return caught.value.problems
+
+
+def test_all_mistakes_come_in_one_report_with_their_paths() -> None:
+    found = problems({
+        "pipeline": {"name": "dual_domain", "weights": {"contnt": 1, "cross": "much"}},
+        "data": {"batch_size": 0, "lr": 1}, "loop": {"max_epochs": 3}, "lr": 1,
+    })
+    text = "\n".join(found)
+    assert len(found) == 6
+    assert "pipeline.weights.contnt: unknown key; did you mean 'content'?" in text
+    assert "pipeline.weights.cross: " in text and "'much'" in text
+    assert "data.batch_size: " in text
+    assert "data.lr: unknown key; did you mean 'optimizer.lr'?" in text
+    assert "loop.max_epochs: unknown key; did you mean 'epochs'?" in text
+    assert "lr: unknown key; did you mean 'optimizer.lr'?" in text
+
+
+def test_a_wrong_method_name_gets_the_nearest_one() -> None:
+    assert problems({"pipeline": {"name": "dual_doman"}}) == [
+        "pipeline: name: no pipelines/dual_doman.py; did you mean 'dual_domain'?"
+    ]
+
+
+def test_combinations_that_cannot_run_are_refused() -> None:
+    assert "data.batch_size 3 does not divide" in problems(DUAL, "data.batch_size=3", "loop.accumulate=2")[0]
+    assert "give the run a length" in problems(DUAL, "loop.epochs=null")[0]
+
+
+def test_overrides_reach_any_depth_and_are_read_as_yaml() -> None:
+    run = loader.structure(loader.apply(dict(DUAL), [
+        "pipeline.weights.content=1e-2", "optimizer.phases.denoiser.lr=2e-5", "data.crop=null", "loop.max_steps=7",
+    ]))
+    assert run.pipeline.weights.content == 0.01  # type: ignore[attr-defined]
+    assert run.optimizer.phases["denoiser"].lr == 2e-5
+    assert run.data.crop is None
+    assert run.loop.max_steps == 7
+
+
+def test_an_override_without_equals_is_refused() -> None:
+    assert problems(DUAL, "data.crop") == ["'data.crop': an override looks like section.key=value"]
+
+
+def test_numbers_in_scientific_notation_are_numbers() -> None:
+    assert loader.parse("[1e-4, 1E5, -2.5e-3, 3e+2]") == [1e-4, 1e5, -2.5e-3, 300.0]
+
+
+def test_a_repeated_key_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "twice.yaml"
+    file.write_text("pipeline: {name: dual_domain}\nseed: 1\nseed: 2\n")
+    with pytest.raises(ConfigError, match="'seed' is given twice"):
+        loader.load(file)
+
+
+@pytest.mark.parametrize("text", ["pipeline: [", "- a\n- b\n", "\x00"])
+def test_unreadable_files_are_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="bad.yaml"):
+        loader.load(file)
+
+
+def test_a_missing_file_comes_with_the_nearest_name(root: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file; did you mean 'quickstart'"):
+        loader.load(root / "configs" / "quickstrt.yaml")
+
+
+def test_the_complete_configuration_loads_back_equal(tmp_path: Path) -> None:
+    run = loader.structure(loader.apply(dict(DUAL), ["optimizer.lr=3.3e-5", "data.fields.pd=first"]))
+    file = tmp_path / "config.yaml"
+    file.write_text(loader.dump(run))
+    assert loader.load(file) == run
+
+
+def test_the_run_is_named_after_its_file(root: Path) -> None:
+    assert loader.load(root / "configs" / "quickstart.yaml").name == "quickstart"

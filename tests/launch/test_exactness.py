@@ -1,0 +1,177 @@
+"""Exactness: interrupted equals uninterrupted bit for bit, and the number of processes changes nothing."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.launch.conftest import SMALL
+
+KILL_DURING_SAVE = """
+import os, signal, sys
+sys.path[0] = {root!r}
+from launch import checkpoint, train
+publish = checkpoint.publish
+def killed(hidden, meta):
+    if meta["step"] == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return publish(hidden, meta)
+checkpoint.publish = killed
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+EACH_RANK_WRITES_ITS_WEIGHTS = """
+import os, sys
+sys.path[0] = {root!r}
+from safetensors.torch import save_file
+from launch import loop, train
+whole = loop.train
+def watched(session, batches):
+    ending = whole(session, batches)
+    save_file(dict(session.pipeline.learned()), os.path.join({folder!r}, f"rank-{{session.rank}}.safetensors"))
+    return ending
+loop.train = watched
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def arguments(mini: Path) -> list[str]:
+    return ["--config", SMALL, f"data.root={mini}", "loop.max_steps=10",
+            "checkpoint.every_steps=5", "evaluation.every_epochs=null", "loop.ema_decay=0.9"]
+
+
+@pytest.fixture(scope="module")
+def straight(arguments: list[str], command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run nobody interrupts."""
+    run = tmp_path_factory.mktemp("straight")
+    command([sys.executable, "launch/train.py", *arguments, "--run-dir", run])
+    return run
+
+
+def weights(run: Path, name: str = "weights", step: int = 10) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / f"step-{step:08d}" / f"{name}.safetensors")
+
+
+def events(run: Path, kind: str) -> list[dict]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_five_steps_killed_and_resumed_equal_ten(straight: Path, arguments, command, root, tmp_path: Path) -> None:
+    """kill -9 in the middle of writing the second checkpoint: the first one is there, and the rest is bit-equal."""
+    script = tmp_path / "killed.py"
+    script.write_text(KILL_DURING_SAVE.format(root=str(root), step=10))
+    run = tmp_path / "run"
+    command([sys.executable, script, *arguments, "--run-dir", run], code=-signal.SIGKILL)
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == [".step-00000010", "step-00000005"]
+    finished = command([sys.executable, "launch/train.py", *arguments, "--run-dir", run])
+    assert "at step 5 of 10" in finished.output
+    assert same_bits(weights(run), weights(straight))
+    assert same_bits(weights(run, "ema"), weights(straight, "ema"))
+    assert not list((run / "checkpoints").glob(".step-*"))
+
+    def losses(run: Path) -> list[tuple[int, float]]:
+        return [(event["step"], event["loss_denoiser"]) for event in events(run, "train")]
+
+    # the log has neither gap nor repetition; means of the logging interval that was cut begin anew at step 5
+    assert [step for step, _ in losses(run)] == [step for step, _ in losses(straight)]
+    assert losses(run)[-1] == losses(straight)[-1]
+
+
+def test_a_signal_stops_with_a_checkpoint_and_the_rest_is_bit_equal(
+    straight: Path, arguments: list[str], command, root: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    slow = [*arguments, "checkpoint.every_steps=null", "--run-dir", str(run)]
+    process = subprocess.Popen([sys.executable, "-c", SLOW_STEPS.format(root=str(root)), *slow], cwd=root,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").exists() or not events(run, "train"):
+        assert time.monotonic() < deadline and process.poll() is None, "the run did not start"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGUSR1)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    assert "stopped by SIGUSR1 with a checkpoint" in output
+    assert json.loads((run / "summary.json").read_text())["status"] == "stopped"
+    command([sys.executable, "launch/train.py", *arguments, "--run-dir", run])
+    assert same_bits(weights(run), weights(straight))
+
+
+SLOW_STEPS = """
+import sys, time
+sys.path[0] = {root!r}
+from launch import loop, train
+step = loop.train_step
+def slow(*arguments):
+    time.sleep(0.3)
+    return step(*arguments)
+loop.train_step = slow
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+def test_two_processes_and_accumulation_learn_what_one_learns(
+    arguments: list[str], command, torchrun, root: Path, tmp_path: Path
+) -> None:
+    """2 x 4 = 1 x 8 = 4 accumulated twos with plain SGD, whose steps are linear in the gradient; ranks are equal."""
+    script = tmp_path / "ranks.py"
+    script.write_text(EACH_RANK_WRITES_ITS_WEIGHTS.format(root=str(root), folder=str(tmp_path)))
+    sgd = [*arguments, "optimizer.name=sgd", "optimizer.lr=0.01"]
+    one, two, four = tmp_path / "one", tmp_path / "two", tmp_path / "four"
+    command([sys.executable, "launch/train.py", *sgd, "--run-dir", one])
+    torchrun([script, *sgd, "--run-dir", two])
+    ranks = [load_file(tmp_path / f"rank-{rank}.safetensors") for rank in (0, 1)]
+    assert same_bits(*ranks) and same_bits(ranks[0], weights(two))
+    command([sys.executable, "launch/train.py", *sgd, "loop.accumulate=4", "--run-dir", four])
+    assert events(two, "start")[0]["world"] == 2
+    for name, value in weights(one).items():
+        torch.testing.assert_close(weights(two)[name], value, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(weights(four)[name], value, rtol=1e-4, atol=1e-6)
+    for a, b in zip(events(one, "eval"), events(two, "eval"), strict=True):
+        assert a["psnr"] == pytest.approx(b["psnr"], abs=1e-3)
+    rows = {(run, e["step"]) for run in (one, two) for e in events(run, "train")}
+    assert len(rows) == 10
+
+
+def test_a_changed_world_continues_with_the_same_samples(
+    straight: Path, arguments: list[str], command, torchrun, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    torchrun(["launch/train.py", *arguments, "checkpoint.keep_last=5", "--run-dir", run])
+    second = run / "checkpoints" / "step-00000010"
+    second.rename(tmp_path / "two")
+    (run / "summary.json").unlink()
+    finished = command([sys.executable, "launch/train.py", *arguments, "--run-dir", run])
+    assert "written by 2 processes, now there are 1: the same samples follow" in finished.output
+    again, before = weights(run), load_file(tmp_path / "two" / "weights.safetensors")
+    for name, value in before.items():
+        torch.testing.assert_close(again[name], value, rtol=1e-2, atol=5e-3)  # adamw divides rounding by rounding
+    for a, b in zip(events(run, "train")[-2:], events(straight, "train")[-2:], strict=True):
+        assert a["loss_denoiser"] == pytest.approx(b["loss_denoiser"], rel=1e-3)
+
+
+def test_a_finished_run_is_left_alone(straight: Path, arguments: list[str], command) -> None:
+    before = (straight / "metrics.jsonl").read_bytes()
+    finished = command([sys.executable, "launch/train.py", *arguments, "--run-dir", straight])
+    assert "is finished (step 10): nothing to do" in finished.output
+    assert (straight / "metrics.jsonl").read_bytes() == before
+
+
+def test_another_configuration_is_refused_in_one_sentence(straight: Path, arguments: list[str], command) -> None:
+    finished = command([sys.executable, "launch/train.py", *arguments, "loop.max_steps=20", "optimizer.lr=7e-4",
+                        "--run-dir", straight], code=5)
+    assert "was made with another configuration: optimizer.lr was 0.0015 and is 0.0007" in finished.output
+    assert "Traceback" not in finished.output

@@ -1,0 +1,200 @@
+"""A run from its configuration to its folder, in this process: what it writes, and how it refuses what cannot work."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from configs import loader
+from launch import evaluate, train
+from shards.writer import write_split
+from tests.launch.conftest import SMALL, sample
+
+
+@pytest.fixture
+def go(mini: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Train in this process: `go("a.b=c", ...) -> (exit code, everything printed)`."""
+    def run(*overrides: str, run_dir: Path | None = None, options: tuple[str, ...] = ()) -> tuple[int, str]:
+        code = train.main(["--config", SMALL, f"data.root={mini}", "loop.max_steps=4", *overrides,
+                           "--run-dir", str(run_dir or tmp_path / "run"), *options])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
+
+
+def one_sentence(said: str) -> str:
+    """The error a user sees; nothing of Python's own."""
+    assert "Traceback" not in said
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, said
+    return lines[0]
+
+
+def test_a_run_leaves_a_complete_folder(go, tmp_path: Path) -> None:
+    code, said = go("tracking.tensorboard=true", "loop.ema_decay=0.9")
+    run = tmp_path / "run"
+    assert code == 0 and "data wait" in said and "ETA" in said
+    config = loader.load(run / "config.yaml")
+    assert config.loop.max_steps == 4 and config.optimizer.name == "adamw"
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["status"], summary["step"], summary["exit_code"]) == ("finished", 4, 0)
+    assert summary["metrics"]["noisy_psnr"] == pytest.approx(20, abs=0.5)
+    checkpoint = run / "checkpoints" / "step-00000004"
+    assert {f.name for f in checkpoint.iterdir()} == {"weights.safetensors", "ema.safetensors", "state.pt", "rank-0.pt",
+                                                      "meta.json"}
+    assert json.loads((run / "checkpoints" / "best.json").read_text())["metric"] == "psnr"
+    kinds = [json.loads(line)["event"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert kinds[0] == "start" and kinds[-1] == "end" and kinds.count("train") == 2
+
+
+def test_tensorboard_shows_losses_instruments_and_images(go, tmp_path: Path) -> None:
+    go("tracking.tensorboard=true")
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    board.Reload()
+    scalars = set(board.Tags()["scalars"])
+    assert {"train/cross", "train/lr_denoiser", "train/data_wait", "train/images_per_s", "val/psnr", "val/floor",
+            "val/latent_spread", "val/leak_target", "val/cross_over_floor"} <= scalars
+    assert [e.step for e in board.Scalars("train/cross")] == [2, 4]
+    assert {"pd_cross/val000", "pdfs_cross/val000", "pd_same/val001"} <= set(board.Tags()["images"])
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
+
+
+def test_the_dry_run_prints_sizes_and_writes_nothing(go, tmp_path: Path) -> None:
+    code, said = go(options=("--dry-run",))
+    assert code == 0 and not (tmp_path / "run").exists()
+    assert "26 samples of pd, pd_clean, pdfs, pdfs_clean in 1 shards" in said
+    assert "3.25 steps per epoch, 4 steps" in said and "encoder" in said and "parameters" in said
+
+
+def test_missing_shards(go, tmp_path: Path) -> None:
+    code, said = go(f"data.root={tmp_path / 'nowhere'}")
+    assert code == 4
+    assert f"no shards at {tmp_path / 'nowhere' / 'train'}: make them with" in one_sentence(said)
+
+
+def test_missing_members(go) -> None:
+    code, said = go("data.fields.pd=t1")
+    assert code == 4 and "does not hold pd (member 't1')" in one_sentence(said) and "it holds pd, " in said
+
+
+def test_a_truncated_shard(go, mini: Path, tmp_path: Path) -> None:
+    shutil.copytree(mini, tmp_path / "cut")
+    tar = tmp_path / "cut" / "train" / "mini-000000.tar"
+    os.truncate(tar, tar.stat().st_size // 2)
+    code, said = go(f"data.root={tmp_path / 'cut'}")
+    assert code == 4 and "mini-000000.tar" in one_sentence(said)
+
+
+def broken(folder: Path, change: Callable[[dict], None]) -> Path:
+    """Shards like the small ones whose 6th training sample was changed."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 9), ("val", 2)):
+        samples = [sample(rng, f"{split}{i:03d}") for i in range(count)]
+        if split == "train":
+            change(samples[5])
+        write_split(folder / split, samples, name="mini", meta={"data_range": 1.0})
+    return folder
+
+
+def test_an_image_with_nan_is_named(go, tmp_path: Path) -> None:
+    def spoil(one: dict) -> None:
+        one["pdfs.npy"][3, 3] = np.nan
+
+    code, said = go(f"data.root={broken(tmp_path / 'bad', spoil)}")
+    assert code == 4 and "train005" in one_sentence(said) and "NaN" in said
+
+
+def test_a_member_of_another_shape_is_named(go, tmp_path: Path) -> None:
+    def spoil(one: dict) -> None:
+        one["pd.npy"] = one["pd.npy"][:, :20]
+
+    code, said = go(f"data.root={broken(tmp_path / 'bad', spoil)}", "data.crop=null")
+    assert code == 4 and "pd" in one_sentence(said)
+
+
+def test_unknown_keys_and_wrong_types(go) -> None:
+    code, said = go("pipeline.wieghts.cross=1", "loop.max_steps=many")
+    assert code == 2 and "did you mean 'weights'" in said and "loop.max_steps" in said and "Traceback" not in said
+
+
+def test_an_unwritable_run_folder(go, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, said = go(run_dir=tmp_path / "file" / "run")
+    assert code == 6 and "cannot write the run folder" in one_sentence(said)
+
+
+def test_a_checkpoint_of_another_model(go, tmp_path: Path) -> None:
+    go(run_dir=tmp_path / "other")
+    code, said = go("pipeline.latent_channels=6", options=("--resume", str(tmp_path / "other")))
+    assert code == 5 and "pipeline.latent_channels was 4 and is 6" in one_sentence(said)
+    code, said = go("pipeline.latent_channels=6", f"init_from.run={tmp_path / 'other'}", run_dir=tmp_path / "warm")
+    assert code == 5 and "is of another model" in one_sentence(said)
+
+
+def test_resume_never_does_not_overwrite(go) -> None:
+    assert go()[0] == 0
+    code, said = go(options=("--resume", "never"))
+    assert code == 5 and "already has checkpoints" in one_sentence(said)
+
+
+def test_named_parts_start_from_another_run(go, tmp_path: Path) -> None:
+    go(run_dir=tmp_path / "stage1")
+    code, said = go(f"init_from.run={tmp_path / 'stage1'}", "init_from.parts=[encoder, decoder_a]",
+                    run_dir=tmp_path / "stage2")
+    assert code == 0 and "starting from encoder, decoder_a of" in said
+    code, said = go(f"init_from.run={tmp_path / 'stage1'}", "init_from.parts=[encodr]", run_dir=tmp_path / "stage3")
+    assert code == 5 and "names 'encodr', but" in one_sentence(said)
+
+
+def test_gradients_that_are_not_finite_are_skipped_and_then_end_the_run(go, tmp_path: Path) -> None:
+    code, said = go("loop.max_skips=2", "pipeline.sigma_a=1e38", "loop.max_steps=6")
+    assert code == 3 and "4 steps in a row gave a gradient that is not finite" in one_sentence(said)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "diverged"
+
+
+def test_uneven_shares_are_refused(go) -> None:
+    code, said = go("data.batch_size=6", "loop.accumulate=4")
+    assert code == 2 and "data.batch_size 6" in said
+
+
+def test_evaluation_writes_rows_table_and_picture(go, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    go()
+    code = evaluate.main(["--run", str(tmp_path / "run"), "--baseline", "noisy", "--baseline", "nlm",
+                          "--metrics", "psnr", "ssim", "nmse", "--output", str(tmp_path / "out" / "r.json")])
+    assert code == 0
+    report = json.loads((tmp_path / "out" / "r.json").read_text())
+    assert len(report["rows"]) == 3 and report["data_range"] == 1.0
+    assert report["means"]["pd/noisy/psnr"] == pytest.approx(report["means"]["pd_cross/noisy_psnr"])
+    assert report["means"]["pd/nlm/psnr"] > report["means"]["pd/noisy/psnr"] + 3
+    said = capsys.readouterr().out
+    assert "| pd | nlm |" in said and "| pdfs | dual_domain cross |" in said
+    assert "| pd | noisy | " in (tmp_path / "out" / "r.md").read_text()
+    assert (tmp_path / "out" / "r.png").stat().st_size > 1000
+
+
+def test_evaluation_of_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(["--run", str(tmp_path)]) == 5
+    assert "is no run folder" in one_sentence(capsys.readouterr().err)
+
+
+def test_without_clean_images_a_second_noisy_copy_stands_in(go, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for split in ("train", "val", "test"):
+        samples = []
+        for i in range(9):
+            one = sample(rng, f"{split}{i}")
+            for name in ("pd", "pdfs"):
+                clean = one.pop(f"{name}_clean.npy")
+                one[f"{name}_second.npy"] = (clean + 0.1 * rng.normal(size=clean.shape)).astype(np.complex64)
+            samples.append(one)
+        write_split(tmp_path / "second" / split, samples, name="mini", meta={"data_range": 1.0})
+    code, said = go(f"data.root={tmp_path / 'second'}")
+    assert code == 0 and "noisy_psnr" in said and "leak_target" not in said
+    assert evaluate.main(["--run", str(tmp_path / "run")]) == 0
+    assert "against a second noisy copy" in (tmp_path / "run" / "report.md").read_text()

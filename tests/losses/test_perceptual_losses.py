@@ -1,0 +1,238 @@
+"""MS-SSIM, VGG, Laplacian and total variation against independent computations, with gradient checks and refusals."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from pytorch_msssim import ms_ssim
+from torch import Tensor, nn
+
+from configs.errors import ConfigError, DataError, EnvironmentProblem
+from losses.laplacian import Laplacian
+from losses.msssim import MsSsim
+from losses.total_variation import TotalVariation
+from losses.vgg import BLOCKS, Vgg
+
+
+def pair(*shape: int, noise: float = 0.1, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A smooth image in [0, 1] and a noisy copy, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(*shape[:2], 6, 7, generator=generator, dtype=torch.float64)
+    clean = F.interpolate(coarse, size=shape[2:], mode="bilinear", align_corners=False)
+    return clean + noise * torch.randn(*shape, generator=generator, dtype=torch.float64), clean
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 161, 177), (1, 3, 200, 171)])
+def test_msssim_is_pytorch_msssims(shape: tuple[int, ...]) -> None:
+    noisy, clean = (image.float() for image in pair(*shape))
+    wanted = ms_ssim(noisy, clean, data_range=1.0)
+    assert torch.allclose(1 - MsSsim()(noisy, clean), wanted, atol=1e-6)
+    assert torch.allclose(1 - MsSsim(data_range=255)(255 * noisy, 255 * clean), wanted, atol=1e-5)
+
+
+def test_msssim_with_fewer_scales_is_the_weighted_product_over_them() -> None:
+    noisy, clean = pair(1, 2, 49, 41)
+    gauss = np.exp(-((np.arange(7) - 3) ** 2) / (2 * 1.5**2))
+    kernel = torch.from_numpy(np.outer(gauss, gauss) / gauss.sum() ** 2).reshape(-1)
+
+    def windows(image: Tensor) -> Tensor:
+        """Every 7x7 window of a one-channel image: (windows, 49)."""
+        return F.unfold(image, 7)[0].T
+
+    weights = np.array([0.0448, 0.2856])
+    weights /= weights.sum()
+    values = []
+    for channel in range(2):
+        x, y = noisy[:, channel : channel + 1], clean[:, channel : channel + 1]
+        value = 1.0
+        for scale, weight in enumerate(weights):
+            if scale:
+                x, y = (F.avg_pool2d(image, 2, padding=[s % 2 for s in image.shape[-2:]]) for image in (x, y))
+            a, b = windows(x), windows(y)
+            mean_a, mean_b = a @ kernel, b @ kernel
+            dev_a, dev_b = a - mean_a[:, None], b - mean_b[:, None]
+            term = (2 * (dev_a * dev_b) @ kernel + 0.03**2) / ((dev_a**2 + dev_b**2) @ kernel + 0.03**2)
+            if scale == 1:
+                term = term * (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
+            value *= float(term.mean()) ** weight
+        values.append(value)
+    assert float(1 - MsSsim(scales=2, window=7)(noisy, clean)) == pytest.approx(np.mean(values), abs=1e-6)
+
+
+def test_msssim_bounds_and_gradient() -> None:
+    noisy, clean = pair(1, 2, 12, 14)
+    loss = MsSsim(scales=2, window=5).double()
+    assert float(loss(clean, clean)) == pytest.approx(0, abs=1e-12)
+    assert torch.autograd.gradcheck(loss, (noisy.requires_grad_(), clean), atol=1e-5)
+
+
+def test_msssim_counts_channels_that_cannot_learn() -> None:
+    noisy, clean = pair(3, 1, 64, 64, noise=0.02)
+    restored = torch.stack([noisy[0], 1 - clean[1], noisy[2]]).requires_grad_()
+    value, reported = MsSsim(scales=3).measure(restored, clean)
+    value.backward()
+    assert restored.grad is not None and torch.isfinite(restored.grad).all()
+    assert float(reported["dead"]) == pytest.approx(1 / 3)
+    assert restored.grad[1].abs().max() == 0 and restored.grad[0].abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("size", "scales", "window", "says"),
+    [(160, 5, 11, "scales: 4"), (64, 5, 11, "scales: 3"), (10, 1, 11, "smaller window"), (96, 5, 7, "scales: 4")],
+)
+def test_msssim_refuses_images_that_are_too_small(size: int, scales: int, window: int, says: str) -> None:
+    image = torch.rand(1, 1, 200, size)
+    with pytest.raises(ConfigError, match=f"more than {(window - 1) * 2 ** (scales - 1)} px.*{says}"):
+        MsSsim(scales=scales, window=window)(image, image)
+    larger = torch.rand(1, 1, 200, (window - 1) * 2 ** (scales - 1) + 1)
+    assert float(MsSsim(scales=scales, window=window)(larger, larger)) == pytest.approx(0, abs=1e-5)
+
+
+def test_msssim_refuses_arguments_and_complex_images() -> None:
+    for wrong in ({"scales": 6}, {"window": 8}, {"data_range": 0.0}):
+        with pytest.raises(ConfigError):
+            MsSsim(**wrong)
+    image = torch.zeros(1, 1, 20, 20, dtype=torch.complex64)
+    with pytest.raises(ConfigError, match="real images"):
+        MsSsim(scales=1)(image, image)
+
+
+def test_msssim_is_float32_under_bfloat16() -> None:
+    noisy, clean = (image.float() for image in pair(1, 1, 64, 64, noise=0.02))
+    loss = MsSsim(scales=3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(loss(noisy, clean), loss(noisy, clean).float())
+        inside = loss(noisy, clean)
+    assert torch.equal(inside, loss(noisy, clean))
+
+
+def test_laplacian_is_the_depthwise_convolution_and_passes_a_gradient_check() -> None:
+    restored, target = pair(2, 3, 9, 8)
+    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]], dtype=torch.float64).repeat(3, 1, 1, 1)
+    wanted = F.l1_loss(F.conv2d(restored, kernel, groups=3), F.conv2d(target, kernel, groups=3))
+    assert torch.allclose(Laplacian()(restored, target), wanted)
+    ramp = torch.linspace(0, 1, 8, dtype=torch.float64).expand_as(target)
+    assert float(Laplacian()(target + ramp, target)) == pytest.approx(0, abs=1e-12)
+    assert torch.autograd.gradcheck(Laplacian(), (restored.requires_grad_(), target))
+    with pytest.raises(ConfigError, match="3x3"):
+        Laplacian()(torch.zeros(1, 1, 2, 5), torch.zeros(1, 1, 2, 5))
+
+
+def test_total_variation_is_the_sum_over_neighbours_and_passes_a_gradient_check() -> None:
+    image, _ = pair(2, 2, 5, 6)
+    pixels = image.numpy()
+    down = np.mean([abs(pixels[n, c, i + 1, j] - pixels[n, c, i, j])
+                    for n in range(2) for c in range(2) for i in range(4) for j in range(6)])
+    across = np.mean([abs(pixels[n, c, i, j + 1] - pixels[n, c, i, j])
+                      for n in range(2) for c in range(2) for i in range(5) for j in range(5)])
+    assert float(TotalVariation()(image)) == pytest.approx(down + across)
+    assert float(TotalVariation()(torch.ones(1, 1, 4, 1))) == 0
+    assert torch.autograd.gradcheck(TotalVariation(), image.requires_grad_())
+
+
+def reference_trunk(state: dict[str, Tensor]) -> nn.Sequential:
+    """VGG-19's features up to conv5_4 written out from the paper's table, filled from a state dict by position."""
+    convolutions, layers, channels, number = iter(sorted({int(key.split(".")[1]) for key in state})), [], 3, 0
+    for wide, repeats in [(64, 2), (128, 2), (256, 4), (512, 4), (512, 4)]:
+        for _ in range(repeats):
+            convolution = nn.Conv2d(channels, wide, 3, padding=1)
+            number = next(convolutions)
+            convolution.load_state_dict({n: state[f"features.{number}.{n}"] for n in ("weight", "bias")})
+            layers += [convolution, nn.ReLU()]
+            channels = wide
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers[:-2])  # without the last ReLU and pool
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, Tensor]]:
+    """A file of VGG-19 weights (random ones), the beginning of its checksum, and what is in it."""
+    torch.manual_seed(0)
+    state, channels, number = {}, 3, 0
+    for wide, repeats in BLOCKS:
+        for _ in range(repeats):
+            state[f"features.{number}.weight"] = torch.randn(wide, channels, 3, 3) / (3 * channels**0.5)
+            state[f"features.{number}.bias"] = 0.1 * torch.randn(wide)
+            channels, number = wide, number + 2
+        number += 1
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
+    torch.save(state, path)
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()[:8], state
+
+
+def test_vgg_is_the_l1_of_reference_features(weights: tuple[Path, str, dict[str, Tensor]]) -> None:
+    path, checksum, state = weights
+    restored, target = (image.float() for image in pair(1, 3, 32, 48))
+    reference = reference_trunk(state)
+    with torch.no_grad():
+        wanted = F.l1_loss(reference(restored), reference(target))
+        assert torch.allclose(Vgg(weights=str(path), sha256=checksum)(restored, target), wanted, rtol=1e-4)
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        wanted = F.l1_loss(reference((restored - mean) / std), reference((target - mean) / std))
+        normalised = Vgg(weights=str(path), sha256=checksum, normalise=True)
+        assert torch.allclose(normalised(restored, target), wanted, rtol=1e-4)
+
+
+def test_vgg_trunk_size_freezing_and_gradient() -> None:
+    loss = Vgg(weights=None, random_trunk=True)
+    assert sum(p.numel() for p in loss.parameters()) == 20_024_384
+    assert not any(p.requires_grad for p in loss.parameters())
+    restored, target = (image.float().requires_grad_() for image in pair(1, 1, 16, 16))
+    assert loss.trunk(restored.expand(1, 3, 16, 16)).shape == (1, 512, 1, 1)
+    loss(restored, target).backward()
+    assert target.grad is None and restored.grad is not None and restored.grad.abs().sum() > 0
+
+
+def test_vgg_gradient_check() -> None:
+    """Along random directions, in float64: the whole Jacobian would take thousands of passes."""
+    loss = Vgg(weights=None, random_trunk=True).double()
+    restored, target = pair(1, 3, 16, 16)
+    loss = loss.to(torch.float64)
+    assert torch.autograd.gradcheck(loss, (restored.requires_grad_(), target), fast_mode=True, atol=1e-5, rtol=1e-3)
+
+
+def test_vgg_is_not_in_a_checkpoint_and_the_random_trunk_is_always_the_same() -> None:
+    torch.manual_seed(1)
+    first = Vgg(weights=None, random_trunk=True)
+    torch.manual_seed(2)
+    second = nn.ModuleDict({"vgg": Vgg(weights=None, random_trunk=True)})
+    assert first.state_dict() == {} and second.state_dict() == {}
+    assert second.load_state_dict({}, strict=True).missing_keys == []
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_vgg_says_what_is_wrong(
+    weights: tuple[Path, str, dict[str, Tensor]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path, checksum, state = weights
+    with pytest.raises(ConfigError, match="go together"):
+        Vgg(weights=None)
+    with pytest.raises(ConfigError, match="go together"):
+        Vgg(weights=str(path), random_trunk=True)
+    with caplog.at_level(logging.WARNING):
+        loss = Vgg(weights=None, random_trunk=True)
+    assert "untrained" in caplog.text
+    with pytest.raises(ConfigError, match="2 channels"):
+        Vgg(weights=None, random_trunk=True, channels=2)
+    with pytest.raises(ConfigError, match="at least 16 px"):
+        loss(torch.zeros(1, 3, 15, 16), torch.zeros(1, 3, 15, 16))
+    with pytest.raises(DataError, match="do not exist"):
+        Vgg(weights=str(tmp_path / "nowhere.pth"))
+    with pytest.raises(DataError, match=f"begins {checksum}, not dcbb9e9d"):
+        Vgg(weights=str(path))
+    torch.save({"features.0.weight": state["features.0.weight"]}, tmp_path / "other.pth")
+    with pytest.raises(DataError, match="holds no VGG-19"):
+        Vgg(weights=str(tmp_path / "other.pth"), sha256="")
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    monkeypatch.setattr("losses.vgg.URL", "http://127.0.0.1:9/vgg19-dcbb9e9d.pth")
+    with pytest.raises(EnvironmentProblem, match="could not be fetched"):
+        Vgg()
+    (tmp_path / "hub" / "checkpoints" / "vgg19-dcbb9e9d.pth").write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match="not dcbb9e9d"):
+        Vgg()

@@ -1,0 +1,39 @@
+"""The separation term against its formula, its floor, and its gradient."""
+
+import math
+
+import pytest
+import torch
+
+from losses.separation import Separation
+
+
+@pytest.mark.parametrize("bound", [0.1, 1.0, 4.0])
+def test_values(bound: float) -> None:
+    first = torch.tensor([0.0, 0.2, 0.4, 0.9], dtype=torch.float64).view(1, 1, 2, 2)
+    second = torch.tensor([0.5, 0.2, 0.1, 0.1], dtype=torch.float64).view(1, 1, 2, 2)
+    distance = (0.5 + 0.0 + 0.3 + 0.8) / 4
+    assert Separation("linear", bound)(first, second).item() == pytest.approx(-min(distance, bound))
+    expected = bound * (math.exp(-distance / bound) - 1)
+    assert Separation("exp", bound)(first, second).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("form", ["linear", "exp"])
+def test_no_distance_goes_below_the_bound(form: str) -> None:
+    first, second = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 200.0, requires_grad=True)
+    loss = Separation(form, 0.5)(first, second)  # type: ignore[arg-type]
+    assert loss.item() == pytest.approx(-0.5)
+    loss.backward()
+    assert second.grad is not None and second.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize("form", ["linear", "exp"])
+def test_gradient(form: str) -> None:
+    torch.manual_seed(0)
+    first, second = torch.rand(2, 1, 1, 3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(Separation(form, 2.0), (first, second))  # type: ignore[arg-type]
+
+
+def test_a_bound_of_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        Separation(bound=0.0)

@@ -1,0 +1,226 @@
+"""Cross-guided restoration: unbiased, no path for a leak, deterministic, and it does restore."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from configs.errors import ConfigError
+from configs.fields import FieldSpec
+from configs.loader import structure
+from pipelines import cross_guided
+from pipelines.base import Batch
+from pipelines.cross_guided import CrossGuided
+
+SIGMA = 0.1
+
+
+def make(channels: int = 1, **settings: Any) -> CrossGuided:
+    settings = {"sigma": SIGMA, "network": {"name": "residual_unet", "widths": [6, 8], "blocks": [1, 1]}} | settings
+    config = CrossGuided.Config(name="cross_guided", **settings)
+    return CrossGuided(config, {name: FieldSpec(channels) for name in config.contrasts})
+
+
+def normals(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pictures(count: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Discs and bars, with other intensities in the two contrasts."""
+    generator = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    pd, pdfs = torch.zeros(count, 1, side, side), torch.zeros(count, 1, side, side)
+    for i in range(count):
+        for _ in range(5):
+            a, b, radius, one, other = torch.rand(5, generator=generator).tolist()
+            inside = (x - a * side) ** 2 + (y - b * side) ** 2 < (side * (0.1 + 0.25 * radius)) ** 2
+            pd[i, 0][inside], pdfs[i, 0][inside] = one, 1 - other
+    return pd, pdfs
+
+
+def batch(pd: Tensor, pdfs: Tensor, seed: int = 0, sigma: float = SIGMA) -> Batch:
+    ones = torch.ones(len(pd), 1, 1, 1)
+    found: Batch = {"pd_clean": pd, "pdfs_clean": pdfs, "index": torch.arange(len(pd))}
+    for number, (name, clean) in enumerate((("pd", pd), ("pdfs", pdfs))):
+        found[name] = clean + sigma * normals(*clean.shape, seed=10 * seed + number)
+        found[f"{name}_normal"] = normals(*clean.shape, seed=10 * seed + 5 + number)
+        found[f"{name}_scale"] = ones
+    return found
+
+
+class Recorder(nn.Module):
+    """Returns its input and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x)
+        return x
+
+
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_target_noise_is_independent_of_every_input_channel_and_targets_are_unbiased(
+    antithetic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, targets = make(antithetic=antithetic), Recorder()
+    pipeline.network = recorder = Recorder()
+    monkeypatch.setattr(pipeline.distance, "forward", lambda _, target: targets(target).mean())
+    clean = torch.full((2, 1, 500, 500), 0.5)
+    pipeline.loss("restorer", batch(clean, clean), {})
+    seen, target = (x.transpose(0, 1).flatten(1) - 0.5 for x in (recorder.seen[0], targets.seen[0]))
+    count = seen.shape[1]
+    variance1, variance2 = (1 + 0.25) * SIGMA**2, (1 + 4) * SIGMA**2
+    covariance = seen @ target.T / count
+    assert covariance.abs().max() < 5 * (variance1 * variance2 / count) ** 0.5 * (2**0.5 if antithetic else 1)
+    assert target.mean(1).abs().max() < 5 * (variance2 / count) ** 0.5 * (2**0.5 if antithetic else 1)
+    assert seen.var(1).tolist() == pytest.approx([variance1] * 2, rel=0.02)
+    assert target.var(1).tolist() == pytest.approx([variance2] * 2, rel=0.02)
+
+
+def test_expected_error_is_the_error_to_the_clean_images_without_reading_them() -> None:
+    pipeline = make(antithetic=False)
+    torch.manual_seed(0)
+    data = batch(*pictures(4, 256, seed=2))
+    noisy_alone = {key: value for key, value in data.items() if not key.endswith("_clean")}
+    parts = pipeline.loss("restorer", noisy_alone, {}).parts
+    with torch.no_grad():
+        seen = torch.cat([data[n] + 0.5 * SIGMA * data[f"{n}_normal"] for n in ("pd", "pdfs")], 1)
+        error = pipeline.network(seen) - torch.cat([data["pd_clean"], data["pdfs_clean"]], 1)
+    assert float(parts["mse_to_clean"]) == pytest.approx(float(error.square().mean()), rel=0.1)
+    assert float(parts["sigma_pd"]) == pytest.approx(SIGMA)
+
+
+def test_training_reads_no_clean_image_and_trains_the_whole_network() -> None:
+    pipeline = make()
+    needs = CrossGuided.needs(pipeline.config)
+    assert all(source.evaluation and source.optional for name, source in needs.fields.items() if "_" in name)
+    data = batch(*pictures(2, 16, seed=1))
+    data.pop("pd_clean"), data.pop("pdfs_clean")
+    step, again = (pipeline.loss("restorer", data, {}) for _ in range(2))
+    assert torch.equal(step.loss, again.loss)
+    step.loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in pipeline.trained("restorer"))
+    assert len(pipeline.trained("restorer")) == len(list(pipeline.parameters()))
+
+
+def test_alone_a_contrast_cannot_see_the_other_and_together_it_does() -> None:
+    data = batch(*pictures(2, 24, seed=3))
+    changed = data | {"pdfs": data["pdfs"] + 1}
+    for together in (True, False):
+        torch.manual_seed(0)
+        pipeline = make(together=together, passes=2).eval()
+        with torch.no_grad():
+            before, after = pipeline.restore(data)["pd"], pipeline.restore(changed)["pd"]
+        assert torch.equal(before, after) is not together
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_restored_images_have_any_size_and_depend_on_the_sample_alone(together: bool, channels: int) -> None:
+    pipeline = make(channels, together=together, passes=3).eval()
+    pd, pdfs = (x.repeat(1, channels, 1, 1)[..., :21, :18] for x in pictures(3, 24, seed=4))
+    data = batch(pd, pdfs)
+    with torch.no_grad():
+        restored = pipeline.restore(data)
+        one = {key: value[1:2] for key, value in data.items()}
+        torch.manual_seed(9)
+        alone = pipeline.restore(one)
+        other = pipeline.restore(one | {"index": torch.tensor([7])})
+    assert list(restored) == ["pd", "pdfs"] and restored["pdfs"].shape == (3, channels, 21, 18)
+    for name in restored:
+        assert torch.allclose(restored[name][1:2], alone[name], atol=1e-5)
+        assert not torch.allclose(other[name], alone[name], atol=1e-4)
+
+
+def test_orientations_are_eight_and_each_is_undone() -> None:
+    image = normals(1, 2, 4, 5)
+    turned = [cross_guided._turned(image, k) for k in range(cross_guided.ORIENTATIONS)]
+    assert len({tuple(t.flatten().tolist()) for t in turned}) == cross_guided.ORIENTATIONS
+    assert all(torch.equal(cross_guided._back(t, k), image) for k, t in enumerate(turned))
+
+
+def test_no_passes_restore_the_noisy_image_itself() -> None:
+    pipeline, data = make(passes=0).eval(), batch(*pictures(1, 16, seed=5))
+    with torch.no_grad():
+        expected = pipeline.network(torch.cat([data["pd"], data["pdfs"]], 1))
+        assert torch.equal(torch.cat(list(pipeline.restore(data).values()), 1), expected)
+
+
+def test_noise_level_is_given_or_estimated_in_stored_units() -> None:
+    clean = torch.full((2, 1, 128, 128), 0.5)
+    data = batch(clean, clean)
+    data["pdfs"] = clean + 0.3 * normals(2, 1, 128, 128, seed=77)
+    scale = torch.tensor([2.0, 5.0]).view(2, 1, 1, 1)
+    scaled = data | {k: data[k] / scale for k in ("pd", "pdfs")} | {"pd_scale": scale, "pdfs_scale": scale}
+    for sigma, tolerance in (("estimate", 0.05), ({"pd": 0.1, "pdfs": 0.3}, 1e-5)):
+        parts = make(sigma=sigma).loss("restorer", scaled, {}).parts
+        assert float(parts["sigma_pd"]) == pytest.approx(0.1, rel=tolerance)
+        assert float(parts["sigma_pdfs"]) == pytest.approx(0.3, rel=tolerance)
+
+
+@pytest.mark.parametrize(("kept", "ok"), [(1.0, False), (0.05, True), (-0.5, False)])
+def test_a_restoration_that_keeps_noise_or_loses_structure_is_told_so(kept: float, ok: bool) -> None:
+    pipeline, clean = make(), torch.full((2, 1, 64, 64), 0.5)
+    data = batch(clean, clean)
+    restored = {name: clean + kept * (data[name] - clean) for name in ("pd", "pdfs")}
+    measured = {key: float(value.mean()) for key, value in pipeline.examine(data, restored).items()}
+    assert measured["removed_over_sigma"] == pytest.approx(1 - kept, rel=0.03)
+    assert measured["leak_own"] == pytest.approx(1 if kept > 0 else -1, abs=0.01)
+    assert abs(measured["leak_other"]) < 0.05
+    (finding,) = pipeline.findings(measured)
+    assert finding.ok is ok
+    assert pipeline.findings({}) == []
+
+
+def test_it_restores_unseen_images_without_a_clean_one() -> None:
+    """200 steps on one noisy copy each of 24 small pictures: at least 8 dB above the noisy images on unseen ones."""
+    steps, batch_size, side, lr = 200, 4, 64, 8e-3
+    train, unseen = batch(*pictures(24, side, seed=6), seed=1), batch(*pictures(8, side, seed=8), seed=2)
+    torch.manual_seed(0)
+    pipeline = make(network={"name": "residual_unet", "widths": [8, 16, 32], "blocks": [1, 1, 1]})
+    optimizer = torch.optim.Adam(pipeline.parameters(), lr=lr, betas=(0.9, 0.99))
+    for step in range(steps):
+        chosen = torch.arange(batch_size * step, batch_size * (step + 1)) % 24
+        data = {key: value[chosen] for key, value in train.items() if not key.endswith("_clean")}
+        for number, name in enumerate(("pd", "pdfs")):
+            data[f"{name}_normal"] = normals(batch_size, 1, side, side, seed=1000 + 2 * step + number)
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1, (step + 1) / 10) * (1 - step / steps)
+        optimizer.zero_grad()
+        pipeline.loss("restorer", data, {}).loss.backward()
+        nn.utils.clip_grad_norm_(pipeline.parameters(), 1.0)
+        optimizer.step()
+    with torch.no_grad():
+        restored = pipeline.eval().restore(unseen)
+        measured = pipeline.examine(unseen, restored)
+    error = torch.stack([(restored[n] - unseen[f"{n}_clean"]).square().mean() for n in ("pd", "pdfs")]).mean()
+    assert float(10 * torch.log10(SIGMA**2 / error)) > 8
+    (finding,) = pipeline.findings({key: float(value.mean()) for key, value in measured.items()})
+    assert finding.ok, finding.says
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"contrasts": []}, "contrasts must name one or more fields"),
+        ({"contrasts": ["pd", "pd"]}, "each once"),
+        ({"sigma": {"pd": 0.1}}, "one value for each of pd, pdfs"),
+        ({"sigma": 0}, "pipeline.sigma"),
+        ({"alpha": 0}, "pipeline.alpha"),
+    ],
+)
+def test_wrong_settings_are_refused_with_the_reason(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        structure({"pipeline": {"name": "cross_guided", **settings}})
+    assert says in str(caught.value)
+
+
+def test_images_it_cannot_train_on_are_refused() -> None:
+    config = CrossGuided.Config(name="cross_guided", together=False)
+    with pytest.raises(ConfigError, match="representation to ri"):
+        CrossGuided(config, {"pd": FieldSpec(1, complex=True), "pdfs": FieldSpec(1, complex=True)})
+    with pytest.raises(ConfigError, match="same channels"):
+        CrossGuided(config, {"pd": FieldSpec(1), "pdfs": FieldSpec(3)})

@@ -1,0 +1,190 @@
+"""DRGAN's terms against the published flow written out image by image, its noise patches, and who learns when."""
+
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from configs.fields import FieldSpec
+from pipelines import _noise_patches as noise_patches
+from pipelines.base import Batch
+from pipelines.drgan import KINDS, Drgan
+
+CRITIC = {"name": "patch_discriminator", "width": 4, "variant": "cyclegan"}
+
+
+def pipeline(**options: Any) -> Drgan:
+    """A small DRGAN in float64 with the same initial weights every time."""
+    torch.manual_seed(0)
+    given = {"width": 4, "blocks": 2, "critic": CRITIC, "noise_patch_px": 32, **options}
+    fields = dict.fromkeys(("noisy", "unpaired_clean"), FieldSpec(1))
+    return Drgan(Drgan.Config(name="drgan", **given), fields).double()
+
+
+def batch(n: int = 2, side: int = 64, seed: int = 1) -> Batch:
+    """A batch as the loader gives it, float64 in [0, 1]."""
+    random = torch.Generator().manual_seed(seed)
+    fields, shape = ("noisy", "unpaired_clean"), (n, 1, side, side)
+    images = {name: torch.rand(shape, generator=random, dtype=torch.float64) for name in fields}
+    return {**images, **{f"{name}_scale": torch.ones(n, 1, 1, 1) for name in images}}
+
+
+def by_hand(method: Drgan, data: Batch) -> tuple[dict[str, Tensor], Tensor]:
+    """Images by name from the published flow, one pass for each; and the generators' loss."""
+    e_c, e_n, g_c, g_n = method.content_encoder, method.noise_encoder, method.clean_decoder, method.noisy_decoder
+    x, y = data["noisy"] * 2 - 1, data["unpaired_clean"] * 2 - 1
+    clear_x, noisy_y = g_c(e_c(x)), g_n(e_c(y), e_n(x))
+    recon_x, recon_y = g_n(e_c(x), e_n(x)), g_c(e_c(y))
+    cycle_x, cycle_y = g_n(e_c(clear_x), e_n(noisy_y)), g_c(e_c(noisy_y))
+
+    def real(scores: Tensor) -> Tensor:
+        return (scores - 1).square().mean()
+
+    def l1(a: Tensor, b: Tensor) -> Tensor:
+        return (a - b).abs().mean()
+
+    def cut(image: Tensor) -> Tensor:
+        return torch.cat([image[:, :, i : i + 32, j : j + 32] for i in (0, 32) for j in (0, 32)])
+
+    adversarial = real(method.critic_clean(clear_x)) + real(method.critic_noisy(noisy_y))
+    noise = real(method.critic_noise(cut(x - clear_x))) + real(method.critic_noise(cut(noisy_y - y)))
+    loss = adversarial + 10 * (l1(cycle_x, x) + l1(cycle_y, y)) + 10 * (l1(recon_x, x) + l1(recon_y, y)) + noise
+    return {"x": x, "y": y, "clear_x": clear_x, "noisy_y": noisy_y}, loss
+
+
+def test_the_generators_loss_is_the_published_one() -> None:
+    method, data = pipeline(), batch()
+    step = method.loss("generator", data, {})
+    images, expected = by_hand(method, data)
+    torch.testing.assert_close(step.loss, expected, rtol=1e-9, atol=1e-11)
+    for name in ("clear_x", "noisy_y"):
+        torch.testing.assert_close(step.carry[name], images[name].detach(), rtol=1e-9, atol=1e-11)
+    own = method.trained("generator")
+    for one, other in zip(torch.autograd.grad(step.loss, own), torch.autograd.grad(expected, own), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-10)
+
+
+def test_the_critics_loss_is_the_published_one() -> None:
+    method, data = pipeline(pool_size=0), batch()
+    step = method.loss("critic", data, method.loss("generator", data, {}).carry)
+    images = {name: image.detach() for name, image in by_hand(method, data)[0].items()}
+    patches = noise_patches.flattest(data["noisy"], 32) * 2
+    patches = patches - patches.mean((2, 3), keepdim=True)
+
+    def judged(critic: torch.nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        return ((critic(real) - 1).square().mean() + critic(fake).square().mean()) / 2
+
+    expected = judged(method.critic_clean, images["y"], images["clear_x"])
+    expected = expected + judged(method.critic_noisy, images["x"], images["noisy_y"])
+    for residual in (images["x"] - images["clear_x"], images["noisy_y"] - images["y"]):
+        expected = expected + judged(method.critic_noise, patches, noise_patches.tiles(residual, 32, 32))
+    torch.testing.assert_close(step.loss, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("gan", ["lsgan", "vanilla", "hinge"])
+def test_each_phase_changes_only_its_own_networks(gan: str) -> None:
+    method, data = pipeline(gan=gan), batch()
+    carry: dict[str, Tensor] = {}
+    for phase, networks in method.phases.items():
+        method.requires_grad_(False)
+        own = method.trained(phase)
+        for parameter in own:
+            parameter.requires_grad_(True)
+        before = {name: value.clone() for name, value in method.state_dict().items()}
+        optimizer = torch.optim.Adam(own, 1e-3)
+        step = method.loss(phase, data, carry)
+        step.loss.backward()
+        assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in own)
+        optimizer.step()
+        carry = step.carry
+        changed = {name.split(".")[0] for name, value in method.state_dict().items() if not value.equal(before[name])}
+        assert changed == set(networks)
+
+
+def test_critics_learn_at_every_fifth_step() -> None:
+    method = pipeline()
+    assert [step for step in range(12) if method.active("critic", step)] == [0, 5, 10]
+    assert all(method.active("generator", step) for step in range(12))
+
+
+def test_pools_hold_five_of_each_kind_and_survive_a_checkpoint() -> None:
+    def losses(method: Drgan, seeds: range) -> list[Tensor]:
+        out = []
+        for seed in seeds:
+            data = batch(seed=seed)
+            out.append(method.loss("critic", data, method.loss("generator", data, {}).carry).loss.detach())
+        return out
+
+    method = pipeline()
+    losses(method, range(4))
+    assert {kind: len(pool.images) for kind, pool in method.pools.pools.items()} == dict.fromkeys(KINDS, 5)
+    state = method.rank_state()
+    expected = losses(method, range(4, 8))
+    resumed = pipeline()
+    resumed.load_rank_state(state)
+    assert all(map(torch.equal, expected, losses(resumed, range(4, 8))))
+
+
+@pytest.mark.parametrize("level", [0.0, 0.4])
+def test_the_noise_critic_sees_no_brightness(level: float) -> None:
+    """The published patches were dark images in [-1, 1]: their mean gave them away, whatever their noise was like."""
+    method, data = pipeline(), batch()
+    noise = 0.05 * (data["noisy"] - 0.5)
+    seen: list[Tensor] = []
+    method.critic_noise.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    data["noisy"] = level + noise
+    method.loss("critic", data, method.loss("generator", data, {}).carry)
+    _, real, made = seen  # the generators' residuals, then the critic's patches and residuals
+    assert real.shape == (2, 1, 32, 32) and made.shape == (16, 1, 32, 32)
+    assert real.mean((2, 3)).abs().max() < 1e-12
+    assert real.std().item() == pytest.approx(2 * noise.std().item(), rel=0.1)
+
+
+def test_given_noise_patches_are_used() -> None:
+    method, data = pipeline(), batch()
+    carry = method.loss("generator", data, {}).carry
+    patch = 0.3 + 0.01 * torch.randn(2, 1, 40, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    given = {**data, "noise_patch": patch, "noise_patch_scale": torch.ones(2, 1, 1, 1)}
+    torch.testing.assert_close(method._patches(given), 2 * (patch - patch.mean((2, 3), keepdim=True)))
+    assert method.loss("critic", given, carry).loss != pipeline().loss("critic", data, carry).loss
+
+
+def test_the_flattest_patch_is_background_and_never_a_blank_margin() -> None:
+    torch.manual_seed(0)
+    rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(192.0), indexing="ij")
+    image = 0.5 + 0.4 * torch.sin(rows / 9) * torch.cos(columns / 11) + 0.05 * torch.randn(128, 192)
+    image[64:96, 32:64] = 0.2 + 0.05 * torch.randn(32, 32)  # background
+    image[:40] = 1.0  # a margin without any noise
+    (patch,) = noise_patches.flattest(image[None, None], 32)
+    assert torch.equal(patch[0], image[64:96, 32:64])
+
+
+def test_a_patch_is_found_in_any_image() -> None:
+    blank = torch.full((1, 1, 40, 50), 0.25)
+    assert noise_patches.flattest(blank, 64).shape == (1, 1, 40, 40)
+
+
+def test_tiles_cover_the_image_in_order() -> None:
+    image = torch.arange(4 * 6).float().view(1, 1, 4, 6)
+    cut = noise_patches.tiles(image, 2, 2)
+    assert cut.shape == (6, 1, 2, 2)
+    assert cut[1, 0].tolist() == [[2, 3], [8, 9]] and cut[5, 0].tolist() == [[16, 17], [22, 23]]
+    assert noise_patches.tiles(image, 3, 8).shape == (1, 1, 3, 6)
+
+
+@pytest.mark.parametrize("side", [(5, 7), (33, 64)])
+def test_restored_images_have_the_size_and_units_of_the_noisy_one(side: tuple[int, int]) -> None:
+    method = pipeline(range=(-100.0, 300.0))
+    noisy = torch.rand(2, 1, *side, dtype=torch.float64) * 400 - 100
+    scale = torch.tensor([1.0, 20.0], dtype=torch.float64).view(2, 1, 1, 1)
+    restored = method.restore({"noisy": noisy / scale, "noisy_scale": scale})["restored"] * scale
+    assert restored.shape == noisy.shape
+    assert restored.min() >= -100 and restored.max() <= 300
+    torch.testing.assert_close(restored[:1], method.restore({"noisy": noisy[:1], "noisy_scale": scale[:1]})["restored"])
+
+
+def test_a_range_upside_down_is_refused() -> None:
+    with pytest.raises(ValidationError, match="low < high"):
+        pipeline(range=(1.0, 0.0))

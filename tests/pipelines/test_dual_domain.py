@@ -1,0 +1,156 @@
+"""The dual-domain method: its networks, its terms, its skip strategies, and the instruments that name what is wrong."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from configs.fields import FieldSpec
+from pipelines import _dual_instruments as instruments
+from pipelines.dual_domain import DualDomain
+
+STRATEGIES = ["no_skip", "use_target_skip", "use_source_skip", "zero_skip", "mixed_skip"]
+
+
+def make(channels: int = 2, *, is_complex: bool = False, small: bool = True, **settings: object) -> DualDomain:
+    torch.manual_seed(0)
+    sizes = {"encoder_features": (4, 8, 16), "decoder_features": (16, 8, 4), "latent_channels": 8} if small else {}
+    config = DualDomain.Config.model_validate({"name": "dual_domain", **sizes, **settings})
+    spec = FieldSpec(channels, is_complex)
+    return DualDomain(config, {"pd": spec, "pdfs": spec})
+
+
+def batch(n: int = 3, channels: int = 2, size: int = 12, *, sigma: float = 0.1, dtype=torch.float64) -> dict:
+    """Smooth clean pairs with noise of `sigma` per component, and the draws a step needs."""
+    rng = torch.Generator().manual_seed(1)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=rng, dtype=torch.float64)
+
+    ramp = torch.linspace(0, 3, size, dtype=torch.float64)
+    waves = torch.stack([torch.sin(ramp * (1 + i))[:, None] * torch.cos(ramp) for i in range(n)])[:, None]
+    clean = {"pd": (1 + waves).expand(-1, channels, -1, -1), "pdfs": (2 - waves**2).expand(-1, channels, -1, -1)}
+    out: dict = {f"{name}_clean": value.to(dtype) for name, value in clean.items()}
+    out |= {name: (value + sigma * noise(*value.shape)).to(dtype) for name, value in clean.items()}
+    out |= {f"{name}_normal": noise(*clean[name].shape).to(dtype) for name in clean}
+    return out
+
+
+@pytest.mark.parametrize(("settings", "whole"), [
+    ({}, 2_778_178),
+    ({"latent_channels": 512, "decoder_features": (512, 256, 128)}, 7_540_546),
+])
+@pytest.mark.parametrize("is_complex", [True, False])
+def test_parameter_counts_are_the_documented_ones(settings: dict, whole: int, is_complex: bool) -> None:
+    pipeline = make(1, is_complex=is_complex, small=False, **settings)
+    assert sum(p.numel() for p in pipeline.trained("denoiser")) == whole
+    if is_complex:
+        real = sum(torch.view_as_real(p).numel() if p.is_complex() else p.numel() for p in pipeline.trained("denoiser"))
+        assert real == {2_778_178: 5_553_028, 7_540_546: 15_076_228}[whole]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("same", [True, False])
+def test_batched_passes_equal_separate_ones(strategy: str, same: bool) -> None:
+    pipeline = make(cross_domain_strategy=strategy, same_domain_use_skip=same, mixed_skip_alpha=0.3).double()
+    data = batch()
+    images = pipeline.restore(data)
+    z_a, skips_a = pipeline.encoder(data["pd"])
+    z_b, skips_b = pipeline.encoder(data["pdfs"])
+    mixed = [0.3 * a + 0.7 * b for a, b in zip(skips_a, skips_b, strict=True)]
+    cross = {"no_skip": None, "zero_skip": None, "use_target_skip": skips_a, "use_source_skip": skips_b,
+             "mixed_skip": mixed}[strategy]
+    torch.testing.assert_close(images["pd_cross"], pipeline.decoder_a(z_b, cross, size=(12, 12)))
+    torch.testing.assert_close(images["pd_same"], pipeline.decoder_a(z_a, skips_a if same else None, size=(12, 12)))
+    torch.testing.assert_close(images["pdfs_same"], pipeline.decoder_b(z_b, skips_b if same else None, size=(12, 12)))
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms_in_one_unit() -> None:
+    weights = {"content": 0.5, "recon": 0.2, "cross": 1.5, "edge": 0.05}
+    pipeline = make(weights=weights, sigma_a=0, sigma_b=0).double()
+    data = batch()
+    step = pipeline.loss("denoiser", data, {})
+    total = sum(weight * step.parts[term] for term, weight in weights.items())
+    torch.testing.assert_close(step.loss.detach(), total)
+    images = pipeline.restore(data)
+    cross = sum((torch.hypot(*(images[f"{f}_cross"] - data[f]).unbind(1))).mean() for f in ("pd", "pdfs"))
+    torch.testing.assert_close(step.parts["cross"], cross.detach())
+
+
+def test_noise_is_added_to_the_input_and_not_to_the_target() -> None:
+    quiet, loud = make(sigma_a=0, sigma_b=0).double(), make(sigma_a=3.0, sigma_b=0).double()
+    data = batch()
+    shifted = {**data, "pd": data["pd"] + 3.0 * data["pd_normal"]}
+    z_loud = loud.encoder(shifted["pd"])[0]
+    restored = loud.decoder_a(z_loud, loud.encoder(shifted["pd"])[1], size=(12, 12))
+    recon = torch.hypot(*(restored - data["pd"]).unbind(1)).mean() + torch.hypot(
+        *(quiet.restore(data)["pdfs_same"] - data["pdfs"]).unbind(1)).mean()
+    torch.testing.assert_close(loud.loss("denoiser", data, {}).parts["recon"], recon.detach())
+
+
+def test_every_parameter_learns_and_identity_mapping_is_the_dead_start() -> None:
+    live = make()
+    live.loss("denoiser", batch(dtype=torch.float32), {}).loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in live.trained("denoiser"))
+    dead = make(identity_mapping=True, weights={"content": 0, "recon": 0, "cross": 1})
+    dead.loss("denoiser", batch(dtype=torch.float32), {}).loss.backward()
+    learning = {n for n, p in dead.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert learning == {"decoder_a.outc.bias", "decoder_b.outc.bias"}
+
+
+def test_the_anti_collapse_rule_shifts_weight_after_patience() -> None:
+    pipeline = make(weights={"content": 1.0, "recon": 0.5})
+    low, high = {"variance_latent": 1e-6, "variance_cross": 1.0}, {"variance_latent": 1.0, "variance_cross": 1.0}
+    assert pipeline.epoch_end(low) == [] and pipeline.epoch_end(high) == [] and pipeline.epoch_end(low) == []
+    assert "content weight 1 -> 1.2" in pipeline.epoch_end(low)[0]
+    torch.testing.assert_close(pipeline.weights, torch.tensor([1.2, 0.4, 1.0, 0.0]))
+    assert "weights" in pipeline.learned()  # a resumed run goes on with the shifted weights
+
+
+def test_the_noise_floor_is_the_mean_modulus_of_the_noise() -> None:
+    for channels, factor in ((2, math.sqrt(math.pi / 2)), (1, math.sqrt(2 / math.pi))):
+        data = batch(4, channels, 64, sigma=0.2)
+        pipeline = make(channels).double()
+        perfect = {f"{f}_{path}": data[f"{f}_clean"] for f in ("pd", "pdfs") for path in ("cross", "same")}
+        found = instruments.levels(data, perfect, pipeline.distance)
+        expected = torch.full((4,), 2 * 0.2 * factor, dtype=torch.float64)
+        torch.testing.assert_close(found["floor"], expected, rtol=0.08, atol=0)
+        torch.testing.assert_close(found["val_cross"], expected, rtol=0.05, atol=0)
+
+
+def test_copying_the_noise_is_called_a_leak_and_the_truth_is_not() -> None:
+    data = batch(4, 2, 64)
+    pipeline = make().double()
+    clean = {f"{f}_{path}": data[f"{f}_clean"] for f in ("pd", "pdfs") for path in ("cross", "same")}
+    copied = {**clean, "pd_cross": 0.1 * data["pd_clean"] + 0.9 * data["pd"],
+              "pdfs_cross": 0.1 * data["pdfs_clean"] + 0.9 * data["pdfs"]}
+
+    def verdicts(restored: dict[str, Tensor]) -> dict[str, bool]:
+        found = {**instruments.levels(data, restored, pipeline.distance), **instruments.leakage(data, restored)}
+        return {f.name: f.ok for f in pipeline.findings({k: float(v.mean()) for k, v in found.items()})}
+
+    assert verdicts(copied)["leak"] is False and verdicts(copied)["leak_target"] is False
+    assert all(verdicts(clean).values())
+
+
+def test_latents_that_are_the_same_for_every_image_are_called_a_collapse() -> None:
+    rng = torch.Generator().manual_seed(0)
+    z = torch.randn(4, 8, 3, 3, generator=rng)
+    alive = instruments.latents(z, z + 0.1 * torch.randn(z.shape, generator=rng))
+    assert float(alive["matched_over_mismatched"].mean()) < 0.2 < 0.5 < float(alive["latent_spread"].mean())
+    dead = instruments.latents(z[:1].expand(4, -1, -1, -1) + 1e-4 * z, z[:1].expand(4, -1, -1, -1))
+    pipeline = make()
+    (finding,) = pipeline.findings({"latent_spread": float(dead["latent_spread"].mean())})
+    assert finding.name == "collapse" and not finding.ok
+    assert instruments.latents(z[:1], z[:1])["latent_spread"].isnan().all()
+
+
+@pytest.mark.parametrize(("channels", "is_complex"), [(1, False), (2, False), (1, True)])
+@pytest.mark.parametrize("size", [12, 13, 15])
+def test_any_size_comes_back_at_its_size(channels: int, is_complex: bool, size: int) -> None:
+    pipeline = make(channels, is_complex=is_complex)
+    image = torch.randn(2, channels, size, size + 1, dtype=torch.complex64 if is_complex else torch.float32)
+    restored = pipeline.restore({"pd": image, "pdfs": image})
+    assert set(restored) == set(pipeline.outputs) == {"pd_cross", "pdfs_cross", "pd_same", "pdfs_same"}
+    assert all(r.shape == image.shape and r.dtype == image.dtype for r in restored.values())

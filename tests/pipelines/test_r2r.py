@@ -1,0 +1,170 @@
+"""R2R: independence and unbiasedness of recorrupted pairs, refusals, and inference that depends on the sample alone."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from configs.errors import ConfigError
+from configs.fields import FieldSpec
+from configs.loader import structure
+from pipelines import _recorruption as recorruption
+from pipelines.r2r import R2R
+
+COUNT = 200_000
+"""Pixels of the statistics below: means are known to about 1/450 of their deviation."""
+
+
+def r2r(**settings: Any) -> R2R:
+    network = {"name": "dncnn", "depth": 3, "width": 8}
+    settings = {"sigma": 0.2, **settings} if settings.get("noise", "gaussian") == "gaussian" else settings
+    return R2R(R2R.Config(name="r2r", network=network, **settings), {"noisy": FieldSpec(1)})
+
+
+def normals(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def moments(first: Tensor, second: Tensor) -> tuple[float, float, float, float, float]:
+    """Means, variances, and correlation of two images of one constant."""
+    together = torch.stack([first.flatten(), second.flatten()])
+    covariance = torch.cov(together)
+    correlation = covariance[0, 1] / (covariance[0, 0] * covariance[1, 1]).sqrt()
+    return (*together.mean(1).tolist(), *covariance.diagonal().tolist(), float(correlation))
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_gaussian_pairs_are_unbiased_and_independent_with_the_known_variances(alpha: float) -> None:
+    noisy = 3 + 0.2 * normals(1, 1, COUNT)
+    mean1, mean2, var1, var2, correlation = moments(
+        *recorruption.gaussian(noisy, normals(1, 1, COUNT, seed=1), sigma=0.2, alpha=alpha)
+    )
+    assert var1 == pytest.approx(0.04 * (1 + alpha**2), rel=0.02)
+    assert var2 == pytest.approx(0.04 * (1 + alpha**-2), rel=0.02)
+    assert abs(mean1 - 3) < 5 * (var1 / COUNT) ** 0.5 and abs(mean2 - 3) < 5 * (var2 / COUNT) ** 0.5
+    assert abs(correlation) < 5 / COUNT**0.5
+
+
+def test_poisson_pairs_are_unbiased_and_independent_poissons() -> None:
+    gain, alpha, clean = 0.05, 0.3, 0.4
+    counts = torch.poisson(torch.full((1, 1, COUNT), clean / gain), generator=torch.Generator().manual_seed(2))
+    mean1, mean2, var1, var2, correlation = moments(
+        *recorruption.poisson(gain * counts, normals(1, 1, COUNT), gain=gain, alpha=alpha)
+    )
+    assert var1 == pytest.approx(gain * clean / (1 - alpha), rel=0.02)
+    assert var2 == pytest.approx(gain * clean / alpha, rel=0.02)
+    assert abs(mean1 - clean) < 5 * (var1 / COUNT) ** 0.5 and abs(mean2 - clean) < 5 * (var2 / COUNT) ** 0.5
+    assert abs(correlation) < 5 / COUNT**0.5
+
+
+def test_gamma_pairs_are_unbiased_and_independent_gammas() -> None:
+    looks, alpha, clean = 4.0, 0.5, 2.0
+    speckle = torch.distributions.Gamma(looks, looks)
+    torch.manual_seed(3)
+    noisy = clean * speckle.sample((1, 1, COUNT)).double()
+    mean1, mean2, var1, var2, correlation = moments(
+        *recorruption.gamma(noisy, normals(1, 1, COUNT), looks=looks, alpha=alpha)
+    )
+    assert var1 == pytest.approx(clean**2 / (looks * (1 - alpha)), rel=0.03)
+    assert var2 == pytest.approx(clean**2 / (looks * alpha), rel=0.03)
+    assert abs(mean1 - clean) < 5 * (var1 / COUNT) ** 0.5 and abs(mean2 - clean) < 5 * (var2 / COUNT) ** 0.5
+    assert abs(correlation) < 5 / COUNT**0.5
+
+
+@pytest.mark.parametrize("law", ["poisson", "gamma"])
+def test_a_split_depends_on_each_samples_own_draw_alone(law: str) -> None:
+    noisy, normal = torch.full((3, 1, 8, 8), 2.0), normals(3, 1, 8, 8).float()
+
+    def split(chosen: slice) -> Tensor:
+        images, draws = noisy[chosen], normal[chosen]
+        if law == "poisson":
+            return recorruption.poisson(images, draws, gain=0.1, alpha=0.5)[0]
+        return recorruption.gamma(images, draws, looks=2.0, alpha=0.5)[0]
+
+    together = split(slice(None))
+    assert torch.equal(together[1:2], split(slice(1, 2)))
+    assert not torch.equal(together[0], together[1])
+    halves = recorruption.gamma(noisy, normal, looks=2.0, alpha=0.25)
+    assert torch.allclose(0.75 * halves[0] + 0.25 * halves[1], noisy)
+
+
+def test_sigma_estimate_is_near_the_truth_on_a_smooth_image() -> None:
+    ramp = torch.linspace(0, 1, 129).expand(2, 1, 129, 129)
+    noisy = ramp + torch.tensor([0.1, 0.3]).view(2, 1, 1, 1) * normals(2, 1, 129, 129).float()
+    assert recorruption.estimated_sigma(noisy).flatten().tolist() == pytest.approx([0.1, 0.3], rel=0.05)
+
+
+def test_loss_less_the_known_noise_is_the_error_to_the_clean_image() -> None:
+    """With the identity for a network the error of the first image is (1 + alpha^2) sigma^2, in units of the scale."""
+    pipeline = r2r(sigma=0.4, alpha=0.5)
+    pipeline.network = torch.nn.Identity()
+    scale = torch.tensor([2.0, 4.0]).view(2, 1, 1, 1)
+    noisy = (1 + 0.4 * normals(2, 1, 300, 300).float()) / scale
+    batch = {"noisy": noisy, "noisy_scale": scale, "recorruption": normals(2, 1, 300, 300, seed=5).float()}
+    parts = pipeline.loss("restorer", batch, {}).parts
+    expected = float((1.25 * (0.4 / scale) ** 2).mean())
+    assert float(parts["mse_to_clean"]) == pytest.approx(expected, rel=0.05)
+    assert float(parts["sigma"]) == pytest.approx(0.4)
+    estimating = r2r(sigma="estimate")
+    assert float(estimating.loss("restorer", batch, {}).parts["sigma"]) == pytest.approx(0.4, rel=0.05)
+
+
+@pytest.mark.parametrize("settings", [{}, {"noise": "poisson", "gain": 0.1}, {"noise": "gamma", "looks": 3.0}])
+def test_a_step_is_a_function_of_its_batch_and_trains_the_network(settings: dict[str, Any]) -> None:
+    pipeline = r2r(**settings)
+    batch = {
+        "noisy": 0.1 * torch.randint(0, 20, (2, 1, 16, 16), generator=torch.Generator().manual_seed(0)),
+        "noisy_scale": torch.ones(2, 1, 1, 1), "recorruption": normals(2, 1, 16, 16).float(),
+    }
+    first, second = (pipeline.loss("restorer", batch, {}).loss for _ in range(2))
+    assert torch.equal(first, second)
+    first.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in pipeline.trained("restorer"))
+    assert len(pipeline.trained("restorer")) == len(list(pipeline.parameters()))
+
+
+@pytest.mark.parametrize("settings", [{}, {"noise": "poisson", "gain": 0.1}, {"noise": "gamma", "looks": 3.0}])
+def test_restoring_depends_on_the_sample_and_not_on_its_batch_or_the_time(settings: dict[str, Any]) -> None:
+    pipeline = r2r(passes=3, **settings).eval()
+    noisy = 0.1 * torch.randint(0, 20, (3, 1, 15, 13), generator=torch.Generator().manual_seed(0))
+
+    def restored(images: Tensor, *indices: int) -> Tensor:
+        scale = torch.ones(len(images), 1, 1, 1)
+        batch = {"noisy": images, "noisy_scale": scale, "index": torch.tensor(indices)}
+        with torch.no_grad():
+            return pipeline.restore(batch)["restored"]
+
+    together = restored(noisy, 4, 7, 9)
+    torch.manual_seed(99)
+    alone, other = restored(noisy[1:2], 7), restored(noisy[1:2], 8)
+    assert torch.allclose(together[1:2], alone, atol=1e-6)
+    assert not torch.allclose(alone, other, atol=1e-4)
+
+
+def test_no_passes_restore_the_noisy_image_itself() -> None:
+    pipeline, noisy = r2r(passes=0).eval(), torch.rand(1, 1, 9, 8)
+    assert torch.equal(pipeline.restore({"noisy": noisy})["restored"], pipeline.network(noisy))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"sigma": 0.1, "loss": "l1"}, "only the squared error averages away; the loss must be l2"),
+        ({}, "noise gaussian needs sigma"),
+        ({"noise": "poisson"}, "noise poisson needs gain"),
+        ({"noise": "gamma", "looks": 2, "sigma": 0.1}, "sigma is not read with noise gamma"),
+        ({"noise": "poisson", "gain": 1, "alpha": 1.5}, "must be below 1"),
+        ({"sigma": 0}, "pipeline.sigma"),
+    ],
+)
+def test_wrong_settings_are_refused_with_the_reason(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        structure({"pipeline": {"name": "r2r", **settings}})
+    assert says in str(caught.value)
+
+
+def test_complex_images_are_refused() -> None:
+    config = R2R.Config(name="r2r", sigma=0.1)
+    with pytest.raises(ConfigError, match="representation to ri"):
+        R2R(config, {"noisy": FieldSpec(1, complex=True)})

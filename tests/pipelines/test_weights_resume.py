@@ -1,0 +1,63 @@
+"""Learned and drawn loss weights go on exactly after a restart, are equal on all ranks, and change with training."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from shards.writer import write_split
+
+OVERRIDES = [
+    "pipeline.network={name: dncnn, depth: 3, width: 4, norm: none, bias: true}",
+    "pipeline.losses={charbonnier: 1.0, laplacian: 1.0, msssim: {scales: 1}}", "data.crop=16", "data.batch_size=4",
+    "loop.epochs=null", "loop.max_steps=8", "loop.threads=1", "checkpoint.every_steps=4", "checkpoint.keep_last=5",
+    "evaluation.every_epochs=null", "tracking.tensorboard=false", "tracking.log_every=1",
+]  # fmt: skip
+CHANGING = {"uncertainty": "weighting.log_variance", "random_softmax": None}
+"""Strategy -> the tensor that is trained; one drawn once stays."""
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of small noisy and clean images."""
+    root, random = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 2)):
+        clean = random.random((count, 4, 5)).repeat(6, axis=1).repeat(6, axis=2).astype(np.float32)
+        noisy = clean + 0.1 * random.standard_normal(clean.shape).astype(np.float32)
+        samples = [{"__key__": f"s{i}", "noisy.npy": noisy[i], "clean.npy": clean[i]} for i in range(count)]
+        write_split(root / split, samples, name="photographs", meta={"data_range": 1.0})
+    return root
+
+
+@pytest.mark.parametrize("strategy", CHANGING)
+def test_weights_of_losses_resume_exactly_on_two_ranks(
+    strategy: str, photographs: Path, torchrun: Callable, tmp_path: Path
+) -> None:
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    words = ["launch/train.py", "--config", "configs/spectroformer.yaml", *OVERRIDES, f"data.root={photographs}",
+             f"pipeline.weighting={strategy}"]
+    torchrun([*words, "--run-dir", straight], processes=2)
+    shutil.copytree(straight, resumed)
+    shutil.rmtree(resumed / "checkpoints" / "step-00000008")
+    (resumed / "summary.json").unlink()
+    assert "at step 4 of 8" in str(torchrun([*words, "--run-dir", resumed], processes=2).output)
+
+    start, end, again = (
+        load_file(run / "checkpoints" / f"step-0000000{step}" / "weights.safetensors")
+        for run, step in ((straight, 4), (straight, 8), (resumed, 8))
+    )
+    assert end.keys() == again.keys() and all(torch.equal(end[name], again[name]) for name in end)
+    changed = {name for name in end if not torch.equal(start[name], end[name])}
+    assert {name for name in changed if name.startswith("weighting")} == {CHANGING[strategy]} - {None}
+
+    events = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
+    steps = [event for event in events if event["event"] == "train"]
+    weights = [[step[f"weight_{name}"] for name in ("charbonnier", "laplacian", "msssim")] for step in steps]
+    assert (weights[0] != weights[-1]) == (CHANGING[strategy] is not None)
+    if strategy != "uncertainty":
+        assert all(sum(row) == pytest.approx(1) for row in weights)

@@ -1,0 +1,41 @@
+"""One real SLURM for all tests of this folder, tiny data, and the launcher as a user starts it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import Cluster, install
+from tests.slurm.driver import Launcher
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A running SLURM; skips with the reason where it cannot be had."""
+    if why := install():
+        pytest.skip(why)
+    with Cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phantom knees of 32 x 32."""
+    from shards import build
+
+    folder = tmp_path_factory.mktemp("tiny") / "phantom"
+    counts = ["--train", "16", "--val", "2", "--test", "2"]
+    build.build(["phantom", "--size", "32", *counts, "--output", str(folder)])
+    return folder
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, tiny_data: Path) -> Launcher:
+    """The launcher without SLURM."""
+    return Launcher(tmp_path, tiny_data, None)
+
+
+@pytest.fixture(scope="session")
+def on_slurm(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, cluster: Cluster) -> Launcher:
+    """The launcher with the test's SLURM."""
+    return Launcher(tmp_path_factory.mktemp("on_slurm"), tiny_data, cluster)

@@ -1,0 +1,44 @@
+"""Scripts of one's own: plain sbatch with srun, and with accelerate's launcher, over two nodes on CPU."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.driver import ROOT, TINY, Launcher, wait_until, weights
+
+pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(400)]
+
+OPTIONS = ["--gpus-per-node=0", "--ntasks-per-node=1", "--cpus-per-task=1", "--time=10"]
+
+
+def sbatch(jobs: Launcher, cluster: Cluster, script: str, run: Path) -> str:
+    """Hand in an example; its job id."""
+    train = [f"{key}={'null' if value is None else value}".replace(" ", "") for key, value in TINY.items()]
+    words = ["--config", "configs/progressive_training.yaml", "--run-dir", str(run), f"data.root={jobs.data}", *train]
+    path = f"PATH={Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as an activated environment has it
+    export = f"--export=ALL,ACCELERATE_USE_CPU=true,PROCESSES_PER_NODE=1,{path}"
+    log = f"--output={run}.log"
+    example = str(ROOT / "slurm" / "examples" / script)
+    return cluster.run("sbatch", f"--chdir={ROOT}", *OPTIONS, export, log, example, *words).split()[-1]
+
+
+def state(cluster: Cluster, job: str) -> str:
+    return cluster.run("squeue", "-h", "-t", "all", "-j", job, "-o", "%T")
+
+
+def test_both_examples_train_on_two_nodes_to_the_same_weights(on_slurm: Launcher, cluster: Cluster) -> None:
+    runs = {script: on_slurm.folder / script for script in ("srun.sbatch", "accelerate.sbatch")}
+    jobs = {script: sbatch(on_slurm, cluster, script, run) for script, run in runs.items()}
+    log = runs["srun.sbatch"] / "metrics.jsonl"
+    wait_until(lambda: log.exists() and log.read_text().count('"train"') > 1, lambda: "training")
+    cluster.run("scancel", "--signal=USR2", jobs["srun.sbatch"])
+    for script, job in jobs.items():
+        wait_until(lambda job=job: state(cluster, job) == "COMPLETED", lambda script=script: script)
+        assert state(cluster, job) == "COMPLETED", Path(f"{runs[script]}.log").read_text()
+        time.sleep(0.1)
+    assert weights(runs["srun.sbatch"]) == weights(runs["accelerate.sbatch"])
+    assert "resuming" in Path(f"{runs['srun.sbatch']}.log").read_text()

@@ -1,0 +1,270 @@
+"""Stages on a real SLURM of four virtual nodes: chains, interruptions of every kind, failures, sweeps.
+
+Everything is handed in at once and disturbed as soon as it trains; the tests then look at what came of it.
+"""
+
+import json
+import re
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from configs import loader
+from tests.slurm.campaign import CHAIN, EVERYTHING, GPUS, INTERRUPTED, NAME, STEPS
+from tests.slurm.driver import Launcher, steps_logged, wait_until, weights
+
+pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(600)]
+
+
+class Trainers:
+    """The training processes on this machine, found by the run folder they write."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+
+    def ranks(self) -> dict[int, psutil.Process]:
+        """The processes by rank."""
+        found = {}
+        for process in psutil.process_iter():
+            try:
+                words = process.cmdline()
+                if str(self.run) in words and "launch/train.py" in words:
+                    found[int(process.environ().get("RANK", "0"))] = process
+            except psutil.Error:
+                continue
+        return found
+
+    def train(self) -> bool:
+        """Whether the first steps are done and the run is not."""
+        log = self.run / "metrics.jsonl"
+        return log.exists() and log.read_text().count('"event": "train"') >= 2 and bool(self.ranks())
+
+    def freeze(self) -> None:
+        """Hold the processes, so that what is done to the job meets them while they train."""
+        for process in self.ranks().values():
+            process.suspend()
+
+    def wait_told(self) -> None:
+        """Wait until a stop signal waits for the held processes."""
+        stop = sum(1 << (number - 1) for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM))
+        wait_until(
+            lambda: all(_pending(p.pid) & stop or _runs(p) for p in self.ranks().values()), lambda: str(self.run)
+        )
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        for process in self.ranks().values():
+            process.resume()
+
+
+def preempt(jobs: Launcher, trainers: Trainers, job: str) -> None:
+    """A job of higher priority wants the node."""
+    assert jobs.cluster
+    node = jobs.cluster.names[-1]
+    command = ["sbatch", "--partition=high", f"--nodelist={node}", "--cpus-per-task=4", "--output=/dev/null"]
+    jobs.cluster.run(*command, "--wrap", "sleep 1")
+    trainers.wait_told()
+
+
+def shorten(jobs: Launcher, trainers: Trainers, job: str) -> None:
+    """Move the time limit nearer than the stage's grace; the next start gets its time back."""
+    assert jobs.cluster
+    jobs.cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={_elapsed_min(jobs, job) + 2}")
+    trainers.wait_told()
+    trainers.thaw()
+    wait_until(lambda: "stop" in [event["event"] for event in history(jobs, "timed")], lambda: "the time limit's stop")
+    wait_until(lambda: _state(jobs, job) == "PENDING", lambda: "the requeue after the time limit")
+    jobs.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")
+
+
+def requeue(jobs: Launcher, trainers: Trainers, job: str) -> None:
+    """What an administrator does."""
+    assert jobs.cluster
+    jobs.cluster.run("scontrol", "requeue", job)
+    trainers.wait_told()
+
+
+def tell_one_rank(jobs: Launcher, trainers: Trainers, job: str) -> None:
+    """A signal to a single rank that is not the first."""
+    trainers.ranks()[1].send_signal(signal.SIGUSR1)
+
+
+def kill_one_rank(jobs: Launcher, trainers: Trainers, job: str) -> None:
+    """A rank dies without a word."""
+    trainers.ranks()[1].kill()
+
+
+DISTURBANCES = {
+    "preempted": preempt,
+    "timed": shorten,
+    "requeued": requeue,
+    "warmup": tell_one_rank,
+    "bad": kill_one_rank,
+}
+
+
+@pytest.fixture(scope="module")
+def campaign(on_slurm: Launcher) -> Launcher:
+    """Everything handed in at once, every disturbance done in the middle of training."""
+    assert on_slurm.cluster
+    gpus = {"gpus": GPUS} if on_slurm.cluster.gpus else {}
+    on_slurm.submit(on_slurm.stage_file(NAME, {**EVERYTHING, **gpus}))
+    with ThreadPoolExecutor(len(DISTURBANCES)) as threads:
+        for done in [threads.submit(disturb, on_slurm, stage) for stage in DISTURBANCES]:
+            done.result()
+    return on_slurm
+
+
+def disturb(jobs: Launcher, stage: str) -> None:
+    """Wait until a stage trains, hold its processes, and do to its job what is planned for it."""
+    trainers = Trainers(jobs.runs(NAME) / stage)
+    wait_until(trainers.train, lambda: f"{stage} was never seen training\n{jobs.status(NAME)[stage]}")
+    trainers.freeze()
+    try:
+        DISTURBANCES[stage](jobs, trainers, jobs.job(NAME, stage))
+    finally:
+        trainers.thaw()
+
+
+@pytest.mark.parametrize("stage", sorted(INTERRUPTED))
+def test_an_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(campaign: Launcher, stage: str) -> None:
+    for name in (stage, "sweep.0.0003"):
+        campaign.until(NAME, name, "finished")
+    runs = campaign.runs(NAME)
+    assert weights(runs / stage) == weights(runs / "sweep" / "0.0003")
+    assert steps_logged(runs / stage) == STEPS, "events without gaps or repetitions"
+    events = history(campaign, stage)
+    assert [event["event"] for event in events if event["event"] != "stop"].count("start") == 2
+    assert {event["job"] for event in events} == {campaign.job(NAME, stage)}, "the same job"
+    assert 0 < events[-2]["step"] < len(STEPS), "stopped in the middle, and went on from there"
+
+
+def test_tensorboard_goes_on_in_one_folder_without_gaps(campaign: Launcher) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    campaign.until(NAME, "timed", "finished")
+    board = EventAccumulator(str(campaign.runs(NAME) / "timed" / "tensorboard"))
+    board.Reload()
+    assert [event.step for event in board.Scalars("train/loss_denoiser")] == STEPS
+
+
+def test_a_chain_told_to_stop_on_one_rank_goes_on_and_equals_a_local_run(campaign: Launcher, tmp_path: Path) -> None:
+    local = Launcher(tmp_path, campaign.data, None)
+    file = local.stage_file("chain", CHAIN)
+    local.submit(file, "--local")
+    assert local.submit(file, "--local").out.count("finished, kept") == 2
+    campaign.until(NAME, "denoise", "finished")
+    for stage in CHAIN:
+        assert weights(local.runs("chain") / stage) == weights(campaign.runs(NAME) / stage)
+    events = history(campaign, "warmup")
+    assert [event["event"] for event in events] == ["start", "stop", "start", "end"]
+    assert events[1]["code"] == 75 and events[2]["step"] == events[1]["step"] > 0, "no step was lost"
+    assert {event["job"] for event in events} == {campaign.job(NAME, "warmup")}, "what waits for the job stays valid"
+
+
+def test_the_chain_runs_to_its_evaluation_and_stage_2_starts_from_the_named_parts(campaign: Launcher) -> None:
+    campaign.until(NAME, "evaluation", "finished")
+    runs = campaign.runs(NAME)
+    assert json.loads((runs / "evaluation" / "report.json").read_text())
+    log = campaign.log(NAME, "denoise")
+    assert f"starting from encoder, decoder_a of {runs / 'warmup' / 'checkpoints'}" in log
+    started = json.loads((runs / "warmup" / "metrics.jsonl").read_text().splitlines()[0])
+    assert (started["event"], started["world"]) == ("start", 2), "one world of two nodes"
+
+
+def test_a_dead_rank_ends_the_job_with_its_name_and_what_comes_after_says_why(campaign: Launcher) -> None:
+    line = campaign.until(NAME, "bad", "failed")
+    assert re.search(r"rank 1 on 127\.0\.0\.\d, killed by SIGKILL", line), line
+    assert "because bad did not finish" in campaign.until(NAME, "never", "skipped")
+    campaign.until(NAME, "cleanup", "finished")
+    assert "cleaned up" in campaign.log(NAME, "cleanup")
+    end = history(campaign, "bad")[-1]
+    died = json.loads((campaign.runs(NAME) / "jobs" / "bad" / "failure-1.json").read_text())["time"]
+    assert end["event"] == "end" and end["time"] - died < 60
+
+
+def test_a_sweep_runs_as_an_array_and_the_best_member_is_used_by_what_follows(campaign: Launcher) -> None:
+    campaign.until(NAME, "report", "finished")
+    sweep = campaign.runs(NAME)
+    choice = json.loads((sweep / "best" / "choice.json").read_text())
+    measured = {
+        member: json.loads((sweep / "sweep" / member / "summary.json").read_text())["metrics"]["psnr"]
+        for member in ("0.0003", "1e-09")
+    }
+    assert choice["winner"] == max(measured, key=lambda member: measured[member])
+    config = loader.load(sweep / "longer" / "config.yaml")
+    assert config.init_from and config.init_from.run == choice["run"]
+    assert config.optimizer.lr == float(choice["winner"])
+    jobs = {task["job"] for task in campaign.manifest(NAME)["stages"]["sweep"]["tasks"]}
+    assert jobs == {f"{campaign.job(NAME, 'sweep')}_{index}" for index in (0, 1)}
+    assert str(sweep / "sweep" / "0.0003") in campaign.log(NAME, "report")
+
+
+def test_members_of_an_array_are_requeued_one_by_one(campaign: Launcher) -> None:
+    job = campaign.job(NAME, "restarted")
+    for index, member in enumerate(("0.0003", "1e-09")):
+        campaign.until(NAME, f"restarted.{member}", "finished")
+        events = history(campaign, f"restarted.{member}")
+        assert [(event["event"], event["job"]) for event in events] == [
+            (event, f"{job}_{index}") for event in ("start", "stop", "start", "end")
+        ]
+
+
+def test_a_job_has_one_task_for_each_gpu_and_each_sees_the_gpus_of_its_node(campaign: Launcher) -> None:
+    if not (campaign.cluster and campaign.cluster.gpus):
+        pytest.skip("only root can make the device files that stand for GPUs")
+    campaign.until(NAME, "gpus", "finished")
+    log = campaign.log(NAME, "gpus").splitlines()
+    assert {line for line in log if line.endswith("0,1")} == {"0 0 4 0,1", "1 1 4 0,1", "2 0 4 0,1", "3 1 4 0,1"}
+
+
+def test_submitting_again_keeps_what_is_finished_and_repeats_what_failed(campaign: Launcher) -> None:
+    campaign.until(NAME, "cleanup", "finished")
+    file = campaign.folder / f"{NAME}.yaml"
+    again = campaign.submit(file, "--from", "bad")
+    job = campaign.job(NAME, "bad")
+    assert f"bad: job {job}" in again.out and "cleanup: finished, kept" in again.out
+    third = campaign.submit(file, "--from", "bad")
+    assert f"bad: in the queue as job {job}, kept" in third.out, "what is under way is not handed in twice"
+    campaign.until(NAME, "report", "finished")
+    assert "cancelled: bad, never" in campaign.run("cancel", campaign.runs(NAME)).out
+    campaign.until(NAME, "bad", "cancelled")
+    assert campaign.until(NAME, "never", "cancelled", "skipped")
+    assert not campaign.cluster or job not in campaign.cluster.run("squeue", "-h", "-o", "%i").split()
+
+
+def history(jobs: Launcher, stage: str) -> list[dict[str, Any]]:
+    file = jobs.runs(NAME) / "jobs" / stage / "attempts.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def _pending(pid: int) -> int:
+    """Signals waiting for a process, as a mask."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return -1
+    return sum(int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd")))
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether a process that was held goes on (SLURM wakes those it ends)."""
+    try:
+        return process.status() != psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _state(jobs: Launcher, job: str) -> str:
+    assert jobs.cluster
+    return jobs.cluster.run("squeue", "-h", "-j", job, "-o", "%T")
+
+
+def _elapsed_min(jobs: Launcher, job: str) -> int:
+    assert jobs.cluster
+    words = jobs.cluster.run("squeue", "-h", "-j", job, "-o", "%M").replace("-", ":").split(":")
+    return int(words[-2]) + 60 * int(words[-3] if len(words) > 2 else 0)

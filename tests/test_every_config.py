@@ -1,0 +1,180 @@
+"""Every YAML in configs/ loads, dumps, reloads equal, and trains two steps in one process and in two.
+
+The files are found by listing the folder and there is no list of exceptions. What is shrunk is shrunk by the name of
+the setting, the same for all.
+"""
+
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from configs import loader, registry
+from configs.schema import RunConfig
+from launch.session import make_pipeline
+from shards.dataset import ShardSet
+from shards.writer import write_split
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
+
+SMALL_PIPELINE = {"scales": 1, "passes": 2, "vgg": {"weights": None, "random_trunk": True}}
+"""Settings of a method, at any depth, by name: MS-SSIM over five scales needs more than 160 px, weights a network."""
+KINDS = ("complex64", "float32", "uint8")
+"""Kinds of images, uint8 being RGB; a configuration trains on the first one that its method takes."""
+COUNTS = {"train": 9, "val": 3}
+"""Samples of each split; three cannot be shared evenly by two processes."""
+SHAPE, CROP = (40, 48), 32
+PROCESSES = [pytest.param(n, id=f"{n}proc", marks=pytest.mark.xdist_group(f"every_config_{n}")) for n in (1, 2)]
+TIMEOUT_S = 500
+
+
+def of(path: Path) -> RunConfig:
+    """The run a shipped file describes."""
+    return loader.load(path)
+
+
+def members(config: RunConfig) -> set[str]:
+    """Names of the shard members a configuration may read."""
+    cls: Any = registry.find("pipelines", config.pipeline.name)
+    needs = cls.needs(config.pipeline)
+    return {config.data.fields.get(name) or source.member or name for name, source in needs.fields.items()}
+
+
+def image(name: str, sample: int, kind: str) -> np.ndarray:
+    """A smooth picture of the sample, with noise of its own for every member that is not a clean one."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    smooth = 0.5 + 0.3 * np.sin(x / 7 + sample) * np.cos(y / 5 - sample)
+    random = np.random.default_rng([sample, *name.encode()])
+    sigma = 0.0 if "clean" in name else 0.05
+    shape = (*SHAPE, 3) if kind == "uint8" else SHAPE
+    noisy = (smooth[..., None] if kind == "uint8" else smooth) + sigma * random.standard_normal(shape)
+    if kind == "uint8":
+        return (255 * noisy.clip(0, 1)).astype(np.uint8)
+    imaginary = 1j * sigma * random.standard_normal(shape) if kind == "complex64" else 0
+    return (noisy + imaginary).astype(kind)
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Shards of every kind, holding every member that any configuration reads."""
+    names = sorted(set().union(*(members(of(path)) for path in CONFIGS.values())))
+    root = tmp_path_factory.mktemp("shards")
+    for kind in KINDS:
+        for split, count in COUNTS.items():
+            samples = [{"__key__": f"s{i}", **{f"{n}.npy": image(n, i, kind) for n in names}} for i in range(count)]
+            write_split(root / kind / split, samples, name="tiny", meta={"data_range": 1.0})
+    return {kind: root / kind for kind in KINDS}
+
+
+def shrunk(value: Any) -> Any:
+    """A method's settings with those of SMALL_PIPELINE replaced."""
+    if isinstance(value, dict):
+        given = {key: inner for key, inner in value.items() if inner is not None}
+        return value | {key: SMALL_PIPELINE.get(key, shrunk(inner)) for key, inner in given.items()}
+    return [shrunk(inner) for inner in value] if isinstance(value, list) else value
+
+
+def small(path: Path, roots: dict[str, Path], runs: Path) -> RunConfig:
+    """Two steps of a shipped file on the tiny shards of the first kind its method takes."""
+    plain = of(path).model_dump(mode="json")
+    accumulate = min(plain["loop"]["accumulate"], 2)
+    plain["pipeline"] = shrunk(plain["pipeline"])
+    plain["data"] |= {"crop": CROP, "batch_size": 4 * accumulate, "limit": None}
+    plain["loop"] |= {"epochs": 4, "max_steps": 2, "accumulate": accumulate, "precision": "auto", "threads": 1}
+    plain["tracking"] |= {"log_every": 1, "wandb_project": None}
+    if plain["init_from"]:
+        plain["init_from"]["run"] = str(runs / Path(plain["init_from"]["run"]).name)
+    refused = []
+    for kind, root in roots.items():
+        plain["data"]["root"] = str(root)
+        config = loader.structure(plain, source=path.name)
+        try:
+            make_pipeline(config, ShardSet.open(root / config.data.train_split))
+            return config
+        except ValueError as error:
+            refused.append(f"{kind}: {error}")
+    pytest.fail(f"{path.name} takes no kind of images: " + "; ".join(refused))
+
+
+def in_order() -> list[str]:
+    """The names of all files, each after the one it starts from."""
+    ordered: list[str] = []
+
+    def add(name: str) -> None:
+        start = of(CONFIGS[name]).init_from
+        if start is not None:
+            assert Path(start.run).name in CONFIGS, f"{name}: init_from.run is not the run of a shipped file"
+            add(Path(start.run).name)
+        if name not in ordered:
+            ordered.append(name)
+
+    for name in CONFIGS:
+        add(name)
+    return ordered
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture(scope="module", params=PROCESSES)
+def trained(
+    request: Any, roots: dict[str, Path], tmp_path_factory: Any, command: Any, torchrun: Any
+) -> tuple[int, Path]:
+    """The run folders of all files, trained by so many processes."""
+    processes, runs = request.param, tmp_path_factory.mktemp(f"runs{request.param}")
+    plan = []
+    for name, port in zip(in_order(), free_ports(len(CONFIGS)), strict=True):
+        file = runs / f"{name}.yaml"
+        file.write_text(loader.dump(small(CONFIGS[name], roots, runs)))
+        plan.append({"config": str(file), "run_dir": str(runs / name), "port": port})
+    (runs / "plan.json").write_text(json.dumps(plan))
+    script = [ROOT / "tests" / "_train_each.py", runs / "plan.json"]
+    if processes == 1:
+        command([sys.executable, *script], timeout_s=TIMEOUT_S)
+    else:
+        torchrun(script, processes=processes, timeout_s=TIMEOUT_S)
+    return processes, runs
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_dumps_and_reloads_equal(name: str) -> None:
+    config = of(CONFIGS[name])
+    assert config.name == name
+    assert loader.structure(yaml.safe_load(loader.dump(config))) == config
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_says_what_it_is(name: str) -> None:
+    assert CONFIGS[name].read_text().startswith("# ")
+
+
+@pytest.mark.timeout(TIMEOUT_S + 60)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_trains_two_steps(name: str, trained: tuple[int, Path]) -> None:
+    processes, runs = trained
+    folder = runs / name
+    for rank in range(processes):
+        ended = json.loads((folder / f"exit-{rank}.json").read_text())
+        assert ended["code"] == 0, ended["said"]
+    events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    (start,) = [event for event in events if event["event"] == "start"]
+    assert start["world"] == processes
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["status"], summary["step"]) == ("finished", 2)
+    assert np.isfinite(summary["metrics"]["psnr"])
+    assert (folder / "checkpoints" / "step-00000002" / "weights.safetensors").is_file()
+    assert loader.load(folder / "config.yaml") == loader.load(runs / f"{name}.yaml")
