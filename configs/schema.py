@@ -142,8 +142,8 @@ class LoopConfig(Section):
     clip_norm: Rate | None = 1.0
     """Largest gradient norm of a phase; null does not clip."""
     precision: Annotated[Literal["no", "bf16", "fp16", "auto"], BeforeValidator(lambda value: value or "no")] = "no"
-    """Autocast type; weights stay float32. auto takes bf16 on a GPU made for it, else fp16; no on CPU and for complex
-    networks."""
+    """Autocast type; weights stay float32. auto takes bf16 on a GPU or CPU made for it, fp16 on other GPUs, no on other
+    CPUs and for complex networks."""
     ema_decay: Fraction = 0.0
     """Decay of the moving average of weights per step, used in evaluation; 0 keeps none."""
     max_skips: Count = 10

@@ -78,7 +78,7 @@ def precision(loop: LoopConfig, *, on_cpu: bool) -> str:
     """The autocast type as accelerate names it: no, bf16 or fp16.
 
     `auto` is bf16 on a GPU that has it in hardware, else fp16, either only when a probe computes right with it; on CPU
-    it is no: few CPUs are faster in bf16 (docs/performance.md).
+    it is bf16 where the processor multiplies matrices in it (AMX), else no.
     """
     wanted = loop.precision
     if wanted == "fp16" and on_cpu:
@@ -88,11 +88,17 @@ def precision(loop: LoopConfig, *, on_cpu: bool) -> str:
     if wanted != "auto":
         return wanted
     if on_cpu or not torch.cuda.is_available():
-        return "no"
+        return "bf16" if on_cpu and multiplies_bf16() else "no"
     device = torch.device("cuda")
     if torch.cuda.is_bf16_supported(including_emulation=False) and computes(device, torch.bfloat16):
         return "bf16"
     return "fp16" if computes(device, torch.float16) else "no"
+
+
+def multiplies_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 matrices in hardware (AMX); others are far slower than in float32."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16", False))
 
 
 def computes(device: torch.device, dtype: torch.dtype) -> bool:

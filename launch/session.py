@@ -50,6 +50,9 @@ class Session:
         self.step = 0
         self.precision = "no" if config.data.representation == "complex" else environment.precision(
             config.loop, on_cpu=self.device.type == "cpu")
+        if self.precision == "bf16" and self.device.type == "cpu" and not environment.multiplies_bf16():
+            tracker.warn("slow precision", "this processor has no bfloat16 multiplication and emulates it, many times "
+                         "slower than float32: set loop.precision to auto or no", 0)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.phases = make_phases(accelerator, self.pipeline, config)
         with self.whole():

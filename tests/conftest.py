@@ -43,8 +43,11 @@ class Finished:
     output: str
 
     def tail(self, lines: int = 40) -> str:
-        """The end of the output, for messages."""
-        return "\n".join(self.output.splitlines()[-lines:])
+        """The first and the last lines of the output, for messages: the first error and the last word."""
+        printed = self.output.splitlines()
+        if len(printed) <= 2 * lines:
+            return self.output.rstrip()
+        return "\n".join([*printed[:lines], f"... {len(printed) - 2 * lines} lines ...", *printed[-lines:]])
 
 
 Command = Callable[..., Finished]

@@ -9,10 +9,9 @@ import torch
 from configs import loader
 from configs.errors import ConfigError
 from configs.schema import LoopConfig
-from launch import environment
+from launch import environment, run
 
 PARITY = """
-import os
 import sys
 sys.path[0] = {root!r}
 import torch
@@ -46,15 +45,30 @@ except ValueError as error:
 verdict = f"{{right < 1e-6}} {{wrong > 1e-2}} {{'set data.representation=ri' in refused}}"
 open(f"{folder}/rank-{{accelerator.process_index}}.txt", "w").write(verdict)
 accelerator.end_training()
-os._exit(0)  # a DDP whose hook was broken on purpose now and then aborts while Python tears it down
+from launch import cli
+cli.leave(0)
 """
 
 
-def test_auto_takes_no_lower_precision_on_cpu() -> None:
+@pytest.mark.parametrize(("amx", "expected"), [(True, "bf16"), (False, "no")])
+def test_auto_on_cpu_is_bf16_where_the_processor_multiplies_it(
+    amx: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
+    assert environment.precision(LoopConfig(precision="auto"), on_cpu=True) == expected
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)  # another processor family
     assert environment.precision(LoopConfig(precision="auto"), on_cpu=True) == "no"
+
+
+def test_what_a_cpu_cannot_do_is_refused_and_what_it_does_slowly_is_said(
+    small_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert environment.precision(LoopConfig(precision="bf16"), on_cpu=True) == "bf16"
     with pytest.raises(ConfigError, match="needs a GPU"):
         environment.precision(LoopConfig(precision="fp16"), on_cpu=True)
+    monkeypatch.setattr(environment, "multiplies_bf16", lambda: False)
+    assert run.train(small_run("loop.precision=bf16", "loop.max_steps=1"), tmp_path / "run") == 0
+    assert "slow precision: this processor has no bfloat16" in capsys.readouterr().err
 
 
 def test_the_probe_computes_and_compares() -> None:
