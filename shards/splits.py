@@ -12,10 +12,11 @@ from shards.order import permute
 NAMES = ("train", "val", "test")
 
 
-def add_argument(parser: argparse.ArgumentParser, default: str) -> None:
-    """--split and --split-file."""
+def add_argument(parser: argparse.ArgumentParser, default: str, meaning: str = "") -> None:
+    """--split and --split-file; `meaning` explains a default that is no list of parts."""
+    described = f"{default}: {meaning}" if meaning else default
     parser.add_argument("--split", default=default, metavar="TRAIN,VAL,TEST",
-                        help=f"parts of the groups (patients, subjects, images) per split (default {default})")
+                        help=f"parts of the groups (patients, subjects, images) per split (default {described})")
     parser.add_argument("--split-file", metavar="CSV",
                         help="lines `group,split` that say the split of every group instead of --split and --seed")
 
@@ -28,7 +29,7 @@ def assign(groups: Iterable[str], args: argparse.Namespace) -> dict[str, str]:
     """
     names = sorted(set(groups))
     if args.split_file:
-        listed = _listed(Path(args.split_file))
+        listed = read(Path(args.split_file))
         missing = [name for name in names if name not in listed]
         if missing:
             raise DataError(f"{args.split_file}: {len(missing)} of {len(names)} groups have no line, e.g. {missing[0]}")
@@ -39,6 +40,24 @@ def assign(groups: Iterable[str], args: argparse.Namespace) -> dict[str, str]:
     counts = _counts(len(names), _parts(args.split))
     split_of_place = [split for split, count in zip(NAMES, counts, strict=True) for _ in range(count)]
     return {names[index]: split_of_place[place] for place, index in enumerate(order.tolist())}
+
+
+def read(path: Path) -> dict[str, str]:
+    """Group -> split, from lines `group,split`. Raises DataError naming the line that says something else."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.replace(" ", "") == "group,split":
+            continue
+        group, _, split = (part.strip() for part in line.rpartition(","))
+        if split not in NAMES or not group:
+            raise DataError(f"{path}: line {number} is {line!r}; expected `group,split` with train, val or test")
+        if found.setdefault(group, split) != split:
+            raise DataError(f"{path}: group {group} is in {found[group]} and in {split}")
+    return found
 
 
 def _parts(text: str) -> list[float]:
@@ -64,20 +83,3 @@ def _counts(total: int, parts: Sequence[float]) -> list[int]:
                 counts[counts.index(max(counts))] -= 1
                 counts[i] = 1
     return counts
-
-
-def _listed(path: Path) -> dict[str, str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    found: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.replace(" ", "") == "group,split":
-            continue
-        group, _, split = (part.strip() for part in line.rpartition(","))
-        if split not in NAMES or not group:
-            raise DataError(f"{path}: line {number} is {line!r}; expected `group,split` with train, val or test")
-        if found.setdefault(group, split) != split:
-            raise DataError(f"{path}: group {group} is in {found[group]} and in {split}")
-    return found

@@ -8,6 +8,9 @@ Layouts, recognised by their names:
 
 Fields: noisy, clean; with more frames of a subject noisy_1, noisy_2, ... (--frames together) or one sample per frame
 with the subject's next frame as noisy_other (--frames separate).
+
+In some subjects of DUKE28 the average shows another place than its frame, off along depth and beyond what a shift
+mends. `duke_sdoct_split.csv` keeps those out of the test subjects; it is the default where all its subjects are found.
 """
 
 import argparse
@@ -22,6 +25,11 @@ from shards import assemble, images, splits
 from shards.assemble import Item
 from shards.dataset import ShardSet
 from shards.sources import _registration
+
+PARTS = "70,15,15"
+AUTO = "auto"
+DUKE_SPLIT = Path(__file__).with_name("duke_sdoct_split.csv")
+"""Lines `subject-N,split` for twelve subjects of DUKE28; 9, 12, 16 and 17 have an average of another place."""
 
 
 class Subject(NamedTuple):
@@ -45,19 +53,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--register", type=int, default=0, metavar="ROWS",
                         help="align frames with the average along depth, up to so many rows, and report the shifts")
     parser.add_argument("--licence", default="not stated; see where the images come from", help="licence note")
-    splits.add_argument(parser, "70,15,15")
+    splits.add_argument(parser, AUTO, f"{DUKE_SPLIT.name} for subjects it lists if all are there, {PARTS} for others")
 
 
 def build(args: argparse.Namespace) -> dict[str, Any]:
     """Write the splits below args.output; returns split -> index header."""
     meta = {"source": "oct", "data_range": 1.0, "seed": args.seed, "licence": args.licence,
             "noise": "speckle of the instrument", "register": args.register}
+    known = splits.read(DUKE_SPLIT) if args.split == AUTO and not args.split_file else {}
+    args.split = PARTS if args.split == AUTO else args.split
     if args.lists:
         return assemble.write(args, "oct", _listed(args), {**meta, "paired": False})
     if not args.input:
         raise DataError("give --input FOLDER or --lists NOISY OTHER CLEAN")
     subjects = find(Path(args.input))
-    home = splits.assign([subject.name for subject in subjects], args)
+    names = {subject.name for subject in subjects}
+    if known and known.keys() <= names and not any(subject.exact for subject in subjects):
+        meta["split"] = f"subjects as listed in {DUKE_SPLIT.relative_to(DUKE_SPLIT.parents[2])}"
+        print(f"split: {meta['split']} (--split or --split-file override it)")
+    else:
+        known = {}
+    home = splits.assign(names - known.keys(), args) | known
     separate = args.frames == "separate" or (args.frames == "auto" and max(len(s.frames) for s in subjects) > 5)
     chosen: dict[str, list[Item]] = {split: [] for split in splits.NAMES}
     for subject in subjects:

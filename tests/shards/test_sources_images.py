@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -155,8 +156,8 @@ def test_underwater_scenes_and_sizes(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "use the source `folder`" in capsys.readouterr().err
 
 
-def duke28(root: Path, subjects: int = 6, frames: int = 2) -> None:
-    for subject in range(1, subjects + 1):
+def duke28(root: Path, subjects: Iterable[int] = range(1, 7), frames: int = 2) -> None:
+    for subject in subjects:
         for name in ("test", "average", *map(str, range(1, frames + 1))):
             picture(root / str(subject) / f"{name}.tif", subject * 20 + len(name), (30, 36))
 
@@ -176,6 +177,33 @@ def test_oct_duke28_together_and_separate(tmp_path: Path) -> None:
     # Neighbours show another place than the average: they may train, but nothing is measured on them.
     assert len(found["train"]) == 12 and len(found["test"]) == 1 and found["test"][0].endswith("-test")
     assert "noisy_other" in ShardSet.open(tmp_path / "s" / "train").fields
+
+
+def test_oct_duke28_keeps_subjects_with_another_average_out_of_the_test(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The shipped list is the default for this data set, other subjects are drawn, and both options override it."""
+    listed = {"train": {1, 4, 5, 7, 9, 12, 14, 16}, "val": {17}, "test": {2, 10, 13}}
+    duke28(tmp_path / "in", sorted(set().union(*listed.values())), frames=0)
+
+    def built(name: str, *options: object) -> dict[str, set[int]]:
+        assert run("oct", "--input", tmp_path / "in", "--output", tmp_path / name, *options) == 0
+        return {split: {int(key.split("-")[1]) for key in keys} for split, keys in split_of(tmp_path / name).items()}
+
+    assert built("o") == listed
+    assert "duke_sdoct_split.csv" in capsys.readouterr().out
+    assert "subjects as listed in shards/sources/duke_sdoct_split.csv" in (tmp_path / "o" / "dataset.md").read_text()
+    drawn = built("drawn", "--split", "70,15,15")
+    assert {split: len(subjects) for split, subjects in drawn.items()} == {"train": 8, "val": 2, "test": 2}
+    assert "split:" not in capsys.readouterr().out + (tmp_path / "drawn" / "dataset.md").read_text()
+    own = tmp_path / "own.csv"
+    own.write_text("".join(f"subject-{n},{'val' if n == 2 else 'train'}\n" for n in range(1, 29)))
+    assert built("own", "--split-file", own)["val"] == {2}
+    duke28(tmp_path / "in", range(18, 29), frames=0)
+    more = built("more")
+    assert all(subjects < more[split] for split, subjects in listed.items())
+    (tmp_path / "in" / "9" / "average.tif").unlink()  # another data set of this layout: nothing is known of it
+    assert run("oct", "--input", tmp_path / "in", "--output", tmp_path / "other", "--dry-run") == 0
+    assert "split:" not in capsys.readouterr().out.rpartition("fields")[2]
 
 
 def test_oct_duke17_pku37_and_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,7 +253,7 @@ def test_real_oct_with_registration(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "registration.json").read_text())
     assert len(rows) == 12 and rows["subject-16"]["noisy"] == 3 and rows["subject-1"]["noisy"] == 0
     report = verify(tmp_path)
-    assert report["errors"] == 0 and report["splits"] == {"train": 8, "val": 2, "test": 2}
+    assert report["errors"] == 0 and report["splits"] == {"train": 8, "val": 1, "test": 3}
     shards = ShardSet.open(tmp_path / "train")
     errors = [np.square((shards.read(i, "noisy") / 255.0) - (shards.read(i, "clean") / 255.0)).mean()
               for i in range(len(shards))]
