@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from configs.errors import EXIT_REQUEUE, ConfigError, DivergedError, QuellError
@@ -26,35 +27,37 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
                                                complex_numbers=config.data.representation == "complex")
     folder, tracker = RunFolder(run_dir), None
     first = accelerator.is_main_process
-    try:
-        refuse_uneven(config, accelerator.num_processes)
-        folder.create()
-        checkpoint = resume.find(folder.path, mode)
-        if checkpoint is not None and is_finished(folder, config) and mode == "auto":
+    with ExitStack() as listening:  # to stop signals, from the first step until everything is closed
+        try:
+            refuse_uneven(config, accelerator.num_processes)
+            folder.create()
+            checkpoint = resume.find(folder.path, mode)
+            if checkpoint is not None and is_finished(folder, config) and mode == "auto":
+                if first:
+                    print(f"{folder.path} is finished (step {folder.summary()['step']}): nothing to do", flush=True)
+                return 0
+            tracker = Tracker(folder, active=first, tensorboard=config.tracking.tensorboard,
+                              resumed_at=step_of(checkpoint))
+            if config.tracking.wandb_project:
+                tracker.also = environment.start_wandb(accelerator, config.tracking.wandb_project,
+                                                       config.model_dump(mode="json"))
+            session = Session(config, accelerator, folder, tracker)
+            start(session, checkpoint)
+            listening.enter_context(session.stop.listening())
+            with session.stop, session.saver, session.batches() as batches:
+                ending = loop.train(session, profiled(iter(batches), config.profile.steps, folder.tensorboard,
+                                                      worker=f"rank{session.rank}"))
             if first:
-                print(f"{folder.path} is finished (step {folder.summary()['step']}): nothing to do", flush=True)
-            return 0
-        tracker = Tracker(folder, active=first, tensorboard=config.tracking.tensorboard,
-                          resumed_at=step_of(checkpoint))
-        if config.tracking.wandb_project:
-            tracker.also = environment.start_wandb(accelerator, config.tracking.wandb_project,
-                                                   config.model_dump(mode="json"))
-        session = Session(config, accelerator, folder, tracker)
-        start(session, checkpoint)
-        with session.stop, session.saver, session.batches() as batches:
-            ending = loop.train(session, profiled(iter(batches), config.profile.steps, folder.tensorboard,
-                                                  worker=f"rank{session.rank}"))
-        if first:
-            finish(session, ending)
-        return HEALTHY[ending]
-    except QuellError as error:
-        if first:
-            folder_summary(folder, error)
-        raise
-    finally:
-        if tracker is not None:
-            tracker.close()
-        environment.close(accelerator)
+                finish(session, ending)
+            return HEALTHY[ending]
+        except QuellError as error:
+            if first:
+                folder_summary(folder, error)
+            raise
+        finally:
+            if tracker is not None:
+                tracker.close()
+            environment.close(accelerator)
 
 
 def describe(config: RunConfig) -> int:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pkgutil
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +53,31 @@ def test_a_run_leaves_a_complete_folder(go, tmp_path: Path) -> None:
     assert json.loads((run / "checkpoints" / "best.json").read_text())["metric"] == "psnr"
     kinds = [json.loads(line)["event"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert kinds[0] == "start" and kinds[-1] == "end" and kinds.count("train") == 2
+
+
+@pytest.mark.parametrize("place", ["launch.checkpoint.publish", "launch.run.finish", "launch.tracking.Tracker.close",
+                                   "launch.environment.close"])
+def test_a_signal_while_the_last_files_are_written_ends_nothing(go, tmp_path: Path, monkeypatch, place: str) -> None:
+    """After the last step there is nothing left to stop: a signal must neither kill the process nor change its end."""
+    missed: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: missed.append(number))
+    module, _, name = place.rpartition(".")
+    target = pkgutil.resolve_name(module)
+    original = getattr(target, name)
+
+    def with_a_signal(*arguments: object) -> object:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    monkeypatch.setattr(target, name, with_a_signal)
+    try:
+        code, said = go("loop.max_steps=1", "evaluation.every_epochs=null")
+        assert code == 0 and missed == [], said
+        assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "finished"
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert missed == [signal.SIGTERM], "the caller's own handler is back"
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_tensorboard_shows_losses_instruments_and_images(go, tmp_path: Path) -> None:
