@@ -1,5 +1,6 @@
 """What a method asks of the data, said without naming a file: fields, noise draws, and what each field holds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,7 +9,8 @@ from typing import Literal
 class Source:
     """Where one batch field comes from.
 
-    `member` is the name inside the shard (`pd` for `key.pd.npy`); empty means the field's own name.
+    `member` is the name inside the shard (`pd` for `key.pd.npy`); empty means the field's own name. A member with the
+    name of another field is that field's, whatever the data call it (`Needs.members`).
     `draw`: fields with "same" show the same sample through the same crop, flip, rotation and phase; a field with
     "other" shows an unrelated sample, with a geometry of its own (unpaired methods).
     `scale_of` names the field whose normalisation this one shares (a clean image shares its noisy one's).
@@ -33,6 +35,14 @@ class Needs:
 
     fields: dict[str, Source]
     normals: dict[str, str] = field(default_factory=dict)
+
+    def members(self, renamed: Mapping[str, str]) -> dict[str, str]:
+        """Field -> its name inside the shards, where `renamed` (data.fields) says which names the data use.
+
+        A field that shows an unrelated sample of another one follows that one's renaming, unless it has its own.
+        """
+        named = {name: renamed.get(name) or source.member or name for name, source in self.fields.items()}
+        return {name: named.get(member, member) if name not in renamed else member for name, member in named.items()}
 
 
 @dataclass(frozen=True)

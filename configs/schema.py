@@ -53,7 +53,8 @@ class DataConfig(Section):
     eval_batch_size: Positive = 4
     """Whole images of one shape restored together, per process."""
     fields: dict[str, str] = {}
-    """Shard member for a field the method reads, where the names differ, e.g. `{noisy: pd, clean: pd_clean}`."""
+    """Shard member for a field the method reads, where the names differ, e.g. `{noisy: pd, clean: pd_clean}`.
+    Fields that show unrelated samples of one of these (`unpaired_clean`) follow it."""
     crop: Positive | None = 256
     """Side of the square training crop in pixels; null trains on whole images, which must share one size."""
     flip: bool = True

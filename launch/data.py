@@ -34,18 +34,15 @@ def present(needs: Needs, data: DataConfig, shards: ShardSet) -> dict[str, Sourc
     unknown = sorted(set(data.fields) - set(needs.fields))
     if unknown:
         raise DataError(f"data.fields names {', '.join(unknown)}, but the method reads {', '.join(needs.fields)}")
-    found, missing = {}, []
-    for name, source in needs.fields.items():
-        source = replace(source, member=data.fields.get(name) or source.member or name)
-        if source.member in shards.fields:
-            found[name] = source
-        elif not source.optional:
-            missing.append(f"{name} (member '{source.member}')")
+    members = needs.members(data.fields)
+    found = {name: replace(source, member=members[name]) for name, source in needs.fields.items()
+             if members[name] in shards.fields}
+    missing = [name for name, source in needs.fields.items() if name not in found and not source.optional]
     if missing:
-        raise DataError(
-            f"{shards.path} does not hold {', '.join(missing)}, which this method needs; it holds "
-            f"{', '.join(sorted(shards.fields))}: map names with data.fields, or choose other data"
-        )
+        lacking = ", ".join(f"{name} (member '{members[name]}')" for name in missing)
+        changes = " ".join(f"data.fields.{name}=NAME" for name in missing)
+        raise DataError(f"{shards.path} does not hold {lacking}, which this method needs; it holds "
+                        f"{', '.join(sorted(shards.fields))}: choose among them with {changes}, or choose other data")
     return found
 
 

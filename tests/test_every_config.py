@@ -42,8 +42,7 @@ def of(path: Path) -> RunConfig:
 def members(config: RunConfig) -> set[str]:
     """Names of the shard members a configuration may read."""
     cls: Any = registry.find("pipelines", config.pipeline.name)
-    needs = cls.needs(config.pipeline)
-    return {config.data.fields.get(name) or source.member or name for name, source in needs.fields.items()}
+    return set(cls.needs(config.pipeline).members(config.data.fields).values())
 
 
 def image(name: str, sample: int, kind: str) -> np.ndarray:

@@ -157,8 +157,9 @@ def fields_read(run: Path) -> dict[str, str]:
     """The fields a run's method may read when it restores, each with its name in the run's own data."""
     config = trained.folder_of(run).config()
     method: Any = registry.find("pipelines", config.pipeline.name)
-    return {name: config.data.fields.get(name) or source.member or name
-            for name, source in method.needs(config.pipeline).fields.items()
+    needs = method.needs(config.pipeline)
+    members = needs.members(config.data.fields)
+    return {name: members[name] for name, source in needs.fields.items()
             if source.draw == "same" and not source.evaluation}
 
 

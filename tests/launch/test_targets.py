@@ -100,8 +100,8 @@ def test_a_run_moves_from_target_to_target(arguments: list[str], command, tmp_pa
 @needs_deepspeed
 def test_several_phases_are_refused_under_deepspeed(arguments: list[str], command, tmp_path: Path) -> None:
     words = ["launch/train.py", "--config", "configs/tcfl.yaml", arguments[3], "data.fields.noisy=pd",
-             "data.fields.noisy_other=pd", "data.fields.unpaired_clean=pd_clean", "data.fields.clean=pd_clean",
-             "data.representation=magnitude", "data.crop=16", "tracking.tensorboard=false"]
+             "data.fields.clean=pd_clean", "data.representation=magnitude", "data.crop=16",
+             "tracking.tensorboard=false"]
     refused = command(launch("deepspeed_zero2", "--num_processes", 1, "--main_process_port", free_port(), *words,
                              "--run-dir", tmp_path / "run"), code=None, timeout_s=120,
                       env={"ACCELERATE_USE_CPU": "false"})
