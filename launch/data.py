@@ -1,6 +1,6 @@
 """From a configuration to readers: shard sets, recipes, and what each field looks like to a network."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -10,7 +10,27 @@ from configs.schema import DataConfig
 from launch.cli import resolve
 from pipelines.base import Batch
 from shards.dataset import ShardSet
-from shards.recipe import Recipe, bind
+from shards.recipe import Recipe, bind, spec_of
+
+
+@dataclass(frozen=True)
+class ImageKind:
+    """What the images of a field are, as stored; a checkpoint says it of every field it was trained on."""
+
+    dtype: str
+    """numpy's name."""
+    channels: int
+    """Of one stored image; a complex image has one."""
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the images have an imaginary part."""
+        return self.dtype.startswith("complex")
+
+    @property
+    def words(self) -> str:
+        """For people: complex, grey, colour, or so many channels."""
+        return "complex" if self.is_complex else {1: "grey", 3: "colour"}.get(self.channels, f"{self.channels}-channel")
 
 
 def open_split(data: DataConfig, split: str) -> ShardSet:
@@ -68,6 +88,17 @@ def field_specs(needs: Needs, data: DataConfig, shards: ShardSet) -> dict[str, F
     """Channels and kind of each batch field, training's and evaluation's."""
     recipe = Recipe(fields=present(needs, data, shards), representation=data.representation)
     return {field.name: field.spec for field in bind(recipe, shards, one_size=False)}
+
+
+def image_kinds(needs: Needs, data: DataConfig, shards: ShardSet) -> dict[str, ImageKind]:
+    """What the shards hold for each batch field, training's and evaluation's."""
+    stored = {name: shards.fields[source.member] for name, source in present(needs, data, shards).items()}
+    return {name: ImageKind(info.dtype, info.channels) for name, info in stored.items()}
+
+
+def specs_of(kinds: dict[str, ImageKind], representation: str) -> dict[str, FieldSpec]:
+    """Channels and kind of each batch field whose stored images are known."""
+    return {name: spec_of(name, kind.dtype, kind.channels, representation) for name, kind in kinds.items()}
 
 
 def data_range(shards: ShardSet) -> float:

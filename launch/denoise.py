@@ -44,19 +44,15 @@ def denoise(options: argparse.Namespace) -> int:
     tiles = restoring.Tiles(options.tile, options.overlap, options.batch)
     asked = [inputs.parse(text) for text in options.inputs]
     targets = inputs.Targets(folder, options.format, [file for one in asked for file in one.files.values()])
-    fields = restoring.fields_read(run)
-    restorer: restoring.Restorer | None = None
+    restorer = restoring.Restorer(run, which=options.which, tiles=tiles)
     for one in asked:
         images = {field: images_io.read(file) for field, file in one.files.items()}
-        if restorer is None:
-            sample = inputs.sample(images, fields)
-            restorer = restoring.Restorer(run, sample, where=one.text, which=options.which, tiles=tiles)
         top = 0.0
-        for job, arrays in inputs.jobs(one, images, fields, restorer.fields):
+        for job, arrays in inputs.jobs(one, images, restorer.fields, restorer.restored):
             top = max([top, *(float(np.abs(noisy).max()) for noisy in arrays.values())])
             restored = restorer.restore(arrays, one.text + (f": {job}" if job else ""))
             targets.add(one, job, {name: (restorer.outputs[name].noisy, array) for name, array in restored.items()})
-        for file in targets.write(colour=restorer.channels > 1, top=top or 1.0):
+        for file in targets.write(colour=restorer.colour, top=top or 1.0):
             print(file, flush=True)
     return 0
 

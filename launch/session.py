@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from launch.schedules import Plateau
 from launch.stop import Stop
 from launch.tracking import Tracker
 from pipelines.base import Batch, Pipeline
+from shards.dataset import ShardSet
 from shards.loader import EvalLoader, Loader
 from shards.order import Plan, share
 
@@ -45,6 +47,7 @@ class Session:
         if config.loop.channels_last:
             self.pipeline.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.needs = type(self.pipeline).needs(config.pipeline)
+        self.images = data.image_kinds(self.needs, config.data, self.shards)
         self.plan = make_plan(config, data.size(self.shards, config.data.limit), self.rank, self.world)
         self.steps, self.epochs = length(config, self.plan)
         self.step = 0
@@ -139,7 +142,8 @@ class Session:
         state = keep(self._state())
         measured = dict(self.metrics) if self._measured_at == self.step else {}
         meta = {"step": self.step, "epoch": self.plan.epoch_at(self.step), "world": self.world, "commit": self.commit,
-                "samples": self.plan.size, "config": self.config.model_dump(mode="json"), "metrics": measured}
+                "samples": self.plan.size, "config": self.config.model_dump(mode="json"), "metrics": measured,
+                "images": {name: asdict(kind) for name, kind in self.images.items()}}
         with self.whole():
             first = self.rank == 0
             weights = snapshot(self.pipeline.learned()) if first and self.gathers else keep(self.pipeline.learned())
@@ -241,7 +245,7 @@ def make_phases(accelerator: Accelerator, pipeline: Pipeline, config: RunConfig)
     return [Phase(accelerator, pipeline, name, config) for name in pipeline.phases]
 
 
-def make_pipeline(config: RunConfig, shards: Any) -> Pipeline:
+def make_pipeline(config: RunConfig, shards: ShardSet) -> Pipeline:
     """The method of a configuration on the kind of images these shards hold."""
     cls: Any = registry.find("pipelines", config.pipeline.name)
     return cls(config.pipeline, data.field_specs(cls.needs(config.pipeline), config.data, shards))

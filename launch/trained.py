@@ -6,8 +6,11 @@ from typing import Any
 
 import torch
 
+from configs import registry
+from configs.errors import CheckpointError, DataError
 from configs.schema import RunConfig
-from launch import checkpoint, session
+from launch import checkpoint, data
+from launch.data import ImageKind
 from launch.run_folder import RunFolder
 from pipelines.base import Pipeline
 from shards.dataset import ShardSet
@@ -20,24 +23,53 @@ class Trained:
     pipeline: Pipeline
     config: RunConfig
     checkpoint: Path
-    meta: dict[str, Any]
+    images: dict[str, ImageKind]
+    """What it was trained on, by field."""
 
 
-def load(run: Path, shards: ShardSet, *, which: str = "best", device: torch.device | None = None) -> Trained:
-    """The pipeline trained in a run folder, built for the kind of images these shards hold.
+def load(run: Path, shards: ShardSet | None = None, *, which: str = "best", device: torch.device | None = None
+         ) -> Trained:
+    """The pipeline trained in a run folder, for images of the kind it was trained on.
 
-    `which` is best, last, or the run may itself be a checkpoint folder. Raises CheckpointError when the weights are of
-    another model than these images need.
+    `shards`: what it is to restore; DataError where they hold images of another kind. `which` is best, last, or the run
+    may itself be a checkpoint folder. Raises CheckpointError when the weights are not of the configuration's method.
     """
     config = folder_of(run).config()
     path = checkpoint.choose(run, which)
     meta = checkpoint.read_meta(path)
-    pipeline = session.make_pipeline(config, shards)
+    images = trained_on(config, path, meta, shards)
+    specs = data.specs_of(images, config.data.representation)
+    method: Any = registry.find("pipelines", config.pipeline.name)
+    if shards is not None:
+        here = data.field_specs(method.needs(config.pipeline), config.data, shards)
+        for name in specs.keys() & here.keys():
+            if specs[name] != here[name]:
+                raise DataError(f"{shards.path}: field {name} has other images than the {images[name].words} ones that "
+                                f"{path} was trained on; give shards like those it was trained on")
+        specs = here
+    pipeline = method(config.pipeline, specs)
     weights = checkpoint.read_weights(path, averaged=True)
     checkpoint.fit(weights, pipeline.learned(), path)
     pipeline.load_learned(weights)
     pipeline.at(meta["step"], meta["epoch"])
-    return Trained(pipeline.to(device or torch.device("cpu")).eval(), config, path, meta)
+    return Trained(pipeline.to(device or torch.device("cpu")).eval(), config, path, images)
+
+
+def trained_on(config: RunConfig, path: Path, meta: dict[str, Any], shards: ShardSet | None) -> dict[str, ImageKind]:
+    """The kind of images of every field that a checkpoint was trained on.
+
+    Checkpoints of older versions do not say it: then it is what `shards` hold, or without them the run's own training
+    shards. Raises CheckpointError when those are gone.
+    """
+    if "images" in meta:
+        return {name: ImageKind(**kind) for name, kind in meta["images"].items()}
+    method: Any = registry.find("pipelines", config.pipeline.name)
+    try:
+        known = shards or data.open_split(config.data, config.data.train_split)
+        return data.image_kinds(method.needs(config.pipeline), config.data, known)
+    except DataError as error:
+        raise CheckpointError(f"{path} was written before checkpoints said what images they were trained on, and the "
+                              f"shards that say it are gone ({error}); train the run again") from error
 
 
 def folder_of(run: Path) -> RunFolder:

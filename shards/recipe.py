@@ -83,6 +83,19 @@ def specs(recipe: Recipe, shards: ShardSet) -> dict[str, FieldSpec]:
     return {one.name: one.spec for one in bind(recipe, shards)}
 
 
+def spec_of(member: str, dtype: str, channels: int, representation: str) -> FieldSpec:
+    """What images stored with this dtype (numpy's name) and so many channels will look like to a network."""
+    complex_data = dtype.startswith("complex")
+    if representation in ("ri", "complex") and not complex_data:
+        raise ConfigError(f"data.representation {representation}: field {member} is {dtype}, which has no imaginary "
+                          "part; use auto or magnitude")
+    if complex_data and channels > 1:
+        raise DataError(f"field {member}: complex images of {channels} channels are not supported; combine coils")
+    if complex_data and representation in ("auto", "ri"):
+        return FieldSpec(channels=2)
+    return FieldSpec(channels=channels, complex=representation == "complex")
+
+
 def stream_number(name: str) -> int:
     """A number for the random draws belonging to a name; never 0, which is the sample's own."""
     return zlib.crc32(name.encode()) | 1 << 32
@@ -99,20 +112,9 @@ def _bind(name: str, source: Source, member: str, recipe: Recipe, shards: ShardS
     anchor = name
     if source.draw == "other" and source.scale_of and recipe.fields.get(source.scale_of, Source()).draw == "other":
         anchor = source.scale_of  # shares the scale, so it must show the same sample
+    spec = spec_of(member, info.dtype, info.channels, recipe.representation)
     return BoundField(name, member, stream_number(anchor) if source.draw == "other" else 0, source.scale_of, info,
-                      _spec(member, info, recipe.representation), INTEGER_TOP.get(info.dtype, 1.0))
-
-
-def _spec(member: str, info: FieldInfo, representation: str) -> FieldSpec:
-    complex_data = info.dtype.startswith("complex")
-    if representation in ("ri", "complex") and not complex_data:
-        raise ConfigError(f"data.representation {representation}: field {member} is {info.dtype}, which has no "
-                          "imaginary part; use auto or magnitude")
-    if complex_data and info.channels > 1:
-        raise DataError(f"field {member}: complex images of {info.channels} channels are not supported; combine coils")
-    if complex_data and representation in ("auto", "ri"):
-        return FieldSpec(channels=2)
-    return FieldSpec(channels=info.channels, complex=representation == "complex")
+                      spec, INTEGER_TOP.get(info.dtype, 1.0))
 
 
 def _check_references(recipe: Recipe, bound: list[BoundField]) -> None:

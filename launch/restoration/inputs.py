@@ -40,13 +40,6 @@ def parse(text: str) -> Input:
     return Input(text, files)
 
 
-def sample(images: dict[str, Arrays], fields: dict[str, str]) -> np.ndarray:
-    """An array that the method will read, to see what kind of images these are."""
-    arrays = next(iter(images.values()))
-    known = [name for field, member in fields.items() for name in (field, member) if name in arrays]
-    return arrays[known[0]] if known else next(iter(arrays.values()))
-
-
 def jobs(
     one: Input, images: dict[str, Arrays], fields: dict[str, str], restored: list[str]
 ) -> Iterator[tuple[str, Arrays]]:
