@@ -37,11 +37,26 @@ class PipelineConfig(Section):
     """The method: the name of a file in pipelines/."""
 
 
+class CacheConfig(Section):
+    """Copies of remote shards on a disk of the node, shared by its processes and by runs."""
+
+    folder: str | None = None
+    """Folder on a disk of the node itself; null takes $QUELL_CACHE/shards, else quell-UID among the temporary files
+    ($TMPDIR)."""
+    max_gb: Rate = 100
+    """Most the folder may hold, in 10^9 bytes. A split that does not fit is read sample by sample over the network."""
+    retries: Count = 8
+    """Times a request that failed is tried again, after pauses that grow from half a second to half a minute."""
+
+
 class DataConfig(Section):
     """Where samples come from and how they become batches."""
 
     root: str = "runs/data/phantom"
-    """Folder of shards, one sub-folder per split; relative paths start at the project's root."""
+    """Folder of shards, one sub-folder per split, or its URL (s3://, gs://, hf://, https://); relative paths start at
+    the project's root."""
+    cache: CacheConfig = CacheConfig()
+    """Where remote shards are kept on a node."""
     train_split: str = "train"
     """Sub-folder to train on."""
     val_split: str = "val"

@@ -35,6 +35,8 @@ class ImageKind:
 
 def open_split(data: DataConfig, split: str) -> ShardSet:
     """The shards of one split; DataError with the folder and how to make it when there are none."""
+    if "://" in data.root:
+        return ShardSet.open(f"{data.root.rstrip('/')}/{split}", cache=data.cache)
     path = resolve(data.root) / split
     if not path.is_dir():
         root = path.parent

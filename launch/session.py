@@ -31,7 +31,7 @@ from shards.order import Plan, share
 
 FREE_TO_CHANGE = ("name", "tracking", "profile", "checkpoint", "evaluation", "init_from", "loop.epochs",
                   "loop.max_steps", "loop.threads", "loop.accumulate", "loop.max_skips", "data.prefetch", "data.verify",
-                  "data.eval_batch_size", "data.root", "data.val_split", "data.test_split")
+                  "data.eval_batch_size", "data.root", "data.cache", "data.val_split", "data.test_split")
 """Settings a resumed run may differ in; everything else decides what is learned."""
 
 
@@ -43,6 +43,8 @@ class Session:
         self.device, self.world, self.rank = accelerator.device, accelerator.num_processes, accelerator.process_index
         seed_everything(config.seed)
         self.shards = data.open_split(config.data, config.data.train_split)
+        for note in self.shards.notes:
+            tracker.say(f"note: {note}")
         self.pipeline = make_pipeline(config, self.shards).to(self.device)
         if config.loop.channels_last:
             self.pipeline.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -192,6 +191,6 @@ def _copies(shards: ShardSet, group_of: list[str | None]) \
             members.setdefault((size, crc), (sample, field))
             first = mine.setdefault((size, crc), sample)
             if first != sample and (group_of[first] is None or group_of[first] != group_of[sample]):
-                found.append(Finding("warning", "same pixels twice", f"{Path(shards.path).name}: {shards.key(sample)}",
+                found.append(Finding("warning", "same pixels twice", f"{shards.path.name}: {shards.key(sample)}",
                                      f"field {field} equals that of {shards.key(first)}"))
     return members, found

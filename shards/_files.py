@@ -1,9 +1,10 @@
 """Bytes of the shards: a bounded set of open files, each checked against its fingerprint when it is opened."""
 
+import contextlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,18 @@ OPEN_FILES = 128
 class Files:
     """Positioned reads from the shards of one split; safe from several threads."""
 
+    remedy = "copy the shard again, or run python -m shards.verify on its folder"
+    """What helps against a damaged shard."""
+    unsettled = False
+    """Whether each read may bring other bytes than the last one: checksums then tell nothing about the next read."""
+    anticipates = False
+    """Whether `expect` does something."""
+    threads = 1
+    """Reads worth having under way at once."""
+
     def __init__(self, folder: Path, shards: Sequence[dict[str, Any]]) -> None:
-        self.paths = [folder / shard["name"] for shard in shards]
+        self.paths: list[Any] = [folder / shard["name"] for shard in shards]
+        """How messages name the shards."""
         self._prints = [_tar.Fingerprint(shard["size"], shard["head"], shard["tail"]) for shard in shards]
         self._open: OrderedDict[int, _Descriptor] = OrderedDict()
         self._lock = threading.Lock()
@@ -54,6 +65,14 @@ class Files:
         """Open the shard, which compares its fingerprint with the index."""
         self._descriptor(shard)
 
+    def expect(self, shards: Iterable[int]) -> None:
+        """Hear which shards will be read next, in this order; local ones need no preparation."""
+
+    @contextlib.contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """Inside the block reads that wait for something give up."""
+        yield
+
     def close(self) -> None:
         """Let go of every file."""
         with self._lock:
@@ -72,7 +91,7 @@ class Files:
             return found
 
     def _opened(self, shard: int) -> "_Descriptor":
-        path = self.paths[shard]
+        path = self._local(shard)
         try:
             descriptor = _Descriptor(path)
         except FileNotFoundError as error:
@@ -83,6 +102,11 @@ class Files:
             raise DataError(f"{path}: changed since it was indexed; if that is meant, run "
                             f"python -m shards.verify {path.parent} --repair")
         return descriptor
+
+    def _local(self, shard: int) -> Path:
+        """Where the shard lies on this machine."""
+        path: Path = self.paths[shard]
+        return path
 
 
 class _Descriptor:

@@ -1,6 +1,6 @@
 """Samples -> one batch, filled in place: the middle between shards and the loader's thread."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -24,7 +24,9 @@ class Filler:
         self.shards, self.recipe, self.seed = shards, recipe, seed
         self.fields = bind(recipe, shards, one_size=random_geometry)
         self._random_geometry = random_geometry
-        self._verify, self._pool = verify, pool
+        # A checksum that was right once says nothing about bytes that are fetched anew at each read.
+        self._verify: Verify = "always" if verify == "first" and shards.files.unsettled else verify
+        self._pool = pool
         self._buffers = Buffers(reuse=random_geometry, pin=pin)  # evaluation meets many shapes, training one
         self._seen = {one.member: np.zeros(len(shards), dtype=bool) for one in self.fields}
         # Integer or real images that go into the batch as they are can be read straight into it.
@@ -36,6 +38,11 @@ class Filler:
     def streams(self) -> list[int]:
         """The draws of their own that fields follow, besides the batch's samples."""
         return sorted({one.stream for one in self.fields} - {0})
+
+    def expect(self, samples: np.ndarray, others: Iterable[np.ndarray]) -> None:
+        """Announce the shards of coming batches, in the order in which their samples are read."""
+        together = np.stack([samples, *others], axis=-1).ravel()
+        self.shards.files.expect(self.shards.shards_of(together).tolist())
 
     def batch(self, epochs: np.ndarray, samples: np.ndarray, others: Mapping[int, np.ndarray]) -> dict[str, Any]:
         """One batch of `samples` (n,), whose fields with draws of their own show `others[stream]` (n,)."""

@@ -6,14 +6,18 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from configs.errors import DataError
-from shards import _members, index
+from configs.schema import CacheConfig
+from shards import _members, _opening, index
 from shards._files import Files
 from shards._members import Kind
+
+if TYPE_CHECKING:
+    from shards.remote.store import Url
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,11 @@ class Member(NamedTuple):
 class ShardSet:
     """Random access to the samples of one folder of tars. Open it with `ShardSet.open`."""
 
-    def __init__(self, path: Path, header: dict[str, Any], table: np.ndarray, *, index_path: Path) -> None:
+    def __init__(self, path: "Path | Url", header: dict[str, Any], table: np.ndarray, *, index_path: Path,
+                 files: Files, notes: Sequence[str] = ()) -> None:
         self.path, self.index_path = path, index_path
+        self.notes = notes
+        """What the user should know about reading this split, in sentences."""
         self.meta: dict[str, Any] = header["meta"]
         self.statistics: dict[str, Any] = header["statistics"]
         self.shards: list[dict[str, Any]] = header["shards"]
@@ -72,16 +79,22 @@ class ShardSet:
         self.fields = {name: FieldInfo(**{**info, "shape": info["shape"] and tuple(info["shape"]),
                                           "smallest": tuple(info["smallest"])})
                        for name, info in header["fields"].items()}
-        self.files = Files(path, self.shards)
+        self.files = files
         self._table = table.view(np.ndarray)  # still mapped, without the cost of np.memmap's own indexing
 
     @classmethod
-    def open(cls, path: str | Path, *, build_index: bool = True) -> "ShardSet":
-        """The split at `path`, a folder of .tar files.
+    def open(cls, path: str | Path, *, build_index: bool = True, cache: CacheConfig | None = None) -> "ShardSet":
+        """The split at `path`, a folder of .tar files or its URL; `cache` says where remote shards are kept.
 
-        Without an index one is made first, when `build_index`. Raises DataError when there are no shards, when one is
-        damaged, or when the index does not belong to the tars.
+        Without an index one is made first, when `build_index` and the folder is local. Raises DataError when there are
+        no shards, when one is damaged, or when the index does not belong to the tars.
         """
+        if isinstance(path, str) and "://" in path:
+            from shards.remote.opening import open_split  # fsspec costs time that local runs need not wait
+
+            remote = open_split(path, cache or CacheConfig())
+            return cls(remote.url, remote.header, remote.table, index_path=remote.folder, files=remote.files,
+                       notes=remote.notes)
         folder = Path(path)
         shards = index.tars(folder)
         places = [place for place in index.locations(folder) if (place / index.HEADER).is_file()]
@@ -90,9 +103,9 @@ class ShardSet:
                 raise DataError(f"{folder}: the shards have no index; run python -m shards.verify {folder} --repair")
             index.build(folder)
             places = [place for place in index.locations(folder) if (place / index.HEADER).is_file()]
-        header, table = _load(places[0])
-        _same_tars(folder, shards, header)
-        return cls(folder, header, table, index_path=places[0])
+        header, table = _opening.load(places[0])
+        _opening.same_tars(folder, shards, header)
+        return cls(folder, header, table, index_path=places[0], files=Files(folder, header["shards"]))
 
     def __len__(self) -> int:
         return len(self._table)
@@ -181,6 +194,11 @@ class ShardSet:
         """Number of the shard a sample lies in."""
         return int(self._table["shard"][sample])
 
+    def shards_of(self, samples: np.ndarray) -> np.ndarray:
+        """Numbers of the shards several samples lie in."""
+        found: np.ndarray = self._table["shard"][samples]
+        return found
+
     def column(self, field: str) -> np.ndarray:
         """The index of one field over all samples, dtype shards.index.MEMBER."""
         return self._table[field]
@@ -221,8 +239,8 @@ class ShardSet:
         for part in parts:
             crc = zlib.crc32(part, crc)
         if crc != member.crc:
-            raise self.fault(sample, member, field, "is damaged: its checksum differs from the index; copy the shard "
-                             f"again, or run python -m shards.verify {self.path}")
+            raise self.fault(sample, member, field, "is damaged: its checksum differs from the index; "
+                             f"{self.files.remedy}")
 
     def _refuse_outside(self, sample: int, field: str, member: Member) -> None:
         if member.offset + member.size > self.shards[member.shard]["size"]:
@@ -235,44 +253,3 @@ class ShardSet:
         if verify:
             self.check_crc(sample, field, member, [data])
         return data
-
-
-def _load(place: Path) -> tuple[dict[str, Any], np.ndarray]:
-    """Header and memory-mapped table, checked against each other."""
-    repair = "delete index.json and index.npy to have them made again"
-    try:
-        header = json.loads((place / index.HEADER).read_text(encoding="utf-8"))
-        if header["format"] != index.FORMAT or header["version"] != index.VERSION:
-            raise DataError(f"{place / index.HEADER}: {header['format']} version {header['version']} cannot be read, "
-                            f"only {index.FORMAT} version {index.VERSION}; {repair}")
-        if header.get("checksum", index.header_checksum(header)) != index.header_checksum(header):
-            raise DataError(f"{place / index.HEADER}: the index is damaged (checksum); {repair}")
-        with open(place / index.TABLE, "rb") as file:
-            found = index.table_print(file.fileno())
-            if not header["table"] or any(found[key] != value for key, value in header["table"].items()):
-                raise DataError(f"{place / index.TABLE}: does not belong to {index.HEADER} beside it; {repair}")
-        table = np.load(place / index.TABLE, mmap_mode="r", allow_pickle=False)
-        used = (header["kinds"], header["fields"], header["meta"], header["statistics"])
-    except FileNotFoundError as error:
-        raise DataError(f"{error.filename}: this half of the index is missing; {repair}") from error
-    except DataError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
-        raise DataError(f"{place / index.HEADER}: the index is damaged ({error!r}); {repair}") from error
-    if len(table) != header["samples"] or not all(isinstance(part, (dict, list)) for part in used):
-        raise DataError(f"{place / index.HEADER}: the index is damaged; {repair}")
-    return header, table
-
-
-def _same_tars(folder: Path, shards: list[Path], header: dict[str, Any]) -> None:
-    """Refuse an index whose shards are not exactly those of the folder; contents are compared when each is opened."""
-    known = {shard["name"]: shard["size"] for shard in header["shards"]}
-    fix = f"if the shards are right, run python -m shards.verify {folder} --repair"
-    for shard in shards:
-        if shard.name not in known:
-            raise DataError(f"{shard}: not in the index of {len(known)} shards, which is stale; {fix}")
-        size = shard.stat().st_size
-        if size != known.pop(shard.name):
-            raise DataError(f"{shard}: {size} bytes now, not those that were indexed (cut off or replaced); {fix}")
-    if known:
-        raise DataError(f"{folder / min(known)}: this shard is missing; the index lists it")

@@ -32,7 +32,7 @@ STATISTICS_SAMPLES = 32
 MEDIAN_PX = 16384
 """The statistics' median is that of so many pixels spread over an image; all others are exact."""
 WHOLE_BYTES = 8_000_000
-"""Tables up to this size are checked whole when they are opened, larger ones at both ends."""
+"""Tables up to this size are checked whole when they are opened, larger ones at both ends (remote ones whole)."""
 
 
 @dataclass
@@ -105,7 +105,7 @@ def write_files(folder: Path, header: dict[str, Any], table: np.ndarray) -> None
     with open(folder / (TABLE + unique), "wb+") as file:
         np.lib.format.write_array(file, table, allow_pickle=False)
         file.flush()
-        header = {**header, "table": table_print(file.fileno())}
+        header = {**header, "table": table_print(file.fileno(), whole=True)}
     os.replace(folder / (TABLE + unique), folder / TABLE)
     write_header(folder, header)
 
@@ -124,11 +124,16 @@ def header_checksum(header: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 
 
-def table_print(descriptor: int) -> dict[str, Any]:
-    """What the header notes about the table: its fingerprint, and the CRC-32 of all of it while it is small."""
+def table_print(descriptor: int, *, whole: bool = False) -> dict[str, Any]:
+    """What the header notes about the table: its fingerprint, and the CRC-32 of all of it where it is small or that is
+    asked (else None)."""
     found = _tar.fingerprint(descriptor)
-    whole = zlib.crc32(os.pread(descriptor, found.size, 0)) if found.size <= WHOLE_BYTES else None
-    return {**found._asdict(), "whole": whole}
+    crc = None
+    if whole or found.size <= WHOLE_BYTES:
+        crc = 0
+        for at in range(0, found.size, WHOLE_BYTES):
+            crc = zlib.crc32(os.pread(descriptor, WHOLE_BYTES, at), crc)
+    return {**found._asdict(), "whole": crc}
 
 
 def _write(folder: Path, header: dict[str, Any], table: np.ndarray) -> None:

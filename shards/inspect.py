@@ -61,7 +61,7 @@ def _noted(shards: ShardSet, notes: list[str]) -> ShardSet:
     except OSError as error:
         raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror})") from error
     shards.files.close()
-    return ShardSet.open(shards.path)
+    return ShardSet.open(str(shards.path))
 
 
 def _save(shards: ShardSet, path: Path) -> None:

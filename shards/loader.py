@@ -18,6 +18,8 @@ from shards.order import Plan
 from shards.recipe import Recipe, bind
 
 Batch = dict[str, Any]
+Block = tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]
+"""Epochs, samples and those of other draws of several steps, as shards.order.Plan.block gives them."""
 T = TypeVar("T")
 
 BLOCK_STEPS = 32
@@ -90,6 +92,7 @@ class _Closing:
     """What both loaders share: the thread, its waiting time, and closing in every path."""
 
     _ahead: _Ahead[Any]
+    _filler: Filler
     _pool: ThreadPoolExecutor | None
 
     @property
@@ -99,7 +102,8 @@ class _Closing:
 
     def close(self) -> None:
         """Stop the thread and let go of batches made ahead; safe to call twice."""
-        self._ahead.close()
+        with self._filler.shards.files.interrupted():
+            self._ahead.close()
         if self._pool is not None:
             self._pool.shutdown()
 
@@ -129,16 +133,30 @@ class Loader(_Closing):
         return iter(self._ahead)
 
     def _batches(self, start: int) -> Generator[list[Batch], None, None]:
-        plan, filler = self._plan, self._filler
-        for block in itertools.count(start, BLOCK_STEPS):
-            left = BLOCK_STEPS if self._steps is None else min(BLOCK_STEPS, start + self._steps - block)
-            if left <= 0:
-                return
-            epochs, samples, others = plan.block(block, left, filler.streams)
-            for step in range(left):
+        filler = self._filler
+        blocks = self._blocks(start)
+        for epochs, samples, others in self._announced(blocks) if filler.shards.files.anticipates else blocks:
+            for step in range(len(epochs)):
                 yield [filler.batch(epochs[step, micro], samples[step, micro],
                                     {stream: indices[step, micro] for stream, indices in others.items()})
-                       for micro in range(plan.accumulate)]
+                       for micro in range(self._plan.accumulate)]
+
+    def _blocks(self, start: int) -> Iterator[Block]:
+        """The order of the steps from `start` on, so many at once as are worth computing together."""
+        for first in itertools.count(start, BLOCK_STEPS):
+            left = BLOCK_STEPS if self._steps is None else min(BLOCK_STEPS, start + self._steps - first)
+            if left <= 0:
+                return
+            yield self._plan.block(first, left, self._filler.streams)
+
+    def _announced(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        """The same blocks; the shards of each are announced before the block in front of it is read."""
+        waiting: list[Block] = []
+        for block in blocks:
+            self._filler.expect(block[1], block[2].values())
+            yield from waiting
+            waiting = [block]
+        yield from waiting
 
 
 class EvalLoader(_Closing):
@@ -165,13 +183,17 @@ class EvalLoader(_Closing):
         return iter(self._ahead)
 
     def _batches(self) -> Generator[Batch, None, None]:
+        if self._filler.shards.files.anticipates:
+            for run in self._runs:
+                self._filler.expect(run, ())
         for run in self._runs:
             others = dict.fromkeys(self._filler.streams, run)
             yield self._filler.batch(np.zeros(len(run), dtype=np.int64), run, others)
 
 
 def _pool_for(shards: ShardSet, recipe: Recipe, threads: int | None) -> ThreadPoolExecutor | None:
-    """Threads that decode images side by side; plain arrays are faster without."""
+    """Threads that decode or fetch images side by side; plain arrays on a disk are faster without."""
     encoded = any(kind.codec in IMAGES for kind in shards.kinds) and bind(recipe, shards)
-    count = threads if threads is not None else (min(4, os.cpu_count() or 1) if encoded else 1)
+    usual = max(min(4, os.cpu_count() or 1) if encoded else 1, shards.files.threads)
+    count = usual if threads is None else threads
     return ThreadPoolExecutor(count, thread_name_prefix="quell-decode") if count > 1 else None

@@ -25,6 +25,7 @@ MAY_IMPORT = {
 
 ONLY_IN = {
     "accelerate": ("launch/",),
+    "fsspec": ("shards/remote/",),
     "submitit": ("slurm/",),
     "tensorboard": ("launch/tracking.py",),
     "torch.utils.tensorboard": ("launch/tracking.py",),
