@@ -2,15 +2,20 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from configs.errors import DataError
 from configs.fields import FieldSpec, Needs, Source
-from configs.schema import DataConfig
+from configs.schema import DataConfig, RunConfig
 from launch.cli import resolve
-from pipelines.base import Batch
+from pipelines.base import Batch, Pipeline
 from shards.dataset import ShardSet
+from shards.loader import EvalLoader
 from shards.recipe import Recipe, bind, spec_of
+
+CALIBRATION = 32
+"""Whole training images from which a method measures what it needs to know once, such as the noise level."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,15 @@ def whole_recipe(needs: Needs, data: DataConfig, shards: ShardSet) -> Recipe:
         fields=fields, normals={}, crop=None, flip=False, rotate=False, phase=False,
         normalise=data.normalise, representation=data.representation,
     )
+
+
+def calibrate(pipeline: Pipeline, config: RunConfig, shards: ShardSet) -> None:
+    """Show a pipeline up to CALIBRATION whole training images, evenly spread: the same ones on every rank."""
+    recipe = training_recipe(type(pipeline).needs(config.pipeline), config.data, shards)
+    count = size(shards, config.data.limit)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, CALIBRATION)).round().astype(np.int64))
+    with EvalLoader(shards, chosen, replace(recipe, normals={}), config.data.eval_batch_size) as batches:
+        pipeline.calibrate(batches)
 
 
 def field_specs(needs: Needs, data: DataConfig, shards: ShardSet) -> dict[str, FieldSpec]:

@@ -45,7 +45,10 @@ class Session:
         self.shards = data.open_split(config.data, config.data.train_split)
         for note in self.shards.notes:
             tracker.say(f"note: {note}")
-        self.pipeline = make_pipeline(config, self.shards).to(self.device)
+        self.pipeline = make_pipeline(config, self.shards)
+        if self.pipeline.calibrates:
+            data.calibrate(self.pipeline, config, self.shards)
+        self.pipeline.to(self.device)
         if config.loop.channels_last:
             self.pipeline.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.needs = type(self.pipeline).needs(config.pipeline)

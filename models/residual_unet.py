@@ -1,15 +1,11 @@
 """U-Net of residual blocks without normalisation: fast on CPUs, and faithful to intensities."""
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from configs.errors import ConfigError
 from models._padding import crop_to, pad_to_multiple
 from models._residual import check_residual
-
-GAIN, BRANCH, OUTPUT = 0.7, 0.21, 0.07
-"""Factors on He's initial weights: of all, of each block's last convolution, of the last one; near the identity."""
+from models._residual_blocks import draw_weights, level
 
 
 class ResidualUNet(nn.Module):
@@ -38,54 +34,24 @@ class ResidualUNet(nn.Module):
             raise ConfigError(f"residual_unet: each width needs its positive number of blocks, not {widths}, {blocks}")
         self.residual = residual
         self.head = nn.Conv2d(in_channels, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(_level(width, n) for width, n in zip(widths, blocks, strict=True))
+        self.down = nn.ModuleList(level(width, n) for width, n in zip(widths, blocks, strict=True))
         self.halvings = nn.ModuleList(
             nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False)
         )
         upwards = list(zip(widths, widths[1:], blocks, strict=False))[::-1]
         self.doublings = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse, _ in upwards)
-        self.up = nn.ModuleList(_level(fine, n) for fine, _, n in upwards)
+        self.up = nn.ModuleList(level(fine, n) for fine, _, n in upwards)
         self.tail = nn.Conv2d(widths[0], out_channels, 3, padding=1)
-        self._draw_weights()
+        draw_weights(self, self.tail)
 
     def forward(self, image_NCHW: Tensor) -> Tensor:
         """The restored image, (N, out, H, W)."""
         x = self.down[0](self.head(pad_to_multiple(image_NCHW, 2 ** len(self.halvings))))
         skips = []
-        for halve, level in zip(self.halvings, self.down[1:], strict=True):
+        for halve, blocks in zip(self.halvings, self.down[1:], strict=True):
             skips.append(x)
-            x = level(halve(x))
-        for double, level in zip(self.doublings, self.up, strict=True):
-            x = level(double(x) + skips.pop())
+            x = blocks(halve(x))
+        for double, blocks in zip(self.doublings, self.up, strict=True):
+            x = blocks(double(x) + skips.pop())
         output = crop_to(self.tail(x), image_NCHW.shape[-2:])
         return image_NCHW + output if self.residual else output
-
-    @torch.no_grad()
-    def _draw_weights(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                module.weight.mul_(GAIN)
-        for module in self.modules():
-            if isinstance(module, _Block):
-                module.last.weight.mul_(BRANCH / GAIN)
-        self.tail.weight.mul_(OUTPUT / GAIN)
-        assert self.tail.bias is not None
-        self.tail.bias.zero_()
-
-
-class _Block(nn.Module):
-    """x + conv(relu(conv(x)))."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.last = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of the same shape."""
-        return x + self.last(functional.relu(self.first(x), inplace=True))
-
-
-def _level(width: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(*(_Block(width) for _ in range(blocks)))

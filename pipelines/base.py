@@ -1,5 +1,6 @@
 """The contract between a method and the one loop that trains them all, and nothing else."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -64,6 +65,9 @@ class Pipeline(nn.Module):
     outputs: dict[str, Output]
     """The images `restore` gives."""
 
+    calibrates: bool = False
+    """Whether it measures something once on whole training images, see `calibrate`."""
+
     fixed: tuple[str, ...] = ()
     """Submodules that never learn and are rebuilt from their own files (a VGG trunk): not in checkpoints."""
 
@@ -85,6 +89,9 @@ class Pipeline(nn.Module):
     def restore(self, batch: Batch) -> dict[str, Tensor]:
         """Restored images by output name, any height and width, in the units of their noisy field."""
         raise TypeError(f"{type(self).__name__} restores nothing")
+
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Told whole training images before the first step, for what is measured once and kept in a buffer."""
 
     def active(self, phase: str, step: int) -> bool:
         """Whether a phase runs at this step (a critic may run less often than its generator)."""

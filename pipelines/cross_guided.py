@@ -1,5 +1,6 @@
 """Contrasts that help each other: one network restores all contrasts of a slice from noisy images alone."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -11,7 +12,10 @@ from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Rate
 from losses.l2 import L2
+from losses.noise_level import noise_levels
+from pipelines import _guided_views as views
 from pipelines import _recorruption as recorruption
+from pipelines import _rician as rician
 from pipelines._dual_instruments import correlation
 from pipelines.base import Batch, Finding, Output, Pipeline, Step, detached
 
@@ -43,9 +47,13 @@ class CrossGuided(Pipeline):
         """Fields of one slice, registered to each other; `<field>_clean` holds the truth where it is known."""
         together: bool = True
         """Stack the contrasts; false restores each alone with the same network (the control that shows their worth)."""
-        sigma: Rate | dict[str, Rate] | Literal["estimate"] = "estimate"
-        """Noise standard deviation in stored units (per component of complex images), one for all or one per contrast,
-        or `estimate` from each image (in training from each crop: a step must not depend on how a batch is shared)."""
+        scheme: views.Scheme = "stack"
+        """What a step hides: stack recorrupts all contrasts at once; own recorrupts one and shows the others as they
+        are, for each in turn; masked hides pixels of one and shows the others (pipelines/_guided_views.py)."""
+        sigma: Rate | dict[str, Rate] | Literal["estimate", "estimate_each"] = "estimate"
+        """Noise standard deviation in stored units (per component of complex images), one for all or one per contrast;
+        or `estimate`: one per contrast, the median over whole training images, measured once and kept with the
+        weights; or `estimate_each`: from each image itself, in training from each crop (where the noise differs)."""
         alpha: Rate = 0.5
         """Noise added to the input, in sigmas; the target gets 1 / alpha of it, taken away."""
         antithetic: bool = True
@@ -53,6 +61,9 @@ class CrossGuided(Pipeline):
         passes: Count = 8
         """Restorations averaged at inference, each of a recorrupted copy in another of the eight flips and turns; 0
         restores the noisy image itself once."""
+        magnitude: Literal["as_is", "koay", "square"] = "as_is"
+        """For magnitude images, whose noise lifts the dark: what is done to the restored ones (pipelines/_rician.py);
+        koay inverts the mean of Rician noise, square takes its mean square away."""
 
         @model_validator(mode="after")
         def _fits(self) -> "CrossGuided.Config":
@@ -61,11 +72,14 @@ class CrossGuided(Pipeline):
                 problems.append("contrasts must name one or more fields, each once")
             if isinstance(self.sigma, dict) and set(self.sigma) != set(self.contrasts):
                 problems.append(f"sigma must have one value for each of {', '.join(self.contrasts)}, or be one number")
+            if not self.together and self.scheme != "stack":
+                problems.append("together false needs scheme stack: there is no other contrast to show")
             if problems:
                 raise registry.Problems(problems)
             return self
 
     config: Config
+    levels: Tensor
 
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
@@ -78,6 +92,10 @@ class CrossGuided(Pipeline):
         channels = sum(self.widths) if config.together else self.widths[0]
         self.network = registry.build("models", config.network, in_channels=channels, out_channels=channels)
         self.distance = L2()
+        self.calibrates = config.sigma == "estimate"
+        if self.calibrates:
+            self.register_buffer("levels", torch.zeros(len(config.contrasts)))
+        self._known: tuple[int, list[float]] = (-1, [])
         self.phases = {"restorer": ("network",)}
         self.outputs = {name: Output(name, f"{name}_clean") for name in config.contrasts}
 
@@ -100,31 +118,53 @@ class CrossGuided(Pipeline):
         normal = self._stack(batch, "_normal")
         if self.config.antithetic:
             noisy, sigma, normal = torch.cat([noisy, noisy]), torch.cat([sigma, sigma]), torch.cat([normal, -normal])
-        first, second = recorruption.gaussian(noisy, normal, sigma=sigma, alpha=self.config.alpha)
-        restored = self._restored(first)
-        loss = self.distance(restored, second)
+        seen, target, counts = views.training(
+            self.config.scheme, noisy, normal, sigma=sigma, alpha=self.config.alpha, widths=self.widths
+        )
+        restored = self._restored(seen)
+        if counts is None:
+            loss = self.distance(restored, target)
+        else:
+            loss = self.distance(counts * restored, counts * target) / counts.mean()
         with torch.no_grad():
-            change = restored.float() - noisy
-            expected = change.square() + 2 * change * (noisy - second) - sigma.square()
+            times = len(seen) // len(noisy)
+            change = restored.float() - noisy.repeat(times, 1, 1, 1)
+            hidden = noisy.repeat(times, 1, 1, 1) - target
+            expected = change.square() + 2 * change * hidden - sigma.square().repeat(times, 1, 1, 1)
+            expected = expected.mean() if counts is None else (counts * expected).mean() / counts.mean()
         levels = sigma.detach().split(self.widths, dim=1)
-        parts = {"l2": loss, "mse_to_clean": expected.mean()}
+        parts = {"l2": loss, "mse_to_clean": expected}
         for name, level in zip(self.config.contrasts, levels, strict=True):
             parts[f"sigma_{name}"] = (level[: len(batch[name]), :1] * batch[f"{name}_scale"]).mean()
         return Step(loss, detached(parts), {})
 
     def restore(self, batch: Batch) -> dict[str, Tensor]:
         """Each contrast by its name; the recorruption depends on the sample's index alone."""
-        noisy = self._stack(batch, "")
+        noisy, sigma = self._stack(batch, ""), self._sigmas(batch)
         if self.config.passes == 0:
             total = self._restored(noisy).float()
         else:
-            sigma, indices = self._sigmas(batch), [int(index) for index in batch["index"]]
+            indices = [int(index) for index in batch["index"]]
             total = torch.zeros_like(noisy)
             for draw in range(self.config.passes):
                 normal = recorruption.seeded_normals(noisy, indices, draw)
                 first, _ = recorruption.gaussian(noisy, normal, sigma=sigma, alpha=self.config.alpha)
-                total += _back(self._restored(_turned(first, draw)), draw).float() / self.config.passes
+                shown = views.shown(self.config.scheme, noisy, first, self.widths)
+                one = _back(self._restored(_turned(shown, draw)), draw).float()
+                total += views.restored(self.config.scheme, one, self.widths) / self.config.passes
+        if self.config.magnitude != "as_is":
+            total = (rician.from_mean if self.config.magnitude == "koay" else rician.from_square)(total, sigma)
         return dict(zip(self.config.contrasts, total.split(self.widths, dim=1), strict=True))
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Take each contrast's noise level, in stored units, from whole training images: the median over them."""
+        found: dict[str, list[Tensor]] = {name: [] for name in self.config.contrasts}
+        for batch in batches:
+            for name, levels in found.items():
+                level = torch.from_numpy(noise_levels(batch[name].cpu().numpy()))
+                levels.append(level * batch[f"{name}_scale"].flatten().cpu())
+        self.levels.copy_(torch.stack([torch.cat(levels).median() for levels in found.values()]))
 
     def examine(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
         """Per image: what was taken away over the noise level, and how the error correlates with own and other noise.
@@ -167,16 +207,23 @@ class CrossGuided(Pipeline):
     def _sigmas(self, batch: Batch) -> Tensor:
         """Noise of every channel of the stack in the units of the batch, (N, C, 1, 1)."""
         levels = []
-        for name, width in zip(self.config.contrasts, self.widths, strict=True):
-            scale = batch[f"{name}_scale"]
-            if self.config.sigma == "estimate":
-                level = recorruption.estimated_sigma(batch[name])
-            else:
-                known = self.config.sigma[name] if isinstance(self.config.sigma, dict) else self.config.sigma
-                assert isinstance(known, float)
-                level = known / scale
+        for name, width, known in zip(self.config.contrasts, self.widths, self._levels(), strict=True):
+            level = known / batch[f"{name}_scale"] if known else recorruption.estimated_sigma(batch[name])
             levels.append(level.expand(-1, width, -1, -1))
         return torch.cat(levels, dim=1)
+
+    def _levels(self) -> list[float]:
+        """Each contrast's noise in stored units, 0 where it is to be estimated from the images at hand."""
+        names, sigma = self.config.contrasts, self.config.sigma
+        if isinstance(sigma, float):
+            return [sigma] * len(names)
+        if isinstance(sigma, dict):
+            return [sigma[name] for name in names]
+        if sigma == "estimate_each":
+            return [0.0] * len(names)
+        if self._known[0] != self.levels._version:  # asked of the device once per change, not once per step
+            self._known = self.levels._version, self.levels.tolist()
+        return self._known[1]
 
     def _restored(self, stack: Tensor) -> Tensor:
         """The network on the stack, or on each contrast of it alone."""

@@ -1,8 +1,11 @@
-"""One real knee (multi-echo spin echo, 3 T): echo 1 and echo 8 as two contrasts, with Gaussian noise added.
+"""One real knee (multi-echo spin echo, 3 T): echo 1 and echo 8 as two contrasts, with noise added.
 
 The echoes of a slice share geometry exactly, so they stand in for PD (PD-weighted, bright fat) and PDFS (T2-weighted,
 weak fat). Each contrast is scaled by its 99.5th percentile over the volume. One knee cannot be split by patient, so
 splits are slices with a gap: train 0..11, val 13, test 15..17; slices 12 and 14 belong to none.
+
+Noise is real and Gaussian, or that of a scanner: complex (`--noise complex`) or the magnitude of it (`--noise rician`).
+`--shift` moves the second contrast, clean and noisy, along its rows: what registration leaves between two scans.
 """
 
 import argparse
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import fourier_shift
 
 from configs.errors import DataError
 from shards import assemble
@@ -20,6 +24,7 @@ from shards.transforms import generator
 SPLITS = {"train": range(0, 12), "val": range(13, 14), "test": range(15, 18)}
 ECHOES = {"pd": 0, "pdfs": 7}
 PERCENTILE = 99.5
+NOISES = {"gaussian": "gaussian, added", "complex": "complex gaussian, sigma per component", "rician": "rician"}
 FILE = "knee_mese_18x8x256x256.npz"
 
 
@@ -28,6 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", required=True, help=f"the .npz with `vol`, or the folder that holds {FILE}")
     parser.add_argument("--sigma", type=float, default=0.1,
                         help="added Gaussian noise; 1 is the 99.5th percentile of each contrast (default 0.1)")
+    parser.add_argument("--noise", choices=NOISES, default="gaussian",
+                        help="gaussian: real; complex: sigma in each component; rician: magnitudes of the complex ones")
+    parser.add_argument("--shift", type=float, default=0.0, metavar="PX",
+                        help="move pdfs by so many pixels along its rows, a fraction allowed (default 0)")
     parser.add_argument("--second", action="store_true",
                         help="also store a second noisy copy of each image: pd_second, pdfs_second")
 
@@ -35,8 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def build(args: argparse.Namespace) -> dict[str, Any]:
     """Write the splits below args.output; returns split -> index header."""
     contrasts = load(Path(args.input))
+    if args.shift:
+        contrasts["pdfs"] = shifted(contrasts["pdfs"], args.shift)
     meta = {"source": "knee_mese", "data_range": 1.0, "sigma": args.sigma, "seed": args.seed,
-            "noise": "gaussian, added", "licence": "MIT",
+            "noise": NOISES[args.noise], "shift_px": args.shift, "licence": "MIT",
             "splits": {split: f"slices {slices.start}..{slices.stop - 1}" for split, slices in SPLITS.items()}}
     # Slices of one knee stand for groups here; the gaps between the splits are what keeps them apart.
     chosen = {split: [Item(f"slice-{number:02d}", f"slice-{number:02d}", partial(_load, args, contrasts, number))
@@ -59,12 +70,27 @@ def load(path: Path) -> dict[str, np.ndarray]:
             for name, images in contrasts.items()}
 
 
+def shifted(images_SHW: np.ndarray, pixels: float) -> np.ndarray:
+    """Every image moved along its rows by a phase ramp in Fourier space: no blur; what leaves comes in again."""
+    spectra = np.fft.fft(images_SHW.astype(np.float64), axis=-1)
+    return np.fft.ifft(fourier_shift(spectra, (0, 0, pixels), axis=-1)).real.astype(np.float32)
+
+
 def _load(args: argparse.Namespace, contrasts: dict[str, np.ndarray], number: int) -> list[assemble.Sample]:
     parts: dict[str, Any] = {}
     for stream, (name, images) in enumerate(contrasts.items()):
-        parts[f"{name}_clean"] = clean = images[number]
+        clean = images[number]
+        parts[f"{name}_clean"] = clean.astype(np.complex64) if args.noise == "complex" else clean
         for copy, suffix in enumerate(("", "_second") if args.second else ("",)):
             random = generator(args.seed, copy, number, stream)
-            noise = random.standard_normal(clean.shape, dtype=np.float32) * np.float32(args.sigma)
-            parts[f"{name}{suffix}"] = clean + noise
+            parts[f"{name}{suffix}"] = _noisy(clean, random, args)
     return assemble.one(f"slice-{number:02d}", parts, slice=number)
+
+
+def _noisy(clean: np.ndarray, random: np.random.Generator, args: argparse.Namespace) -> np.ndarray:
+    """The image with the noise asked for: float32, or complex64."""
+    real = clean + random.standard_normal(clean.shape, dtype=np.float32) * np.float32(args.sigma)
+    if args.noise == "gaussian":
+        return real
+    noisy = real + 1j * random.standard_normal(clean.shape, dtype=np.float32) * np.float32(args.sigma)
+    return noisy if args.noise == "complex" else np.abs(noisy)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import loader
@@ -225,3 +226,13 @@ def test_without_clean_images_a_second_noisy_copy_stands_in(go, tmp_path: Path) 
     assert code == 0 and "noisy_psnr" in said and "leak_target" not in said
     assert evaluate.main(["--run", str(tmp_path / "run")]) == 0
     assert "against a second noisy copy" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_a_noise_level_measured_before_the_first_step_is_kept_with_the_weights(mini: Path, tmp_path: Path) -> None:
+    arguments = ["--config", "configs/quickstart.yaml", f"data.root={mini}", "data.crop=16", "loop.threads=1",
+                 "pipeline.network.widths=[4]", "pipeline.network.blocks=[1]", "pipeline.passes=1",
+                 "loop.max_steps=2", "tracking.tensorboard=false", "--run-dir", str(tmp_path / "run")]
+    assert train.main(arguments) == 0
+    for name in ("weights", "ema"):
+        kept = load_file(tmp_path / "run" / "checkpoints" / "step-00000002" / f"{name}.safetensors")["levels"]
+        assert kept.tolist() == pytest.approx([0.1, 0.1], rel=0.15)  # of images of 24 px

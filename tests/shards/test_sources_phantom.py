@@ -9,7 +9,7 @@ import pytest
 
 from shards import build
 from shards.dataset import ShardSet
-from shards.sources import phantom
+from shards.sources import knee_mese, phantom
 from shards.sources._anatomy import TISSUES, fractions
 from shards.transforms import generator
 from shards.verify import verify
@@ -121,3 +121,41 @@ def test_knee_from_a_made_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     np.savez(tmp_path / "bad.npz", other=volume)
     assert build.main(["knee_mese", "--input", str(tmp_path / "bad.npz"), "--output", str(tmp_path / "x")]) == 4
     assert "expected an .npz" in capsys.readouterr().err
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A multi-echo volume of smooth slices."""
+    y, x = np.mgrid[:64, :64]
+    slices = [1000 * (1 + np.sin(x / 5 + n) * np.cos(y / 7)) for n in range(18)]
+    volume = np.stack([np.stack([image * (1 + echo / 10) for echo in range(8)]) for image in slices])
+    np.savez(tmp_path / "made.npz", vol=volume.astype(np.int16))
+    return tmp_path / "made.npz"
+
+
+def knee(made: Path, output: Path, *options: str) -> dict[str, np.ndarray]:
+    """The first training sample of a build."""
+    assert build.main(["knee_mese", "--input", str(made), "--output", str(output), *options]) == 0
+    shards = ShardSet.open(output / "train")
+    return {name: shards.read(0, name) for name in shards.fields}
+
+
+def test_knee_noise_is_complex_or_its_magnitude_on_demand(made: Path, tmp_path: Path) -> None:
+    plain, whole, length = (knee(made, tmp_path / kind, "--noise", kind) for kind in ("gaussian", "complex", "rician"))
+    assert whole["pd"].dtype == whole["pd_clean"].dtype == np.complex64
+    noise = whole["pdfs"] - whole["pdfs_clean"]
+    assert noise.real.std() == pytest.approx(0.1, rel=0.05) and noise.imag.std() == pytest.approx(0.1, rel=0.05)
+    assert length["pdfs"].dtype == np.float32
+    np.testing.assert_allclose(length["pdfs"], np.abs(whole["pdfs"]), atol=1e-6)
+    np.testing.assert_allclose(whole["pdfs"].real, plain["pdfs"], atol=1e-6)
+    np.testing.assert_array_equal(length["pd_clean"], plain["pd_clean"])
+
+
+def test_the_second_contrast_of_the_knee_moves_by_a_fraction_of_a_pixel(made: Path, tmp_path: Path) -> None:
+    still, half, one = (knee(made, tmp_path / px, "--shift", px, "--sigma", "0") for px in ("0", "0.5", "1"))
+    for moved in (half, one):
+        np.testing.assert_array_equal(moved["pd"], still["pd"])
+    np.testing.assert_allclose(one["pdfs"], np.roll(still["pdfs"], 1, axis=1), atol=1e-5)
+    twice = knee_mese.shifted(half["pdfs"][None], 0.5)[0]
+    np.testing.assert_allclose(twice[:, 8:-8], one["pdfs"][:, 8:-8], atol=0.02)
+    assert np.abs(half["pdfs"] - still["pdfs"]).max() > 0.01
