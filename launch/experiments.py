@@ -1,7 +1,8 @@
 """Train several configurations one after the other, measure each on the test split, and compare them in one table.
 
 `launch/experiments.py --cross-domain --epochs 10` runs the five skip strategies, each in a run folder of its own;
-started again it goes on where it stopped. The results are in OUTPUT/results.md, .csv and .png.
+started again it goes on where it stopped. `--study guided` runs the list in configs/studies/guided.yaml, `--only NAME`
+rows of it. The results are in OUTPUT/results.md, .csv and .png.
 """
 
 import argparse
@@ -9,11 +10,12 @@ import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from configs import loader
+from configs import loader, studies
 from configs.errors import EXIT_REQUEUE, ConfigError, EnvironmentProblem
 from configs.schema import RunConfig
 from launch import cli, comparison
@@ -30,6 +32,15 @@ BASELINES = ("noisy", "nlm")
 """What every run is compared with on the test split."""
 
 
+class Entry(NamedTuple):
+    """What is asked for: a file with overrides, run once per seed."""
+
+    file: Path
+    overrides: tuple[str, ...] = ()
+    seeds: tuple[int | None, ...] = (None,)
+    baselines: tuple[str, ...] = BASELINES
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One run of the list."""
@@ -38,6 +49,7 @@ class Experiment:
     folder: Path
     overrides: tuple[str, ...]
     config: RunConfig
+    baselines: tuple[str, ...] = BASELINES
 
     def commands(self, processes: int) -> dict[str, list[str]]:
         """To train, then to measure: what a person would type."""
@@ -46,7 +58,7 @@ class Experiment:
             launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
         train = [*launcher, str(cli.ROOT / "launch" / "train.py"), "--config", str(self.file), *self.overrides,
                  "--run-dir", str(self.folder), "--resume", "auto"]
-        rivals = [word for name in BASELINES for word in ("--baseline", name)]
+        rivals = [word for name in self.baselines for word in ("--baseline", name)]
         evaluate = [sys.executable, str(cli.ROOT / "launch" / "evaluate.py"), "--run", str(self.folder), *rivals,
                     "--output", str(self.folder / comparison.REPORT)]
         return {"train.py": train, "evaluate.py": evaluate}
@@ -71,9 +83,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recipes", action="store_true", help="the recommended recipes and the original broken start")
     parser.add_argument("--configs", "--config", nargs="+", default=[], metavar="YAML",
                         help="files, or names in configs/")
+    parser.add_argument("--study", metavar="NAME", help="a list of runs: a file in configs/studies/, or its path")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these rows of the study alone")
     parser.add_argument("--epochs", type=float, metavar="N", help="the same as loop.epochs=N, for every run")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="run each configuration once per seed")
-    parser.add_argument("--output", default="runs/experiments", metavar="DIR", help="folder of the run folders")
+    parser.add_argument("--output", metavar="DIR",
+                        help="folder of the run folders; default runs/experiments, or runs/studies/NAME of a study")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes (GPUs) of each run")
     parser.add_argument("--continue-on-error", action="store_true", help="go on with the next run after a failure")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
@@ -85,8 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def experiments(options: argparse.Namespace) -> int:
     """Run and compare; the exit code. Every configuration is checked before the first run starts."""
-    output = cli.resolve(options.output)
-    chosen = plan(options, output) if files(options) else []
+    study = f"runs/studies/{Path(options.study).stem}" if options.study else None
+    output = cli.resolve(options.output or study or "runs/experiments")
+    chosen = plan(options, output)
     if options.dry_run:
         for one in chosen:
             print("\n".join(shlex.join(command) for command in one.commands(options.processes).values()))
@@ -97,11 +113,24 @@ def experiments(options: argparse.Namespace) -> int:
             raise EnvironmentProblem(f"no run in {output} has begun: start the experiments without --summary first")
         return 0
     if not chosen:
-        raise ConfigError("nothing to run: give --cross-domain, --loss-ablation, --all, --recipes or --configs FILE")
+        raise ConfigError("nothing to run: give --cross-domain, --loss-ablation, --all, --recipes, --study "
+                          "NAME or --configs FILE")
     code = run_all(chosen, options)
     if code != EXIT_REQUEUE:
         compare([one.folder for one in chosen], output)
     return code
+
+
+def entries(options: argparse.Namespace) -> list[Entry]:
+    """What was asked for, in order: files of the lists and of --configs, then the rows of the study."""
+    found = [Entry(file) for file in files(options)]
+    if options.study:
+        study = studies.load(options.study)
+        found += [Entry(as_file(run.config), (*study.set, *run.set, f"name={name}"), run.seeds, study.baselines)
+                  for name, run in studies.chosen(study, options.only).items()]
+    elif options.only:
+        raise ConfigError("--only names rows of a study: give --study NAME with it")
+    return found
 
 
 def files(options: argparse.Namespace) -> list[Path]:
@@ -109,9 +138,14 @@ def files(options: argparse.Namespace) -> list[Path]:
     names = [*(CROSS_DOMAIN if options.cross_domain or options.all else ()),
              *(LOSS_ABLATION if options.loss_ablation or options.all else ()), *(RECIPES if options.recipes else ()),
              *(name for name in options.configs if "=" not in name)]
-    found = [Path(name) if Path(name).suffix in (".yaml", ".yml", ".json") else cli.ROOT / "configs" / f"{name}.yaml"
-             for name in names]
-    return list(dict.fromkeys(file if file.is_absolute() or file.is_file() else cli.resolve(file) for file in found))
+    return list(dict.fromkeys(map(as_file, names)))
+
+
+def as_file(name: str) -> Path:
+    """The file of a configuration that is given by its name in configs/ or by its path."""
+    known = Path(name).suffix in (".yaml", ".yml", ".json")
+    file = Path(name) if known else cli.ROOT / "configs" / f"{name}.yaml"
+    return file if file.is_absolute() or file.is_file() else cli.resolve(file)
 
 
 def plan(options: argparse.Namespace, output: Path) -> list[Experiment]:
@@ -121,16 +155,16 @@ def plan(options: argparse.Namespace, output: Path) -> list[Experiment]:
     """
     common = [*(word for word in options.configs if "=" in word), *cli.overrides(options)]
     found, problems = [], []
-    for file in files(options):
-        for seed in options.seeds or [None]:
-            overrides = common + ([f"seed={seed}"] if seed is not None else [])
+    for entry in entries(options):
+        for seed in options.seeds or entry.seeds:
+            overrides = [*entry.overrides, *common, *([f"seed={seed}"] if seed is not None else [])]
             try:
-                config = loader.load(file, overrides)
+                config = loader.load(entry.file, overrides)
             except ConfigError as error:
                 problems.append(str(error))
                 continue
             folder = output / (config.name if seed is None else f"{config.name}-seed{seed}")
-            found.append(Experiment(file, folder, tuple(overrides), config))
+            found.append(Experiment(entry.file, folder, tuple(overrides), config, entry.baselines))
     twice = {one.folder for one in found if [other.folder for other in found].count(one.folder) > 1}
     problems += [f"two configurations would be run in {folder}: give them different names" for folder in sorted(twice)]
     if problems:

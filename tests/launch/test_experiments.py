@@ -118,6 +118,21 @@ def test_the_lists_are_the_documented_ones(capsys: pytest.CaptureFixture[str], r
     assert not (tmp_path / "out").exists()
 
 
+def test_a_study_is_its_rows_with_their_seeds_and_overrides(tmp_path: Path, configs: Path) -> None:
+    study = tmp_path / "one.yaml"
+    study.write_text(f"set: [seed=7, data.batch_size=2]\nbaselines: [noisy]\nruns:\n"
+                     f"  a: {{config: {configs}/good.yaml, seeds: [1, 2]}}\n"
+                     f"  b: {{config: {configs}/good.yaml, set: [data.batch_size=4]}}\n")
+    found = plan(["--study", str(study), "loop.max_steps=1"])
+    assert [one.folder.relative_to(experiments.cli.ROOT).as_posix() for one in found] == [
+        "runs/studies/one/a-seed1", "runs/studies/one/a-seed2", "runs/studies/one/b-seed1"]
+    assert [(one.config.name, one.config.seed, one.config.data.batch_size) for one in found] == [
+        ("a", 1, 2), ("a", 2, 2), ("b", 1, 4)]
+    assert found[0].commands(1)["evaluate.py"].count("--baseline") == 1
+    (row,) = plan(["--study", str(study), "--only", "b", "--seeds", "3", "--output", str(tmp_path)])
+    assert row.folder == tmp_path / "b-seed3" and row.config.loop.max_steps != 1
+
+
 def test_a_second_stage_follows_the_first_and_starts_from_its_folder(tmp_path: Path) -> None:
     names = ["progressive_training_stage2", "progressive_training"]
     first, second = plan(["--configs", *names, "--output", str(tmp_path)])
@@ -132,6 +147,8 @@ def test_a_second_stage_follows_the_first_and_starts_from_its_folder(tmp_path: P
         ([], "nothing to run"),
         (["--configs", "pure_nose2noise"], "did you mean 'pure_noise2noise'"),
         (["--cross-domain", "pipeline.latnt_channels=4"], "did you mean 'latent_channels'"),
+        (["--study", "gided"], "did you mean 'guided'"),
+        (["--only", "own"], "give --study"),
         (["--configs", "quickstart", "r2r", "name=same"], "two configurations would be run in"),
     ],
 )
