@@ -92,7 +92,9 @@ def whole_recipe(needs: Needs, data: DataConfig, shards: ShardSet) -> Recipe:
 
 
 def calibrate(pipeline: Pipeline, config: RunConfig, shards: ShardSet) -> None:
-    """Show a pipeline up to CALIBRATION whole training images, evenly spread: the same ones on every rank."""
+    """Show a pipeline that calibrates up to CALIBRATION whole training images: the same ones on every rank."""
+    if not pipeline.calibrates:
+        return
     recipe = training_recipe(type(pipeline).needs(config.pipeline), config.data, shards)
     count = size(shards, config.data.limit)
     chosen = np.unique(np.linspace(0, count - 1, min(count, CALIBRATION)).round().astype(np.int64))

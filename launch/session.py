@@ -46,8 +46,7 @@ class Session:
         for note in self.shards.notes:
             tracker.say(f"note: {note}")
         self.pipeline = make_pipeline(config, self.shards)
-        if self.pipeline.calibrates:
-            data.calibrate(self.pipeline, config, self.shards)
+        data.calibrate(self.pipeline, config, self.shards)
         self.pipeline.to(self.device)
         if config.loop.channels_last:
             self.pipeline.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
