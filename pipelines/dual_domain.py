@@ -4,15 +4,16 @@ The design follows the user's Contrast2Contrast configurations; what their recip
 docs/dual_domain.md. All terms are in one unit: images divided by their median magnitude.
 """
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
 
+from configs import registry
 from configs.errors import DataError
 from configs.fields import FieldSpec, Needs, Source
-from configs.schema import Fraction, PipelineConfig, Positive, Section, Weight
-from losses.content import Content
+from configs.schema import Count, Fraction, PipelineConfig, Positive, Section, Weight
 from losses.edge import Edge
 from losses.l1 import L1
 from models.contrast_decoder import ContrastDecoder
@@ -27,7 +28,7 @@ class Weights(Section):
     """Weight of each loss term."""
 
     content: Weight = 1.0
-    """L1 between the two contrasts' latents."""
+    """Distance of the two contrasts' latents; which one, `content` says."""
     recon: Weight = 0.5
     """L1 of each contrast decoded from its own latent, against its own noisy image."""
     cross: Weight = 1.0
@@ -68,6 +69,13 @@ class DualDomain(Pipeline):
         identity_mapping: bool = False
         """Zero the decoders and add their input: the original start, which never learns (docs/dual_domain.md)."""
         weights: Weights = Weights()
+        content: Annotated[dict[str, Any], BeforeValidator(registry.checker("losses", given=("channels",)))] = {
+            "name": "content"
+        }
+        """The content term by name: content (L1), cosine_content, or one that gains nothing by a collapse:
+        predicted_content, vicreg, info_nce. The last two look at all samples of a process's micro-batch."""
+        ramp_steps: Count = 0
+        """Steps over which the content and the cross weight rise from 0; 0 has them whole from the start."""
         sigma_a: Weight = 0.01
         """Noise added to PD's input, per component, in units of the median magnitude."""
         sigma_b: Weight = 0.01
@@ -108,11 +116,14 @@ class DualDomain(Pipeline):
             for _ in range(2)
         )
         modulus = pd.complex or pd.channels == 2
-        self.content, self.distance, self.edge = Content(), L1(modulus=modulus), Edge(modulus=modulus)
+        self.distance, self.edge = L1(modulus=modulus), Edge(modulus=modulus)
+        self.content = registry.build("losses", config.content, channels=self.encoder.latent_width)
+        self.risen = 1.0
         self.register_buffer("weights", torch.tensor([getattr(config.weights, term) for term in TERMS]))
         self._known: tuple[int, list[float]] = (-1, [])
         self.register_buffer("counted", torch.zeros((), dtype=torch.long))
-        self.phases = {"denoiser": ("encoder", "decoder_a", "decoder_b")}
+        learned = ("content",) if any(True for _ in self.content.parameters()) else ()
+        self.phases = {"denoiser": ("encoder", "decoder_a", "decoder_b", *learned)}
         self.outputs = {
             f"{field}_{path}": Output(field, f"{field}_clean", primary=path == config.restore_path)
             for path in ("cross", "same")
@@ -126,6 +137,10 @@ class DualDomain(Pipeline):
         clean = {f"{f}_clean": Source(scale_of=f, optional=extra, evaluation=extra) for f in ("pd", "pdfs")}
         second = {f"{f}_second": Source(scale_of=f, optional=True, evaluation=True) for f in ("pd", "pdfs")}
         return Needs({"pd": Source(), "pdfs": Source(), **clean, **second}, {"pd_normal": "pd", "pdfs_normal": "pdfs"})
+
+    def at(self, step: int, epoch: float) -> None:
+        """How far the content and the cross weight have risen."""
+        self.risen = min(1.0, (step + 1) / self.config.ramp_steps) if self.config.ramp_steps else 1.0
 
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Step:
         """Weighted sum of content, recon, cross and edge on one batch."""
@@ -142,7 +157,9 @@ class DualDomain(Pipeline):
             "edge": self.edge(images["pd_cross"], target_a) + self.edge(images["pdfs_cross"], target_b),
         }
         # a term of weight zero must not reach the gradient: 0 * inf would
-        total = sum((w * terms[t] for t, w in zip(TERMS, self._weights(), strict=True) if w), 0 * terms["recon"])
+        rising = {"content": self.risen, "cross": self.risen}
+        total = sum((w * rising.get(t, 1.0) * terms[t] for t, w in zip(TERMS, self._weights(), strict=True) if w),
+                    0 * terms["recon"])
         spread = torch.cat([images["pd_cross"], images["pdfs_cross"]]).detach().abs()
         parts = {**terms, "variance_latent": z_a.detach().var(), "variance_cross": spread.var()}
         parts |= {f"weight_{term}": weight for term, weight in zip(TERMS, self.weights, strict=True)}

@@ -78,6 +78,29 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_in_one_unit() -> None:
     torch.testing.assert_close(step.parts["cross"], cross.detach())
 
 
+@pytest.mark.parametrize("name", ["cosine_content", "predicted_content", "vicreg", "info_nce"])
+def test_the_content_term_is_chosen_by_name_and_all_of_it_learns(name: str) -> None:
+    pipeline = make(content=name, sigma_a=0, sigma_b=0)
+    data = batch(dtype=torch.float32)
+    step = pipeline.loss("denoiser", data, {})
+    z_a, z_b = (pipeline.encoder(data[field])[0] for field in ("pd", "pdfs"))
+    torch.testing.assert_close(step.parts["content"], pipeline.content(z_a, z_b).detach())
+    step.loss.backward()
+    assert all(p.grad is not None for p in pipeline.trained("denoiser"))
+    assert len(pipeline.trained("denoiser")) == len(list(pipeline.parameters()))
+
+
+def test_content_and_cross_rise_from_nothing() -> None:
+    weights = {"content": 0.5, "recon": 0.2, "cross": 1.5, "edge": 0.05}
+    pipeline = make(weights=weights, ramp_steps=4, sigma_a=0, sigma_b=0).double()
+    data = batch()
+    for step, risen in ((0, 0.25), (1, 0.5), (3, 1.0), (9, 1.0)):
+        pipeline.at(step, 0.0)
+        found = pipeline.loss("denoiser", data, {})
+        total = sum(w * found.parts[t] * (risen if t in ("content", "cross") else 1) for t, w in weights.items())
+        torch.testing.assert_close(found.loss.detach(), total)
+
+
 def test_noise_is_added_to_the_input_and_not_to_the_target() -> None:
     quiet, loud = make(sigma_a=0, sigma_b=0).double(), make(sigma_a=3.0, sigma_b=0).double()
     data = batch()
