@@ -57,6 +57,11 @@ class DataConfig(Section):
     the project's root."""
     cache: CacheConfig = CacheConfig()
     """Where remote shards are kept on a node."""
+    mode: Literal["indexed", "stream"] = "indexed"
+    """Any sample in any order through the index, or (stream) the training split read shard by shard from front to back
+    and never kept, for data that fits no disk; its order and resume are weaker, see docs/data.md."""
+    stream_buffer: Positive = 256
+    """Samples among which stream mode shuffles; twice as many are in memory per process."""
     train_split: str = "train"
     """Sub-folder to train on."""
     val_split: str = "val"

@@ -1,6 +1,7 @@
 """From a configuration to readers: shard sets, recipes, and what each field looks like to a network."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,10 @@ from configs.schema import DataConfig, RunConfig
 from launch.cli import resolve
 from pipelines.base import Batch, Pipeline
 from shards.dataset import ShardSet
-from shards.loader import EvalLoader
+from shards.loader import EvalLoader, Loader
+from shards.order import Plan
 from shards.recipe import Recipe, bind, spec_of
+from shards.streaming import StreamedSet, StreamLoader
 
 CALIBRATION = 32
 """Whole training images from which a method measures what it needs to know once, such as the noise level."""
@@ -51,6 +54,23 @@ def open_split(data: DataConfig, split: str) -> ShardSet:
             + ": make them with `python -m shards.build SOURCE --output DIR`, or set data.root"
         )
     return ShardSet.open(path)
+
+
+def open_training(data: DataConfig) -> ShardSet:
+    """The training split, as data.mode says."""
+    if data.mode == "indexed":
+        return open_split(data, data.train_split)
+    root = data.root if "://" in data.root else str(resolve(data.root))
+    return StreamedSet.open_stream(f"{root.rstrip('/')}/{data.train_split}", data.cache.retries)
+
+
+def training_loader(recipe: Recipe, data: DataConfig, shards: ShardSet, plan: Plan, **settings: Any) \
+        -> Loader | StreamLoader:
+    """The training batches of one rank; `settings` as of shards.loader.Loader."""
+    settings |= {"prefetch": data.prefetch, "verify": data.verify}
+    if isinstance(shards, StreamedSet):
+        return StreamLoader(shards, plan, recipe, buffer=data.stream_buffer, **settings)
+    return Loader(shards, plan, recipe, **settings)
 
 
 def present(needs: Needs, data: DataConfig, shards: ShardSet) -> dict[str, Source]:
@@ -95,6 +115,8 @@ def calibrate(pipeline: Pipeline, config: RunConfig, shards: ShardSet) -> None:
     """Show a pipeline that calibrates up to CALIBRATION whole training images: the same ones on every rank."""
     if not pipeline.calibrates:
         return
+    if isinstance(shards, StreamedSet):  # single images are only found through the index
+        shards = open_split(config.data, config.data.train_split)
     recipe = training_recipe(type(pipeline).needs(config.pipeline), config.data, shards)
     count = size(shards, config.data.limit)
     chosen = np.unique(np.linspace(0, count - 1, min(count, CALIBRATION)).round().astype(np.int64))

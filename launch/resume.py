@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from configs.errors import CheckpointError
+from configs.schema import DataConfig
 from launch import checkpoint
 from launch.cli import resolve
 from launch.session import FREE_TO_CHANGE, Session, seed_everything, set_random_state
@@ -52,7 +53,9 @@ def load(session: Session, path: Path) -> None:
 
 def refuse_other_config(saved: dict[str, Any], now: dict[str, Any], path: Path) -> None:
     """CheckpointError naming the settings that differ and would change what is learned."""
-    old, new = flatten(saved), flatten(now)
+    new, defaults = flatten(now), flatten({"data": DataConfig().model_dump(mode="json")})
+    # A setting that is younger than the checkpoint had its default.
+    old = {key: defaults[key] for key in defaults.keys() & new.keys()} | flatten(saved)
     changed = [key for key in sorted(old.keys() | new.keys())
                if old.get(key) != new.get(key) and not any(key == f or key.startswith(f + ".") for f in FREE_TO_CHANGE)]
     if changed:
@@ -106,5 +109,7 @@ def _load_rank(session: Session, path: Path, world: int) -> None:
     seed_everything(session.config.seed + 1_000_003 * session.rank + session.step)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
-    session.tracker.say(f"the checkpoint was written by {world} processes, now there are {session.world}: the same "
-                        "samples follow; random states and image pools of the ranks start afresh")
+    follows = "the same samples follow" if session.config.data.mode == "indexed" else \
+        "some samples of this epoch come twice and others not at all"
+    session.tracker.say(f"the checkpoint was written by {world} processes, now there are {session.world}: {follows}; "
+                        "random states and image pools of the ranks start afresh")

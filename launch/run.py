@@ -63,7 +63,7 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
 def describe(config: RunConfig) -> int:
     """Print the resolved run: configuration, parameters per network, steps, shards; nothing is written or trained."""
     print(dump(config), end="")
-    shards = data.open_split(config.data, config.data.train_split)
+    shards = data.open_training(config.data)
     pipeline = make_pipeline(config, shards)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     refuse_uneven(config, world)

@@ -28,6 +28,7 @@ from pipelines.base import Batch, Pipeline
 from shards.dataset import ShardSet
 from shards.loader import EvalLoader, Loader
 from shards.order import Plan, share
+from shards.streaming import StreamLoader
 
 FREE_TO_CHANGE = ("name", "tracking", "profile", "checkpoint", "evaluation", "init_from", "loop.epochs",
                   "loop.max_steps", "loop.threads", "loop.accumulate", "loop.max_skips", "data.prefetch", "data.verify",
@@ -42,7 +43,7 @@ class Session:
         self.config, self.accelerator, self.folder, self.tracker = config, accelerator, folder, tracker
         self.device, self.world, self.rank = accelerator.device, accelerator.num_processes, accelerator.process_index
         seed_everything(config.seed)
-        self.shards = data.open_split(config.data, config.data.train_split)
+        self.shards = data.open_training(config.data)
         for note in self.shards.notes:
             tracker.say(f"note: {note}")
         self.pipeline = make_pipeline(config, self.shards)
@@ -66,20 +67,18 @@ class Session:
             self.average = Average(self.pipeline, config.loop.ema_decay) if config.loop.ema_decay else None
         self.higher_is_better = config.evaluation.metric not in evaluation.LOWER_IS_BETTER
         self.plateau = Plateau(config.schedule, self.higher_is_better)
-        self.loader: Loader | None = None
+        self.loader: Loader | StreamLoader | None = None
         self.stop, self.saver = Stop(), Saver()
         self.metrics: dict[str, float] = {}
         self.commit = git_commit(registry.ROOT) if self.rank == 0 else ""
         self.meter = Meter(self)
         self._measured_at = -1
 
-    def batches(self) -> Loader:
+    def batches(self) -> Loader | StreamLoader:
         """The training batches from the session's step on; to be used as a context."""
         recipe = data.training_recipe(self.needs, self.config.data, self.shards)
-        self.loader = Loader(
-            self.shards, self.plan, recipe, start_step=self.step, steps=self.steps - self.step,
-            prefetch=self.config.data.prefetch, verify=self.config.data.verify, pin=self.device.type == "cuda",
-        )
+        self.loader = data.training_loader(recipe, self.config.data, self.shards, self.plan, start_step=self.step,
+                                           steps=self.steps - self.step, pin=self.device.type == "cuda")
         return self.loader
 
     def waited_s(self) -> float:

@@ -31,7 +31,7 @@ def load(place: Path, *, thorough: bool = False) -> tuple[dict[str, Any], np.nda
                 raise DataError(f"{place / index.TABLE}: does not belong to {index.HEADER} beside it; {repair}")
         table = np.load(place / index.TABLE, mmap_mode="r", allow_pickle=False)
         used = (header["kinds"], header["fields"], header["meta"], header["statistics"])
-        inside = all(_plain_name(shard["name"]) for shard in header["shards"])
+        inside = all(is_plain_name(shard["name"]) for shard in header["shards"])
     except FileNotFoundError as error:
         raise DataError(f"{error.filename}: this half of the index is missing; {repair}") from error
     except DataError:
@@ -57,6 +57,6 @@ def same_tars(folder: Path, shards: list[Path], header: dict[str, Any]) -> None:
         raise DataError(f"{folder / min(known)}: this shard is missing; the index lists it")
 
 
-def _plain_name(name: object) -> bool:
+def is_plain_name(name: object) -> bool:
     """Whether a shard's name stays inside its folder, wherever that is copied to."""
     return isinstance(name, str) and name.endswith(".tar") and Path(name).name == name

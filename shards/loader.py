@@ -2,15 +2,13 @@
 
 import itertools
 import os
-import queue
-import threading
-import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 
+from shards._ahead import Ahead
 from shards._members import IMAGES
 from shards.batches import Filler, Verify, same_sized_runs
 from shards.dataset import ShardSet
@@ -20,78 +18,14 @@ from shards.recipe import Recipe, bind
 Batch = dict[str, Any]
 Block = tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]
 """Epochs, samples and those of other draws of several steps, as shards.order.Plan.block gives them."""
-T = TypeVar("T")
-
 BLOCK_STEPS = 32
 """Steps whose order is computed together."""
 
-_END = object()
 
+class Closing:
+    """What all loaders share: the thread, its waiting time, and closing in every path."""
 
-class _Ahead(Generic[T]):
-    """Iterates `items` in a thread, at most `depth` ahead; what goes wrong there is raised here."""
-
-    def __init__(self, items: Generator[T, None, None], depth: int) -> None:
-        self.wait_s = 0.0
-        """Seconds the consumer has waited for the next item."""
-        self._items = items
-        self._ready: queue.Queue[Any] = queue.Queue(maxsize=max(depth, 1))
-        self._stop = threading.Event()
-        self._done = False
-        self._thread = threading.Thread(target=self._fill, name="quell-loader", daemon=True)
-        self._thread.start()
-
-    def __iter__(self) -> Iterator[T]:
-        return self
-
-    def __next__(self) -> T:
-        if self._done:
-            raise StopIteration
-        began = time.perf_counter()
-        item = self._ready.get()
-        self.wait_s += time.perf_counter() - began
-        if item is _END:
-            self._done = True
-            raise StopIteration
-        if isinstance(item, _Failure):
-            self.close()
-            raise item.error
-        return item
-
-    def close(self) -> None:
-        """End the thread and wait for it; safe to call twice."""
-        self._done = True
-        self._stop.set()
-        while self._thread.is_alive():
-            try:
-                self._ready.get_nowait()  # a full queue must not hold the thread back
-            except queue.Empty:
-                self._thread.join(timeout=0.01)
-        self._ready = queue.Queue()
-
-    def _fill(self) -> None:
-        try:
-            for item in self._items:
-                self._ready.put(item)
-                if self._stop.is_set():
-                    break
-            else:
-                self._ready.put(_END)
-        except BaseException as error:
-            self._ready.put(_Failure(error))
-        finally:
-            self._items.close()
-
-
-class _Failure:
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-class _Closing:
-    """What both loaders share: the thread, its waiting time, and closing in every path."""
-
-    _ahead: _Ahead[Any]
+    _ahead: Ahead[Any]
     _filler: Filler
     _pool: ThreadPoolExecutor | None
 
@@ -111,7 +45,7 @@ class _Closing:
         self.close()
 
 
-class Loader(_Closing):
+class Loader(Closing):
     """The training batches of one rank: each step a list of `plan.accumulate` micro-batches.
 
     Opens at `start_step` at once, whatever its number, and ends after `steps` steps (None: never). Use it as a context
@@ -122,9 +56,9 @@ class Loader(_Closing):
                  prefetch: int = 2, verify: Verify = "first", pin: bool = False, threads: int | None = None) -> None:
         assert plan.size <= len(shards)
         self._plan, self._steps = plan, steps
-        self._pool = _pool_for(shards, recipe, threads)
+        self._pool = pool_for(shards, recipe, threads)
         self._filler = Filler(shards, recipe, seed=plan.seed, verify=verify, pin=pin, pool=self._pool)
-        self._ahead = _Ahead(self._batches(start_step), prefetch)
+        self._ahead = Ahead(self._batches(start_step), prefetch)
 
     def __enter__(self) -> "Loader":
         return self
@@ -159,7 +93,7 @@ class Loader(_Closing):
         yield from waiting
 
 
-class EvalLoader(_Closing):
+class EvalLoader(Closing):
     """Whole images, as stored but for units: no crop, no mirroring, no phase; neighbours of one size together.
 
     `indices` are the samples of this rank (shards.order.share). Fields with a draw of their own show the sample itself.
@@ -168,10 +102,10 @@ class EvalLoader(_Closing):
     def __init__(self, shards: ShardSet, indices: np.ndarray, recipe: Recipe, batch: int, *, seed: int = 0,
                  prefetch: int = 2, verify: Verify = "first", pin: bool = False, threads: int | None = None) -> None:
         whole = Recipe(recipe.fields, recipe.normals, normalise=recipe.normalise, representation=recipe.representation)
-        self._pool = _pool_for(shards, whole, threads)
+        self._pool = pool_for(shards, whole, threads)
         self._filler = Filler(shards, whole, seed=seed, verify=verify, pin=pin, random_geometry=False, pool=self._pool)
         self._runs = same_sized_runs(shards, np.asarray(indices), self._filler.fields[0].member, batch)
-        self._ahead = _Ahead(self._batches(), prefetch)
+        self._ahead = Ahead(self._batches(), prefetch)
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -191,7 +125,7 @@ class EvalLoader(_Closing):
             yield self._filler.batch(np.zeros(len(run), dtype=np.int64), run, others)
 
 
-def _pool_for(shards: ShardSet, recipe: Recipe, threads: int | None) -> ThreadPoolExecutor | None:
+def pool_for(shards: ShardSet, recipe: Recipe, threads: int | None) -> ThreadPoolExecutor | None:
     """Threads that decode or fetch images side by side; plain arrays on a disk are faster without."""
     encoded = any(kind.codec in IMAGES for kind in shards.kinds) and bind(recipe, shards)
     usual = max(min(4, os.cpu_count() or 1) if encoded else 1, shards.files.threads)

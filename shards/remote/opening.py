@@ -55,6 +55,12 @@ def open_split(url: str, config: CacheConfig) -> Opened:
     return Opened(store.url, header, table, files, kept.folder, notes)
 
 
+def read_header(url: str, retries: int) -> tuple[Store, dict[str, Any]]:
+    """What the split at `url` is, without its table, and the store to read its shards from."""
+    store = Store(Url(url.rstrip("/")), retries)
+    return store, _parsed(store.url / index.HEADER, _header_text(store))
+
+
 def _header_text(store: Store) -> bytes:
     try:
         return store.whole(index.HEADER)
@@ -71,9 +77,10 @@ def _parsed(url: Url, text: bytes) -> dict[str, Any]:
         header: dict[str, Any] = json.loads(text)
         whole = header["checksum"] == index.header_checksum(header)
         sizes = [header["table"]["size"], *(shard["size"] for shard in header["shards"])]
+        inside = all(_opening.is_plain_name(shard["name"]) for shard in header["shards"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{url}: not an index of shards ({type(error).__name__}); {advice}") from error
-    if not whole or not all(type(size) is int and size >= 0 for size in sizes):
+    if not whole or not inside or not all(type(size) is int and size >= 0 for size in sizes):
         raise DataError(f"{url}: the index is damaged (checksum); {advice}")
     return header
 

@@ -5,7 +5,7 @@ import itertools
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,7 @@ class Store:
                                          "samples cannot be read: raise data.cache.max_gb until the split fits")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def pieces(self, name: str, start: int, size: int) -> Iterator[bytes]:
+    def pieces(self, name: str, start: int, size: int) -> Generator[bytes, None, None]:
         """The bytes from `start` to the end of a file of `size` bytes, piece by piece."""
         at = start
         while at < size:
