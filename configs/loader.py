@@ -14,6 +14,11 @@ from configs.errors import ConfigError
 from configs.registry import Problems, did_you_mean, find
 from configs.schema import RunConfig
 
+try:
+    from yaml import CSafeLoader as SafeLoader  # ten times faster, where PyYAML was built with libyaml
+except ImportError:
+    from yaml import SafeLoader  # type: ignore[assignment]
+
 
 def load(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
     """The run that a YAML (or older JSON) file and `a.b=c` overrides describe.
@@ -112,7 +117,7 @@ def explain(error: ValidationError, data: dict[str, Any]) -> list[str]:
     return lines
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(SafeLoader):
     """A SafeLoader that refuses repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

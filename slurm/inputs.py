@@ -9,6 +9,9 @@ from configs.schema import RunConfig
 from slurm.read import resolve
 from slurm.stage import Stage
 
+_NETWORKS: dict[str, list[str]] = {}
+"""Names of the networks of each method already built; the stages of a file often share one."""
+
 
 def problems(stage: Stage, config: RunConfig, *, data_is_made: bool) -> list[str]:
     """Data, weights and parts that will not be there, and batches that cannot be shared equally.
@@ -34,11 +37,14 @@ def networks(config: RunConfig) -> list[str]:
     """Names of what a run learns, found by building its method without memory for the weights."""
     import torch  # only here: everything else about stages is known without it
 
-    cls: Any = registry.find("pipelines", config.pipeline.name)
-    fields = {field: FieldSpec(channels=1) for field in cls.needs(config.pipeline).fields}
-    with torch.device("meta"):
-        pipeline = cls(config.pipeline, fields)
-    return sorted({key.split(".")[0] for key in pipeline.learned()})
+    method = config.pipeline.model_dump_json()
+    if method not in _NETWORKS:
+        cls: Any = registry.find("pipelines", config.pipeline.name)
+        fields = {field: FieldSpec(channels=1) for field in cls.needs(config.pipeline).fields}
+        with torch.device("meta"):
+            pipeline = cls(config.pipeline, fields)
+        _NETWORKS[method] = sorted({key.split(".")[0] for key in pipeline.learned()})
+    return _NETWORKS[method]
 
 
 def _unknown_parts(stage: Stage, config: RunConfig) -> list[str]:

@@ -105,8 +105,9 @@ def _training(plan: Plan, name: str, member: str, variant: Variant, problems: li
     if found:
         problems += [f"stages.{task.name}: {text}" for text in dict.fromkeys(found)]
         return task
-    # without the winner's changes: they are added when the job starts
-    text = loader.dump(_absolute(loader.load(resolve(variant.config), base)))
+    if stage.use:  # without the winner's changes: they are added when the job starts
+        config = loader.load(resolve(variant.config), base)
+    text = loader.dump(_absolute(config))
     plan.configs[task.name] = text
     script = ("launch/train.py", "--config", f"{task.folder}/{CONFIG_FILE}", "--run-dir", task.run_dir)
     digest = digest_of(text, stage.use, task.choices)

@@ -2,9 +2,9 @@
 
 import hashlib
 import os
-import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from configs.errors import EnvironmentProblem
@@ -19,19 +19,19 @@ def take(folder: Path) -> Path:
     files = _files()
     target = folder / _fingerprint(files)
     if not target.is_dir():
-        _copy(files, target)
+        _write(files, target)
     return target
 
 
-def _copy(files: list[Path], target: Path) -> None:
+def _write(files: Mapping[str, bytes], target: Path) -> None:
     folder = target.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".copying-", dir=folder))
-        for file in files:
-            copy = temporary / file.relative_to(ROOT)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
+        for place in sorted({os.path.dirname(name) for name in files}):
+            (temporary / place).mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (temporary / name).write_bytes(content)
         for name in _links():
             (temporary / name).symlink_to(ROOT / name)
         temporary.chmod(0o755)
@@ -44,13 +44,23 @@ def _copy(files: list[Path], target: Path) -> None:
 
 def commit() -> str:
     """The checkout's git commit, with a plus when files differ from it; empty outside a checkout."""
-    head = _git("rev-parse", "HEAD")
-    return head + ("+" if head and _git("status", "--porcelain", "--untracked-files=no", "--", *FOLDERS) else "")
+    lines = _git("status", "--porcelain=v2", "--branch", "--untracked-files=no", "--", *FOLDERS).splitlines()
+    heads = [line.removeprefix("# branch.oid ") for line in lines if line.startswith("# branch.oid ")]
+    changed = any(not line.startswith("#") for line in lines)
+    return heads[0] + ("+" if changed else "") if heads else ""
 
 
-def _files() -> list[Path]:
-    found = [file for folder in FOLDERS for file in (ROOT / folder).rglob("*") if file.suffix in _SUFFIXES]
-    return sorted(file for file in found if file.is_file() and "__pycache__" not in file.parts)
+def _files() -> dict[str, bytes]:
+    """The code by its name from the project's root."""
+    found = {}
+    for folder in FOLDERS:
+        for place, folders, names in os.walk(ROOT / folder):
+            folders[:] = [name for name in folders if name != "__pycache__"]
+            for name in names:
+                file = Path(place, name)
+                if name.endswith(_SUFFIXES) and file.is_file():  # an editor's lock is a link to nowhere
+                    found[str(file.relative_to(ROOT))] = file.read_bytes()
+    return dict(sorted(found.items()))
 
 
 def _links() -> list[str]:
@@ -59,10 +69,10 @@ def _links() -> list[str]:
     return sorted(found | {"runs"})
 
 
-def _fingerprint(files: list[Path]) -> str:
+def _fingerprint(files: Mapping[str, bytes]) -> str:
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
+    for name, content in files.items():
+        digest.update(name.encode() + b"\0" + content + b"\0")
     return digest.hexdigest()[:12]
 
 

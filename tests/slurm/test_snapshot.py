@@ -16,6 +16,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "launch" / "__pycache__").mkdir(parents=True)
     (root / "launch" / "train.py").write_text("print('old')\n")
     (root / "launch" / "__pycache__" / "train.pyc").write_text("no")
+    (root / "launch" / ".#train.py").symlink_to("somebody@somewhere.1234")
     (root / "data").mkdir()
     (root / "data" / "image.npy").write_text("pixels")
     monkeypatch.setattr(snapshot, "ROOT", root)
