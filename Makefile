@@ -16,6 +16,8 @@ PACKAGES := configs launch losses models pipelines shards slurm
 # On two cores a thread per core in each of two test workers makes every test slower.
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
+# Images of containers often set it; then every process compiles PyTorch's sources anew, 7 s of processor time each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: train test lint types tests bench clean env
 .DEFAULT_GOAL := train
