@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from configs.fields import FieldSpec
 from pipelines.base import Batch
 from pipelines.tcfl import ESTIMATES, Tcfl
+from tests.pipelines._phases import each_phase_changes_only_its_own
 
 SMALL = {"name": "dncnn", "depth": 4, "width": 6, "residual": False, "activation": "leaky_relu", "norm": "instance"}
 CRITIC = {"name": "patch_discriminator", "width": 4}
@@ -121,23 +122,7 @@ def test_images_are_made_once_and_judged_as_they_were_made(together: bool, calls
 
 @pytest.mark.parametrize("gan", sorted(OPTIONS))
 def test_each_phase_changes_only_its_own_network(gan: str) -> None:
-    method, data = pipeline(gan=gan, **OPTIONS[gan]), batch()
-    carry: dict[str, Tensor] = {}
-    for phase in method.phases:
-        method.requires_grad_(False)
-        own = method.trained(phase)
-        for parameter in own:
-            parameter.requires_grad_(True)
-        before = {name: value.clone() for name, value in method.state_dict().items()}
-        optimizer = torch.optim.Adam(own, 1e-3)
-        step = method.loss(phase, data, carry)
-        step.loss.backward()
-        assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in own)
-        optimizer.step()
-        method.after_step(phase)
-        carry = step.carry
-        changed = {name.split(".")[0] for name, value in method.state_dict().items() if not value.equal(before[name])}
-        assert changed == {phase}
+    each_phase_changes_only_its_own(pipeline(gan=gan, **OPTIONS[gan]), batch())
 
 
 def test_the_critics_loss_does_not_reach_the_generator() -> None:
