@@ -27,6 +27,7 @@ INTERRUPTED = {
     "preempted": {**ONE, "resources": {"partition": "low"}},
     "timed": {**ONE, "resources": {"grace_s": 110}, "overrides": {"tracking.tensorboard": True}},
     "requeued": ONE,
+    "drained": ONE,
 }
 FAILING = {
     "bad": {**WARMUP, "overrides": {"loop.max_steps": 4000}},

@@ -88,6 +88,19 @@ def requeue(jobs: Launcher, trainers: Trainers, job: str) -> None:
     trainers.wait_told()
 
 
+def drain(jobs: Launcher, trainers: Trainers, job: str) -> None:
+    """An administrator takes the node out of service, and its job with it; the node comes back when the job runs."""
+    assert jobs.cluster
+    node = f"NodeName={history(jobs, 'drained')[0]['node']}"
+    jobs.cluster.run("scontrol", "update", node, "State=DRAIN", "Reason=maintenance")
+    try:
+        requeue(jobs, trainers, job)
+        trainers.thaw()
+        wait_until(lambda: len(nodes(jobs, "drained")) == 2, lambda: "the start on another node")
+    finally:
+        jobs.cluster.run("scontrol", "update", node, "State=RESUME")
+
+
 def tell_one_rank(jobs: Launcher, trainers: Trainers, job: str) -> None:
     """A signal to a single rank that is not the first."""
     trainers.ranks()[1].send_signal(signal.SIGUSR1)
@@ -102,6 +115,7 @@ DISTURBANCES = {
     "preempted": preempt,
     "timed": shorten,
     "requeued": requeue,
+    "drained": drain,
     "warmup": tell_one_rank,
     "bad": kill_one_rank,
 }
@@ -141,6 +155,12 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(campaign
     assert [event["event"] for event in events if event["event"] != "stop"].count("start") == 2
     assert {event["job"] for event in events} == {campaign.job(NAME, stage)}, "the same job"
     assert 0 < events[-2]["step"] < len(STEPS), "stopped in the middle, and went on from there"
+
+
+def test_a_job_of_a_drained_node_goes_on_at_another_one(campaign: Launcher) -> None:
+    campaign.until(NAME, "drained", "finished")
+    first, second = nodes(campaign, "drained")
+    assert first != second
 
 
 def test_tensorboard_goes_on_in_one_folder_without_gaps(campaign: Launcher) -> None:
@@ -240,6 +260,11 @@ def test_submitting_again_keeps_what_is_finished_and_repeats_what_failed(campaig
 def history(jobs: Launcher, stage: str) -> list[dict[str, Any]]:
     file = jobs.runs(NAME) / "jobs" / stage / "attempts.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def nodes(jobs: Launcher, stage: str) -> list[str]:
+    """The node of each start of a stage's job."""
+    return [event["node"] for event in history(jobs, stage) if event["event"] == "start"]
 
 
 def _pending(pid: int) -> int:
