@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs
 from configs.schema import PipelineConfig
 
@@ -141,6 +142,17 @@ class Pipeline(nn.Module):
             part = getattr(self, name)
             found += [part] if isinstance(part, nn.Parameter) else list(part.parameters())
         return found
+
+
+def real_channels(fields: dict[str, FieldSpec], *alike: str, otherwise: str) -> int:
+    """Channels of fields that a method compares or adds; those that the data do not hold are not looked at.
+
+    Raises ConfigError saying `otherwise` unless they are real and have equal channels.
+    """
+    specs = {fields[name] for name in alike if name in fields}
+    if len(specs) != 1 or any(spec.complex for spec in specs):
+        raise ConfigError(otherwise)
+    return next(iter(specs)).channels
 
 
 def detached(parts: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,14 +11,13 @@ from pydantic import model_validator
 from torch import Tensor
 
 from configs import registry
-from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Network, PipelineConfig, Section, Weight
 from losses.adversarial import Adversarial
 from losses.l1 import L1
 from models.cncl_fusion import CnclFusion
 from pipelines._passes import passes
-from pipelines.base import Batch, Output, Pipeline, Step, detached
+from pipelines.base import Batch, Output, Pipeline, Step, detached, real_channels
 
 LEAST_SPREAD = 1e-8
 """What a constant image is divided by."""
@@ -65,10 +64,8 @@ class Cncl(Pipeline):
 
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
-        noisy = fields["noisy"]
-        if noisy.complex or fields.get("clean", noisy) != noisy:
-            raise ConfigError("cncl needs real images, noisy and clean with equal channels")
-        channels = noisy.channels
+        channels = real_channels(fields, "noisy", "clean",
+                                 otherwise="cncl needs real images, noisy and clean with equal channels")
         self.content = registry.build("models", config.content, in_channels=channels, out_channels=channels)
         self.noise = registry.build("models", config.noise, in_channels=channels, out_channels=channels)
         self.fusion = CnclFusion(channels)

@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from configs import registry
-from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Positive, Section, Weight
 from losses.adversarial import Adversarial
@@ -26,7 +25,7 @@ from models.drgan_noisy_decoder import DrganNoisyDecoder
 from pipelines import _noise_patches as noise_patches
 from pipelines._passes import passes
 from pipelines._pool import Pools
-from pipelines.base import Batch, Output, Pipeline, Step, detached
+from pipelines.base import Batch, Output, Pipeline, Step, detached, real_channels
 
 KINDS = ("clean", "noisy", "residual_x", "residual_y")
 """The made images that critics judge: cleaned X, noised Y, and the noise in each."""
@@ -83,11 +82,10 @@ class Drgan(Pipeline):
 
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
-        noisy = fields["noisy"]
-        if noisy.complex or fields.get("unpaired_clean", noisy) != noisy:
-            raise ConfigError("drgan needs real images, noisy and clean with equal channels")
+        channels = real_channels(fields, "noisy", "unpaired_clean",
+                                 otherwise="drgan needs real images, noisy and clean with equal channels")
         size = {"width": config.width}
-        channels, decoder = noisy.channels, {**size, "blocks": config.blocks}
+        decoder = {**size, "blocks": config.blocks}
         self.content_encoder = DrganContentEncoder(channels, **decoder)
         self.noise_encoder = DrganNoiseEncoder(channels, **size, code_channels=config.code_channels)
         self.clean_decoder = DrganCleanDecoder(channels, **decoder)

@@ -17,7 +17,6 @@ from pydantic import model_validator
 from torch import Tensor
 
 from configs import registry
-from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Positive, Rate, Section, Weight
 from losses.adversarial import Adversarial
@@ -28,7 +27,7 @@ from losses.total_variation import TotalVariation
 from pipelines import _noise_maps as noise_maps
 from pipelines._passes import clip_weights, passes
 from pipelines._pool import Pools
-from pipelines.base import Batch, Finding, Output, Pipeline, Step, detached
+from pipelines.base import Batch, Finding, Output, Pipeline, Step, detached, real_channels
 
 ESTIMATES = ("a1", "b1", "a2", "b2", "c1", "c2")
 """The six clean estimates, in the order in which they are concatenated."""
@@ -105,17 +104,16 @@ class Tcfl(Pipeline):
 
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
-        noisy = fields["noisy"]
-        if noisy.complex or fields.get("unpaired_clean", noisy) != noisy:
-            raise ConfigError("tcfl adds noise of one image to another: its fields must be real, with equal channels")
-        sizes = {"in_channels": noisy.channels, "out_channels": noisy.channels}
+        channels = real_channels(fields, "noisy", "noisy_other", "unpaired_clean", otherwise=(
+            "tcfl adds noise of one image to another: its fields must be real, with equal channels"))
+        sizes = {"in_channels": channels, "out_channels": channels}
         self.generator = registry.build("models", config.generator, **sizes)
         self.distance, self.total_variation = L1(), TotalVariation()
         form = "exp" if config.separation == "none" else config.separation
         self.separation = Separation(form, config.separation_bound)
         self.phases = {"generator": ("generator",)}
         if config.gan != "none":
-            self.critic = registry.build("models", config.critic, in_channels=noisy.channels)
+            self.critic = registry.build("models", config.critic, in_channels=channels)
             self.adversarial, self.penalty = Adversarial(config.gan), GradientPenalty()
             self.phases["critic"] = ("critic",)
         self.pools = Pools(ESTIMATES, config.pool_size)
