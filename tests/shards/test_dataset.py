@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs.errors import DataError
-from shards import index
+from shards import _files, _tar, index
 from shards.dataset import ShardSet
 from tests.shards._tars import npy, refused, write_tar
 
@@ -181,3 +181,23 @@ def test_more_shards_than_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert (shards.read(i, "x") == i).all()
         assert len(os.listdir("/proc/self/fd")) <= before + 4
     shards.files.close()
+
+
+def test_a_shard_that_changes_between_two_openings_is_seen(split: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards beyond the number of open files are opened again and again, but compared with the index only once."""
+    monkeypatch.setattr(_files, "OPEN_FILES", 1)
+    prints: list[int] = []
+    real = _tar.fingerprint
+    monkeypatch.setattr(_tar, "fingerprint", lambda number: prints.append(1) or real(number))
+    shards = split(9)
+    opened = len(prints)
+    for number in (0, 1, 0, 1):
+        shards.files.check(number)
+    assert len(prints) == opened + 2
+    path = shards.files.paths[0]
+    content = bytearray(path.read_bytes())
+    content[600] ^= 1
+    path.write_bytes(content)
+    os.utime(path, (1, 1))
+    with pytest.raises(DataError, match="changed since it was indexed"):
+        shards.files.check(0)
