@@ -4,9 +4,9 @@ Three schemes, for C channels of several contrasts, all with noise that is indep
 
 - stack: every contrast recorrupted at once (Pang et al., CVPR 2021); one view.
 - own: one contrast recorrupted, the others shown as they are, and only that one compared; a view per contrast.
-- masked: random pixels of one contrast hidden (each replaced by the mean of its visible neighbours), the others shown
-  as they are, and only the hidden pixels compared with the noisy ones; a view per contrast. No noise level is needed
-  (Krull et al., Noise2Void, CVPR 2019; Batson and Royer, Noise2Self, ICML 2019).
+- masked: random pixels of one contrast hidden (each replaced by one of its visible neighbours, so that they do not look
+  hidden), the others shown as they are, and only the hidden pixels compared with the noisy ones; a view per contrast.
+  No noise level is needed (Krull et al., Noise2Void, CVPR 2019).
 
 Views lie one after the other along the batch.
 """
@@ -37,8 +37,9 @@ class Views(NamedTuple):
 def training(scheme: Scheme, noisy: Tensor, normal: Tensor, *, sigma: Tensor, alpha: float, widths: list[int]) -> Views:
     """The views a step learns from; `normal` is standard normal, `widths` the channels of each contrast."""
     if scheme == "masked":
-        visible = torch.special.ndtr(normal.float()) >= HIDDEN
-        filled = torch.where(visible, noisy, _mean_of_visible(noisy, visible))
+        uniform = torch.special.ndtr(normal.float())
+        visible = uniform >= HIDDEN
+        filled = torch.where(visible, noisy, _visible_neighbour(noisy, visible, uniform / HIDDEN))
         counts = _of_each(noisy, widths) * torch.cat([~visible] * len(widths))
         return Views(_one_each(noisy, filled, widths), torch.cat([noisy] * len(widths)), counts)
     first, second = recorruption.gaussian(noisy, normal, sigma=sigma, alpha=alpha)
@@ -74,11 +75,16 @@ def _of_each(like: Tensor, widths: list[int]) -> Tensor:
     return own.repeat_interleave(len(like), dim=0)[:, :, None, None].expand(-1, -1, *like.shape[-2:]).to(like.dtype)
 
 
-def _mean_of_visible(image: Tensor, visible: Tensor) -> Tensor:
-    """Mean of each pixel's visible neighbours among the eight; 0 where there is none."""
-    kernel = torch.ones(1, 1, 3, 3, device=image.device, dtype=image.dtype)
-    kernel[..., 1, 1] = 0
-    flat, shown_flat = image.flatten(0, 1)[:, None], visible.to(image.dtype).flatten(0, 1)[:, None]
-    total = functional.conv2d(flat * shown_flat, kernel, padding=1)
-    count = functional.conv2d(shown_flat, kernel, padding=1)
-    return (total / count.clamp_min(1)).view_as(image)
+def _visible_neighbour(image: Tensor, visible: Tensor, uniform: Tensor) -> Tensor:
+    """One of each pixel's eight neighbours, drawn by a number in [0, 1); the next visible one where that is hidden.
+
+    A hidden neighbour must not be shown: its noise is a target. Where all are hidden, 0. Borders are reflected.
+    """
+    H, W = image.shape[-2:]
+    padded, unhidden = (functional.pad(x, (1, 1, 1, 1), mode="reflect") for x in (image, visible.to(image.dtype)))
+    places = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
+    values, seen = (torch.stack([x[..., y : y + H, x0 : x0 + W] for y, x0 in places]) for x in (padded, unhidden))
+    first = (uniform.clamp(0, 1 - 1e-6) * len(places)).long()
+    order = (torch.arange(len(places), device=image.device).view(-1, 1, 1, 1, 1) - first) % len(places)
+    best = torch.where(seen > 0, order, len(places)).argmin(0, keepdim=True)
+    return torch.where(seen.amax(0) > 0, values.gather(0, best)[0], 0)
