@@ -34,8 +34,8 @@ COMPARED = ("recommended", "alone", "fusion_latent", "fusion_skips", "fusion_att
 """Rows of the study `guided` that learn from the same images with about the same computing time."""
 USERS = ("content_l1", "target_skip", "source_skip")
 """Rows of the study `content` that are the user's own configurations."""
-CUT = (slice(70, 198), slice(70, 198))
-"""The part of a slice that is shown."""
+SHOWN_PX = 128
+"""Side of the central part of a slice that is shown."""
 GREY = 1.0
 """Stored value shown as white."""
 
@@ -43,13 +43,13 @@ Runs = dict[str, list[Path]]
 Events = list[dict[str, Any]]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Draw the three figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--studies", type=Path, default=ROOT / "runs" / "studies", help="folder of the studies' runs")
     parser.add_argument("--guided", type=Path, help="run whose images are shown; default the recommended one's seed 1")
     parser.add_argument("--output", type=Path, default=ROOT / "docs", help="folder of the figures")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     guided, content = (rows_of(options.studies / name) for name in ("guided", "content"))
     if "recommended" not in guided:
@@ -107,6 +107,12 @@ def levels(run: trained.Trained) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
+def middle(image: np.ndarray) -> np.ndarray:
+    """The central part of an image (H, W)."""
+    top, left = (max(size - SHOWN_PX, 0) // 2 for size in image.shape)
+    return image[top : top + SHOWN_PX, left : left + SHOWN_PX]
+
+
 def batches(run: trained.Trained, split: str) -> list[dict[str, Any]]:
     """The slices of a split, each a batch."""
     settings = run.config.data
@@ -136,7 +142,7 @@ def pictures(guided: Path, users: list[Path]) -> plt.Figure:
             axis.axis("off")
         for axis, (title, image) in zip(line, shown, strict=False):
             said = "" if title == "clean" else f"\n{psnr(image, images['clean'], data_range=1.0):.2f} dB"
-            axis.imshow(image[CUT], cmap="gray", vmin=0, vmax=GREY, interpolation="nearest")
+            axis.imshow(middle(image), cmap="gray", vmin=0, vmax=GREY, interpolation="nearest")
             axis.set_title(f"{name}: {title}{said}" if title == "noisy" else f"{title}{said}", fontsize=8)
     return figure
 
