@@ -5,8 +5,6 @@ the setting, the same for all.
 """
 
 import json
-import socket
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from configs.schema import RunConfig
 from launch.session import make_pipeline
 from shards.dataset import ShardSet
 from shards.writer import write_split
+from tests._train_each import Item, said, train_each
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
@@ -29,7 +28,7 @@ KINDS = ("complex64", "float32", "uint8")
 """Kinds of images, uint8 being RGB; a configuration trains on the first one that its method takes."""
 COUNTS = {"train": 9, "val": 3}
 """Samples of each split; three cannot be shared evenly by two processes."""
-SHAPE, CROP = (40, 48), 32
+SHAPE, CROP = (32, 40), 32
 PROCESSES = [pytest.param(n, id=f"{n}proc", marks=pytest.mark.xdist_group(f"every_config_{n}")) for n in (1, 2)]
 TIMEOUT_S = 500
 
@@ -84,7 +83,7 @@ def small(path: Path, roots: dict[str, Path], runs: Path) -> RunConfig:
     plain = of(path).model_dump(mode="json")
     accumulate = min(plain["loop"]["accumulate"], 2)
     plain["pipeline"] = shrunk(plain["pipeline"])
-    plain["data"] |= {"crop": CROP, "batch_size": 4 * accumulate, "limit": None}
+    plain["data"] |= {"crop": CROP, "batch_size": 2 * accumulate, "limit": None}
     plain["loop"] |= {"epochs": 4, "max_steps": 2, "accumulate": accumulate, "precision": "auto", "threads": 1}
     plain["tracking"] |= {"log_every": 1, "wandb_project": None}
     if plain["init_from"]:
@@ -118,34 +117,21 @@ def in_order() -> list[str]:
     return ordered
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 @pytest.fixture(scope="module", params=PROCESSES)
 def trained(
     request: Any, roots: dict[str, Path], tmp_path_factory: Any, command: Any, torchrun: Any
 ) -> tuple[int, Path]:
     """The run folders of all files, trained by so many processes."""
     processes, runs = request.param, tmp_path_factory.mktemp(f"runs{request.param}")
-    plan = []
-    for name, port in zip(in_order(), free_ports(len(CONFIGS)), strict=True):
+    items = []
+    for name in in_order():
         file = runs / f"{name}.yaml"
         file.write_text(loader.dump(small(CONFIGS[name], roots, runs)))
-        plan.append({"config": str(file), "run_dir": str(runs / name), "port": port})
-    (runs / "plan.json").write_text(json.dumps(plan))
-    script = [ROOT / "tests" / "_train_each.py", runs / "plan.json"]
+        items.append(Item(["--config", file], runs / name))
     if processes == 1:
-        command([sys.executable, *script], timeout_s=TIMEOUT_S)
+        train_each(command, items, runs, timeout_s=TIMEOUT_S)
     else:
-        torchrun(script, processes=processes, timeout_s=TIMEOUT_S)
+        train_each(torchrun, items, runs, timeout_s=TIMEOUT_S, processes=processes)
     return processes, runs
 
 
@@ -166,9 +152,7 @@ def test_says_what_it_is(name: str) -> None:
 def test_trains_two_steps(name: str, trained: tuple[int, Path]) -> None:
     processes, runs = trained
     folder = runs / name
-    for rank in range(processes):
-        ended = json.loads((folder / f"exit-{rank}.json").read_text())
-        assert ended["code"] == 0, ended["said"]
+    assert said(folder, processes)
     events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     (start,) = [event for event in events if event["event"] == "start"]
     assert start["world"] == processes

@@ -1,6 +1,7 @@
 """Exactness: interrupted equals uninterrupted bit for bit, and the number of processes changes nothing."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from launch import train
+from tests._train_each import Item, said, train_each
 from tests.launch.conftest import SMALL
+
+pytestmark = pytest.mark.xdist_group("exactness")
 
 KILL_DURING_SAVE = """
 import os, signal, sys
@@ -26,20 +31,10 @@ checkpoint.publish = killed
 sys.exit(train.main(sys.argv[1:]))
 """
 
+PATIENCE_S = 200
+"""How long a test waits for a process that needs seconds on an idle machine."""
 
-EACH_RANK_WRITES_ITS_WEIGHTS = """
-import os, sys
-sys.path[0] = {root!r}
-from safetensors.torch import save_file
-from launch import loop, train
-whole = loop.train
-def watched(session, batches):
-    ending = whole(session, batches)
-    save_file(dict(session.pipeline.learned()), os.path.join({folder!r}, f"rank-{{session.rank}}.safetensors"))
-    return ending
-loop.train = watched
-sys.exit(train.main(sys.argv[1:]))
-"""
+SGD = ["optimizer.name=sgd", "optimizer.lr=0.01"]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +49,18 @@ def straight(arguments: list[str], command, tmp_path_factory: pytest.TempPathFac
     run = tmp_path_factory.mktemp("straight")
     command([sys.executable, "launch/train.py", *arguments, "--run-dir", run])
     return run
+
+
+@pytest.fixture(scope="module")
+def two_ranks(arguments: list[str], torchrun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs by two processes: `sgd`, and `adamw` as `straight` has it."""
+    folder = tmp_path_factory.mktemp("two")
+    items = [Item([*arguments, *SGD], folder / "sgd", compare=True),
+             Item([*arguments, "checkpoint.keep_last=5"], folder / "adamw")]
+    train_each(torchrun, items, folder, processes=2, timeout_s=240)
+    for name in ("sgd", "adamw"):
+        assert said(folder / name, processes=2)
+    return folder
 
 
 def weights(run: Path, name: str = "weights", step: int = 10) -> dict[str, torch.Tensor]:
@@ -97,12 +104,16 @@ def test_a_signal_stops_with_a_checkpoint_and_the_rest_is_bit_equal(
     slow = [*arguments, "checkpoint.every_steps=null", "--run-dir", str(run)]
     process = subprocess.Popen([sys.executable, "-c", SLOW_STEPS.format(root=str(root)), *slow], cwd=root,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 60
-    while not (run / "metrics.jsonl").exists() or not events(run, "train"):
-        assert time.monotonic() < deadline and process.poll() is None, "the run did not start"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGUSR1)
-    output, _ = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        log = run / "metrics.jsonl"
+        while not log.exists() or '"event": "train"' not in log.read_text():
+            assert time.monotonic() < deadline and process.poll() is None, "the run did not start"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGUSR1)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
     assert process.returncode == 75, output
     assert "stopped by SIGUSR1 with a checkpoint" in output
     assert json.loads((run / "summary.json").read_text())["status"] == "stopped"
@@ -124,18 +135,14 @@ sys.exit(train.main(sys.argv[1:]))
 
 
 def test_two_processes_and_accumulation_learn_what_one_learns(
-    arguments: list[str], command, torchrun, root: Path, tmp_path: Path
+    two_ranks: Path, arguments: list[str], tmp_path: Path
 ) -> None:
     """2 x 4 = 1 x 8 = 4 accumulated twos with plain SGD, whose steps are linear in the gradient; ranks are equal."""
-    script = tmp_path / "ranks.py"
-    script.write_text(EACH_RANK_WRITES_ITS_WEIGHTS.format(root=str(root), folder=str(tmp_path)))
-    sgd = [*arguments, "optimizer.name=sgd", "optimizer.lr=0.01"]
-    one, two, four = tmp_path / "one", tmp_path / "two", tmp_path / "four"
-    command([sys.executable, "launch/train.py", *sgd, "--run-dir", one])
-    torchrun([script, *sgd, "--run-dir", two])
-    ranks = [load_file(tmp_path / f"rank-{rank}.safetensors") for rank in (0, 1)]
+    one, two, four = tmp_path / "one", two_ranks / "sgd", tmp_path / "four"
+    assert train.main([*arguments, *SGD, "--run-dir", str(one)]) == 0
+    assert train.main([*arguments, *SGD, "loop.accumulate=4", "--run-dir", str(four)]) == 0
+    ranks = [load_file(two / f"learned-{rank}.safetensors") for rank in (0, 1)]
     assert same_bits(*ranks) and same_bits(ranks[0], weights(two))
-    command([sys.executable, "launch/train.py", *sgd, "loop.accumulate=4", "--run-dir", four])
     assert events(two, "start")[0]["world"] == 2
     for name, value in weights(one).items():
         torch.testing.assert_close(weights(two)[name], value, rtol=1e-4, atol=1e-6)
@@ -147,15 +154,15 @@ def test_two_processes_and_accumulation_learn_what_one_learns(
 
 
 def test_a_changed_world_continues_with_the_same_samples(
-    straight: Path, arguments: list[str], command, torchrun, tmp_path: Path
+    straight: Path, two_ranks: Path, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    torchrun(["launch/train.py", *arguments, "checkpoint.keep_last=5", "--run-dir", run])
+    shutil.copytree(two_ranks / "adamw", run)
     second = run / "checkpoints" / "step-00000010"
     second.rename(tmp_path / "two")
     (run / "summary.json").unlink()
-    finished = command([sys.executable, "launch/train.py", *arguments, "--run-dir", run])
-    assert "written by 2 processes, now there are 1: the same samples follow" in finished.output
+    assert train.main([*arguments, "--run-dir", str(run)]) == 0
+    assert "written by 2 processes, now there are 1: the same samples follow" in capsys.readouterr().out
     again, before = weights(run), load_file(tmp_path / "two" / "weights.safetensors")
     for name, value in before.items():
         torch.testing.assert_close(again[name], value, rtol=1e-2, atol=5e-3)  # adamw divides rounding by rounding
@@ -163,15 +170,19 @@ def test_a_changed_world_continues_with_the_same_samples(
         assert a["loss_denoiser"] == pytest.approx(b["loss_denoiser"], rel=1e-3)
 
 
-def test_a_finished_run_is_left_alone(straight: Path, arguments: list[str], command) -> None:
+def test_a_finished_run_is_left_alone(
+    straight: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (straight / "metrics.jsonl").read_bytes()
-    finished = command([sys.executable, "launch/train.py", *arguments, "--run-dir", straight])
-    assert "is finished (step 10): nothing to do" in finished.output
+    assert train.main([*arguments, "--run-dir", str(straight)]) == 0
+    assert "is finished (step 10): nothing to do" in capsys.readouterr().out
     assert (straight / "metrics.jsonl").read_bytes() == before
 
 
-def test_another_configuration_is_refused_in_one_sentence(straight: Path, arguments: list[str], command) -> None:
-    finished = command([sys.executable, "launch/train.py", *arguments, "loop.max_steps=20", "optimizer.lr=7e-4",
-                        "--run-dir", straight], code=5)
-    assert "was made with another configuration: optimizer.lr was 0.0015 and is 0.0007" in finished.output
-    assert "Traceback" not in finished.output
+def test_another_configuration_is_refused_in_one_sentence(
+    straight: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = train.main([*arguments, "loop.max_steps=20", "optimizer.lr=7e-4", "--run-dir", str(straight)])
+    said = capsys.readouterr().err
+    assert code == 5 and len(said.splitlines()) == 1
+    assert "was made with another configuration: optimizer.lr was 0.0015 and is 0.0007" in said

@@ -1,8 +1,6 @@
 """Methods with critics stop and go on exactly: both optimizers, image pools and their draws, on every rank."""
 
 import json
-import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from shards.writer import write_split
+from tests._train_each import Item, said, train_each
 
 COMMON = [
     "data.crop=32", "data.batch_size=4", "data.normalise=none", "loop.epochs=null", "loop.max_steps=8",
@@ -49,18 +48,13 @@ def test_four_steps_and_four_resumed_equal_eight(
     method: str, processes: int, scans: Path, command: Callable, torchrun: Callable, tmp_path: Path
 ) -> None:
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
-    words = ["launch/train.py", "--config", f"configs/{method}.yaml", *COMMON, *SMALL[method], f"data.root={scans}"]
-
-    def train(run: Path) -> str:
-        full = [*words, "--run-dir", run]
-        finished = command([sys.executable, *full]) if processes == 1 else torchrun(full, processes=processes)
-        return str(finished.output)
-
-    train(straight)
-    shutil.copytree(straight, resumed)
-    shutil.rmtree(resumed / "checkpoints" / "step-00000008")
-    (resumed / "summary.json").unlink()
-    assert "at step 4 of 8" in train(resumed)
+    words = ["--config", f"configs/{method}.yaml", *COMMON, *SMALL[method], f"data.root={scans}"]
+    items = [Item(words, straight), Item(words, resumed, first_steps_of=(straight, 4))]
+    if processes == 1:
+        train_each(command, items, tmp_path, timeout_s=240)
+    else:
+        train_each(torchrun, items, tmp_path, timeout_s=240, processes=processes)
+    assert said(straight, processes) and "at step 4 of 8" in said(resumed, processes)
     files = sorted(path.name for path in (straight / "checkpoints" / "step-00000008").iterdir())
     assert [name for name in files if name.startswith("rank-")] == [f"rank-{rank}.pt" for rank in range(processes)]
     for name in files:

@@ -11,13 +11,18 @@ from configs.errors import ConfigError
 from configs.schema import LoopConfig
 from launch import environment, run
 
-PARITY = """
+TRAIN_THEN_PARITY = """
 import sys
 sys.path[0] = {root!r}
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from launch import parity
+from launch import parity, train
+from tests._scripts import Worlds, leave
+worlds = Worlds()
+server = worlds.open()
+code = train.main(sys.argv[1:])
+server = worlds.open()
 accelerator = Accelerator(cpu=True)
 right = parity.complex_gradient_difference(accelerator)
 average = dist.all_reduce
@@ -45,8 +50,7 @@ except ValueError as error:
 verdict = f"{{right < 1e-6}} {{wrong > 1e-2}} {{'set data.representation=ri' in refused}}"
 open(f"{folder}/rank-{{accelerator.process_index}}.txt", "w").write(verdict)
 accelerator.end_training()
-from launch import cli
-cli.leave(0)
+leave(code)
 """
 
 
@@ -84,16 +88,26 @@ def test_complex_networks_are_refused_lower_precision(precision: str, root: Path
         loader.load(root / "tests/launch/small.yaml", [*arguments, "data.root=x"])
 
 
-def test_the_parity_of_complex_gradients_is_seen_and_its_lack_too(torchrun, root: Path, tmp_path: Path) -> None:
-    script = tmp_path / "parity.py"
-    script.write_text(PARITY.format(root=str(root), folder=tmp_path))
-    torchrun([script], timeout_s=120)
-    assert [(tmp_path / f"rank-{rank}.txt").read_text() for rank in (0, 1)] == ["True True True"] * 2
-
-
-def test_a_complex_network_trains_on_two_processes(mini: Path, torchrun, tmp_path: Path) -> None:
-    torchrun(["launch/train.py", "--config", "tests/launch/small.yaml", f"data.root={mini}", "loop.max_steps=2",
+@pytest.fixture(scope="module")
+def two_processes(mini: Path, torchrun, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which two processes trained a complex network, `run`, and then examined DDP, `rank-N.txt`."""
+    folder = tmp_path_factory.mktemp("complex")
+    script = folder / "script.py"
+    script.write_text(TRAIN_THEN_PARITY.format(root=str(root), folder=folder))
+    torchrun([script, "--config", "tests/launch/small.yaml", f"data.root={mini}", "loop.max_steps=2",
               "data.representation=complex", "loop.precision=auto", "evaluation.every_epochs=null",
-              "--run-dir", tmp_path / "run"])
-    start = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
-    assert start["precision"] == "no" and (tmp_path / "run" / "checkpoints" / "step-00000002").is_dir()
+              "--run-dir", folder / "run"], timeout_s=200)
+    return folder
+
+
+@pytest.mark.xdist_group("complex")
+def test_the_parity_of_complex_gradients_is_seen_and_its_lack_too(two_processes: Path) -> None:
+    assert [(two_processes / f"rank-{rank}.txt").read_text() for rank in (0, 1)] == ["True True True"] * 2
+
+
+@pytest.mark.xdist_group("complex")
+def test_a_complex_network_trains_on_two_processes(two_processes: Path) -> None:
+    run = two_processes / "run"
+    start = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    assert start["precision"] == "no" and start["world"] == 2
+    assert (run / "checkpoints" / "step-00000002").is_dir()

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import socket
 import sys
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from launch import train
+from tests._ports import free_ports
 from tests.launch.conftest import SMALL
 
 FOLDER = Path("configs/accelerate")
@@ -33,12 +34,6 @@ def start_of(run: Path) -> dict:
     return json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 def test_every_file_says_how_it_is_used(root: Path) -> None:
     assert sorted(path.stem for path in (root / FOLDER).glob("*.yaml")) == TARGETS
     for name in TARGETS:
@@ -50,8 +45,8 @@ def test_every_file_says_how_it_is_used(root: Path) -> None:
 @pytest.mark.parametrize(("target", "world"), [("cpu", 1), ("one_gpu", 1), ("multi_gpu", 2)])
 def test_a_target_trains(target: str, world: int, arguments: list[str], command, tmp_path: Path) -> None:
     """Here on CPU, where the GPUs of the last two are not."""
-    more = ["--main_process_port", free_port()] if world > 1 else []
-    said = command(launch(target, *more, *arguments, "loop.max_steps=2", "--run-dir", tmp_path / "run"), timeout_s=120)
+    more = ["--main_process_port", free_ports(1)[0]] if world > 1 else []
+    said = command(launch(target, *more, *arguments, "loop.max_steps=2", "--run-dir", tmp_path / "run"), timeout_s=200)
     assert start_of(tmp_path / "run")["world"] == world
     assert f"{world} process{'es' if world > 1 else ''} on cpu" in said.output
 
@@ -62,25 +57,27 @@ def test_two_machines_form_one_world(arguments: list[str], command, root: Path, 
         return launch("multi_node", "--machine_rank", rank, "--main_process_port", port, *arguments, "loop.max_steps=2",
                       "--run-dir", tmp_path / "run")
 
-    port = free_port()
+    port = free_ports(1)[0]
     both = [[str(word) for word in machine(rank)] for rank in (0, 1)]
     script = f"import subprocess as s; a = s.Popen({both[1]!r}); b = s.call({both[0]!r}); exit(a.wait() or b)"
-    command([sys.executable, "-c", script], timeout_s=180)
+    command([sys.executable, "-c", script], timeout_s=240)
     assert start_of(tmp_path / "run")["world"] == 2
 
 
 @needs_deepspeed
 @pytest.mark.timeout(600)
 def test_a_run_moves_from_target_to_target(arguments: list[str], command, tmp_path: Path) -> None:
-    """ZeRO-1, then 3, then 2, then one process, three steps each, against twelve steps of one process.
+    """ZeRO-1, then 3, then 2, then this process, three steps each, against twelve steps of this process.
 
     With AdamW, whose first steps after a lost state would differ by the learning rate, 1e-3.
     """
     def go(run: str, steps: int, target: str | None) -> None:
-        port = ["--main_process_port", free_port()] if target else []
-        start = launch(target, *port) if target else [sys.executable]
-        command([*start, *arguments, f"loop.max_steps={steps}", "--run-dir", tmp_path / run], timeout_s=300,
-                env={"ACCELERATE_USE_CPU": "false"} if target else {})
+        words = [f"loop.max_steps={steps}", "--run-dir", str(tmp_path / run)]
+        if target is None:
+            assert train.main([*arguments[1:], *words]) == 0
+            return
+        start = launch(target, "--main_process_port", free_ports(1)[0])
+        command([*start, *arguments, *words], timeout_s=300, env={"ACCELERATE_USE_CPU": "false"})
 
     go("straight", 12, None)
     for steps, target in ((3, "deepspeed_zero1"), (6, "deepspeed_zero3"), (9, "deepspeed_zero2"), (12, None)):
@@ -102,8 +99,8 @@ def test_several_phases_are_refused_under_deepspeed(arguments: list[str], comman
     words = ["launch/train.py", "--config", "configs/tcfl.yaml", arguments[3], "data.fields.noisy=pd",
              "data.fields.clean=pd_clean", "data.representation=magnitude", "data.crop=16",
              "tracking.tensorboard=false"]
-    refused = command(launch("deepspeed_zero2", "--num_processes", 1, "--main_process_port", free_port(), *words,
-                             "--run-dir", tmp_path / "run"), code=None, timeout_s=120,
+    refused = command(launch("deepspeed_zero2", "--num_processes", 1, "--main_process_port", free_ports(1)[0], *words,
+                             "--run-dir", tmp_path / "run"), code=None, timeout_s=200,
                       env={"ACCELERATE_USE_CPU": "false"})
     assert "error: pipeline tcfl trains generator and critic in turns" in refused.output
     assert "use DDP" in refused.output and not list((tmp_path / "run").glob("checkpoints/*"))

@@ -1,7 +1,6 @@
 """Learned and drawn loss weights go on exactly after a restart, are equal on all ranks, and change with training."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from shards.writer import write_split
+from tests._train_each import Item, said, train_each
 
 OVERRIDES = [
     "pipeline.network={name: dncnn, depth: 3, width: 4, norm: none, bias: true}",
@@ -34,19 +34,27 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("strategy", CHANGING)
-def test_weights_of_losses_resume_exactly_on_two_ranks(
-    strategy: str, photographs: Path, torchrun: Callable, tmp_path: Path
-) -> None:
-    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
-    words = ["launch/train.py", "--config", "configs/spectroformer.yaml", *OVERRIDES, f"data.root={photographs}",
-             f"pipeline.weighting={strategy}"]
-    torchrun([*words, "--run-dir", straight], processes=2)
-    shutil.copytree(straight, resumed)
-    shutil.rmtree(resumed / "checkpoints" / "step-00000008")
-    (resumed / "summary.json").unlink()
-    assert "at step 4 of 8" in str(torchrun([*words, "--run-dir", resumed], processes=2).output)
+@pytest.fixture(scope="module")
+def runs(photographs: Path, torchrun: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For each strategy `NAME-straight`, and `NAME-resumed` from its fourth step, by two processes."""
+    folder, items = tmp_path_factory.mktemp("weights"), []
+    for name in CHANGING:
+        words = ["--config", "configs/spectroformer.yaml", *OVERRIDES, f"data.root={photographs}",
+                 f"pipeline.weighting={name}"]
+        straight = folder / f"{name}-straight"
+        resumed = Item(words, folder / f"{name}-resumed", first_steps_of=(straight, 4), compare=True)
+        items += [Item(words, straight), resumed]
+    train_each(torchrun, items, folder, processes=2, timeout_s=240)
+    return folder
 
+
+@pytest.mark.xdist_group("weights")
+@pytest.mark.parametrize("strategy", CHANGING)
+def test_weights_of_losses_resume_exactly_on_two_ranks(strategy: str, runs: Path) -> None:
+    straight, resumed = runs / f"{strategy}-straight", runs / f"{strategy}-resumed"
+    assert said(straight, processes=2) and "at step 4 of 8" in said(resumed, processes=2)
+    ranks = [load_file(resumed / f"learned-{rank}.safetensors") for rank in (0, 1)]
+    assert all(torch.equal(ranks[0][name], ranks[1][name]) for name in ranks[0])
     start, end, again = (
         load_file(run / "checkpoints" / f"step-0000000{step}" / "weights.safetensors")
         for run, step in ((straight, 4), (straight, 8), (resumed, 8))

@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests._ports import free_ports
+
 PACKAGES = ["slurmctld", "slurmd", "slurm-client", "munge"]
 PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol"]
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -28,7 +30,7 @@ SlurmdUser={user}
 SlurmctldPort={port}
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={folder}/munge.sock,cred_expire=5
+AuthInfo=socket={folder}/munge.sock,cred_expire=10
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -47,8 +49,8 @@ SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0,defer_ba
 SlurmdParameters=config_overrides
 GresTypes=gpu
 ReturnToService=2
-KillWait=5
-MinJobAge=300
+KillWait=20
+MinJobAge=3600
 InactiveLimit=0
 JobRequeue=1
 FirstJobId={first_job}
@@ -58,7 +60,7 @@ PreemptMode=REQUEUE
 RebootProgram=/bin/false
 {nodes}
 PartitionName=main Nodes={common} Default=YES MaxTime=60 State=UP PreemptMode=off
-PartitionName=low Nodes={contested} MaxTime=60 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=30
+PartitionName=low Nodes={contested} MaxTime=60 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=90
 PartitionName=high Nodes={contested} MaxTime=60 State=UP PriorityTier=9 PreemptMode=off
 """
 
@@ -114,7 +116,7 @@ class Cluster:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "SBATCH", "SUBMITIT"))}
         return {**kept, "SLURM_CONF": str(self.conf), "PATH": f"{kept.get('PATH', '')}:{_PATH}"}
 
-    def run(self, *command: str, timeout_s: float = 20) -> str:
+    def run(self, *command: str, timeout_s: float = 120) -> str:
         """Standard output of a SLURM command; raises when it fails."""
         done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=timeout_s)
         assert done.returncode == 0, f"{command}: {done.stderr}"
@@ -135,7 +137,7 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _configure(self) -> None:
-        ports = _free_ports(len(self.names) + 1)
+        ports = free_ports(len(self.names) + 1)
         host = socket.gethostname().split(".")[0]
         user = self._user
         devices = self._devices()
@@ -197,34 +199,23 @@ class Cluster:
 
     def _all_idle(self) -> bool:
         command = ["sinfo", "-h", "-N", "-t", "idle", "-o", "%N"]
-        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=120)
         return set(done.stdout.split()) == set(self.names)
 
     def _cancel_everything(self) -> None:
         try:
-            self.run("scancel", "--full", "--signal=KILL", f"--user={self._user}", timeout_s=10)
-            self.run("scancel", f"--user={self._user}", timeout_s=10)
-            _wait_until(lambda: not self.run("squeue", "-h", timeout_s=10), "the queue to empty", seconds=15)
+            self.run("scancel", "--full", "--signal=KILL", f"--user={self._user}", timeout_s=60)
+            self.run("scancel", f"--user={self._user}", timeout_s=60)
+            _wait_until(lambda: not self.run("squeue", "-h", timeout_s=60), "the queue to empty", seconds=60)
         except (AssertionError, subprocess.TimeoutExpired):
             pass  # the daemons are stopped next in any case
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for held in sockets:
-            held.bind(("127.0.0.1", 0))
-        return [held.getsockname()[1] for held in sockets]
-    finally:
-        for held in sockets:
-            held.close()
 
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _wait_until(condition: object, what: str, *, seconds: float = 20) -> None:
+def _wait_until(condition: object, what: str, *, seconds: float = 120) -> None:
     assert callable(condition)
     deadline = time.monotonic() + seconds
     while not condition():

@@ -15,8 +15,10 @@ import yaml
 from tests.slurm.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE_S = 150.0
+PATIENCE_S = 300.0
 """How long a test waits for something that takes seconds on an idle machine."""
+TIMEOUT_S = 1500
+"""When a test on the cluster is given up whatever it waits for: well after several waits in a row."""
 
 TINY = {
     "pipeline.encoder_features": [4, 8, 16],
@@ -113,7 +115,8 @@ class Launcher:
 
     def until(self, name: str, task: str, *words: str) -> str:
         """Wait until a task stands so; its line of the table."""
-        wait_until(lambda: self.word(name, task) in words, lambda: f"{task} {words}:\n{self.status(name)[task]}")
+        wait_until(lambda: self.word(name, task) in words, lambda: f"{task} {words}:\n{self.status(name)[task]}",
+                   pause_s=1.0)  # each look is a process of its own
         return self.status(name)[task]
 
     def log(self, name: str, stage: str) -> str:
@@ -124,15 +127,15 @@ class Launcher:
     def environment(self) -> dict[str, str]:
         """What the launcher and all it starts see."""
         known = self.cluster.environment() if self.cluster else dict(os.environ)
-        return {**known, "CUDA_VISIBLE_DEVICES": "", "QUELL_TIMEOUT_MINUTES": "2"}
+        return {**known, "CUDA_VISIBLE_DEVICES": "", "QUELL_TIMEOUT_MINUTES": "5"}
 
 
-def wait_until(condition: Callable[[], object], what: Callable[[], str], *, seconds: float = PATIENCE_S) -> None:
+def wait_until(condition: Callable[[], object], what: Callable[[], str], *, pause_s: float = 0.1) -> None:
     """Wait for something that happens in other processes; fails with what it was."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what()}"
-        time.sleep(0.1)
+        assert time.monotonic() < deadline, f"not within {PATIENCE_S:g} s: {what()}"
+        time.sleep(pause_s)
 
 
 def steps_logged(run: Path) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 
 from configs import errors, loader
 from slurm.stage import Resources, Site, Stage
-from tests.slurm.driver import ROOT, TINY, Launcher
+from tests.slurm.driver import ROOT, TIMEOUT_S, TINY, Launcher
 
 GUIDE = (ROOT / "docs" / "slurm.md").read_text("utf-8")
 COMMANDS = re.findall(r"^(?:python|sbatch) .*$", GUIDE, flags=re.MULTILINE)
@@ -45,7 +45,7 @@ def test_the_guide_shows_every_way_to_start_the_launcher() -> None:
 
 
 @pytest.mark.xdist_group("slurm")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(TIMEOUT_S)
 def test_the_commands_of_the_guide_run(on_slurm: Launcher, tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
     site.write_text(_block("yaml"))

@@ -10,55 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from configs import loader
 from tests.slurm.campaign import CHAIN, EVERYTHING, GPUS, INTERRUPTED, NAME, STEPS
-from tests.slurm.driver import Launcher, steps_logged, wait_until, weights
+from tests.slurm.driver import TIMEOUT_S, Launcher, steps_logged, wait_until, weights
+from tests.slurm.trainers import Trainers
 
-pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(600)]
-
-
-class Trainers:
-    """The training processes on this machine, found by the run folder they write."""
-
-    def __init__(self, run: Path) -> None:
-        self.run = run
-
-    def ranks(self) -> dict[int, psutil.Process]:
-        """The processes by rank."""
-        found = {}
-        for process in psutil.process_iter():
-            try:
-                words = process.cmdline()
-                if str(self.run) in words and "launch/train.py" in words:
-                    found[int(process.environ().get("RANK", "0"))] = process
-            except psutil.Error:
-                continue
-        return found
-
-    def train(self) -> bool:
-        """Whether the first steps are done and the run is not."""
-        log = self.run / "metrics.jsonl"
-        return log.exists() and log.read_text().count('"event": "train"') >= 2 and bool(self.ranks())
-
-    def freeze(self) -> None:
-        """Hold the processes, so that what is done to the job meets them while they train."""
-        for process in self.ranks().values():
-            process.suspend()
-
-    def wait_told(self) -> None:
-        """Wait until a stop signal waits for the held processes."""
-        stop = sum(1 << (number - 1) for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM))
-        wait_until(
-            lambda: all(_pending(p.pid) & stop or _runs(p) for p in self.ranks().values()), lambda: str(self.run)
-        )
-
-    def thaw(self) -> None:
-        """Let them go on."""
-        for process in self.ranks().values():
-            process.resume()
+pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(TIMEOUT_S)]
 
 
 def preempt(jobs: Launcher, trainers: Trainers, job: str) -> None:
@@ -76,8 +35,9 @@ def shorten(jobs: Launcher, trainers: Trainers, job: str) -> None:
     jobs.cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={_elapsed_min(jobs, job) + 2}")
     trainers.wait_told()
     trainers.thaw()
-    wait_until(lambda: "stop" in [event["event"] for event in history(jobs, "timed")], lambda: "the time limit's stop")
-    wait_until(lambda: _state(jobs, job) == "PENDING", lambda: "the requeue after the time limit")
+    wait_until(lambda: "stop" in happened(jobs, "timed"), lambda: "the time limit's stop")
+    wait_until(lambda: _state(jobs, job) == "PENDING" or happened(jobs, "timed").count("start") > 1,
+               lambda: f"the requeue after the time limit: {_state(jobs, job)}, {happened(jobs, 'timed')}")
     jobs.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")
 
 
@@ -136,12 +96,8 @@ def campaign(on_slurm: Launcher) -> Launcher:
 def disturb(jobs: Launcher, stage: str) -> None:
     """Wait until a stage trains, hold its processes, and do to its job what is planned for it."""
     trainers = Trainers(jobs.runs(NAME) / stage)
-    wait_until(trainers.train, lambda: f"{stage} was never seen training\n{jobs.status(NAME)[stage]}")
-    trainers.freeze()
-    try:
+    with trainers.held(lambda: jobs.status(NAME)[stage]):
         DISTURBANCES[stage](jobs, trainers, jobs.job(NAME, stage))
-    finally:
-        trainers.thaw()
 
 
 @pytest.mark.parametrize("stage", sorted(INTERRUPTED))
@@ -267,21 +223,9 @@ def nodes(jobs: Launcher, stage: str) -> list[str]:
     return [event["node"] for event in history(jobs, stage) if event["event"] == "start"]
 
 
-def _pending(pid: int) -> int:
-    """Signals waiting for a process, as a mask."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return -1
-    return sum(int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd")))
-
-
-def _runs(process: psutil.Process) -> bool:
-    """Whether a process that was held goes on (SLURM wakes those it ends)."""
-    try:
-        return process.status() != psutil.STATUS_STOPPED
-    except psutil.NoSuchProcess:
-        return True
+def happened(jobs: Launcher, stage: str) -> list[str]:
+    """What happened to a stage's job so far."""
+    return [event["event"] for event in history(jobs, stage)]
 
 
 def _state(jobs: Launcher, job: str) -> str:

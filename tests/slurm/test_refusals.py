@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.slurm.driver import Launcher, wait_until
+from tests.slurm.driver import TIMEOUT_S, Launcher, wait_until
 
-pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(TIMEOUT_S)]
 
 SAY = {"command": ["-c", "print('said')"]}
 
