@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from safetensors.torch import save_file
 
-from launch import loop, train
-from tests._scripts import Worlds, leave
+from launch import cli, loop, train
+from tests._scripts import Worlds
 
 TRAIN = loop.train
 
@@ -60,7 +60,8 @@ def main(plan: Path) -> None:
         run_dir = Path(item["run_dir"])
         if rank == 0 and item["first_steps_of"]:
             copy_first_steps(Path(item["first_steps_of"][0]), item["first_steps_of"][1], run_dir)
-        server = worlds.open() if worlds else None
+        if worlds:
+            worlds.open()
         heard = io.StringIO()
         with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard):
             loop.train = partial(leave_weights, rank, run_dir) if item["compare"] else TRAIN
@@ -69,11 +70,12 @@ def main(plan: Path) -> None:
             except Exception:
                 traceback.print_exc()
                 code = -1
-        del server
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / f"exit-{rank}.json").write_text(json.dumps({"code": code, "said": heard.getvalue()}))
         gc.collect()  # a pipeline and its hooks refer to each other
         gc.freeze()  # torch's own million objects need not be looked at again after every item
+    if worlds:
+        worlds.close()
 
 
 def copy_first_steps(run: Path, step: int, copy: Path) -> None:
@@ -93,4 +95,4 @@ def leave_weights(rank: int, run_dir: Path, session: Any, batches: Any) -> str:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
-    leave()
+    cli.leave(0)

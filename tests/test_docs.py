@@ -29,6 +29,7 @@ SMALLER = (
     (r"^make\b", r"make -n", ""),
     (r"\bpip install\b", r"pip install --dry-run --quiet --no-deps --no-index --no-build-isolation", ""),
     (r"\blaunch/(train|experiments|diagnose)\.py\b(?!.*--(dry-run|summary|help|run )\b)", r"\g<0>", STEPS),
+    (r"\blaunch/evaluate\.py\b", r"\g<0>", "--limit 4"),
     (r"\bshards\.build phantom\b", r"\g<0>", "--train 8 --val 2 --test 2 --size 64"),
     (r"\bslurm/submit\.py\b(?!.*--dry-run)", r"\g<0>", "--dry-run"),
 )

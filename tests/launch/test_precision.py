@@ -17,12 +17,12 @@ sys.path[0] = {root!r}
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from launch import parity, train
-from tests._scripts import Worlds, leave
+from launch import cli, parity, train
+from tests._scripts import Worlds
 worlds = Worlds()
-server = worlds.open()
+worlds.open()
 code = train.main(sys.argv[1:])
-server = worlds.open()
+worlds.open()
 accelerator = Accelerator(cpu=True)
 right = parity.complex_gradient_difference(accelerator)
 average = dist.all_reduce
@@ -50,7 +50,8 @@ except ValueError as error:
 verdict = f"{{right < 1e-6}} {{wrong > 1e-2}} {{'set data.representation=ri' in refused}}"
 open(f"{folder}/rank-{{accelerator.process_index}}.txt", "w").write(verdict)
 accelerator.end_training()
-leave(code)
+worlds.close()
+cli.leave(code)
 """
 
 
