@@ -8,8 +8,8 @@ import torch.distributed as dist
 class Worlds:
     """Several worlds of the same processes, one after the other, in a script that torchrun started.
 
-    torchrun's own store would still know the world before. Each gets a store whose server, in rank 0, keeps its port from
-    the moment it is chosen, so no other program can take it.
+    torchrun's own store would still know the world before. Each gets a store whose server, in rank 0, keeps its port
+    from the moment it is chosen, so no other program can take it.
     """
 
     def __init__(self) -> None:

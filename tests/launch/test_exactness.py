@@ -16,7 +16,7 @@ from launch import train
 from tests._train_each import Item, said, train_each
 from tests.launch.conftest import SMALL
 
-pytestmark = pytest.mark.xdist_group("exactness")
+pytestmark = [pytest.mark.xdist_group("exactness"), pytest.mark.timeout(900)]
 
 KILL_DURING_SAVE = """
 import os, signal, sys
@@ -47,7 +47,7 @@ def arguments(mini: Path) -> list[str]:
 def straight(arguments: list[str], command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run nobody interrupts."""
     run = tmp_path_factory.mktemp("straight")
-    command([sys.executable, "launch/train.py", *arguments, "--run-dir", run])
+    command([sys.executable, "launch/train.py", *arguments, "--run-dir", run], timeout_s=PATIENCE_S)
     return run
 
 
@@ -81,9 +81,9 @@ def test_five_steps_killed_and_resumed_equal_ten(straight: Path, arguments, comm
     script = tmp_path / "killed.py"
     script.write_text(KILL_DURING_SAVE.format(root=str(root), step=10))
     run = tmp_path / "run"
-    command([sys.executable, script, *arguments, "--run-dir", run], code=-signal.SIGKILL)
+    command([sys.executable, script, *arguments, "--run-dir", run], code=-signal.SIGKILL, timeout_s=PATIENCE_S)
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == [".step-00000010", "step-00000005"]
-    finished = command([sys.executable, "launch/train.py", *arguments, "--run-dir", run])
+    finished = command([sys.executable, "launch/train.py", *arguments, "--run-dir", run], timeout_s=PATIENCE_S)
     assert "at step 5 of 10" in finished.output
     assert same_bits(weights(run), weights(straight))
     assert same_bits(weights(run, "ema"), weights(straight, "ema"))
@@ -117,7 +117,7 @@ def test_a_signal_stops_with_a_checkpoint_and_the_rest_is_bit_equal(
     assert process.returncode == 75, output
     assert "stopped by SIGUSR1 with a checkpoint" in output
     assert json.loads((run / "summary.json").read_text())["status"] == "stopped"
-    command([sys.executable, "launch/train.py", *arguments, "--run-dir", run])
+    command([sys.executable, "launch/train.py", *arguments, "--run-dir", run], timeout_s=PATIENCE_S)
     assert same_bits(weights(run), weights(straight))
 
 

@@ -65,7 +65,7 @@ def test_two_machines_form_one_world(arguments: list[str], command, root: Path, 
 
 
 @needs_deepspeed
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_run_moves_from_target_to_target(arguments: list[str], command, tmp_path: Path) -> None:
     """ZeRO-1, then 3, then 2, then this process, three steps each, against twelve steps of this process.
 
@@ -108,6 +108,6 @@ def test_several_phases_are_refused_under_deepspeed(arguments: list[str], comman
 
 @pytest.mark.skipif(not WITHOUT_DEEPSPEED, reason="DeepSpeed is installed here")
 def test_without_deepspeed_the_way_out_is_said(arguments: list[str], command, tmp_path: Path) -> None:
-    refused = command([sys.executable, *arguments, "--run-dir", tmp_path / "run"], code=6,
+    refused = command([sys.executable, *arguments, "--run-dir", tmp_path / "run"], code=6, timeout_s=200,
                       env={"ACCELERATE_USE_DEEPSPEED": "true"})
     assert "pip install -e '.[deepspeed]'" in refused.output
