@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.slurm.driver import Launcher
+from tests.slurm.driver import TIMEOUT_S, Launcher
 
-pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(TIMEOUT_S)]
 
 MODULES = """
 module() { export LOADEDMODULES="$2"; }
