@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from configs import loader
+from slurm import records
 from tests.slurm.campaign import CHAIN, EVERYTHING, GPUS, INTERRUPTED, NAME, STEPS
 from tests.slurm.driver import TIMEOUT_S, Launcher, steps_logged, wait_until, weights
 from tests.slurm.trainers import Trainers
@@ -214,8 +215,7 @@ def test_submitting_again_keeps_what_is_finished_and_repeats_what_failed(campaig
 
 
 def history(jobs: Launcher, stage: str) -> list[dict[str, Any]]:
-    file = jobs.runs(NAME) / "jobs" / stage / "attempts.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    return records.history(jobs.runs(NAME) / "jobs" / stage)
 
 
 def nodes(jobs: Launcher, stage: str) -> list[str]:
