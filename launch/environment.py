@@ -1,8 +1,10 @@
 """The machine and the world of processes: device, precision, threads, seeds."""
 
+import ctypes
 import importlib.util
 import logging
 import os
+import platform
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +22,9 @@ from configs.schema import LoopConfig
 
 TIMEOUT = timedelta(minutes=float(os.environ.get("QUELL_TIMEOUT_MINUTES", "10")))
 """How long a rank waits for the others before the run ends; set QUELL_TIMEOUT_MINUTES for slow file systems."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Options of glibc's mallopt, in bytes."""
 
 
 def make_accelerator(loop: LoopConfig, *, complex_numbers: bool = False) -> Accelerator:
@@ -49,6 +54,8 @@ def make_accelerator(loop: LoopConfig, *, complex_numbers: bool = False) -> Acce
             "ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node N launch/train.py ..."
         )
     _set_threads(loop.threads)
+    if on_cpu:
+        _keep_freed_memory()
     if loop.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
@@ -93,6 +100,17 @@ def precision(loop: LoopConfig, *, on_cpu: bool) -> str:
     if torch.cuda.is_bf16_supported(including_emulation=False) and computes(device, torch.bfloat16):
         return "bf16"
     return "fp16" if computes(device, torch.float16) else "no"
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library (glibc) keep what a step frees for the next one, instead of handing it back to the system.
+
+    Large tensors are otherwise mapped and cleared anew at every step.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        for option, value in ((_M_MMAP_THRESHOLD, 2**30), (_M_TRIM_THRESHOLD, 2**31 - 1)):
+            library.mallopt(option, value)
 
 
 def multiplies_bf16() -> bool:

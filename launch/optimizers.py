@@ -39,19 +39,24 @@ def apply(
 ) -> tuple[Tensor, Tensor]:
     """Unscale, clip, and step unless the gradient is not finite; (gradient norm, 1 if skipped else 0), both on device.
 
-    Gradients have been averaged over ranks, so one bad rank makes every rank skip. With a fused optimizer the decision
-    stays on the device; only others make the host wait for it.
+    Gradients have been averaged over ranks, so one bad rank makes every rank skip. A fused optimizer is told to skip
+    and to clip while it steps: the decision stays on the device, and gradients are not walked through once more. Only
+    others make the host wait.
     """
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     bad = (norm * 0 != 0).float()  # infinity and NaN times zero are NaN; fewer kernels than isfinite
+    if optimizer.defaults.get("fused") and not scaler.is_enabled():
+        # read by torch's fused kernels: they divide gradients by grad_scale, and change nothing where found_inf is 1
+        optimizer.found_inf = bad  # type: ignore[attr-defined]
+        excess = None if clip is None else ((norm + 1e-6) / clip).clamp_(min=1.0)
+        optimizer.grad_scale = excess  # type: ignore[attr-defined]
+        optimizer.step()
+        return norm.detach(), bad
     if clip is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     if scaler.is_enabled():
         scaler.step(optimizer)
-    elif optimizer.defaults.get("fused"):
-        optimizer.found_inf = bad  # type: ignore[attr-defined]  # read by torch's fused kernels
-        optimizer.step()
     elif not bool(bad):
         optimizer.step()
     return norm.detach(), bad
