@@ -46,17 +46,18 @@ def apply(
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     bad = (norm * 0 != 0).float()  # infinity and NaN times zero are NaN; fewer kernels than isfinite
-    if optimizer.defaults.get("fused") and not scaler.is_enabled():
+    fused = bool(optimizer.defaults.get("fused")) and not scaler.is_enabled()
+    if fused:
         # read by torch's fused kernels: they divide gradients by grad_scale, and change nothing where found_inf is 1
         optimizer.found_inf = bad  # type: ignore[attr-defined]
-        excess = None if clip is None else ((norm + 1e-6) / clip).clamp_(min=1.0)
-        optimizer.grad_scale = excess  # type: ignore[attr-defined]
-        optimizer.step()
-        return norm.detach(), bad
+        optimizer.grad_scale = None  # type: ignore[attr-defined]
     if clip is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+        if fused and norm.dtype == torch.float32:  # the only type that grad_scale may have
+            optimizer.grad_scale = ((norm + 1e-6) / clip).clamp_(min=1.0)  # type: ignore[attr-defined]
+        else:
+            torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     if scaler.is_enabled():
         scaler.step(optimizer)
-    elif not bool(bad):
+    elif fused or not bool(bad):
         optimizer.step()
     return norm.detach(), bad

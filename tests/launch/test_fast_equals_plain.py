@@ -72,6 +72,21 @@ def test_the_short_finite_check_is_the_long_one(value: float) -> None:
     assert bool(bad) == (not bool(torch.isfinite(torch.tensor(abs(value)))))
 
 
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("clip", [0.5, 1e6])
+def test_clipping_inside_the_fused_step_is_torchs_clipping(name: str, clip: float) -> None:
+    values = torch.randn(2, 40, generator=torch.Generator().manual_seed(0))
+    fast, plain = nn.Parameter(values[0].clone()), nn.Parameter(values[0].clone())
+    settings = OptimizerConfig.model_validate({"name": name, "lr": 0.1})
+    made = optimizers.make(settings, "restorer", [fast]), optimizers.make(settings, "restorer", [plain])
+    for scale in (1.0, 3.0):
+        fast.grad, plain.grad = scale * values[1], scale * values[1]
+        norm, _ = optimizers.apply(made[0], [fast], clip=clip, scaler=OFF)
+        assert float(norm) == float(nn.utils.clip_grad_norm_([plain], clip))
+        made[1].step()
+    torch.testing.assert_close(fast, plain, rtol=1e-6, atol=1e-7)
+
+
 def test_the_average_equals_the_one_written_out() -> None:
     pipeline = tcfl()
     pipeline.register_buffer("counted", torch.zeros((), dtype=torch.long))
