@@ -37,6 +37,7 @@ def draw(runs: list[Measured], path: Path) -> bool:
 
 
 def _curves(axis: plt.Axes, runs: list[Measured], names: list[str]) -> None:
+    """The training loss of every seed, one colour for each experiment."""
     colours = plt.get_cmap("tab20")
     word = "cross" if any("cross start" in run.row for run in runs) else "loss"
     for run in runs:
@@ -54,6 +55,7 @@ def _curves(axis: plt.Axes, runs: list[Measured], names: list[str]) -> None:
 
 
 def _bars(axis: plt.Axes, runs: list[Measured], names: list[str], columns: list[str]) -> None:
+    """Means over seeds; the whiskers are half the distance from the worst seed to the best."""
     height = 0.8 / len(columns)
     for offset, column in enumerate(columns):
         places, means, spreads = [], [], []

@@ -24,8 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", metavar="DIR", help="a run folder to look at")
     what.add_argument("--config", metavar="YAML", help="a configuration to train for a while and look at")
-    parser.add_argument("--steps", type=int, metavar="N",
-                        help=f"how long to train --config; default {STEPS}")
+    parser.add_argument("--steps", type=int, metavar="N", help=f"how long to train --config; default {STEPS}")
     parser.add_argument("--run-dir", metavar="DIR", help="keep the run of --config here; default a temporary folder")
     parser.add_argument("--output", metavar="JSON", help="also write the diagnosis to this file")
     parser.add_argument("--strict", action="store_true", help="exit code 3 when a problem was found")

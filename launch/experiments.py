@@ -169,8 +169,8 @@ def plan(options: argparse.Namespace, output: Path) -> list[Experiment]:
     problems += [f"two configurations would be run in {folder}: give them different names" for folder in sorted(twice)]
     if problems:
         raise ConfigError(problems)
-    return [one for stage in (False, True) for one in map(lambda one: _from_list(one, found), found)
-            if (one.config.init_from is not None) == stage]
+    linked = [_from_list(one, found) for one in found]
+    return sorted(linked, key=lambda one: one.config.init_from is not None)
 
 
 def run_all(chosen: list[Experiment], options: argparse.Namespace) -> int:

@@ -71,8 +71,8 @@ class Phase:
     def backward(self, batch: Batch, carry: dict[str, Tensor], scaler: torch.amp.GradScaler, *, count: int, last: bool
                  ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Add the gradient of one of `count` micro-batches, averaged over ranks with the last; (loss, parts, carry)."""
-        alone = last or not hasattr(self.view, "no_sync")
-        with nullcontext() if alone else self.view.no_sync():
+        averages = last or not hasattr(self.view, "no_sync")  # only DDP's wrapper can put the average off
+        with nullcontext() if averages else self.view.no_sync():
             loss, parts, handed_on = self.view(batch, carry)
             scaler.scale(loss if count == 1 else loss / count).backward()
         return loss.detach(), parts, handed_on

@@ -14,14 +14,14 @@ from launch.session import FREE_TO_CHANGE, Session, seed_everything, set_random_
 RESUME_MODES = ("auto", "never")
 
 
-def find(session_folder: Path, resume: str) -> Path | None:
+def find(run_dir: Path, resume: str) -> Path | None:
     """The checkpoint `--resume` means, or None for a fresh start.
 
     `never` on a folder that has checkpoints is refused, so that no run is overwritten.
     """
-    found = checkpoint.complete(session_folder / "checkpoints")
+    found = checkpoint.complete(run_dir / "checkpoints")
     if resume == "never" and found:
-        raise CheckpointError(f"{session_folder} already has checkpoints and --resume is never: choose another "
+        raise CheckpointError(f"{run_dir} already has checkpoints and --resume is never: choose another "
                               "--run-dir, or continue it with --resume auto")
     if resume not in RESUME_MODES:
         return checkpoint.choose(resolve(resume))

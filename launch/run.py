@@ -52,7 +52,7 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
             return HEALTHY[ending]
         except QuellError as error:
             if first:
-                folder_summary(folder, error)
+                note_failure(folder, error)
             raise
         finally:
             if tracker is not None:
@@ -136,7 +136,7 @@ def finish(session: Session, ending: str) -> None:
     session.tracker.say(f"{said}: step {session.step} of {session.steps}, {session.folder.path}")
 
 
-def folder_summary(folder: RunFolder, error: QuellError) -> None:
+def note_failure(folder: RunFolder, error: QuellError) -> None:
     """Leave the reason of a failure in the run folder, where there is one."""
     if folder.path.is_dir() and os.access(folder.path, os.W_OK):
         status = "diverged" if isinstance(error, DivergedError) else "failed"

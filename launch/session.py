@@ -133,14 +133,14 @@ class Session:
                 broadcast_object_list(hidden)
             self.tracker.flush()
             wait = wait or not self.config.checkpoint.asynchronous
-            write = self._writer(self.folder.checkpoints / hidden[0], whole=wait)
+            write = self._writer(self.folder.checkpoints / hidden[0], at_once=wait)
             self.saver.run(write, partial(self._saved, self.step), wait=wait)
             if wait:
                 self.accelerator.wait_for_everyone()
 
-    def _writer(self, path: Path, *, whole: bool) -> Callable[[], None]:
-        """What writes this moment's checkpoint to `path`, now (`whole`) or while training changes everything."""
-        keep = (lambda value: value) if whole else snapshot
+    def _writer(self, path: Path, *, at_once: bool) -> Callable[[], None]:
+        """What writes this moment's checkpoint to `path`, called at once or while training changes everything."""
+        keep = (lambda value: value) if at_once else snapshot
         own = keep({"random": random_state(), "pipeline": self.pipeline.rank_state(), "meter": self.meter.state()})
         state = keep(self._state())
         measured = dict(self.metrics) if self._measured_at == self.step else {}
