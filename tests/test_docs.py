@@ -21,7 +21,7 @@ README = ROOT / "README.md"
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
 
 LANGUAGES = {"bash", "json", "python", "text", "yaml"}
-TIMEOUT_S = 500
+TIMEOUT_S = 1000
 
 STEPS = "loop.max_steps=2 data.crop=32 data.limit=8 data.batch_size=4 evaluation.limit=2"
 SMALLER = (

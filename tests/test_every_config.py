@@ -32,7 +32,7 @@ SHAPE = (32, 36)
 CROP, CROP_WITH_CRITIC = 24, 32
 """Pixels; a critic's last maps would be empty below 32."""
 PROCESSES = [pytest.param(n, id=f"{n}proc", marks=pytest.mark.xdist_group(f"every_config_{n}")) for n in (1, 2)]
-TIMEOUT_S = 500
+TIMEOUT_S = 1000
 
 
 def of(path: Path) -> RunConfig:
