@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from configs.errors import DataError
 from shards import _members
 from shards.dataset import ShardSet
 from tests.shards._tars import encoded, npy, refused, write_tar
@@ -65,10 +66,32 @@ def test_png_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write_tar(tmp_path / "a.tar", members)
     shards = ShardSet.open(tmp_path)
     found = {name: shards.read(0, name) for name in kinds}
-    monkeypatch.setattr(_members, "_png_decoder", lambda: None)
+    monkeypatch.setattr(_members, "_decoder", lambda name: None)
     for name, image in found.items():
         assert np.array_equal(image, shards.read(0, name)), name
     assert np.array_equal(found["rgb"], rgb) and found["palette"].shape == (9, 7, 3) and found["bits"].max() == 255
+
+
+def test_jpeg_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind of JPEG gives Pillow's pixels; one that is cut off is refused, not filled up."""
+    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 5, 3), np.uint8)).resize((41, 37))
+    kinds = {"half": (smooth, {"subsampling": 2}), "full": (smooth, {"subsampling": 0}),
+             "steps": (smooth, {"progressive": True}),
+             "grey": (smooth.convert("L"), {}), "print": (smooth.convert("CMYK"), {})}
+    members = {}
+    for name, (image, options) in kinds.items():
+        file = io.BytesIO()
+        image.save(file, "jpeg", quality=90, **options)
+        members[f"k.{name}.jpg"] = file.getvalue()
+    write_tar(tmp_path / "a.tar", members)
+    whole, kind = members["k.half.jpg"], _members.Kind("jpg", "|u1")
+    with pytest.raises(DataError, match="cannot be decoded"):
+        _members.decode(kind, 0, (37, 41, 3), whole[: len(whole) // 2])
+    shards = ShardSet.open(tmp_path)
+    found = {name: shards.read(0, name) for name in kinds}
+    monkeypatch.setattr(_members, "_decoder", lambda name: None)
+    for name, image in found.items():
+        assert np.array_equal(image, shards.read(0, name)), name
 
 
 def test_foreign_tars_with_folders_and_other_members(tmp_path: Path) -> None:
