@@ -21,13 +21,17 @@ from launch.phases import train_step
 
 CHECKPOINTED = "pipeline.network.checkpointing=true"
 
+LARGE = "pipeline.network={name: unet, width: 64, norm: group, checkpointing: %s}"
+"""The U-Net of 21.9 million parameters."""
+
 
 def peak(name: str, precision: str, more: list[str]) -> dict[str, float]:
     """MiB above the built pipeline and its batch, and the median seconds of a step; run in a process of its own."""
     torch.set_num_threads(1)
+    side = 192 if "unet" in str(more) else 96
     with common.temporary() as folder:
-        root = common.shards(Path(folder), side=96, count=4, **common.colours(name))
-        config = common.configured(name, root, *common.SMALL[name], "data.crop=96", "data.batch_size=2",
+        root = common.shards(Path(folder), side=side, count=4, **common.colours(name))
+        config = common.configured(name, root, *common.SMALL[name], f"data.crop={side}", "data.batch_size=2",
                                    "loop.accumulate=1", f"loop.precision={precision}", *more)
         accelerator = environment.make_accelerator(config.loop)
         pipeline, batches = common.built(config)
@@ -48,14 +52,17 @@ def main() -> None:
         print(json.dumps(peak(sys.argv[2], sys.argv[3], sys.argv[4:])))
         return
     quick = common.options(__doc__ or "").quick
-    wanted = [(name, precision, []) for name in common.SMALL for precision in ("no", "bf16")]
-    wanted += [("spectroformer", precision, [CHECKPOINTED]) for precision in ("no", "bf16")]
+    precisions = ("no", "bf16") if environment.multiplies_bf16() else ("no",)
+    wanted = [(name, precision, more) for precision in precisions for name, more in (
+        *((name, []) for name in common.SMALL), ("spectroformer", [CHECKPOINTED]),
+        ("supervised", [LARGE % "false"]), ("supervised", [LARGE % "true"]))]
     rows = []
-    for name, precision, more in wanted[-3:] if quick else wanted:
+    for name, precision, more in wanted[-1:] if quick else wanted:
         said = subprocess.run([sys.executable, __file__, "--one", name, precision, *more], check=True,
                               capture_output=True, text=True).stdout
         found = json.loads(said.splitlines()[-1])
-        label = name + (", recomputing" if more else "")
+        label = name + (", large U-Net, 192 px" if "unet" in str(more) else "")
+        label += ", recomputing" if "true" in str(more) else ""
         rows.append([label, precision, f"{found['mib']:.0f}", f"{1e3 * found['step_s']:.0f}"])
     common.table(["method", "precision", "peak of a step, MiB", "ms a step"], rows)
 

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+from configs.errors import ConfigError
 from models._norms import Norm, draw_weights, norm_layer
 from models._padding import padded
 from models._residual import check_residual
@@ -17,7 +19,8 @@ class UNet(nn.Module):
     concatenation of the skip. The last two convolutions (2 width -> width/2 -> out) have neither norm nor activation.
 
     `residual`: the network predicts the noise and returns image - noise. `init_std`: weights from N(0, init_std), the
-    source uses 0.02; null keeps torch's own.
+    source uses 0.02; null keeps torch's own. `checkpointing` recomputes each block's activations in the backward pass
+    instead of keeping them: less memory, a second forward pass.
 
     One channel, width 64, batch norm: 21,912,513 parameters. The source declares 192 more in two batch norms behind
     the last convolutions that it never calls; they are left out so that every parameter receives a gradient.
@@ -32,10 +35,14 @@ class UNet(nn.Module):
         norm: Norm = "batch",
         residual: bool = False,
         init_std: float | None = None,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_residual(residual, in_channels, out_channels)
-        self.residual = residual
+        if checkpointing and norm in ("batch", "frozen_batch"):
+            raise ConfigError(f"unet: checkpointing runs each block twice, norm {norm} would count each batch twice: "
+                              "use norm group, instance or none")
+        self.residual, self.checkpointing = residual, checkpointing
         widths = [width * factor for factor in (1, 2, 4, 8)]
         self.down = nn.ModuleList(
             _block(before, after, after, norm)
@@ -54,14 +61,21 @@ class UNet(nn.Module):
         """The restored image, (N, out_channels, H, W)."""
         x, skips = image_NCHW, []
         for block in self.down:
-            x = block(x)
+            x = self._through(block, x)
             skips.append(x)
             x = functional.max_pool2d(x, 2)
-        x = self.bottom(x)
+        x = self._through(self.bottom, x)
         for block in (*self.up, self.last):
             x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-            x = block(torch.cat([skips.pop(), x], dim=1))
+            x = self._through(block, torch.cat([skips.pop(), x], dim=1))
         return image_NCHW - x if self.residual else x
+
+    def _through(self, block: nn.Module, x: Tensor) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            recomputed: Tensor = checkpoint(block, x, use_reentrant=False)
+            return recomputed
+        out: Tensor = block(x)
+        return out
 
 
 def _block(in_channels: int, middle: int, out_channels: int, norm: Norm) -> nn.Sequential:

@@ -70,15 +70,15 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def command() -> Command:
-    """Run a command in the project's root: `command([...], timeout_s=60, code=0, env={...}) -> Finished`."""
+    """Run a command in the project's root: `command([...], timeout_s=240, code=0, env={...}) -> Finished`."""
     return _run
 
 
 @pytest.fixture(scope="session")
 def torchrun() -> Command:
-    """Run a script as real processes on CPU: `torchrun([script, ...], processes=2, timeout_s=120) -> Finished`."""
+    """Run a script as real processes on CPU: `torchrun([script, ...], processes=2, timeout_s=300) -> Finished`."""
 
-    def run(arguments: Sequence[object], *, processes: int = 2, timeout_s: float = 120, **options: object) -> Finished:
+    def run(arguments: Sequence[object], *, processes: int = 2, timeout_s: float = 300, **options: object) -> Finished:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes]
         return _run([sys.executable, *launcher, *arguments], timeout_s=timeout_s, **options)  # type: ignore[arg-type]
 
@@ -89,7 +89,7 @@ def torchrun() -> Command:
 def _nobody_left_behind() -> Iterator[None]:
     """Fail, at the end, when a test left a process running; and end it."""
     yield
-    _, left = psutil.wait_procs(_marked(), timeout=5)  # one that was told to end may still be on its way
+    _, left = psutil.wait_procs(_marked(), timeout=30)  # one that was told to end may still be on its way
     commands = [_line(process) for process in left]
     _kill(left)
     assert not commands, "tests left processes running: " + "; ".join(commands)
@@ -98,7 +98,7 @@ def _nobody_left_behind() -> Iterator[None]:
 def _run(
     arguments: Sequence[object],
     *,
-    timeout_s: float = 60,
+    timeout_s: float = 240,
     code: int | None = 0,
     env: dict[str, str] | None = None,
     cwd: Path = ROOT,

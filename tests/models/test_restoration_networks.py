@@ -134,3 +134,16 @@ def test_dncnn_sees_what_it_says() -> None:
     assert rows.min() >= 6 and rows.max() <= 14 and rows.max() - rows.min() >= 6
     with pytest.raises(ConfigError, match="depth 2"):
         DnCNN(depth=2)
+
+
+def test_recomputing_the_u_net_gives_the_same_gradients() -> None:
+    torch.manual_seed(1)
+    plain, thrifty = (UNet(width=4, norm="group", checkpointing=on) for on in (False, True))
+    thrifty.load_state_dict(plain.state_dict())
+    noisy = torch.rand(1, 1, 20, 16)
+    for network in (plain, thrifty):
+        network(noisy).square().mean().backward()
+    for one, other in zip(plain.parameters(), thrifty.parameters(), strict=True):
+        assert one.grad is not None and other.grad is not None and torch.allclose(one.grad, other.grad, rtol=1e-5)
+    with pytest.raises(ConfigError, match="norm batch would count each batch twice"):
+        UNet(width=4, norm="batch", checkpointing=True)
