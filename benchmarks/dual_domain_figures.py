@@ -22,6 +22,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from PIL import Image
 
 from configs.errors import DataError
 from launch import baselines, comparison, data, evaluation, trained
@@ -193,6 +194,8 @@ def save(figure: plt.Figure, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)
+    with Image.open(path) as image:  # a palette of 128 colours is a third of the size
+        image.convert("RGB").quantize(128).save(path, optimize=True)
     print(f"{path} ({path.stat().st_size // 1024} kB)", flush=True)
 
 
