@@ -6,8 +6,6 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any
 
-from webdataset.tariterators import group_by_keys, tar_file_expander
-
 from configs.errors import DataError, QuellError
 from shards import _tar
 from shards._ahead import Ahead
@@ -26,6 +24,11 @@ def samples(pieces: Generator[bytes, None, None], shard: dict[str, Any], url: st
 
     Raises DataError, naming the shard, when it is not the one that was indexed.
     """
+    from webdataset.tariterators import (  # a run that does not stream imports none of it
+        group_by_keys,
+        tar_file_expander,
+    )
+
     advice = "upload the shard and its index again"
     count = 0
     with closing(Ahead(pieces, PIECES_AHEAD)) as ahead:
