@@ -42,8 +42,8 @@ def load(run: Path, shards: ShardSet | None = None, *, which: str = "best", devi
     method: Any = registry.find("pipelines", config.pipeline.name)
     if shards is not None:
         here = data.field_specs(method.needs(config.pipeline), config.data, shards)
-        for name in specs.keys() & here.keys():
-            if specs[name] != here[name]:
+        for name in here:
+            if name in specs and specs[name] != here[name]:
                 raise DataError(f"{shards.path}: field {name} has other images than the {images[name].words} ones that "
                                 f"{path} was trained on; give shards like those it was trained on")
         specs = here

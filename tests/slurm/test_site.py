@@ -1,5 +1,6 @@
 """What a site adds to a job's script works: shell lines that load modules, and the words of a container."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,17 +18,18 @@ export PATH="{folder}:$PATH"
 
 APPTAINER = """#!/bin/sh
 [ "$1 $2" = "exec --nv" ] || exit 9
-export INSIDE="$3"
+export INSIDE="$3" PATH="{python}:$PATH"
 shift 3
 exec "$@"
 """
+"""Runs the command here, with the interpreter of the tests as the image's own."""
 
 
 def test_modules_and_a_container_reach_the_job(on_slurm: Launcher, tmp_path: Path) -> None:
     """Stand-ins for both, on a real SLURM: the job runs python inside the container, with the module loaded."""
     tmp_path.chmod(0o755)
     (tmp_path / "modules.sh").write_text(MODULES.replace("{folder}", str(tmp_path)))
-    (tmp_path / "apptainer").write_text(APPTAINER)
+    (tmp_path / "apptainer").write_text(APPTAINER.replace("{python}", str(Path(sys.executable).parent)))
     (tmp_path / "apptainer").chmod(0o755)
     site = tmp_path / "site.yaml"
     site.write_text(yaml.safe_dump({
