@@ -27,6 +27,9 @@ MEMBERS = ("noisy", "noisy_other", "unpaired_clean", "clean", "pd", "pdfs", "pd_
            *(f"noisy_{i}" for i in range(1, 5)))
 """Every member that a shipped configuration reads."""
 
+SIDE = {"tcfl": 96, "spectroformer": 96, "cncl": 96, "drgan": 96}
+"""Side of the images in pixels where it is not 64."""
+
 
 def options(description: str) -> argparse.Namespace:
     """`--quick`: few repetitions, to see that a benchmark runs; its numbers mean little."""

@@ -25,9 +25,6 @@ from launch.phases import train_step
 ADAM_PASSES = 8
 """Times a weight's size that a step moves at least: gradient written and read; weight and two moments both ways."""
 
-SIDE = {"tcfl": 96, "spectroformer": 96, "cncl": 96, "drgan": 96}
-"""Side of the images in pixels where it is not 64."""
-
 
 def fastest(function: Callable[[], object], times: int) -> float:
     """Least seconds of processor time of several calls."""
@@ -63,7 +60,7 @@ def counted(step: Callable[[], object]) -> tuple[float, float]:
 
 def row(name: str, peak_flops: float, peak_bytes: float, times: int) -> list[str]:
     """One method's line of the table."""
-    side = SIDE.get(name, 64)
+    side = common.SIDE.get(name, 64)
     with common.temporary() as folder:
         root = common.shards(Path(folder), side=side, **common.colours(name))
         config = common.configured(name, root, *common.SMALL[name], f"data.crop={side}", "data.batch_size=4",

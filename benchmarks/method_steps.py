@@ -22,9 +22,6 @@ from launch.averaging import Average
 from launch.phases import train_step
 from pipelines.base import Batch, Pipeline
 
-SIDE = {"tcfl": 96, "spectroformer": 96, "cncl": 96, "drgan": 96}
-"""Side of the images in pixels where it is not 64."""
-
 
 def ours(config: RunConfig) -> Callable[[], object]:
     """`launch/phases.py`, with the moving average of the weights where the configuration keeps one."""
@@ -119,7 +116,7 @@ def main() -> None:
         variants.append(("tcfl", "tcfl, batched passes", ["pipeline.batch_passes=true"]))
     for name, label, more in variants:
         with common.temporary() as folder:
-            side = SIDE.get(name, 64)
+            side = common.SIDE.get(name, 64)
             root = common.shards(Path(folder), side=side, **common.colours(name))
             words = [*common.SMALL[name], f"data.crop={side}", "data.batch_size=4", "loop.accumulate=1"]
             config = common.configured(name, root, *words)

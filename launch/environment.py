@@ -64,7 +64,7 @@ def make_accelerator(loop: LoopConfig, *, complex_numbers: bool = False) -> Acce
 
 
 def close(accelerator: Accelerator) -> None:
-    """Leave the world of processes, so that no rank dies at exit and another run may follow in this process."""
+    """Leave the world of processes, so that another run may follow in this process."""
     accelerator.end_training()
     AcceleratorState._reset_state(reset_partial_state=True)
 
