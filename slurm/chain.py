@@ -47,7 +47,7 @@ def submit(plan: Plan, chosen: list[str], fresh: Manifest, *, say: Callable[[str
     try:
         for name, tasks in todo.submit.items():
             after = dependencies(plan, name, current, queue, new=set(new))
-            current = _hand_in(plan, name, tasks, current, after)
+            current = _hand_in(plan, name, tasks, current, after, ending(name, current, queue))
             new[name] = current.stages[name].job
             if not after:
                 held[name] = new[name]
@@ -107,7 +107,7 @@ def unready(
     for other, condition in plan.stage(name).waits_for.items():
         before = current.stages.get(other)
         tasks = before.tasks if before else ()
-        active = any(task.job in queue and queue[task.job].active for task in tasks) if queue else False
+        active = bool(before and queue and before.in_queue(queue))
         done = bool(tasks) and all(state.finished(task) for task in tasks)
         if condition == "afterok" and not (other in chosen or active or done):
             problems.append(
@@ -123,9 +123,15 @@ def dependencies(
     found: dict[str, Condition] = {}
     for other, condition in plan.stage(name).waits_for.items():
         before = current.stages.get(other)
-        if before and (other in new or any(task.job in queue and queue[task.job].active for task in before.tasks)):
+        if before and (other in new or before.in_queue(queue)):
             found[before.job] = condition
     return found
+
+
+def ending(name: str, current: Manifest, queue: Mapping[str, Queued]) -> str:
+    """The job of a stage's earlier submission that was cancelled and still writes its checkpoint, empty when none."""
+    before = current.stages.get(name)
+    return before.job if before and before.withdrawn and before.known_to(queue) else ""
 
 
 def submitted(
@@ -165,12 +171,16 @@ def title(plan: Plan, name: str) -> str:
     return f"{plan.file.name}.{name}"
 
 
-def _hand_in(plan: Plan, name: str, tasks: list[Task], current: Manifest, after: dict[str, Condition]) -> Manifest:
-    """Submit one stage and write it down before the next."""
+def _hand_in(
+    plan: Plan, name: str, tasks: list[Task], current: Manifest, after: dict[str, Condition], ending: str
+) -> Manifest:
+    """Submit one stage, to start after the job of its run folder that is ending, and write it down before the next."""
     for task in tasks:
         write_task(plan, task)
     stage = plan.stage(name)
-    ids = executor.submit(name, tasks, stage, plan.file.site, root=plan.root, after=after, title=title(plan, name))
+    ids = executor.submit(
+        name, tasks, stage, plan.file.site, root=plan.root, after=after, title=title(plan, name), ending=ending
+    )
     known = current.stages[name].tasks if name in current.stages else ()
     entry = SubmittedStage(job=ids[0].split("_")[0], after=stage.waits_for, tasks=submitted(tasks, ids, known))
     current = current.with_stage(name, entry)

@@ -33,14 +33,19 @@ class _Executor(submitit.SlurmExecutor):
 
 
 def submit(
-    name: str, tasks: Sequence[Task], stage: Stage, site: Site, *, root: Path, after: dict[str, Condition], title: str
+    name: str, tasks: Sequence[Task], stage: Stage, site: Site, *, root: Path, after: dict[str, Condition], title: str,
+    ending: str = "",
 ) -> list[str]:
     """Job ids of the tasks: a job array when there are several.
 
-    `after` maps job ids to conditions; a job that waits for no other is held until it is released. Raises
-    EnvironmentProblem with SLURM's reason when it refuses.
+    `after` maps job ids to conditions; a job that waits for no other is held until it is released. `ending` is a job
+    that was told to end and is not gone: however it ends, the tasks start after it. Raises EnvironmentProblem with
+    SLURM's reason when it refuses.
     """
     executor = _prepare(name, tasks, stage, site, root=root, after=after, title=title)
+    if ending:
+        waits = executor.parameters.get("dependency")
+        executor.update_parameters(dependency=",".join(filter(None, [waits, f"afterany:{ending}"])))
     try:
         # what submitit prints of a refusal is in its exception too
         with contextlib.redirect_stderr(io.StringIO()):

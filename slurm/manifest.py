@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from configs.errors import ConfigError, EnvironmentProblem
+from slurm.client import Queued
 from slurm.stage import Condition, Section
 
 FILE = "stages.json"
@@ -36,6 +37,14 @@ class SubmittedStage(Section):
     tasks: tuple[SubmittedTask, ...]
     withdrawn: bool = False
     """Cancelled by `cancel` or because a later stage could not be submitted."""
+
+    def known_to(self, queue: Mapping[str, Queued]) -> bool:
+        """Whether SLURM has a job of it that has not ended."""
+        return any(task.job in queue and queue[task.job].active for task in self.tasks)
+
+    def in_queue(self, queue: Mapping[str, Queued]) -> bool:
+        """Whether a job of it waits or runs and was not told to end."""
+        return not self.withdrawn and self.known_to(queue)
 
 
 class Manifest(Section):

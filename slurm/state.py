@@ -10,8 +10,8 @@ from slurm import records
 from slurm.client import Queued
 from slurm.manifest import Manifest, SubmittedTask, is_locked
 
-FINISHED, RUNNING, WAITING, FAILED, STOPPED, CANCELLED, SKIPPED, GONE = (
-    "finished", "running", "waiting", "failed", "stopped", "cancelled", "skipped", "gone",
+FINISHED, RUNNING, WAITING, ENDING, FAILED, STOPPED, CANCELLED, SKIPPED, GONE = (
+    "finished", "running", "waiting", "ending", "failed", "stopped", "cancelled", "skipped", "gone",
 )  # fmt: skip
 ACTIVE = (RUNNING, WAITING)
 LOCAL_JOB = "local"
@@ -30,6 +30,8 @@ def of(manifest: Manifest, stage: str, task: SubmittedTask, queue: Mapping[str, 
     """How a task stands."""
     queued = queue.get(task.job) if task.job else None
     if queued is not None and queued.active:
+        if manifest.stages[stage].withdrawn:
+            return Standing(ENDING, "cancelled, and its job is not gone yet")
         return _in_queue(task, queued)
     if not Path(task.folder).is_dir():
         blocked = _blocked_by(manifest, stage)

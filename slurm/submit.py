@@ -74,8 +74,7 @@ def cancel(options: argparse.Namespace) -> int:
     root = read.resolve(options.folder)
     current = manifest.need(root)
     queue = client.states()
-    active = [name for name, stage in current.stages.items()
-              if any(task.job in queue and queue[task.job].active for task in stage.tasks)]  # fmt: skip
+    active = [name for name, stage in current.stages.items() if stage.known_to(queue)]
     client.cancel(current.stages[name].job for name in active)
     for name in active:
         current = current.with_stage(name, current.stages[name].model_copy(update={"withdrawn": True}))

@@ -209,6 +209,10 @@ def test_submitting_again_keeps_what_is_finished_and_repeats_what_failed(campaig
     assert f"bad: in the queue as job {job}, kept" in third.out, "what is under way is not handed in twice"
     campaign.until(NAME, "report", "finished")
     assert "cancelled: bad, never" in campaign.run("cancel", campaign.runs(NAME)).out
+    fourth = campaign.submit(file, "--from", "bad")
+    assert campaign.job(NAME, "bad") != job, "a cancelled job that is still ending is not taken for one under way"
+    assert f"bad: job {campaign.job(NAME, 'bad')}" in fourth.out
+    assert "cancelled: bad, never" in campaign.run("cancel", campaign.runs(NAME)).out
     campaign.until(NAME, "bad", "cancelled")
     assert campaign.until(NAME, "never", "cancelled", "skipped")
     assert not campaign.cluster or job not in campaign.cluster.run("squeue", "-h", "-o", "%i").split()

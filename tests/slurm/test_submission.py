@@ -28,6 +28,42 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return log
 
 
+def answer(called: Path, command: str, line: str) -> None:
+    """Let a stand-in do something else from now on."""
+    (called.parent / "bin" / command).write_text(f"#!/bin/sh\n{line}\n")
+
+
+def jobs(root: Path, stage: str) -> set[str]:
+    """The jobs a stage was handed in as, by the folders of their logs."""
+    return {folder.name for folder in (root / "logs" / stage).iterdir() if folder.name.isdigit()}
+
+
+def script(root: Path, stage: str, job: str) -> str:
+    """What was handed in as that job."""
+    return (root / "logs" / stage / job / f"{job}_submission.sh").read_text()
+
+
+def test_a_stage_whose_job_is_still_ending_is_handed_in_again_to_start_after_it(
+    called: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    after = {"command": ["-c", "pass"], "after": ["train"]}
+    stages = {"train": {"config": "configs/cross_no_skip.yaml"}, "report": after}
+    file, root = tmp_path / "again.yaml", tmp_path / "runs"
+    file.write_text(yaml.safe_dump({"overrides": {**TINY, "data.root": str(tiny_data)}, "stages": stages}))
+    handed_in = ["--stages", str(file), "--run-dir", str(root)]
+    assert submit.main(handed_in) == 0
+    (first,), (second,) = jobs(root, "train"), jobs(root, "report")
+    answer(called, "squeue", f"printf '{first}|COMPLETING|None\\n{second}|PENDING|Dependency\\n'")
+    assert submit.main(["cancel", str(root)]) == 0
+    assert submit.main(["status", str(root)]) == 0
+    assert "cancelled, and its job is not gone yet" in capsys.readouterr().out
+    assert submit.main(handed_in) == 0
+    assert "kept" not in capsys.readouterr().out
+    (again,), (report,) = jobs(root, "train") - {first}, jobs(root, "report") - {second}
+    assert f"--dependency=afterany:{first}\n" in script(root, "train", again), "not beside the job that writes there"
+    assert f"--dependency=afterok:{again},afterany:{second}\n" in script(root, "report", report)
+
+
 def test_a_chain_of_ten_is_handed_in_without_waiting(
     called: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
