@@ -179,5 +179,8 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _reason(error: Exception) -> str:
-    return "no such file" if isinstance(error, FileNotFoundError) else _one_line(error)
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    """Why a file cannot be read, without Python's number for it."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    return (error.strerror or _one_line(error)).lower() if isinstance(error, OSError) else _one_line(error)

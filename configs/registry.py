@@ -103,9 +103,11 @@ def build(folder: str, spec: dict[str, Any], **given: Any) -> Any:
 
 
 def pipeline_config(value: Any) -> Any:
-    """The `pipeline` section as the typed Config of the method it names."""
+    """The `pipeline` section as the typed Config of the method it names; a bare string is a name without settings."""
+    if isinstance(value, str):
+        value = {"name": value}
     if not isinstance(value, dict):
-        return value
+        raise Problems([f"expected a mapping with the method's `name` and its settings; got {value!r}"])
     if not isinstance(value.get("name"), str):
         raise Problems([f"name: give the method's name; {did_you_mean('', names('pipelines'))}"])
     try:

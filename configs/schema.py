@@ -188,7 +188,7 @@ class EvaluationConfig(Section):
     """Interval in steps."""
     limit: Positive | None = None
     """Only the first so many validation samples."""
-    metric: str = "psnr"
+    metric: Literal["psnr", "ssim", "rmse"] = "psnr"
     """What the best checkpoint is chosen by: psnr, ssim (higher is better), or rmse (lower is better)."""
     images: Count = 2
     """Samples shown as image grids."""

@@ -8,6 +8,7 @@ import torch
 
 from configs.errors import DataError
 from configs.fields import FieldSpec, Needs, Source
+from configs.registry import did_you_mean
 from configs.schema import DataConfig, RunConfig
 from launch.cli import resolve
 from pipelines.base import Batch, Pipeline
@@ -57,11 +58,23 @@ def open_split(data: DataConfig, split: str) -> ShardSet:
 
 
 def open_training(data: DataConfig) -> ShardSet:
-    """The training split, as data.mode says."""
+    """The training split, as data.mode says.
+
+    Raises DataError as well where the validation split, which is measured at the end in any case, cannot be opened, and
+    where data.fields names a member that neither split holds: an optional one would be left out without a word.
+    """
     if data.mode == "indexed":
-        return open_split(data, data.train_split)
-    root = data.root if "://" in data.root else str(resolve(data.root))
-    return StreamedSet.open_stream(f"{root.rstrip('/')}/{data.train_split}", data.cache.retries)
+        training = open_split(data, data.train_split)
+    else:
+        root = data.root if "://" in data.root else str(resolve(data.root))
+        training = StreamedSet.open_stream(f"{root.rstrip('/')}/{data.train_split}", data.cache.retries)
+    validation = open_split(data, data.val_split)
+    held = sorted({*training.fields, *validation.fields})
+    for field, member in data.fields.items():
+        if member not in held:
+            raise DataError(f"data.fields.{field} names the member '{member}', which neither {training.path} nor "
+                            f"{validation.path} holds; {did_you_mean(member, held)}")
+    return training
 
 
 def training_loader(recipe: Recipe, data: DataConfig, shards: ShardSet, plan: Plan, **settings: Any) \
@@ -80,7 +93,8 @@ def present(needs: Needs, data: DataConfig, shards: ShardSet) -> dict[str, Sourc
     """
     unknown = sorted(set(data.fields) - set(needs.fields))
     if unknown:
-        raise DataError(f"data.fields names {', '.join(unknown)}, but the method reads {', '.join(needs.fields)}")
+        raise DataError(f"data.fields.{unknown[0]} is no field of this method, which reads {', '.join(needs.fields)}; "
+                        f"{did_you_mean(unknown[0], list(needs.fields))}")
     members = needs.members(data.fields)
     found = {name: replace(source, member=members[name]) for name, source in needs.fields.items()
              if members[name] in shards.fields}

@@ -21,11 +21,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", default=None, metavar="NAME", help="split to measure; default the run's test_split")
     parser.add_argument("--baseline", action="append", choices=BASELINES, default=[],
                         help="also measure this; repeatable")
-    parser.add_argument("--tune", type=int, default=0, metavar="N",
+    parser.add_argument("--tune", type=cli.at_least(0), default=0, metavar="N",
                         help="choose each baseline's strength on the first N training samples (needs clean images)")
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="files of losses/metrics/; default psnr ssim rmse")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
-    parser.add_argument("--pictures", type=int, default=2, metavar="N", help="samples in the picture")
+    parser.add_argument("--limit", type=cli.at_least(1), metavar="N", help="only the first N images")
+    parser.add_argument("--pictures", type=cli.at_least(0), default=2, metavar="N", help="samples in the picture")
     parser.add_argument("--output", metavar="JSON", help="report file; .md and .png are written beside it; "
                         "default RUN/report.json")
     options = cli.parse(parser, arguments)

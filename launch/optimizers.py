@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from configs.errors import ConfigError
+from configs.registry import did_you_mean
 from configs.schema import OptimizerConfig
 
 
@@ -24,6 +26,14 @@ def make(config: OptimizerConfig, phase: str, parameters: list[nn.Parameter]) ->
             return torch.optim.SGD(parameters, lr=lr, momentum=betas[0], weight_decay=decay, **fused)
         case _:
             return torch.optim.RMSprop(parameters, lr=lr, weight_decay=decay)
+
+
+def refuse_other_phases(config: OptimizerConfig, phases: list[str]) -> None:
+    """ConfigError unless every phase that `optimizer.phases` has settings for is one of the method's."""
+    unknown = [f"optimizer.phases.{name}: the method has no such phase; {did_you_mean(name, phases)}"
+               for name in config.phases if name not in phases]
+    if unknown:
+        raise ConfigError(unknown)
 
 
 def can_fuse(config: OptimizerConfig, parameters: list[nn.Parameter]) -> bool:

@@ -70,7 +70,10 @@ def warm_start(session: Session) -> None:
     init = session.config.init_from
     if init is None:
         return
-    path = checkpoint.choose(resolve(init.run), init.which)
+    try:
+        path = checkpoint.choose(resolve(init.run), init.which)
+    except CheckpointError as error:
+        raise CheckpointError(f"init_from.run: {error}") from error
     weights = checkpoint.read_weights(path, averaged=True)
     available = sorted({name.split(".")[0] for name in weights})
     parts = list(init.parts) or available

@@ -33,6 +33,8 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
             folder.create()
             checkpoint = resume.find(folder.path, mode)
             if checkpoint is not None and is_finished(folder, config) and mode == "auto":
+                resume.refuse_other_config(checkpoints.read_meta(checkpoint)["config"],
+                                           config.model_dump(mode="json"), checkpoint)
                 if first:
                     print(f"{folder.path} is finished (step {folder.summary()['step']}): nothing to do", flush=True)
                 return 0
@@ -137,7 +139,10 @@ def finish(session: Session, ending: str) -> None:
 
 
 def note_failure(folder: RunFolder, error: QuellError) -> None:
-    """Leave the reason of a failure in the run folder, where there is one."""
-    if folder.path.is_dir() and os.access(folder.path, os.W_OK):
+    """Leave the reason of a failure in the run folder, where there is one.
+
+    A run that is finished stays so when a command that would change it is refused.
+    """
+    if folder.path.is_dir() and os.access(folder.path, os.W_OK) and folder.summary().get("status") != "finished":
         status = "diverged" if isinstance(error, DivergedError) else "failed"
         folder.write_summary(status=status, exit_code=error.exit_code, error=str(error))

@@ -15,7 +15,7 @@ from accelerate.utils import DistributedType, broadcast_object_list
 
 from configs import registry
 from configs.schema import RunConfig
-from launch import checkpoint, data, environment, evaluation, grids, parity
+from launch import checkpoint, data, environment, evaluation, grids, optimizers, parity
 from launch.averaging import Average
 from launch.meter import Meter
 from launch.phases import Phase
@@ -114,10 +114,9 @@ class Session:
         metric = self.config.evaluation.metric
         if metric in self.metrics:
             self.plateau.update(self.metrics[metric])
-        elif self.plateau.config.name == "plateau" or metric not in evaluation.METRICS:
+        elif self.plateau.config.name == "plateau":
             self.tracker.warn("no metric", f"evaluation.metric {metric} was not measured: this data has no clean or "
-                              "second noisy images, or there is no such metric; the best checkpoint is the last one",
-                              self.step)
+                              "second noisy images; the best checkpoint is the last one", self.step)
         return self.metrics
 
     def save(self, *, wait: bool = False) -> None:
@@ -251,7 +250,9 @@ def make_phases(accelerator: Accelerator, pipeline: Pipeline, config: RunConfig)
 def make_pipeline(config: RunConfig, shards: ShardSet) -> Pipeline:
     """The method of a configuration on the kind of images these shards hold."""
     cls: Any = registry.find("pipelines", config.pipeline.name)
-    return cls(config.pipeline, data.field_specs(cls.needs(config.pipeline), config.data, shards))
+    pipeline: Pipeline = cls(config.pipeline, data.field_specs(cls.needs(config.pipeline), config.data, shards))
+    optimizers.refuse_other_phases(config.optimizer, list(pipeline.phases))
+    return pipeline
 
 
 def make_plan(config: RunConfig, size: int, rank: int, world: int) -> Plan:

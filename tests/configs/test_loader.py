@@ -37,6 +37,17 @@ def test_a_wrong_method_name_gets_the_nearest_one() -> None:
     ]
 
 
+def test_a_method_may_be_named_without_settings() -> None:
+    assert loader.structure({"pipeline": "dual_domain"}) == loader.structure(dict(DUAL))
+    (problem,) = problems({"pipeline": 3})
+    assert problem == "pipeline: expected a mapping with the method's `name` and its settings; got 3"
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"cannot read the configuration {tmp_path}: is a directory"):
+        loader.load(tmp_path)
+
+
 def test_combinations_that_cannot_run_are_refused() -> None:
     assert "data.batch_size 3 does not divide" in problems(DUAL, "data.batch_size=3", "loop.accumulate=2")[0]
     assert "give the run a length" in problems(DUAL, "loop.epochs=null")[0]

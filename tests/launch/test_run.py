@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import loader
-from launch import evaluate, train
+from configs.schema import DataConfig
+from launch import data, evaluate, train
 from shards.writer import write_split
 from tests.launch.conftest import SMALL, sample
 
@@ -107,8 +108,32 @@ def test_missing_shards(go, tmp_path: Path) -> None:
 
 
 def test_missing_members(go) -> None:
-    code, said = go("data.fields.pd=t1")
-    assert code == 4 and "does not hold pd (member 't1')" in one_sentence(said) and "it holds pd, " in said
+    code, said = go("pipeline={name: supervised}")
+    assert code == 4 and "does not hold noisy (member 'noisy'), clean" in one_sentence(said) and "it holds pd, " in said
+
+
+def test_a_name_nobody_has_is_refused_before_the_first_step(go, mini: Path, tmp_path: Path) -> None:
+    """A mistyped name of something optional would otherwise be left out without a word."""
+    code, said = go("data.fields.pd_clean=pd_claen")
+    assert code == 4 and "data.fields.pd_clean names the member 'pd_claen'" in one_sentence(said)
+    assert "did you mean 'pd_clean'?" in said
+    code, said = go("data.fields.pd_clea=pd_clean")
+    assert code == 4 and "data.fields.pd_clea is no field" in one_sentence(said) and "mean 'pd_clean'?" in said
+    code, said = go("optimizer.phases.denoisr.lr=1e-5")
+    assert code == 2 and "optimizer.phases.denoisr" in one_sentence(said) and "did you mean 'denoiser'?" in said
+    code, said = go("evaluation.metric=psrn")
+    assert code == 2 and "evaluation.metric: Input should be 'psnr', 'ssim' or 'rmse'" in one_sentence(said)
+    code, said = go("data.val_split=vall")
+    assert code == 4 and f"no shards at {mini / 'vall'} (that folder has: test, train, val)" in one_sentence(said)
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_a_member_may_be_in_the_validation_split_alone(tmp_path: Path) -> None:
+    one = sample(np.random.default_rng(0), "one")
+    for split, held in (("train", one), ("val", one | {"truth.npy": one["pd_clean.npy"]})):
+        write_split(tmp_path / split, [held], name="mini", meta={"data_range": 1.0})
+    named = DataConfig(root=str(tmp_path), fields={"pd_clean": "truth"})
+    assert data.open_training(named).path == tmp_path / "train"
 
 
 def test_a_truncated_shard(go, mini: Path, tmp_path: Path) -> None:
@@ -163,6 +188,12 @@ def test_a_checkpoint_of_another_model(go, tmp_path: Path) -> None:
     assert code == 5 and "pipeline.latent_channels was 4 and is 6" in one_sentence(said)
     code, said = go("pipeline.latent_channels=6", f"init_from.run={tmp_path / 'other'}", run_dir=tmp_path / "warm")
     assert code == 5 and "is of another model" in one_sentence(said)
+    code, said = go(f"init_from.run={tmp_path / 'nowhere'}", run_dir=tmp_path / "warm")
+    assert code == 5 and "init_from.run: no checkpoint in" in one_sentence(said)
+    code, said = go("optimizer.lr=1e-5", run_dir=tmp_path / "other")
+    assert code == 5 and "optimizer.lr was 0.0015 and is 1e-05" in one_sentence(said), "finished, but not this run"
+    code, said = go("tracking.log_every=1", run_dir=tmp_path / "other")
+    assert code == 0 and "is finished (step 4): nothing to do" in said
 
 
 def test_resume_never_does_not_overwrite(go) -> None:
@@ -209,6 +240,10 @@ def test_evaluation_writes_rows_table_and_picture(go, tmp_path: Path, capsys: py
 def test_evaluation_of_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main(["--run", str(tmp_path)]) == 5
     assert "is no run folder" in one_sentence(capsys.readouterr().err)
+    for wrong in (["--limit", "0"], ["--tune", "-1"], ["--pictures", "many"]):
+        with pytest.raises(SystemExit) as refused:
+            evaluate.main(["--run", str(tmp_path), *wrong])
+        assert refused.value.code == 2 and f"argument {wrong[0]}: expected a whole number of" in capsys.readouterr().err
 
 
 def test_without_clean_images_a_second_noisy_copy_stands_in(go, tmp_path: Path) -> None:

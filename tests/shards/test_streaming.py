@@ -210,7 +210,7 @@ def test_a_split_without_an_index_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_configuration_chooses_the_mode_and_the_notice(folder: Path) -> None:
-    chosen = DataConfig(root=str(folder.parent), mode="stream", stream_buffer=5, crop=16)
+    chosen = DataConfig(root=str(folder.parent), mode="stream", val_split="train", stream_buffer=5, crop=16)
     shards = data.open_training(chosen)
     assert "another number of processes" in shards.notes[0] and len(shards) == SAMPLES
     with data.training_loader(PAIR, chosen, shards, Plan(SAMPLES, 4, 3), steps=7) as loader:
