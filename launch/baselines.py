@@ -18,6 +18,8 @@ Preset = Literal["tuned", "seed"]
 Image = NDArray[np.float64]
 
 BASELINES: tuple[str, ...] = get_args(Baseline)
+WITH_SEED_PARAMETERS = ("nlm", "bm3d")
+"""Those that the scripts of the TCFL reproduction have with fixed parameters."""
 
 NLM_PATCH_PX, NLM_DISTANCE_PX, NLM_H_OVER_SIGMA = 5, 6, 0.7
 """Best mean PSNR over knee slices at sigma 0.1 and 0.04 and Set12 at sigma 25, of patches 3 to 7, distances 6 to 11,

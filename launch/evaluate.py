@@ -23,6 +23,11 @@ def main(arguments: list[str] | None = None) -> int:
                         help="also measure this; repeatable")
     parser.add_argument("--tune", type=cli.at_least(0), default=0, metavar="N",
                         help="choose each baseline's strength on the first N training samples (needs clean images)")
+    parser.add_argument("--preset", choices=("tuned", "seed"), default="tuned",
+                        help="NLM's and BM3D's parameters: from the estimated noise (tuned), or the fixed ones of the "
+                        "published scripts (seed)")
+    parser.add_argument("--rois", metavar="JSON", help="regions for cnr, enl and msr: "
+                        '{"background": [[row, column, height, width], ...], "foreground": [...]}; else they are found')
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="files of losses/metrics/; default psnr ssim rmse")
     parser.add_argument("--limit", type=cli.at_least(1), metavar="N", help="only the first N images")
     parser.add_argument("--pictures", type=cli.at_least(0), default=2, metavar="N", help="samples in the picture")

@@ -1,8 +1,8 @@
 """Metrics over whole images: every rank restores its share, rows are gathered once, one row per image and output.
 
-PSNR, SSIM and RMSE are computed in stored units (the normalisation undone), on magnitudes of complex data, with the
-data range the shards state, and without clipping. Where no clean image is known a second noisy copy stands in, and
-says so.
+Metrics are computed in stored units (the normalisation undone), on magnitudes of complex data, with the data range the
+shards state, and without clipping. Where no clean image is known a second noisy copy stands in, and says so; without
+either only the metrics that need no clean image are measured.
 """
 
 import math
@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from launch.metrics import Metric
 from losses.metrics.psnr import psnr
 from losses.metrics.rmse import rmse
 from losses.metrics.ssim import ssim
 from pipelines.base import Batch, Output, Pipeline
 
-METRICS: dict[str, Callable[..., float]] = {"psnr": psnr, "ssim": ssim, "rmse": rmse}
+METRICS = {"psnr": Metric(psnr), "ssim": Metric(ssim), "rmse": Metric(rmse)}
 """What is measured during training; launch/evaluate.py can measure more."""
 
 LOWER_IS_BETTER = ("rmse", "nmse", "gcmse")
@@ -34,10 +35,10 @@ def rows(
     range_: float,
     to_device: Callable[[Batch], Batch],
     precision: Callable[[], AbstractContextManager[Any]],
-    metrics: dict[str, Callable[..., float]] = METRICS,
+    metrics: dict[str, Metric] = METRICS,
     each: Callable[[Batch, dict[str, Tensor], int], dict[str, Any]] | None = None,
 ) -> Rows:
-    """One row per image of these batches: its index and key, instruments, and metrics of every output.
+    """One row per image of these batches: its index, key and size, instruments, and metrics of every output.
 
     A metric of output `o` is named `o/psnr`; `o/noisy_psnr` is the same metric of the noisy image. `each` is shown
     every image of every batch and may add to its row.
@@ -112,21 +113,29 @@ def picture(image_CHW: Tensor, scale: Tensor | float = 1.0) -> np.ndarray:
     return array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
 
 
+def scores(images: dict[str, np.ndarray], clean: np.ndarray | None, noisy: np.ndarray, *, range_: float,
+           metrics: dict[str, Metric]) -> dict[str, float]:
+    """Every metric that can be measured of images made of one noisy image, each by what it is called before its name.
+
+    `{"restored/": image}` gives `restored/psnr`, and so on.
+    """
+    values = {f"{prefix}{name}": metric(image, clean, noisy=noisy, data_range=range_)
+              for name, metric in metrics.items() for prefix, image in images.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _measure(
-    name: str, output: Output, batch: Batch, restored: Tensor, i: int, range_: float,
-    metrics: dict[str, Callable[..., float]],
+    name: str, output: Output, batch: Batch, restored: Tensor, i: int, range_: float, metrics: dict[str, Metric],
 ) -> dict[str, Any]:
     reference = reference_of(output, batch)
-    if reference is None:
-        return {}
     scale = batch[f"{output.noisy}_scale"][i]
-    clean = picture(batch[reference][i], batch[f"{reference}_scale"][i])
-    images = {"": picture(restored, scale), "noisy_": picture(batch[output.noisy][i], scale)}
-    row: dict[str, Any] = {
-        f"{name}/{prefix}{metric}": float(function(image, clean, data_range=range_))
-        for metric, function in metrics.items()
-        for prefix, image in images.items()
-    }
-    if reference != output.clean:
+    clean = picture(batch[reference][i], batch[f"{reference}_scale"][i]) if reference else None
+    noisy = picture(batch[output.noisy][i], scale)
+    images = {f"{name}/": picture(restored, scale), f"{name}/noisy_": noisy}
+    row: dict[str, Any] = {"size_px": list(noisy.shape[:2])}
+    row |= scores(images, clean, noisy, range_=range_, metrics=metrics)
+    if reference is None:
+        row["reference"] = "none"
+    elif reference != output.clean:
         row["reference"] = "second noisy copy"
     return row

@@ -1,10 +1,8 @@
 """The body of launch/evaluate.py: a trained run and classical baselines over one split, as rows, table and picture."""
 
 import argparse
-import importlib
 import json
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +12,16 @@ from torch import Tensor
 
 from configs.errors import ConfigError, DataError, EnvironmentProblem
 from configs.fields import Needs
-from configs.registry import did_you_mean, names
 from configs.schema import DataConfig
 from launch import baselines, data, environment, evaluation, report, trained
+from launch import metrics as known_metrics
 from launch.cli import resolve
 from launch.evaluation import Rows, picture, reference_of
 from launch.grids import to_uint8
+from launch.metrics import Metric
 from pipelines.base import Batch, Output
 from shards.loader import EvalLoader
 from shards.order import share
-
-Metric = Callable[..., float]
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -32,7 +29,9 @@ def evaluate(options: argparse.Namespace) -> int:
     run = resolve(options.run)
     config = trained.folder_of(run).config()
     settings = config.data.model_copy(update={"root": options.data} if options.data else {})
-    metrics = find_metrics(options.metrics or list(evaluation.METRICS))
+    metrics = known_metrics.find(options.metrics or list(evaluation.METRICS), options.rois and Path(options.rois))
+    if options.tune and options.preset == "seed":
+        raise ConfigError("--preset seed fixes what --tune would choose: give one of them")
     accelerator = environment.make_accelerator(config.loop,
                                                complex_numbers=settings.representation == "complex")
     try:
@@ -40,6 +39,8 @@ def evaluate(options: argparse.Namespace) -> int:
         model = trained.load(run, shards, which=options.which, device=accelerator.device)
         needs = type(model.pipeline).needs(config.pipeline)
         rivals = Rivals(model.pipeline.outputs, options.baseline, metrics, data.data_range(shards), options.pictures)
+        if options.preset == "seed":
+            rivals.use_seed_parameters()
         if options.tune:
             rivals.tune(training_batches(settings, needs, options.tune))
         recipe = data.whole_recipe(needs, settings, shards)
@@ -78,6 +79,11 @@ class Rivals:
         self.strips: list[tuple[str, list[tuple[str, np.ndarray]]]] = []
         self._shown = 0
 
+    def use_seed_parameters(self) -> None:
+        """Restore by the published scripts' own fixed parameters, where they have any."""
+        for name in self.methods:
+            self.arguments[name] = {"preset": "seed"} if name in baselines.WITH_SEED_PARAMETERS else {}
+
     def tune(self, batches: list[Batch]) -> None:
         """Choose each baseline's arguments on training images, the best mean PSNR over their noisy fields."""
         pairs = []
@@ -103,9 +109,8 @@ class Rivals:
             clean = picture(batch[reference][i], batch[f"{reference}_scale"][i]) if reference else None
             made = {str(name): baselines.restore(noisy, name, data_range=self.range_, **self.arguments[name])
                     for name in self.methods}
-            if clean is not None:
-                row |= {f"{field}/{name}/{metric}": float(function(image, clean, data_range=self.range_))
-                        for name, image in made.items() for metric, function in self.metrics.items()}
+            called = {f"{field}/{name}/": image for name, image in made.items()}
+            row |= evaluation.scores(called, clean, noisy, range_=self.range_, metrics=self.metrics)
             if draw:
                 self._draw(batch["key"][i], field, noisy, made, restored, scale, i, clean)
         return row
@@ -127,6 +132,28 @@ def training_batches(settings: DataConfig, needs: Needs, count: int) -> list[Bat
         return list(batches)
 
 
+def remarks(facts: dict[str, Any], rows: Rows, rivals: Rivals) -> list[str]:
+    """What must be known to read the table, in sentences."""
+    sizes = sorted({tuple(row["size_px"]) for row in rows if "size_px" in row})
+    pixels = " to ".join("x".join(map(str, size)) for size in dict.fromkeys([sizes[0], sizes[-1]])) if sizes else "?"
+    said = [f"{facts['images']} images of {Path(facts['data']).name} ({pixels} px), data range "
+            f"{facts['data_range']:g}, checkpoint {facts['checkpoint']}; mean ± standard deviation over images."]
+    chosen = {name: arguments for name, arguments in rivals.arguments.items() if arguments}
+    if chosen and "preset" in next(iter(chosen.values())):
+        said.append(f"{' and '.join(chosen)} with the fixed parameters of the published scripts.")
+    elif chosen:
+        said.append(f"Baselines tuned on training images: {chosen}.")
+    found = {row.get("reference") for row in rows}
+    if "second noisy copy" in found:
+        said.append("No clean images: measured against a second noisy copy, whose noise bounds every number.")
+    if "none" in found:
+        without = [name.upper() for name, metric in rivals.metrics.items() if metric.needs_clean]
+        said.append(f"No clean images: {', '.join(without) or 'nothing'} cannot be measured.")
+    if "gcmse" in rivals.metrics:
+        said.append("GCMSE grows with the area of an image, GCMSE_PER_PIXEL does not.")
+    return said
+
+
 def write(path: Path, facts: dict[str, Any], rows: Rows, rivals: Rivals, outputs: dict[str, Output]) -> None:
     """report.json with every row, report.md with the table, report.png with the pictures."""
     metrics = list(rivals.metrics)
@@ -139,13 +166,7 @@ def write(path: Path, facts: dict[str, Any], rows: Rows, rivals: Rivals, outputs
             label = facts["method"] if len(mine) == 1 else f"{facts['method']} {name.removeprefix(field + '_')}"
             table += report.summary_rows(rows, {name: field}, metrics, label)
     text = report.markdown_table(table)
-    said = (f"{facts['images']} images of {Path(facts['data']).name}, data range {facts['data_range']:g}, "
-            f"checkpoint {facts['checkpoint']}; mean ± standard deviation over images.")
-    tuned = {name: chosen for name, chosen in rivals.arguments.items() if chosen}
-    if tuned:
-        said += f" Baselines tuned on training images: {tuned}."
-    if any(row.get("reference") == "second noisy copy" for row in rows):
-        said += " No clean images: measured against a second noisy copy, whose noise bounds every number."
+    said = " ".join(remarks(facts, rows, rivals))
     means = evaluation.means(rows)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,12 +178,3 @@ def write(path: Path, facts: dict[str, Any], rows: Rows, rivals: Rivals, outputs
     except OSError as error:
         raise EnvironmentProblem(f"cannot write {path} ({error.strerror}): choose another --output") from error
     print(f"{text}\n{said}", flush=True)
-
-
-def find_metrics(wanted: list[str]) -> dict[str, Metric]:
-    """Metric functions by the names of their files in losses/metrics/."""
-    known = names("losses/metrics")
-    unknown = [f"no metric '{name}'; {did_you_mean(name, known)}" for name in wanted if name not in known]
-    if unknown:
-        raise ConfigError(unknown)
-    return {name: getattr(importlib.import_module(f"losses.metrics.{name}"), name) for name in wanted}

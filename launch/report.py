@@ -31,14 +31,18 @@ def markdown_table(rows: list[dict[str, Any]], *, digits: int = 3) -> str:
 
 
 def summary_rows(rows: Rows, outputs: dict[str, str], metrics: list[str], label: str) -> list[dict[str, Any]]:
-    """One table row per output (name -> what it is called) with mean ± standard deviation of each metric."""
+    """One table row per output (name -> what it is called) with mean ± standard deviation of each metric.
+
+    One image has no deviation.
+    """
     table = []
     for output, called in outputs.items():
         line: dict[str, Any] = {"image": called, "method": label}
         for metric in metrics:
             found = spread(rows, f"{output}/{metric}")
             unit = f" ({UNITS[metric]})" if metric in UNITS else ""
-            line[metric.upper() + unit] = "-" if found is None else f"{found[0]:.3f} ± {found[1]:.3f}"
+            line[metric.upper() + unit] = "-" if found is None else f"{found[0]:.3f}" + (
+                f" ± {found[1]:.3f}" if found[2] > 1 else "")
         table.append(line)
     return table
 
