@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from configs.errors import CheckpointError
-from configs.schema import DataConfig
+from configs import loader
+from configs.errors import CheckpointError, ConfigError
 from launch import checkpoint
 from launch.cli import resolve
 from launch.session import FREE_TO_CHANGE, Session, seed_everything, set_random_state
@@ -35,12 +35,12 @@ def load(session: Session, path: Path) -> None:
     if meta["samples"] != session.plan.size:
         raise CheckpointError(f"{path} was trained on {meta['samples']} samples, {session.shards.path} now has "
                               f"{session.plan.size}: the order depends on it; restore the data, or start anew")
-    weights = checkpoint.read_weights(path)
+    weights = session.pipeline.upgraded(checkpoint.read_weights(path))
     with session.whole(write=True):
         checkpoint.fit(weights, session.pipeline.learned(), path)
         session.pipeline.load_learned(weights)
     if session.average is not None:
-        averaged = checkpoint.read_weights(path, averaged=True)
+        averaged = session.pipeline.upgraded(checkpoint.read_weights(path, averaged=True))
         session.average.state = {name: value.to(session.device) for name, value in averaged.items()}
     state = checkpoint.read_state(path, "state.pt")
     for phase in session.phases:
@@ -53,9 +53,11 @@ def load(session: Session, path: Path) -> None:
 
 def refuse_other_config(saved: dict[str, Any], now: dict[str, Any], path: Path) -> None:
     """CheckpointError naming the settings that differ and would change what is learned."""
-    new, defaults = flatten(now), flatten({"data": DataConfig().model_dump(mode="json")})
-    # A setting that is younger than the checkpoint had its default.
-    old = {key: defaults[key] for key in defaults.keys() & new.keys()} | flatten(saved)
+    try:  # a setting that is younger than the checkpoint had its default
+        complete = loader.structure(saved).model_dump(mode="json")
+    except ConfigError:  # a setting that is gone by now is a difference
+        complete = saved
+    new, old = flatten(now), flatten(complete)
     changed = [key for key in sorted(old.keys() | new.keys())
                if old.get(key) != new.get(key) and not any(key == f or key.startswith(f + ".") for f in FREE_TO_CHANGE)]
     if changed:
@@ -75,7 +77,8 @@ def warm_start(session: Session) -> None:
     except CheckpointError as error:
         raise CheckpointError(f"init_from.run: {error}") from error
     weights = checkpoint.read_weights(path, averaged=True)
-    available = sorted({name.split(".")[0] for name in weights})
+    measured = {name for name, _ in session.pipeline.named_buffers(recurse=False)}  # on these data, not on the others
+    available = sorted({name.split(".")[0] for name in weights} - measured)
     parts = list(init.parts) or available
     for part in parts:
         if part not in available:

@@ -48,7 +48,7 @@ def load(run: Path, shards: ShardSet | None = None, *, which: str = "best", devi
                                 f"{path} was trained on; give shards like those it was trained on")
         specs = here
     pipeline = method(config.pipeline, specs)
-    weights = checkpoint.read_weights(path, averaged=True)
+    weights = pipeline.upgraded(checkpoint.read_weights(path, averaged=True))
     checkpoint.fit(weights, pipeline.learned(), path)
     pipeline.load_learned(weights)
     pipeline.at(meta["step"], meta["epoch"])

@@ -10,8 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-MAD_OF_UNIT_NORMAL = 0.6745
-"""Median of the absolute value of a standard normal number."""
+from losses.noise_level import MAD_OF_UNIT_NORMAL
 
 
 def gaussian(noisy: Tensor, normal: Tensor, *, sigma: Tensor | float, alpha: float) -> tuple[Tensor, Tensor]:

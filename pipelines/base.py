@@ -127,6 +127,10 @@ class Pipeline(nn.Module):
         """Every tensor a checkpoint must hold, by name: parameters and buffers outside the `fixed` submodules."""
         return {name: value for name, value in self.state_dict().items() if name.split(".")[0] not in self.fixed}
 
+    def upgraded(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What `learned` gave in an older version of this method, as this one names it."""
+        return tensors
+
     def load_learned(self, tensors: dict[str, Tensor]) -> None:
         """Copy back what `learned` gave; names and shapes must be equal (checked by the caller)."""
         own = self.learned()

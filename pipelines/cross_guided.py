@@ -12,7 +12,7 @@ from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Rate
 from losses.l2 import L2
-from losses.noise_level import noise_levels
+from pipelines import _calibration as calibration
 from pipelines import _guided_views as views
 from pipelines import _recorruption as recorruption
 from pipelines import _rician as rician
@@ -94,8 +94,8 @@ class CrossGuided(Pipeline):
         self.distance = L2()
         self.calibrates = config.sigma == "estimate"
         if self.calibrates:
-            self.register_buffer("levels", torch.zeros(len(config.contrasts)))
-        self._known: tuple[int, list[float]] = (-1, [])
+            self.register_buffer(calibration.BUFFER, torch.zeros(len(config.contrasts)))
+        self._known = calibration.HostCopy()
         self.phases = {"restorer": ("network",)}
         self.outputs = {name: Output(name, f"{name}_clean") for name in config.contrasts}
 
@@ -159,12 +159,11 @@ class CrossGuided(Pipeline):
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Take each contrast's noise level, in stored units, from whole training images: the median over them."""
-        found: dict[str, list[Tensor]] = {name: [] for name in self.config.contrasts}
-        for batch in batches:
-            for name, levels in found.items():
-                level = torch.from_numpy(noise_levels(batch[name].cpu().numpy()))
-                levels.append(level * batch[f"{name}_scale"].flatten().cpu())
-        self.levels.copy_(torch.stack([torch.cat(levels).median() for levels in found.values()]))
+        self.levels.copy_(calibration.measured(batches, self.config.contrasts))
+
+    def upgraded(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Noise levels were not always kept."""
+        return calibration.upgraded(tensors, len(self.config.contrasts)) if self.calibrates else tensors
 
     def examine(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
         """Per image: what was taken away over the noise level, and how the error correlates with own and other noise.
@@ -221,9 +220,7 @@ class CrossGuided(Pipeline):
             return [sigma[name] for name in names]
         if sigma == "estimate_each":
             return [0.0] * len(names)
-        if self._known[0] != self.levels._version:  # asked of the device once per change, not once per step
-            self._known = self.levels._version, self.levels.tolist()
-        return self._known[1]
+        return self._known.of(self.levels)
 
     def _restored(self, stack: Tensor) -> Tensor:
         """The network on the stack, or on each contrast of it alone."""

@@ -1,6 +1,6 @@
 """Recorrupted-to-Recorrupted: a network learns from single noisy images whose noise is known."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -12,6 +12,7 @@ from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Rate
 from losses.l2 import L2
+from pipelines import _calibration as calibration
 from pipelines import _recorruption as recorruption
 from pipelines.base import Batch, Output, Pipeline, Step, detached
 
@@ -30,7 +31,8 @@ class R2R(Pipeline):
         noise: Literal["gaussian", "poisson", "gamma"] = "gaussian"
         """Law of the noise: additive white Gaussian, Poisson counts times a gain, or Gamma speckle."""
         sigma: Rate | Literal["estimate"] | None = None
-        """Gaussian: standard deviation in stored units, or `estimate` from the images (medians over each batch)."""
+        """Gaussian: standard deviation in stored units, or `estimate`: the median over whole training images, measured
+        once and kept with the weights."""
         gain: Rate | None = None
         """Poisson: stored units per count."""
         looks: Rate | None = None
@@ -69,6 +71,7 @@ class R2R(Pipeline):
             return self
 
     config: Config
+    levels: Tensor
 
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
@@ -81,6 +84,10 @@ class R2R(Pipeline):
             "models", config.network, in_channels=noisy.channels, out_channels=noisy.channels
         )
         self.distance = L2()
+        self.calibrates = config.sigma == "estimate"
+        if self.calibrates:
+            self.register_buffer(calibration.BUFFER, torch.zeros(1))
+        self._known = calibration.HostCopy()
         self.phases = {"restorer": ("network",)}
         self.outputs = {"restored": Output("noisy", "clean")}
 
@@ -114,6 +121,15 @@ class R2R(Pipeline):
             total += self.network(self._recorrupt(batch, normal)[0])
         return {"restored": total / self.config.passes}
 
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Take the noise level, in stored units, from whole training images: the median over them."""
+        self.levels.copy_(calibration.measured(batches, ["noisy"]))
+
+    def upgraded(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The noise level was not always kept."""
+        return calibration.upgraded(tensors, 1) if self.calibrates else tensors
+
     def _draws(self, batch: Batch) -> Iterator[Tensor]:
         indices = [int(index) for index in batch["index"]]
         for draw in range(self.config.passes):
@@ -132,9 +148,6 @@ class R2R(Pipeline):
 
     def _sigma(self, batch: Batch) -> Tensor:
         """Noise of each sample in the units of the batch, (N, 1, 1, 1)."""
-        scale = batch["noisy_scale"]
-        if self.config.sigma == "estimate":
-            stored = recorruption.estimated_sigma(batch["noisy"]) * scale
-            return stored.median() / scale
-        assert isinstance(self.config.sigma, float)
-        return self.config.sigma / scale
+        known = self._known.of(self.levels)[0] if self.calibrates else self.config.sigma
+        assert isinstance(known, float)
+        return known / batch["noisy_scale"] if known else recorruption.estimated_sigma(batch["noisy"])

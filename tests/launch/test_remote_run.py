@@ -52,7 +52,9 @@ def test_settings_younger_than_a_checkpoint_had_their_defaults(go, mini: Path, t
     go(f"data.root={mini}", "loop.max_steps=1", run="old")
     place = tmp_path / "old" / "checkpoints" / "step-00000001"
     now = json.loads((place / "meta.json").read_text())["config"]
-    saved = {**now, "data": {key: value for key, value in now["data"].items() if key not in ("mode", "stream_buffer")}}
+    younger = ("mode", "stream_buffer", "mixed_skip_alpha")
+    saved = {**now, **{part: {key: value for key, value in now[part].items() if key not in younger}
+                       for part in ("data", "pipeline")}}
     resume.refuse_other_config(saved, now, place)
     with pytest.raises(ValueError, match="data.mode was indexed and is stream"):
         resume.refuse_other_config(saved, {**now, "data": {**now["data"], "mode": "stream"}}, place)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import loader
@@ -269,5 +269,11 @@ def test_a_noise_level_measured_before_the_first_step_is_kept_with_the_weights(m
                  "loop.max_steps=2", "tracking.tensorboard=false", "--run-dir", str(tmp_path / "run")]
     assert train.main(arguments) == 0
     for name in ("weights", "ema"):
-        kept = load_file(tmp_path / "run" / "checkpoints" / "step-00000002" / f"{name}.safetensors")["levels"]
-        assert kept.tolist() == pytest.approx([0.1, 0.1], rel=0.15)  # of images of 24 px
+        file = tmp_path / "run" / "checkpoints" / "step-00000002" / f"{name}.safetensors"
+        held = load_file(file)
+        assert held.pop("levels").tolist() == pytest.approx([0.1, 0.1], rel=0.15)  # of images of 24 px
+        save_file(held, file)  # as it was before levels were kept
+    assert evaluate.main(["--run", str(tmp_path / "run"), "--limit", "1", "--pictures", "0"]) == 0
+    assert train.main([*arguments, "loop.max_steps=3"]) == 0
+    averaged = load_file(tmp_path / "run" / "checkpoints" / "step-00000003" / "ema.safetensors")
+    assert averaged["levels"].tolist() == [0, 0]

@@ -161,6 +161,18 @@ def test_noise_level_is_given_or_estimated_in_stored_units() -> None:
         assert float(parts["sigma_pdfs"]) == pytest.approx(0.3, rel=tolerance)
 
 
+def test_a_checkpoint_from_before_levels_were_kept_estimates_as_it_did() -> None:
+    torch.manual_seed(0)
+    new, each = make(sigma="estimate"), make(sigma="estimate_each")
+    each.load_learned({name: value for name, value in new.learned().items() if name != "levels"})
+    assert each.upgraded(each.learned()).keys() == each.learned().keys()
+    new.levels.fill_(0.7)
+    new.load_learned(new.upgraded(each.learned()))
+    data = batch(torch.full((2, 1, 32, 32), 0.5), torch.full((2, 1, 32, 32), 0.5))
+    for name in ("pd", "pdfs"):
+        assert torch.equal(new.restore(data)[name], each.restore(data)[name])
+
+
 @pytest.mark.parametrize(("kept", "ok"), [(1.0, False), (0.05, True), (-0.5, False)])
 def test_a_restoration_that_keeps_noise_or_loses_structure_is_told_so(kept: float, ok: bool) -> None:
     pipeline, clean = make(), torch.full((2, 1, 64, 64), 0.5)

@@ -124,7 +124,8 @@ def test_a_step_is_a_function_of_its_batch_and_trains_the_network(settings: dict
     assert len(pipeline.trained("restorer")) == len(list(pipeline.parameters()))
 
 
-@pytest.mark.parametrize("settings", [{}, {"noise": "poisson", "gain": 0.1}, {"noise": "gamma", "looks": 3.0}])
+@pytest.mark.parametrize("settings", [{}, {"sigma": "estimate"}, {"noise": "poisson", "gain": 0.1},
+                                      {"noise": "gamma", "looks": 3.0}])
 def test_restoring_depends_on_the_sample_and_not_on_its_batch_or_the_time(settings: dict[str, Any]) -> None:
     pipeline = r2r(passes=3, **settings).eval()
     noisy = 0.1 * torch.randint(0, 20, (3, 1, 15, 13), generator=torch.Generator().manual_seed(0))
@@ -140,6 +141,20 @@ def test_restoring_depends_on_the_sample_and_not_on_its_batch_or_the_time(settin
     alone, other = restored(noisy[1:2], 7), restored(noisy[1:2], 8)
     assert torch.allclose(together[1:2], alone, atol=1e-6)
     assert not torch.allclose(alone, other, atol=1e-4)
+
+
+def test_a_noise_level_is_measured_on_whole_training_images_and_kept() -> None:
+    pipeline, scale = r2r(sigma="estimate"), torch.tensor([2.0, 5.0]).view(2, 1, 1, 1)
+    noisy = (1 + 0.3 * normals(2, 1, 128, 128).float()) / scale
+    pipeline.calibrate([{"noisy": noisy, "noisy_scale": scale}])
+    assert pipeline.learned()["levels"].item() == pytest.approx(0.3, rel=0.03)
+    blank = {"noisy": torch.ones(1, 1, 8, 8), "noisy_scale": torch.full((1, 1, 1, 1), 4.0),
+             "recorruption": normals(1, 1, 8, 8).float()}
+    kept = pipeline.learned()["levels"].item()
+    assert pipeline.loss("restorer", blank, {}).parts["sigma"].item() == pytest.approx(kept), "not the image's own"
+    older = {name: value for name, value in pipeline.learned().items() if name != "levels"}
+    pipeline.load_learned(pipeline.upgraded(older))
+    assert pipeline.loss("restorer", blank, {}).parts["sigma"].item() == 0, "estimated from the image, as it was then"
 
 
 def test_no_passes_restore_the_noisy_image_itself() -> None:

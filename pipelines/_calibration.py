@@ -1,0 +1,40 @@
+"""Noise levels that are measured once, on whole training images, and kept in a buffer with the weights."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from losses.noise_level import noise_levels
+from pipelines.base import Batch
+
+BUFFER = "levels"
+"""Name of the buffer. A level of 0 means that each image's own is estimated."""
+
+
+def measured(batches: Iterable[Batch], fields: Sequence[str]) -> Tensor:
+    """Each field's noise level in stored units, (len(fields),): the median over all images of `noise_levels`."""
+    found: dict[str, list[Tensor]] = {name: [] for name in fields}
+    for batch in batches:
+        for name, levels in found.items():
+            level = torch.from_numpy(noise_levels(batch[name].cpu().numpy()))
+            levels.append(level * batch[f"{name}_scale"].flatten().cpu())
+    return torch.stack([torch.cat(levels).median() for levels in found.values()])
+
+
+def upgraded(tensors: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """The tensors of a checkpoint; one older than the buffer estimated each image's own level, and goes on so."""
+    return tensors if BUFFER in tensors else {**tensors, BUFFER: torch.zeros(count)}
+
+
+class HostCopy:
+    """The values of a buffer on the CPU, asked of the device once per change and not once per step."""
+
+    def __init__(self) -> None:
+        self._version, self._values = -1, [0.0]
+
+    def of(self, buffer: Tensor) -> list[float]:
+        """The values now."""
+        if self._version != buffer._version:
+            self._version, self._values = buffer._version, buffer.tolist()
+        return self._values
