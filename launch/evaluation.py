@@ -23,7 +23,7 @@ from pipelines.base import Batch, Output, Pipeline
 METRICS = {"psnr": Metric(psnr), "ssim": Metric(ssim), "rmse": Metric(rmse)}
 """What is measured during training; launch/evaluate.py can measure more."""
 
-LOWER_IS_BETTER = ("rmse", "nmse", "gcmse")
+LOWER_IS_BETTER = ("rmse",)
 
 Rows = list[dict[str, Any]]
 

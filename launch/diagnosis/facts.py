@@ -55,11 +55,14 @@ class Facts:
         return statistics.fmean(values[-max(1, len(values) // 4):]) if values else None
 
     def fall(self, name: str) -> float | None:
-        """By which share a value fell from the first log to the last quarter; None for fewer than four logs."""
+        """By which share a value fell from the first log to the last quarter; None for fewer than four logs.
+
+        A value that may be negative (learned weights, Wasserstein scores) falls by a share of the size it began with.
+        """
         start, end = self.first(name), self.end(name)
         if start is None or end is None or len(self.series(name)) < 4 or not start:
             return None
-        return 1 - end / start
+        return (start - end) / abs(start)
 
     def at_epoch(self, name: str, epoch: float) -> float | None:
         """The value logged nearest before the end of an epoch; None where the run is shorter."""
@@ -68,13 +71,14 @@ class Facts:
         return before[-1] if before and reached else None
 
     def roughness(self, name: str) -> float | None:
-        """Standard deviation from log to log over the mean, in the second half; None for fewer than eight logs."""
+        """Standard deviation from log to log over the mean size, in the second half; None for fewer than eight logs."""
         values = self.series(name)
         half = values[len(values) // 2 :]
-        if len(values) < 8 or not statistics.fmean(half):
+        size = statistics.fmean(map(abs, half)) if len(values) >= 8 else 0.0
+        if not size:
             return None
         steps = [b - a for a, b in zip(half, half[1:], strict=False)]
-        return statistics.pstdev(steps) / 2**0.5 / abs(statistics.fmean(half))
+        return statistics.pstdev(steps) / 2**0.5 / size
 
     def metric(self, name: str) -> float | None:
         """A mean of the last evaluation."""

@@ -1,22 +1,28 @@
 """What a training log does not say: where gradients arrive, how sharp the images are, whether the pairs are pairs."""
 
 import math
+import statistics
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter, sobel
 from torch import Tensor
 
-from launch import data, trained
-from launch.evaluation import picture, reference_of
+from configs.fields import Needs
+from configs.schema import DataConfig
+from launch import data, evaluation, trained
+from launch.evaluation import Rows, picture, reference_of
 from pipelines import _dual_instruments as instruments
 from pipelines.base import Batch, Finding, Pipeline
+from shards.dataset import ShardSet
 from shards.loader import EvalLoader, Loader
 from shards.order import Plan
 
 IMAGES = 8
-"""Validation images looked at."""
+"""Validation images looked at, and training images as well."""
 
 BLUR_PX = 2.0
 """Smoothing before the contours of two contrasts are compared: noise must not hide them."""
@@ -28,8 +34,9 @@ def probe(run: Path, metrics: dict[str, float]) -> tuple[dict[str, float], list[
     `grad_<part>` and `reached_<part>`: mean size of the gradient of one training batch in a part of the pipeline, and
     the share of its parameters that get any. `median_<field>`: median magnitude of what a network sees (1 when images
     are normalised). `noise_<field>`: its noise level in those units. `sharpness_<output>`: gradient energy of the
-    restored over the clean images. `paired`: how much closer the contours of a slice's two contrasts are than those of
-    different slices (correlation, 0 for strangers).
+    restored over the clean images. `gain_train`, `gain_val`: PSNR over that of the noisy images in dB, and `gain_error`
+    the standard error of their difference; empty where clean images are not known. `paired`: how much closer the
+    contours of a slice's two contrasts are than those of different slices (correlation, 0 for strangers).
     """
     config = trained.folder_of(run).config()
     shards = data.open_split(config.data, config.data.train_split)
@@ -41,11 +48,46 @@ def probe(run: Path, metrics: dict[str, float]) -> tuple[dict[str, float], list[
         ((batch,),) = loader
     found = {**gradients(pipeline, batch), **levels(pipeline, batch)}
     validation = data.open_split(config.data, config.data.val_split)
-    whole = data.whole_recipe(needs, config.data, validation)
-    indices = np.arange(min(IMAGES, len(validation)))
-    with EvalLoader(validation, indices, whole, config.data.eval_batch_size) as batches:
-        seen = list(batches)
-    return {**found, **sharpness(pipeline, seen), **pairing(seen)}, pipeline.findings(metrics)
+    seen = whole_images(validation, needs, config.data)
+    rows = measured(pipeline, seen, data.data_range(validation))
+    found |= {name: value for name, value in evaluation.means(rows).items() if name.startswith("sharpness_")}
+    training = measured(pipeline, whole_images(shards, needs, config.data), data.data_range(shards))
+    return {**found, **gains(pipeline, training, rows), **pairing(seen)}, pipeline.findings(metrics)
+
+
+def whole_images(shards: ShardSet, needs: Needs, settings: DataConfig) -> list[Batch]:
+    """The first images of a split, whole."""
+    recipe = data.whole_recipe(needs, settings, shards)
+    with EvalLoader(shards, np.arange(min(IMAGES, len(shards))), recipe, settings.eval_batch_size) as batches:
+        return list(batches)
+
+
+def measured(pipeline: Pipeline, batches: list[Batch], range_: float) -> Rows:
+    """Rows of PSNR, and of the sharpness of each output whose clean image is known."""
+    def sharpness(batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, Any]:
+        found = {}
+        for name, output in pipeline.outputs.items():
+            if reference_of(output, batch) == output.clean:
+                clean = _contour(picture(batch[output.clean][i]))
+                found[f"sharpness_{name}"] = _contour(picture(restored[name][i])) / max(clean, 1e-30)
+        return found
+
+    return evaluation.rows(pipeline, batches, range_=range_, to_device=lambda batch: batch, precision=nullcontext,
+                           metrics={"psnr": evaluation.METRICS["psnr"]}, each=sharpness)
+
+
+def gains(pipeline: Pipeline, training: Rows, validation: Rows) -> dict[str, float]:
+    """`gain_train`, `gain_val` and `gain_error`, of the primary outputs; empty where clean images are not known."""
+    found: dict[str, float] = {}
+    variance = 0.0
+    for name, rows in (("train", training), ("val", validation)):
+        each = [evaluation.headline(pipeline, row) for row in rows if row.get("reference") is None]
+        values = [row["psnr"] - row["noisy_psnr"] for row in each if "psnr" in row]
+        if not values or not all(map(math.isfinite, values)):
+            return {}
+        found[f"gain_{name}"] = statistics.fmean(values)
+        variance += statistics.variance(values) / len(values) if len(values) > 1 else 0.0
+    return {**found, "gain_error": math.sqrt(variance)}
 
 
 def gradients(pipeline: Pipeline, batch: Batch) -> dict[str, float]:
@@ -82,21 +124,6 @@ def levels(pipeline: Pipeline, batch: Batch) -> dict[str, float]:
         found[f"median_{field}"] = float(magnitude.flatten(1).median(dim=1).values.mean())
         found[f"noise_{field}"] = float(instruments.sigma(images).mean())
     return found
-
-
-def sharpness(pipeline: Pipeline, batches: list[Batch]) -> dict[str, float]:
-    """`sharpness_<output>` over these batches; empty where clean images are not known."""
-    energies: dict[str, list[float]] = {}
-    with torch.inference_mode():
-        for batch in batches:
-            restored = pipeline.restore(batch)
-            for name, output in pipeline.outputs.items():
-                reference = reference_of(output, batch)
-                if reference != output.clean:
-                    continue
-                for made, clean in zip(restored[name], batch[reference], strict=True):
-                    energies.setdefault(name, []).append(_contour(picture(made)) / max(_contour(picture(clean)), 1e-30))
-    return {f"sharpness_{name}": float(np.mean(values)) for name, values in energies.items()}
 
 
 def pairing(batches: list[Batch]) -> dict[str, float]:

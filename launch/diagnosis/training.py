@@ -2,11 +2,12 @@
 
 from launch.diagnosis.checks import Check, check
 from launch.diagnosis.facts import Facts
+from launch.evaluation import LOWER_IS_BETTER
 
 GROUP = "Training"
 
 ROUGH = 0.25
-"""Standard deviation from log to log, over the mean, above which a loss oscillates."""
+"""Standard deviation from log to log, over the mean size, above which a loss oscillates."""
 STANDING = 0.03
 """Fall of a loss, from its first log to its last quarter, below which it is flat."""
 ALONE = 0.95
@@ -15,6 +16,8 @@ WAITING = 0.1
 """Share of the time spent waiting for data."""
 LOST = {"psnr": 0.5, "ssim": 0.02}
 """By how much the last validation may be worse than the best one (for other metrics, 5 % of it)."""
+GAP_DB = 1.0
+"""Gain in PSNR by which training images may be ahead of validation images, if their spread does not explain more."""
 UNREACHED = 0.5
 """Share of a network's parameters that must get a gradient."""
 
@@ -22,7 +25,7 @@ UNREACHED = 0.5
 def training_checks(facts: Facts) -> list[Check]:
     """The anomaly table of document 003 and its like, for every method."""
     return [not_finite(facts), memory(facts), *oscillation(facts), *flat(facts), dominating(facts), gap(facts),
-            worse_than_noisy(facts), data_wait(facts), *reach(facts), *own_findings(facts)]
+            behind_best(facts), worse_than_noisy(facts), data_wait(facts), *reach(facts), *own_findings(facts)]
 
 
 def not_finite(facts: Facts) -> Check:
@@ -99,17 +102,29 @@ def contributions(facts: Facts) -> dict[str, float]:
 
 
 def gap(facts: Facts) -> Check:
+    """By how much more training images gain over their noisy ones than validation images do, in PSNR."""
+    train, val, error = (facts.probe.get(name) for name in ("gain_train", "gain_val", "gain_error"))
+    if train is None or val is None or error is None:
+        ahead, limit = None, GAP_DB
+    else:
+        ahead, limit = train - val, max(GAP_DB, 2 * error)
+    return check("train/validation gap (dB)", ahead, f"<= {limit:.3g}", _below(ahead, limit), source="003", group=GROUP,
+                 ok="unseen images gain what training images do", unknown="needs clean images in both splits",
+                 problem="the training images are learned by heart: more data, data.flip, data.rotate, smaller crops, "
+                         "optimizer.weight_decay, or a smaller network")
+
+
+def behind_best(facts: Facts) -> Check:
     """How far the last validation is behind the best one, while training went on."""
     name = facts.config.evaluation.metric
     values = [event[name] for event in facts.evaluations if event.get(name) is not None]
-    lower = name in ("rmse", "nmse", "gcmse")
-    best = (min if lower else max)(values) if values else None
+    best = (min if name in LOWER_IS_BETTER else max)(values) if values else None
     lost = None if best is None or len(values) < 2 else abs(best - values[-1])
     limit = LOST.get(name, 0.05 * abs(best or 0))
     return check(f"validation {name} behind its best", lost, f"<= {limit:.3g}", _below(lost, limit), source="003",
                  group=GROUP, ok="validation keeps up with training", unknown="needs two evaluations",
-                 problem="the training images are learned by heart, or training has become unstable: more data, "
-                         "data.flip, data.rotate, a smaller crop; the best checkpoint is kept, use --which best")
+                 problem="training goes on at the cost of unseen images, or has become unstable: stop earlier, lower "
+                         "optimizer.lr; the best checkpoint is kept, use --which best")
 
 
 def worse_than_noisy(facts: Facts) -> Check:

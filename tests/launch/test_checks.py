@@ -48,6 +48,7 @@ def test_a_sound_log_has_no_problem() -> None:
         ("oscillation of loss_denoiser", facts([1.0, 3.0] * 8)),
         ("flat loss_denoiser", facts([1.0] * 16)),
         ("one loss dominates", facts(cross=[50.0] * 16)),
+        ("train/validation gap (dB)", facts(probe={"gain_train": 9.0, "gain_val": 7.5, "gain_error": 0.2})),
         ("PSNR over noisy (dB)", facts(evaluation={"psnr": 19.0, "noisy_psnr": 20.0})),
         ("waiting for data", facts(data_wait=[0.4] * 16)),
         ("gradient reaches encoder", facts(probe={"reached_encoder": 0.0})),
@@ -65,6 +66,23 @@ def test_a_validation_behind_its_best_is_over_fitting() -> None:
     assert verdict(checks_training.training_checks(behind), "validation psnr behind its best") == "problem"
     kept = Facts(made.config, [*made.events, *events[:2]], {})
     assert verdict(checks_training.training_checks(kept), "validation psnr behind its best") == "ok"
+
+
+def test_a_gap_that_the_spread_of_images_explains_is_none() -> None:
+    for error, expected in ((1.0, "ok"), (0.5, "problem")):
+        made = facts(probe={"gain_train": 9.0, "gain_val": 7.5, "gain_error": error})
+        assert verdict(checks_training.training_checks(made), "train/validation gap (dB)") == expected
+    assert verdict(checks_training.training_checks(facts()), "train/validation gap (dB)") == "cannot tell"
+
+
+def test_losses_that_pass_zero_are_judged_by_their_size() -> None:
+    """As with learned weights, whose sum of log-variances goes below zero."""
+    falling, rising = list(np.linspace(1.0, -3.0, 16)), list(np.linspace(-3.0, -2.0, 16))
+    assert verdict(checks_training.training_checks(facts(falling)), "flat loss_denoiser") == "ok"
+    assert verdict(checks_training.training_checks(facts(falling)), "oscillation of loss_denoiser") == "ok"
+    assert verdict(checks_training.training_checks(facts(rising)), "flat loss_denoiser") == "problem"
+    around = facts([0.1, -0.1] * 8)
+    assert verdict(checks_training.training_checks(around), "oscillation of loss_denoiser") == "problem"
 
 
 def test_rivals_need_not_fall_and_learned_weights_count() -> None:

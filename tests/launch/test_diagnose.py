@@ -114,6 +114,11 @@ def test_every_rule_and_criterion_of_the_documents_is_checked(collapsed: Diagnos
 def test_paired_slices_are_told_from_strangers(collapsed: Diagnosis) -> None:
     assert one(collapsed, "cross flat? pairs").verdict == "ok"
     assert collapsed.facts.probe["paired"] > 0.3
+    gap = one(collapsed, "train/validation gap (dB)")
+    assert gap.verdict == "ok"
+    assert gap.value == pytest.approx(collapsed.facts.probe["gain_train"] - collapsed.facts.probe["gain_val"])
+    gained = collapsed.facts.metric("psnr") - collapsed.facts.metric("noisy_psnr")
+    assert collapsed.facts.probe["gain_val"] == pytest.approx(gained, abs=1e-3)
     assert collapsed.facts.probe["median_pd"] == pytest.approx(1, abs=0.02)
 
 
