@@ -10,7 +10,7 @@ from losses.noise_level import noise_level
 from pipelines.base import Batch, Finding
 
 LEAK_MARGIN = 0.97
-"""Cross loss below this share of the noise floor is a leak (5 % is what the estimate of sigma may be off)."""
+"""Cross loss below this share of the noise floor is a leak (the estimate of sigma is off by less)."""
 COLLAPSE = 0.01
 """Between-sample latent distance over mean |z| below which the latent no longer depends on the image."""
 FLAT = 0.97
@@ -98,37 +98,31 @@ def sigma(noisy: Tensor) -> Tensor:
 def findings(metrics: dict[str, float]) -> list[Finding]:
     """The verdicts on one evaluation's means; a value that was not measured gives none."""
     found = []
+
+    def judge(name: str, value: float, threshold: float, bad: bool, said: str, *, problem: str, ok: str) -> None:
+        found.append(Finding(name, value, threshold, not bad, said + (problem if bad else ok)))
+
     if "cross_over_floor" in metrics:
         value = metrics["cross_over_floor"]
-        found.append(Finding(
-            "leak", value, LEAK_MARGIN, not value < LEAK_MARGIN,
-            f"cross loss is {value:.2f} of its noise floor: "
-            + ("below the floor the output copies the target's own noise; use cross_domain_strategy no_skip"
-               if value < LEAK_MARGIN else "it does not undercut the target's noise"),
-        ))
+        judge("leak", value, LEAK_MARGIN, value < LEAK_MARGIN, f"cross loss is {value:.2f} of its noise floor: ",
+              problem="below the floor the output copies the target's own noise; use cross_domain_strategy no_skip",
+              ok="it does not undercut the target's noise")
     if "cross_over_constant" in metrics:
         value = metrics["cross_over_constant"]
-        found.append(Finding(
-            "flat", value, FLAT, not value > FLAT,
-            f"cross loss is {value:.2f} of what the best constant gets: "
-            + _flatness(value),
-        ))
+        said = f"cross loss is {value:.2f} of what the best constant gets: {_flatness(value)}"
+        judge("flat", value, FLAT, value > FLAT, said, problem="", ok="")
     if not math.isnan(metrics.get("latent_spread", math.nan)):
         value = metrics["latent_spread"]
-        found.append(Finding(
-            "collapse", value, COLLAPSE, not value < COLLAPSE,
-            f"latents of different slices differ by {value:.3f} of their size: "
-            + ("the encoder has collapsed to a constant; weights.content 0.05 and more does this, use 0.01 or less"
-               if value < COLLAPSE else "the latent depends on the image"),
-        ))
+        judge("collapse", value, COLLAPSE, value < COLLAPSE,
+              f"latents of different slices differ by {value:.3f} of their size: ",
+              problem="the encoder has collapsed to a constant; weights.content 0.05 and more does this, use 0.01 or "
+                      "less", ok="the latent depends on the image")
     for key, what in (("leak_target", "the target's"), ("leak_source", "the source's")):
         if key in metrics:
             value = metrics[key]
-            found.append(Finding(
-                key, value, CORRELATED, not abs(value) > CORRELATED,
-                f"the cross path's error correlates {value:.2f} with {what} noise"
-                + (": noise is copied into the result" if abs(value) > CORRELATED else ""),
-            ))
+            judge(key, value, CORRELATED, abs(value) > CORRELATED,
+                  f"the cross path's error correlates {value:.2f} with {what} noise",
+                  problem=": noise is copied into the result", ok="")
     return found
 
 

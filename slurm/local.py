@@ -4,6 +4,8 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from configs.errors import EXIT_REQUEUE, ConfigError, EnvironmentProblem, QuellError
@@ -12,6 +14,8 @@ from slurm.children import Children, clean_environment, rank_environment
 from slurm.manifest import Manifest, SubmittedStage
 from slurm.plan import Plan
 from slurm.task import Task
+
+_HOST = "127.0.0.1"
 
 
 def run(plan: Plan, chosen: list[str], fresh: Manifest) -> int:
@@ -59,7 +63,7 @@ def run_task(task: Task, world: int) -> int:
     except QuellError as error:
         records.note(task.folder, "end", job=state.LOCAL_JOB, code=error.exit_code, reason=str(error))
         raise
-    with Children(command, _environments(task, world), cwd=Path(task.code)) as children:
+    with _store(world) as port, Children(command, _environments(task, world, port), cwd=Path(task.code)) as children:
         ended = children.wait()
     bad = [end for end in ended if end.failed and not end.stopped(children.told)]
     for end in bad:
@@ -138,14 +142,28 @@ def _blocked(plan: Plan, name: str, current: Manifest) -> str:
     return ""
 
 
-def _environments(task: Task, world: int) -> dict[int, dict[str, str]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+@contextmanager
+def _store(world: int) -> Iterator[int]:
+    """The port of the store at which the processes of a world meet; it is this process's from first to last.
+
+    A port that rank 0 opened later could be another program's by then.
+    """
+    if world == 1:
+        yield 0
+        return
+    from torch.distributed import TCPStore  # slow to import, and of no use to one process
+
+    server = TCPStore(_HOST, 0, is_master=True, wait_for_workers=False)
+    yield server.port
+
+
+def _environments(task: Task, world: int, port: int) -> dict[int, dict[str, str]]:
     common = clean_environment() | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": _path(task)} | dict(task.environment)
+    if world > 1:
+        common["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # rank 0 is a client too
     return {
         rank: common
-        | rank_environment(rank=rank, world=world, local_rank=rank, local_world=world, address="127.0.0.1", port=port)
+        | rank_environment(rank=rank, world=world, local_rank=rank, local_world=world, address=_HOST, port=port)
         for rank in range(world)
     }
 

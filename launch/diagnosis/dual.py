@@ -8,7 +8,7 @@ from typing import Any
 from launch.diagnosis.checks import RECOMMENDED, Check, check
 from launch.diagnosis.facts import Facts
 from launch.diagnosis.training import ROUGH, STANDING
-from pipelines._dual_instruments import COLLAPSE, FLAT
+from pipelines._dual_instruments import COLLAPSE, FLAT, LEAK_MARGIN
 
 TREE, RULES = "Decision tree (001)", "Rules of the documents"
 
@@ -141,11 +141,11 @@ def target_skip(facts: Facts) -> Check:
     flat, strategy = is_flat(facts), _config(facts).cross_domain_strategy
     share = facts.metric("cross_over_floor")
     uses = strategy in ("use_target_skip", "mixed_skip")
-    leaks = share is not None and share < 0.97
+    leaks = share is not None and share < LEAK_MARGIN
     bad = flat if not uses else None if share is None else leaks
     return check("cross flat? try target_skip", share if uses else strategy,
-                 "cross / floor >= 0.97" if uses else "not flat", None if bad is None else not bad, source="002",
-                 group=RULES, ok="the cross loss is above its noise floor" if uses else "not needed",
+                 f"cross / floor >= {LEAK_MARGIN}" if uses else "not flat", None if bad is None else not bad,
+                 source="002", group=RULES, ok="the cross loss is above its noise floor" if uses else "not needed",
                  problem="the cross loss is below its noise floor: the target's skips hand its noise through"
                  if uses else f"do not: target skips copy the target's noise (docs/dual_domain.md). {_instead(facts)}")
 

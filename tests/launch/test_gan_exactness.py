@@ -5,12 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from shards.writer import write_split
+from tests._pairs import write_pairs
 from tests._train_each import Item, said, train_each
 
 COMMON = [
@@ -34,13 +33,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of small noisy and clean images."""
-    root, random = tmp_path_factory.mktemp("scans"), np.random.default_rng(0)
-    for split, count in (("train", 6), ("val", 2)):
-        clean = random.random((count, 5, 6)).repeat(8, axis=1).repeat(8, axis=2).astype(np.float32)
-        noisy = clean + 0.1 * random.standard_normal(clean.shape).astype(np.float32)
-        samples = [{"__key__": f"s{i}", "noisy.npy": noisy[i], "clean.npy": clean[i]} for i in range(count)]
-        write_split(root / split, samples, name="scans", meta={"data_range": 1.0})
-    return root
+    return write_pairs(tmp_path_factory.mktemp("scans"), cells=(5, 6), cell_px=8)
 
 
 @pytest.mark.parametrize(("method", "processes"), [("tcfl", 2), ("drgan", 1)])

@@ -4,12 +4,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from shards.writer import write_split
+from tests._pairs import write_pairs
 from tests._train_each import Item, said, train_each
 
 OVERRIDES = [
@@ -25,13 +24,7 @@ CHANGING = {"uncertainty": "weighting.log_variance", "random_softmax": None}
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of small noisy and clean images."""
-    root, random = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
-    for split, count in (("train", 6), ("val", 2)):
-        clean = random.random((count, 4, 5)).repeat(6, axis=1).repeat(6, axis=2).astype(np.float32)
-        noisy = clean + 0.1 * random.standard_normal(clean.shape).astype(np.float32)
-        samples = [{"__key__": f"s{i}", "noisy.npy": noisy[i], "clean.npy": clean[i]} for i in range(count)]
-        write_split(root / split, samples, name="photographs", meta={"data_range": 1.0})
-    return root
+    return write_pairs(tmp_path_factory.mktemp("photographs"), cells=(4, 5), cell_px=6)
 
 
 @pytest.fixture(scope="module")
