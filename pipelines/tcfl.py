@@ -69,6 +69,8 @@ class Tcfl(Pipeline):
         critic_updates: Positive = 1
         """Critic steps for one of the generator: the generator rests in between, each step has images of its own."""
         weights: Weights = Weights()
+        total_variation: Literal["absolute", "squared"] = "absolute"
+        """Form of the total variation; squared is the reproduction's (losses/total_variation.py)."""
         separation: Literal["none", "linear", "exp"] = "none"
         """Form of the reward for noise maps that differ (losses/separation.py)."""
         separation_bound: Rate = 1.0
@@ -108,7 +110,8 @@ class Tcfl(Pipeline):
             "tcfl adds noise of one image to another: its fields must be real, with equal channels"))
         sizes = {"in_channels": channels, "out_channels": channels}
         self.generator = registry.build("models", config.generator, **sizes)
-        self.distance, self.total_variation = L1(), TotalVariation()
+        self.distance = L1()
+        self.total_variation = TotalVariation(squared=config.total_variation == "squared")
         form = "exp" if config.separation == "none" else config.separation
         self.separation = Separation(form, config.separation_bound)
         self.phases = {"generator": ("generator",)}

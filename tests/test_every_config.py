@@ -22,7 +22,8 @@ from tests._train_each import Item, said, train_each
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
 
-SMALL_PIPELINE = {"scales": 1, "passes": 2, "vgg": {"weights": None, "random_trunk": True}}
+RANDOM = {"weights": None, "random_trunk": True}
+SMALL_PIPELINE = {"scales": 1, "passes": 2, "vgg": RANDOM, "vgg16": RANDOM}
 """Settings of a method, at any depth, by name: MS-SSIM over five scales needs more than 160 px, weights a network."""
 KINDS = ("complex64", "float32", "uint8")
 """Kinds of images, uint8 being RGB; a configuration trains on the first one that its method takes."""

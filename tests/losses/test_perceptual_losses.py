@@ -12,10 +12,12 @@ from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 
 from configs.errors import ConfigError, DataError, EnvironmentProblem
+from losses._vgg import VGG16, VGG19
 from losses.laplacian import Laplacian
 from losses.msssim import MsSsim
 from losses.total_variation import TotalVariation
-from losses.vgg import BLOCKS, Vgg
+from losses.vgg import Vgg
+from losses.vgg16 import Vgg16
 
 
 def pair(*shape: int, noise: float = 0.1, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -131,6 +133,10 @@ def test_total_variation_is_the_sum_over_neighbours_and_passes_a_gradient_check(
                       for n in range(2) for c in range(2) for i in range(5) for j in range(5)])
     assert float(TotalVariation()(image)) == pytest.approx(down + across)
     assert float(TotalVariation()(torch.ones(1, 1, 4, 1))) == 0
+    squares = (np.diff(pixels, axis=2) ** 2).sum() / (2 * 4 * 6) + (np.diff(pixels, axis=3) ** 2).sum() / (2 * 5 * 5)
+    reproduction = 2 * squares / len(pixels)  # "(2 / B) (sum of squares / (C (H - 1) W) + ...)"
+    assert float(TotalVariation(squared=True)(image)) == pytest.approx(reproduction)
+    assert torch.autograd.gradcheck(TotalVariation(squared=True), image.requires_grad_())
     assert torch.autograd.gradcheck(TotalVariation(), image.requires_grad_())
 
 
@@ -148,17 +154,23 @@ def reference_trunk(state: dict[str, Tensor]) -> nn.Sequential:
     return nn.Sequential(*layers[:-2])  # without the last ReLU and pool
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, Tensor]]:
-    """A file of VGG-19 weights (random ones), the beginning of its checksum, and what is in it."""
+def random_weights(blocks: tuple[tuple[int, int], ...]) -> dict[str, Tensor]:
+    """A state dict of convolutions in blocks, numbered as torchvision does."""
     torch.manual_seed(0)
     state, channels, number = {}, 3, 0
-    for wide, repeats in BLOCKS:
+    for wide, repeats in blocks:
         for _ in range(repeats):
             state[f"features.{number}.weight"] = torch.randn(wide, channels, 3, 3) / (3 * channels**0.5)
             state[f"features.{number}.bias"] = 0.1 * torch.randn(wide)
             channels, number = wide, number + 2
         number += 1
+    return state
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, Tensor]]:
+    """A file of VGG-19 weights (random ones), the beginning of its checksum, and what is in it."""
+    state = random_weights(VGG19.blocks)
     path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
     torch.save(state, path)
     return path, hashlib.sha256(path.read_bytes()).hexdigest()[:8], state
@@ -230,9 +242,45 @@ def test_vgg_says_what_is_wrong(
     with pytest.raises(DataError, match="holds no VGG-19"):
         Vgg(weights=str(tmp_path / "other.pth"), sha256="")
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
-    monkeypatch.setattr("losses.vgg.URL", "http://127.0.0.1:9/vgg19-dcbb9e9d.pth")
+    nowhere = VGG19._replace(url="http://127.0.0.1:9/vgg19-dcbb9e9d.pth")
+    monkeypatch.setattr("losses._vgg.VGG19", nowhere)
     with pytest.raises(EnvironmentProblem, match="could not be fetched"):
         Vgg()
     (tmp_path / "hub" / "checkpoints" / "vgg19-dcbb9e9d.pth").write_bytes(path.read_bytes())
     with pytest.raises(DataError, match="not dcbb9e9d"):
         Vgg()
+
+
+def test_vgg16_is_the_sum_over_four_depths_of_normalised_images_of_224_px(tmp_path: Path) -> None:
+    state = random_weights(VGG16.blocks)
+    torch.save(state, tmp_path / "vgg16.pth")
+    checksum = hashlib.sha256((tmp_path / "vgg16.pth").read_bytes()).hexdigest()[:8]
+    restored, target = (image.float() for image in pair(1, 1, 20, 30))
+
+    def depths(image: Tensor) -> list[Tensor]:
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        x = F.interpolate((image.expand(1, 3, 20, 30) - mean) / std, (224, 224), mode="bilinear", align_corners=False)
+        found = []
+        for block in ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21)):
+            x = F.max_pool2d(x, 2) if found else x
+            for number in block:
+                x = F.relu(F.conv2d(x, state[f"features.{number}.weight"], state[f"features.{number}.bias"], padding=1))
+            found.append(x)
+        return found
+
+    loss = Vgg16(weights=str(tmp_path / "vgg16.pth"), sha256=checksum)
+    with torch.no_grad():
+        wanted = sum(F.l1_loss(one, other) for one, other in zip(depths(restored), depths(target), strict=True))
+    made = loss(restored.requires_grad_(), target.requires_grad_())
+    torch.testing.assert_close(made.detach(), wanted, rtol=1e-4, atol=0)
+    made.backward()
+    assert target.grad is None and restored.grad is not None and restored.grad.abs().sum() > 0
+    assert sum(p.numel() for p in loss.parameters()) == 7_635_264 and loss.state_dict() == {}
+    with pytest.raises(DataError, match=f"VGG-16 weights: its sha256 begins {checksum}, not 397923af"):
+        Vgg16(weights=str(tmp_path / "vgg16.pth"))
+
+
+def test_vgg16_gradient_check() -> None:
+    loss = Vgg16(weights=None, random_trunk=True).double()
+    restored, target = pair(1, 1, 8, 8)
+    assert torch.autograd.gradcheck(loss, (restored.requires_grad_(), target), fast_mode=True, atol=1e-5, rtol=1e-3)

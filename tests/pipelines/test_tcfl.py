@@ -252,6 +252,9 @@ def test_total_variation_is_summed_over_the_estimates() -> None:
     estimates = without.carry["estimates"].chunk(6)
     expected = torch.stack([x.diff(dim=2).abs().mean() + x.diff(dim=3).abs().mean() for x in estimates]).sum()
     torch.testing.assert_close(with_it.loss - without.loss, 0.5 * expected)
+    squared = pipeline(weights={"total_variation": 0.5}, total_variation="squared").loss("generator", data, {})
+    squares = [2 * (x.diff(dim=2).square().mean() + x.diff(dim=3).square().mean()) for x in estimates]
+    torch.testing.assert_close(squared.loss - without.loss, 0.5 * torch.stack(squares).sum())
 
 
 @pytest.mark.parametrize(
