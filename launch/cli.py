@@ -30,17 +30,6 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argpa
     return parser.parse_intermixed_args(arguments)
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """An argument's type: a whole number that is not smaller."""
-
-    def whole(text: str) -> int:
-        if not text.lstrip("-").isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of {least} or more, got '{text}'")
-        return int(text)
-
-    return whole
-
-
 def overrides(options: argparse.Namespace) -> list[str]:
     """The command line's changes to the configuration, the shorthand flags included."""
     extra = [] if options.epochs is None else [f"loop.epochs={options.epochs:g}"]

@@ -14,7 +14,7 @@ if not __package__:  # started as a script: the folder on the path must be the p
 
 import numpy as np
 
-from configs.errors import ConfigError
+from configs.arguments import whole
 from launch import cli
 from launch.restoration import images_io
 
@@ -26,9 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="FILE, or field=FILE,field=FILE")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint of the run")
-    parser.add_argument("--tile", type=int, default=256, metavar="PX", help="tile size; 0 restores whole images")
-    parser.add_argument("--overlap", type=int, default=32, metavar="PX", help="pixels neighbouring tiles share")
-    parser.add_argument("--batch", type=int, default=4, metavar="N", help="tiles restored together")
+    parser.add_argument("--tile", type=whole(0), default=256, metavar="PX", help="tile size; 0 restores whole images")
+    parser.add_argument("--overlap", type=whole(0), default=32, metavar="PX", help="pixels neighbouring tiles share")
+    parser.add_argument("--batch", type=whole(1), default=4, metavar="N", help="tiles restored together")
     parser.add_argument("--format", choices=("same", "npy", "png", "tif"), default="same", help="what files to write")
     options = cli.parse(parser, arguments)
     return cli.run(lambda: denoise(options))
@@ -38,8 +38,6 @@ def denoise(options: argparse.Namespace) -> int:
     """Restore every input; the files written are printed. Raises a QuellError at the first input that cannot be."""
     from launch.restoration import inputs, restoring  # torch is slow to import: not before the arguments are right
 
-    if options.batch < 1:
-        raise ConfigError(f"--batch {options.batch}: give 1 or more")
     run, folder = cli.resolve(options.run), Path(options.output)
     tiles = restoring.Tiles(options.tile, options.overlap, options.batch)
     asked = [inputs.parse(text) for text in options.inputs]

@@ -7,6 +7,7 @@ from pathlib import Path
 if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from configs.arguments import whole
 from launch import cli
 
 BASELINES = ("noisy", "gaussian", "nlm", "bm3d")
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", default=None, metavar="NAME", help="split to measure; default the run's test_split")
     parser.add_argument("--baseline", action="append", choices=BASELINES, default=[],
                         help="also measure this; repeatable")
-    parser.add_argument("--tune", type=cli.at_least(0), default=0, metavar="N",
+    parser.add_argument("--tune", type=whole(0), default=0, metavar="N",
                         help="choose each baseline's strength on the first N training samples (needs clean images)")
     parser.add_argument("--preset", choices=("tuned", "seed"), default="tuned",
                         help="NLM's and BM3D's parameters: from the estimated noise (tuned), or the fixed ones of the "
@@ -29,8 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rois", metavar="JSON", help="regions for cnr, enl and msr: "
                         '{"background": [[row, column, height, width], ...], "foreground": [...]}; else they are found')
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="files of losses/metrics/; default psnr ssim rmse")
-    parser.add_argument("--limit", type=cli.at_least(1), metavar="N", help="only the first N images")
-    parser.add_argument("--pictures", type=cli.at_least(0), default=2, metavar="N", help="samples in the picture")
+    parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N images")
+    parser.add_argument("--pictures", type=whole(0), default=2, metavar="N", help="samples in the picture")
     parser.add_argument("--output", metavar="JSON", help="report file; .md and .png are written beside it; "
                         "default RUN/report.json")
     options = cli.parse(parser, arguments)

@@ -16,6 +16,7 @@ if not __package__:  # started as a script: the folder on the path must be the p
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs import loader, studies
+from configs.arguments import whole
 from configs.errors import EXIT_REQUEUE, ConfigError, EnvironmentProblem
 from configs.schema import RunConfig
 from launch import cli, comparison
@@ -86,10 +87,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--study", metavar="NAME", help="a list of runs: a file in configs/studies/, or its path")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these rows of the study alone")
     parser.add_argument("--epochs", type=float, metavar="N", help="the same as loop.epochs=N, for every run")
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="run each configuration once per seed")
+    parser.add_argument("--seeds", type=whole(0), nargs="+", metavar="S", help="run each configuration once per seed")
     parser.add_argument("--output", metavar="DIR",
                         help="folder of the run folders; default runs/experiments, or runs/studies/NAME of a study")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes (GPUs) of each run")
+    parser.add_argument("--processes", type=whole(1), default=1, metavar="N", help="processes (GPUs) of each run")
     parser.add_argument("--continue-on-error", action="store_true", help="go on with the next run after a failure")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
     parser.add_argument("--summary", action="store_true", help="only compare what is in the output folder")

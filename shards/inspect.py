@@ -11,6 +11,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from configs.arguments import whole
 from configs.errors import ConfigError, EnvironmentProblem, QuellError
 from shards import card, index
 from shards.dataset import ShardSet
@@ -20,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m shards.inspect", description=__doc__.split(":")[0])
     parser.add_argument("folder", help="a split, or the folder that holds the splits")
-    parser.add_argument("--samples", type=int, default=3, help="samples listed per split (default 3)")
+    parser.add_argument("--samples", type=whole(0), default=3, help="samples listed per split (default 3)")
     parser.add_argument("--preview", metavar="PNG", help="write a contact sheet of the first split here")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                         help="note this in the index of every split, e.g. data_range=1.0")

@@ -36,7 +36,9 @@ _PNG_DEPTH_AT = 24
 
 
 def suffix_of(path: Path) -> str:
-    """The format's usual file ending: .npy, .npz, .h5, .png, .tif; DataError for other files."""
+    """The format's usual file ending: .npy, .npz, .h5, .png, .tif; DataError for others and for folders."""
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; give the files in it")
     suffix = path.suffix.lower()
     suffix = _SPELLINGS.get(suffix, suffix)
     if suffix not in _READERS:

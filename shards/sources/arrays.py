@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from configs.arguments import real, whole
 from configs.errors import ConfigError, DataError
 from shards import assemble, splits
 from shards.assemble import Item
@@ -22,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build arrays`."""
     parser.add_argument("--field", action="append", required=True, metavar="NAME=FILE[:KEY]",
                         help="a field and its .npy file, or .npz file and array name")
-    parser.add_argument("--group-size", type=int, required=True,
+    parser.add_argument("--group-size", type=whole(1), required=True,
                         help="neighbouring slices of one patient or volume; 1 if every image stands alone")
-    parser.add_argument("--data-range", type=float, required=True,
+    parser.add_argument("--data-range", type=real(above=0), required=True,
                         help="range of the images PSNR is computed with; 1 for 8- and 16-bit ones, read into [0, 1]")
     parser.add_argument("--licence", default="not stated", help="licence note for the shards")
     splits.add_argument(parser, "80,10,10")

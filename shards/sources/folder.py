@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from configs.arguments import real
 from configs.errors import ConfigError, DataError
 from shards import assemble, images, splits
 from shards.assemble import Item
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoded", action="store_true", help="store files as they are (png, jpg) instead of arrays")
     parser.add_argument("--allow-missing", action="store_true", help="leave out names that lack a partner")
     parser.add_argument("--licence", default="not stated", help="licence note for the shards")
-    parser.add_argument("--data-range", type=float, default=1.0,
+    parser.add_argument("--data-range", type=real(above=0), default=1.0,
                         help="range of the images after 8- and 16-bit ones are read into [0, 1] (default 1)")
     splits.add_argument(parser, "80,10,10")
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import fourier_shift
 
+from configs.arguments import real
 from configs.errors import DataError
 from shards import assemble
 from shards.assemble import Item
@@ -31,7 +32,7 @@ FILE = "knee_mese_18x8x256x256.npz"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build knee_mese`."""
     parser.add_argument("--input", required=True, help=f"the .npz with `vol`, or the folder that holds {FILE}")
-    parser.add_argument("--sigma", type=float, default=0.1,
+    parser.add_argument("--sigma", type=real(least=0), default=0.1,
                         help="added Gaussian noise; 1 is the 99.5th percentile of each contrast (default 0.1)")
     parser.add_argument("--noise", choices=NOISES, default="gaussian",
                         help="gaussian: real; complex: sigma in each component; rician: magnitudes of the complex ones")

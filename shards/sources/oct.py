@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from configs.arguments import whole
 from configs.errors import DataError
 from shards import assemble, images, splits
 from shards.assemble import Item
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="text files with one image path a line, as TCFL's code reads them; images are not paired")
     parser.add_argument("--frames", choices=("auto", "together", "separate"), default="auto",
                         help="one sample a subject, or one a frame; auto: separate where a subject has over 5 frames")
-    parser.add_argument("--register", type=int, default=0, metavar="ROWS",
+    parser.add_argument("--register", type=whole(0), default=0, metavar="ROWS",
                         help="align frames with the average along depth, up to so many rows, and report the shifts")
     parser.add_argument("--licence", default="not stated; see where the images come from", help="licence note")
     splits.add_argument(parser, AUTO, f"{DUKE_SPLIT.name} for subjects it lists if all are there, {PARTS} for others")

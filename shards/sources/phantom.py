@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from configs.arguments import real, whole
 from shards import assemble
 from shards.assemble import Item
 from shards.sources._anatomy import TISSUES, fractions, smooth_fields
@@ -56,10 +57,10 @@ SHARED_PHASE, OWN_PHASE = 0.6, 0.1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build phantom`."""
-    parser.add_argument("--size", type=int, default=128, help="height and width in pixels (default 128)")
+    parser.add_argument("--size", type=whole(16), default=128, help="height and width in pixels (default 128)")
     for split, count in SPLITS.items():
-        parser.add_argument(f"--{split}", type=int, default=count, help=f"samples in {split} (default {count})")
-    parser.add_argument("--sigma", type=float, default=0.1,
+        parser.add_argument(f"--{split}", type=whole(0), default=count, help=f"samples in {split} (default {count})")
+    parser.add_argument("--sigma", type=real(least=0), default=0.1,
                         help="noise per real and imaginary component; tissue reaches about 1 (default 0.1)")
     parser.add_argument("--magnitude", action="store_true", help="store magnitudes (float32) instead of complex images")
     parser.add_argument("--second", action="store_true",

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from configs.arguments import real, whole
 from configs.errors import DataError
 from shards import assemble, images, splits
 from shards.assemble import Item
@@ -24,9 +25,9 @@ SCENES = 60
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build underwater_synthetic`."""
     parser.add_argument("--input", help="folder of clean colour photographs; without it scenes are made up")
-    parser.add_argument("--scenes", type=int, default=SCENES, help=f"made-up scenes (default {SCENES})")
-    parser.add_argument("--size", type=int, default=256, help="side of made-up scenes in pixels (default 256)")
-    parser.add_argument("--sigma", type=float, default=2.0, help="camera noise, of 255 (default 2)")
+    parser.add_argument("--scenes", type=whole(1), default=SCENES, help=f"made-up scenes (default {SCENES})")
+    parser.add_argument("--size", type=whole(16), default=256, help="side of made-up scenes in pixels (default 256)")
+    parser.add_argument("--sigma", type=real(least=0), default=2.0, help="camera noise, of 255 (default 2)")
     parser.add_argument("--licence", default="not stated", help="licence note of the photographs")
     splits.add_argument(parser, "80,10,10")
 
