@@ -11,8 +11,8 @@ class Spectroformer(Supervised):
 
     The user's script declares softmax weights for the four and never gives them to its optimizer (`random_softmax`);
     learned on the weighted sum they go one-hot (`softmax`). `uncertainty` is the default because it is learned and
-    sound; `fixed` with 0.03, 0.025, 0.02, 0.01 is the authors' code. Images of 160 px and less need `scales` or
-    `window` of msssim set. Source: Khan et al., WACV 2024.
+    sound; `fixed` with 0.03, 0.025, 0.02, 0.01 and `vgg16` in the place of `vgg` are the authors' code. Images of 160
+    px and less need `scales` or `window` of msssim set. Source: Khan et al., WACV 2024.
     """
 
     class Config(Supervised.Config):
