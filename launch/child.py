@@ -9,21 +9,28 @@ PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Child:
-    """A started command."""
+    """A command to be run."""
 
     def __init__(self, command: list[str]) -> None:
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+        """Signals that came before there was a process to tell."""
 
-    def wait(self) -> int:
-        """The exit code once it has ended, 128 + n when signal n ended it.
+    def run(self) -> int:
+        """Start it; the exit code once it has ended, 128 + n when signal n ended it.
 
         Signals that come meanwhile go to the command; Ctrl-C reaches it by itself, being of the same terminal.
         """
         before = {number: signal.signal(number, self._pass_on) for number in PASSED_ON}
         try:
-            code = self.process.wait()
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
+            for number in self._early:
+                self._process.send_signal(number)
+            code = self._process.wait()
         except KeyboardInterrupt:
-            self.process.wait()
+            if self._process is not None:
+                self._process.wait()
             raise
         finally:
             for number, handler in before.items():
@@ -31,4 +38,7 @@ class Child:
         return 128 - code if code < 0 else code
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
-        self.process.send_signal(number)
+        if self._process is None:
+            self._early.append(number)
+        else:
+            self._process.send_signal(number)

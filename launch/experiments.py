@@ -182,7 +182,7 @@ def run_all(chosen: list[Experiment], options: argparse.Namespace) -> int:
         todo += ["evaluate.py"] if todo or not one.measured() else []
         print(f"\n[{number}/{len(chosen)}] {one.folder.name}: {'running' if todo else 'finished before'}", flush=True)
         for script in todo:
-            code = Child(one.commands(options.processes)[script]).wait()
+            code = Child(one.commands(options.processes)[script]).run()
             if not code:
                 continue
             print(f"{one.folder.name}: {script} ended with exit code {code}", file=sys.stderr, flush=True)

@@ -24,6 +24,8 @@ PATIENCE_S = 20.0
 _KILLED_BY_STOP = tuple(-number for number in STOP_SIGNALS)
 _POLL_S = 0.05
 _TAIL_LINES = 25
+_READ_S = 10.0
+"""How long the rest of a dead process's words may take; one it left behind may hold the pipe open for ever."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Children:
         """Start `command` once for each rank, with that rank's environment."""
         self.told: str | None = None
         """Name of the stop signal this process received, None when there was none."""
+        self._early: list[int] | None = []
+        """Signals that came before all processes were there to be told; None from then on."""
         self._before: dict[int, Any] = {}
         self._tails: dict[int, deque[str]] = {}
         self._readers: list[threading.Thread] = []
@@ -83,6 +87,9 @@ class Children:
             reader = threading.Thread(target=_copy, args=(process.stderr, self._tails[rank]), daemon=True)
             reader.start()
             self._readers.append(reader)
+        early, self._early = self._early, None
+        for missed in early or ():
+            self._tell(missed)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,7 +98,7 @@ class Children:
                 process.kill()
             process.wait()
         for reader in self._readers:
-            reader.join(timeout=2)
+            reader.join(timeout=_READ_S)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -106,7 +113,7 @@ class Children:
             for rank, process in self._processes.items():
                 if rank not in ended and (code := process.poll()) is not None:
                     at = time.time()
-                    self._readers[list(self._processes).index(rank)].join(timeout=2)
+                    self._readers[list(self._processes).index(rank)].join(timeout=_READ_S)
                     ended[rank] = Ended(rank, code, at, tuple(self._tails[rank]))
             if deadline is None and any(end.failed for end in ended.values()):
                 deadline = time.monotonic() + PATIENCE_S
@@ -119,6 +126,12 @@ class Children:
 
     def _forward(self, number: int, _: FrameType | None) -> None:
         self.told = signal.Signals(number).name
+        if self._early is None:
+            self._tell(number)
+        else:
+            self._early.append(number)
+
+    def _tell(self, number: int) -> None:
         for process in self._processes.values():
             if process.poll() is None:
                 process.send_signal(number)

@@ -17,6 +17,8 @@ from tests.launch.conftest import SMALL
 
 STEP = ["loop.max_steps=1", "evaluation.limit=2"]
 
+pytestmark = pytest.mark.xdist_group("experiments")
+
 
 @pytest.fixture(scope="module")
 def configs(mini: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -67,10 +69,11 @@ def test_what_is_not_finished_is_run(finished: tuple[Path, int], configs: Path) 
     (same,) = plan([*options, *STEP])
     assert same.trained()
     assert same.measured()
-    summary = output / "good" / "summary.json"
-    os.utime(summary, (summary.stat().st_mtime + 60,) * 2)
+    summary, report = (output / "good" / name for name in ("summary.json", "report.json"))
+    os.utime(summary, ns=(report.stat().st_mtime_ns + 10**9,) * 2)
     assert not same.measured()
-    os.utime(output / "good" / "report.json", (summary.stat().st_mtime,) * 2)
+    os.utime(report, ns=(summary.stat().st_mtime_ns,) * 2)
+    assert same.measured()
 
 
 def test_the_first_failure_stops_the_list(configs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -160,20 +163,19 @@ def test_mistakes_are_said_before_anything_runs(arguments: list[str], said: str,
 
 
 def test_a_signal_goes_to_the_run_and_its_exit_code_comes_back(tmp_path: Path) -> None:
-    ready = tmp_path / "ready"
+    ready, before = tmp_path / "ready", signal.getsignal(signal.SIGTERM)
     program = ("import pathlib, signal, sys, time\n"
                "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
-               f"pathlib.Path({str(ready)!r}).touch()\ntime.sleep(60)")
+               f"pathlib.Path({str(ready)!r}).touch()\ntime.sleep(600)")
 
     def stop() -> None:
-        while not ready.exists():
+        while not ready.exists() or signal.getsignal(signal.SIGTERM) == before:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    child = Child([sys.executable, "-c", program])
     thread = threading.Thread(target=stop)
     thread.start()
-    assert child.wait() == 75
+    assert Child([sys.executable, "-c", program]).run() == 75
     thread.join()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert Child([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]).wait() == 137
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert Child([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]).run() == 137

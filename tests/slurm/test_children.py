@@ -1,9 +1,12 @@
 """Processes of one machine: none outlives a failure of another, none is left behind."""
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -50,10 +53,29 @@ def test_one_process_alone_is_told_of_no_world() -> None:
 
 def test_nothing_is_left_when_the_launcher_breaks_off(tmp_path: Path) -> None:
     code = "open(os.environ['FOLDER'] + '/pid' + os.environ['RANK'], 'w').write(str(os.getpid()))\ntime.sleep(300)"
+
+    def pid(rank: int) -> int:
+        file = tmp_path / f"pid{rank}"
+        return int(file.read_text() or 0) if file.exists() else 0
+
     with pytest.raises(KeyboardInterrupt), start(code, folder=tmp_path):
-        while not all((tmp_path / f"pid{rank}").exists() for rank in range(2)):
+        while not (pid(0) and pid(1)):
             time.sleep(0.02)
-        time.sleep(0.1)
         raise KeyboardInterrupt
-    pids = [int((tmp_path / f"pid{rank}").read_text() or 0) for rank in range(2)]
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not any(psutil.pid_exists(pid(rank)) for rank in range(2))
+
+
+def test_a_signal_that_comes_while_processes_are_started_reaches_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen = subprocess.Popen
+
+    def signalled(*arguments: Any, **options: Any) -> Any:
+        process = popen(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return process
+
+    monkeypatch.setattr(children.subprocess, "Popen", signalled)
+    with start("time.sleep(300)", folder=tmp_path) as running:
+        assert [end.code for end in running.wait()] == [-signal.SIGUSR1] * 2
+        assert running.told == "SIGUSR1"
