@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,22 @@ import numpy as np
 import pytest
 
 from configs.errors import DataError, EnvironmentProblem
-from shards import assemble, splits
+from shards import assemble, build, splits
 from shards.assemble import Item
 from shards.dataset import ShardSet
 
 ROOT = Path(__file__).resolve().parents[2]
+KILLED_AFTER_THE_SECOND_SHARD = """
+import os, signal, sys
+from shards import assemble, build
+done = assemble._Build._done
+def killed(self, shard):
+    done(self, shard)
+    if shard.name.endswith("-000001.tar"):
+        os.kill(os.getpid(), signal.SIGKILL)
+assemble._Build._done = killed
+sys.exit(build.main(sys.argv[1:]))
+"""
 
 
 def arguments(output: Path, **more: Any) -> argparse.Namespace:
@@ -109,20 +119,16 @@ def test_refusals(tmp_path: Path) -> None:
 
 def test_killed_while_writing(tmp_path: Path) -> None:
     """A real kill -9 between two shards; the second start ends like an undisturbed one."""
-    command = [sys.executable, "-m", "shards.build", "phantom", "--train", "24", "--val", "0", "--test", "0", "--size",
-               "64", "--shard-mb", "0.5", "--workers", "1", "--output"]
-    subprocess.run([*command, str(tmp_path / "whole")], cwd=ROOT, check=True, capture_output=True)
-    process = subprocess.Popen([*command, str(tmp_path / "cut")], cwd=ROOT, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE)
-    while process.poll() is None and not list((tmp_path / "cut").glob("train.partial/*-000002.tar")):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    if process.returncode == -signal.SIGKILL:
-        assert not (tmp_path / "cut" / "train").exists()
-        notes = (tmp_path / "cut" / "train.partial" / "journal.jsonl").read_text().splitlines()
-        assert json.loads(notes[1])["shard"] == "phantom-000000.tar"
-    subprocess.run([*command, str(tmp_path / "cut")], cwd=ROOT, check=True, capture_output=True)
+    words = ["phantom", "--train", "24", "--val", "0", "--test", "0", "--size", "64", "--shard-mb", "0.5", "--workers",
+             "1", "--output"]
+    assert build.main([*words, str(tmp_path / "whole")]) == 0
+    command = [sys.executable, "-c", KILLED_AFTER_THE_SECOND_SHARD, *words, str(tmp_path / "cut")]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "cut" / "train").exists()
+    notes = (tmp_path / "cut" / "train.partial" / "journal.jsonl").read_text().splitlines()
+    assert json.loads(notes[1])["shard"] == "phantom-000000.tar"
+    assert build.main([*words, str(tmp_path / "cut")]) == 0
     assert tree(tmp_path / "cut") == tree(tmp_path / "whole")
 
 

@@ -271,11 +271,8 @@ def test_waiting_is_counted_and_batches_are_made_ahead(split: Open) -> None:
     with Loader(shards, Plan(8, 2, 0), Recipe(PAIR), steps=3, prefetch=3) as loader:
         iterator = iter(loader)
         next(iterator)
-        first = loader.wait_s
-        assert first > 0
-        while loader._ahead._ready.qsize() < 3:  # two batches and the end
+        assert loader.wait_s > 0
+        while loader._ahead._ready.qsize() < 3:  # two batches and the end, before anybody asks for them
             time.sleep(0.001)
-        next(iterator), next(iterator)
-        assert loader.wait_s - first < 0.05 + first
-        assert list(iterator) == []
+        assert len(list(iterator)) == 2
         assert list(iterator) == []
