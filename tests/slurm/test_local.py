@@ -19,6 +19,7 @@ with open(os.path.join(sys.argv[1], os.environ["RANK"]), "w") as file:
     file.write(f"{number.item():g} {os.environ['MASTER_PORT']}")
 dist.barrier()
 dist.destroy_process_group()
+os._exit(0)  # as launch.cli.leave: threads of gloo may abort a Python that tears itself down
 """
 
 
