@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
 
 RANDOM = {"weights": None, "random_trunk": True}
-SMALL_PIPELINE = {"scales": 1, "passes": 2, "vgg": RANDOM, "vgg16": RANDOM}
+SMALL_PIPELINE = {"scales": 1, "passes": 2, "vgg": RANDOM, "vgg16": {**RANDOM, "size_px": 16}}
 """Settings of a method, at any depth, by name: MS-SSIM over five scales needs more than 160 px, weights a network."""
 KINDS = ("complex64", "float32", "uint8")
 """Kinds of images, uint8 being RGB; a configuration trains on the first one that its method takes."""

@@ -251,7 +251,7 @@ def test_vgg_says_what_is_wrong(
         Vgg()
 
 
-def test_vgg16_is_the_sum_over_four_depths_of_normalised_images_of_224_px(tmp_path: Path) -> None:
+def test_vgg16_is_the_sum_over_four_depths_of_normalised_images_of_one_size(tmp_path: Path) -> None:
     state = random_weights(VGG16.blocks)
     torch.save(state, tmp_path / "vgg16.pth")
     checksum = hashlib.sha256((tmp_path / "vgg16.pth").read_bytes()).hexdigest()[:8]
@@ -259,7 +259,7 @@ def test_vgg16_is_the_sum_over_four_depths_of_normalised_images_of_224_px(tmp_pa
 
     def depths(image: Tensor) -> list[Tensor]:
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-        x = F.interpolate((image.expand(1, 3, 20, 30) - mean) / std, (224, 224), mode="bilinear", align_corners=False)
+        x = F.interpolate((image.expand(1, 3, 20, 30) - mean) / std, (48, 48), mode="bilinear", align_corners=False)
         found = []
         for block in ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21)):
             x = F.max_pool2d(x, 2) if found else x
@@ -268,7 +268,7 @@ def test_vgg16_is_the_sum_over_four_depths_of_normalised_images_of_224_px(tmp_pa
             found.append(x)
         return found
 
-    loss = Vgg16(weights=str(tmp_path / "vgg16.pth"), sha256=checksum)
+    loss = Vgg16(weights=str(tmp_path / "vgg16.pth"), size_px=48, sha256=checksum)
     with torch.no_grad():
         wanted = sum(F.l1_loss(one, other) for one, other in zip(depths(restored), depths(target), strict=True))
     made = loss(restored.requires_grad_(), target.requires_grad_())
@@ -278,9 +278,12 @@ def test_vgg16_is_the_sum_over_four_depths_of_normalised_images_of_224_px(tmp_pa
     assert sum(p.numel() for p in loss.parameters()) == 7_635_264 and loss.state_dict() == {}
     with pytest.raises(DataError, match=f"VGG-16 weights: its sha256 begins {checksum}, not 397923af"):
         Vgg16(weights=str(tmp_path / "vgg16.pth"))
+    with pytest.raises(ConfigError, match="size_px is 7"):
+        Vgg16(weights=None, random_trunk=True, size_px=7)
 
 
 def test_vgg16_gradient_check() -> None:
-    loss = Vgg16(weights=None, random_trunk=True).double()
+    assert Vgg16(weights=None, random_trunk=True).size_px == 224
+    loss = Vgg16(weights=None, random_trunk=True, size_px=16).double()
     restored, target = pair(1, 1, 8, 8)
     assert torch.autograd.gradcheck(loss, (restored.requires_grad_(), target), fast_mode=True, atol=1e-5, rtol=1e-3)
