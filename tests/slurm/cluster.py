@@ -22,6 +22,7 @@ PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scance
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _PR_SET_PDEATHSIG = 1
 
+# Waits of SLURM's own are long where a loaded machine might overrun them, and short where tests would wait for them.
 _CONF = """\
 ClusterName=quell
 SlurmctldHost={host}(127.0.0.1)
@@ -30,7 +31,11 @@ SlurmdUser={user}
 SlurmctldPort={port}
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={folder}/munge.sock,cred_expire=10
+AuthInfo=socket={folder}/munge.sock
+MessageTimeout=100
+TCPTimeout=60
+BatchStartTimeout=300
+UnkillableStepTimeout=300
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -49,7 +54,8 @@ SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0,defer_ba
 SlurmdParameters=config_overrides
 GresTypes=gpu
 ReturnToService=2
-KillWait=20
+KillWait=60
+OverTimeLimit=10
 MinJobAge=3600
 InactiveLimit=0
 JobRequeue=1
@@ -60,7 +66,7 @@ PreemptMode=REQUEUE
 RebootProgram=/bin/false
 {nodes}
 PartitionName=main Nodes={common} Default=YES MaxTime=60 State=UP PreemptMode=off
-PartitionName=low Nodes={contested} MaxTime=60 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=90
+PartitionName=low Nodes={contested} MaxTime=60 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=300
 PartitionName=high Nodes={contested} MaxTime=60 State=UP PriorityTier=9 PreemptMode=off
 """
 
@@ -121,6 +127,14 @@ class Cluster:
         done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=timeout_s)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout.strip()
+
+    def start_requeued(self) -> None:
+        """Let requeued jobs start now; SLURM keeps them back for two minutes, the life of their first credential."""
+        queue = self.run("squeue", "-h", "-r", "-t", "PENDING", "-o", "%i|%r")
+        jobs = [line.partition("|")[0] for line in queue.splitlines() if line.endswith("|BeginTime")]
+        for job in jobs:  # without a look at the exit code: the job may have started meanwhile
+            words = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
+            subprocess.run(words, env=self.environment(), capture_output=True, timeout=120)
 
     def close(self) -> None:
         """End every job and daemon, and remove the folder."""
@@ -206,7 +220,7 @@ class Cluster:
         try:
             self.run("scancel", "--full", "--signal=KILL", f"--user={self._user}", timeout_s=60)
             self.run("scancel", f"--user={self._user}", timeout_s=60)
-            _wait_until(lambda: not self.run("squeue", "-h", timeout_s=60), "the queue to empty", seconds=60)
+            _wait_until(lambda: not self.run("squeue", "-h", timeout_s=60), "the queue to empty")
         except (AssertionError, subprocess.TimeoutExpired):
             pass  # the daemons are stopped next in any case
 

@@ -9,15 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
+from slurm import manifest, status
 from tests.slurm.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE_S = 300.0
+GATE = ROOT / "tests" / "slurm" / "gate"
+"""Folder of the code by which runs wait for a test; see its sitecustomize.py."""
+PATIENCE_S = 900.0
 """How long a test waits for something that takes seconds on an idle machine."""
-TIMEOUT_S = 1500
+TIMEOUT_S = 3600
 """When a test on the cluster is given up whatever it waits for: well after several waits in a row."""
 
 TINY = {
@@ -54,7 +58,7 @@ class Launcher:
 
     def stage_file(self, name: str, stages: dict[str, Any], **others: Any) -> Path:
         """Write a stage file whose training stages are tiny."""
-        resources = {"time_min": 10, "grace_s": 20, **others.pop("resources", {})}
+        resources = {"time_min": 30, "grace_s": 20, **others.pop("resources", {})}
         overrides = {**TINY, "data.root": str(self.data), **others.pop("overrides", {})}
         file = self.folder / f"{name}.yaml"
         content = {"name": name, "resources": resources, "overrides": overrides, "stages": stages, **others}
@@ -106,8 +110,7 @@ class Launcher:
 
     def status(self, name: str) -> dict[str, str]:
         """The status table: the line of each task by its name."""
-        lines = self.run("status", self.runs(name)).out.splitlines()[1:]
-        return {line.split()[0]: line for line in lines}
+        return _by_task(self.run("status", self.runs(name)).out)
 
     def word(self, name: str, task: str) -> str:
         """The state of a task in one word."""
@@ -115,9 +118,21 @@ class Launcher:
 
     def until(self, name: str, task: str, *words: str) -> str:
         """Wait until a task stands so; its line of the table."""
-        wait_until(lambda: self.word(name, task) in words, lambda: f"{task} {words}:\n{self.status(name)[task]}",
-                   pause_s=1.0)  # each look is a process of its own
+        lines: dict[str, str] = {}
+
+        def stands_so() -> bool:
+            if self.cluster:
+                self.cluster.start_requeued()
+            lines.update(self._look(name))
+            return lines[task].split()[2] in words
+
+        wait_until(stands_so, lambda: f"{task} {words}:\n{lines[task]}", pause_s=0.3)
         return self.status(name)[task]
+
+    def _look(self, name: str) -> dict[str, str]:
+        """The status table without a process of its own, for looking often."""
+        with mock.patch.dict(os.environ, self.environment()):
+            return _by_task(status.table(manifest.need(self.runs(name))))
 
     def log(self, name: str, stage: str) -> str:
         """What the ranks of a stage printed in all starts of its job."""
@@ -127,7 +142,13 @@ class Launcher:
     def environment(self) -> dict[str, str]:
         """What the launcher and all it starts see."""
         known = self.cluster.environment() if self.cluster else dict(os.environ)
-        return {**known, "CUDA_VISIBLE_DEVICES": "", "QUELL_TIMEOUT_MINUTES": "5"}
+        path = os.pathsep.join(filter(None, [str(GATE), known.get("PYTHONPATH")]))
+        return {**known, "CUDA_VISIBLE_DEVICES": "", "QUELL_TIMEOUT_MINUTES": "5", "PYTHONPATH": path}
+
+
+def _by_task(table: str) -> dict[str, str]:
+    """The lines of a status table by the names of their tasks."""
+    return {line.split()[0]: line for line in table.splitlines()[1:]}
 
 
 def wait_until(condition: Callable[[], object], what: Callable[[], str], *, pause_s: float = 0.1) -> None:

@@ -9,6 +9,7 @@ import pytest
 from configs import errors, loader
 from slurm.stage import Resources, Site, Stage
 from tests.slurm.driver import ROOT, TIMEOUT_S, TINY, Launcher
+from tests.slurm.trainers import Trainers
 
 GUIDE = (ROOT / "docs" / "slurm.md").read_text("utf-8")
 COMMANDS = re.findall(r"^(?:python|sbatch) .*$", GUIDE, flags=re.MULTILINE)
@@ -19,7 +20,7 @@ SMALL = {
     "resources.gpus_per_node": 0,
     "resources.memory_gib": 1,
     "resources.cpus_per_task": 1,
-    "resources.time_min": 10,
+    "resources.time_min": 30,
     "site.partition": "main",
     "site.setup": [],
 }
@@ -50,11 +51,16 @@ def test_the_commands_of_the_guide_run(on_slurm: Launcher, tmp_path: Path) -> No
     site = tmp_path / "site.yaml"
     site.write_text(_block("yaml"))
     cluster, here = tmp_path / "cluster", tmp_path / "local"
+    warmup, denoise = (Trainers(cluster / stage) for stage in ("warmup", "denoise"))
+    for stage in (warmup, denoise):
+        stage.wait_after(0)  # the first until its status has been looked at, the second until it has been cancelled
     said = {}
     for line in COMMANDS:
         if line.startswith("python "):
+            command = line.split("slurm/submit.py ")[1]
             folder = here if "--local" in line else cluster
-            said[line.split("slurm/submit.py ")[1]] = on_slurm.run(*words(line, on_slurm, folder, site)).out
+            said[command] = on_slurm.run(*words(line, on_slurm, folder, site)).out
+            {"status": warmup.go_on, "cancel": denoise.go_on}.get(command.split()[0], lambda: None)()
     local, status, logs, cancel, again = list(said.values())[1:2] + list(said.values())[3:]
     assert "== warmup: exit code 0" in local
     assert re.search(r"^denoise +\d+ +waiting", status, flags=re.MULTILINE)

@@ -20,6 +20,9 @@ from tests.slurm.trainers import Trainers
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(TIMEOUT_S)]
 
+WAITED_IN_VAIN_S = 280
+"""What a rank would take at least that learns of another's death by gloo's timeout alone, five minutes here."""
+
 
 def preempt(jobs: Launcher, trainers: Trainers, job: str) -> None:
     """A job of higher priority wants the node."""
@@ -31,15 +34,11 @@ def preempt(jobs: Launcher, trainers: Trainers, job: str) -> None:
 
 
 def shorten(jobs: Launcher, trainers: Trainers, job: str) -> None:
-    """Move the time limit nearer than the stage's grace; the next start gets its time back."""
+    """Move the time limit nearer than the stage's grace; once the run is told, the job gets its time back."""
     assert jobs.cluster
     jobs.cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={_elapsed_min(jobs, job) + 2}")
     trainers.wait_told()
-    trainers.thaw()
-    wait_until(lambda: "stop" in happened(jobs, "timed"), lambda: "the time limit's stop")
-    wait_until(lambda: _state(jobs, job) == "PENDING" or happened(jobs, "timed").count("start") > 1,
-               lambda: f"the requeue after the time limit: {_state(jobs, job)}, {happened(jobs, 'timed')}")
-    jobs.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")
+    jobs.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=30")
 
 
 def requeue(jobs: Launcher, trainers: Trainers, job: str) -> None:
@@ -57,7 +56,7 @@ def drain(jobs: Launcher, trainers: Trainers, job: str) -> None:
     try:
         requeue(jobs, trainers, job)
         trainers.thaw()
-        wait_until(lambda: len(nodes(jobs, "drained")) == 2, lambda: "the start on another node")
+        wait_until(lambda: started_again(jobs, "drained"), lambda: "the start on another node")
     finally:
         jobs.cluster.run("scontrol", "update", node, "State=RESUME")
 
@@ -68,8 +67,9 @@ def tell_one_rank(jobs: Launcher, trainers: Trainers, job: str) -> None:
 
 
 def kill_one_rank(jobs: Launcher, trainers: Trainers, job: str) -> None:
-    """A rank dies without a word."""
+    """A rank dies without a word; the other one is let go on when that is known, or might itself seem the first."""
     trainers.ranks()[1].kill()
+    wait_until((jobs.runs(NAME) / "jobs" / "bad" / "failure-1.json").exists, lambda: "the note of the dead rank")
 
 
 DISTURBANCES = {
@@ -87,6 +87,8 @@ def campaign(on_slurm: Launcher) -> Launcher:
     """Everything handed in at once, every disturbance done in the middle of training."""
     assert on_slurm.cluster
     gpus = {"gpus": GPUS} if on_slurm.cluster.gpus else {}
+    for stage in DISTURBANCES:
+        Trainers(on_slurm.runs(NAME) / stage).wait_after()
     on_slurm.submit(on_slurm.stage_file(NAME, {**EVERYTHING, **gpus}))
     with ThreadPoolExecutor(len(DISTURBANCES)) as threads:
         for done in [threads.submit(disturb, on_slurm, stage) for stage in DISTURBANCES]:
@@ -161,7 +163,7 @@ def test_a_dead_rank_ends_the_job_with_its_name_and_what_comes_after_says_why(ca
     assert "cleaned up" in campaign.log(NAME, "cleanup")
     end = history(campaign, "bad")[-1]
     died = json.loads((campaign.runs(NAME) / "jobs" / "bad" / "failure-1.json").read_text())["time"]
-    assert end["event"] == "end" and end["time"] - died < 60
+    assert end["event"] == "end" and end["time"] - died < WAITED_IN_VAIN_S
 
 
 def test_a_sweep_runs_as_an_array_and_the_best_member_is_used_by_what_follows(campaign: Launcher) -> None:
@@ -201,7 +203,8 @@ def test_a_job_has_one_task_for_each_gpu_and_each_sees_the_gpus_of_its_node(camp
 
 def test_submitting_again_keeps_what_is_finished_and_repeats_what_failed(campaign: Launcher) -> None:
     campaign.until(NAME, "cleanup", "finished")
-    file = campaign.folder / f"{NAME}.yaml"
+    file, trainers = campaign.folder / f"{NAME}.yaml", Trainers(campaign.runs(NAME) / "bad")
+    trainers.wait_after()
     again = campaign.submit(file, "--from", "bad")
     job = campaign.job(NAME, "bad")
     assert f"bad: job {job}" in again.out and "cleanup: finished, kept" in again.out
@@ -213,9 +216,10 @@ def test_submitting_again_keeps_what_is_finished_and_repeats_what_failed(campaig
     assert campaign.job(NAME, "bad") != job, "a cancelled job that is still ending is not taken for one under way"
     assert f"bad: job {campaign.job(NAME, 'bad')}" in fourth.out
     assert "cancelled: bad, never" in campaign.run("cancel", campaign.runs(NAME)).out
+    trainers.go_on()
     campaign.until(NAME, "bad", "cancelled")
     assert campaign.until(NAME, "never", "cancelled", "skipped")
-    assert not campaign.cluster or job not in campaign.cluster.run("squeue", "-h", "-o", "%i").split()
+    wait_until(lambda: _state(campaign, job) == "", lambda: f"job {job} is still there: {_state(campaign, job)}")
 
 
 def history(jobs: Launcher, stage: str) -> list[dict[str, Any]]:
@@ -227,9 +231,11 @@ def nodes(jobs: Launcher, stage: str) -> list[str]:
     return [event["node"] for event in history(jobs, stage) if event["event"] == "start"]
 
 
-def happened(jobs: Launcher, stage: str) -> list[str]:
-    """What happened to a stage's job so far."""
-    return [event["event"] for event in history(jobs, stage)]
+def started_again(jobs: Launcher, stage: str) -> bool:
+    """Whether the second start of a stage's job has begun; it need not wait for that longer than SLURM must."""
+    assert jobs.cluster
+    jobs.cluster.start_requeued()
+    return len(nodes(jobs, stage)) == 2
 
 
 def _state(jobs: Launcher, job: str) -> str:

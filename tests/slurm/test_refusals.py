@@ -128,10 +128,11 @@ def test_without_slurm_the_sentence_names_the_way_out(launcher: Launcher, tmp_pa
 
 
 def test_two_submissions_into_one_folder_at_once_are_refused(launcher: Launcher) -> None:
-    file = launcher.stage_file("twice", {"first": {"command": ["-c", "import time; time.sleep(300)"]}})
+    sleep = "import pathlib, sys, time; pathlib.Path(sys.argv[1], 'on').touch(); time.sleep(600)"
+    file = launcher.stage_file("twice", {"first": {"command": ["-c", sleep, "{here}"]}})
     first = launcher.start("--stages", file, "--run-dir", launcher.runs("twice"), "--local")
     try:
-        wait_until((launcher.runs("twice") / "jobs" / "first" / "attempts.jsonl").exists, lambda: "the local run")
+        wait_until((launcher.runs("twice") / "first" / "on").exists, lambda: "the local run")
         assert "another process is submitting or running" in launcher.submit(file, "--local", code=6).err
         assert launcher.word("twice", "first") == "running"
     finally:

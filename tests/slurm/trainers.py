@@ -1,4 +1,4 @@
-"""The processes that train under SLURM: found, held while something is done to their job, let go on."""
+"""The processes that train under SLURM: they wait at a step, are held while something is done to their job, go on."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -9,12 +9,25 @@ import psutil
 
 from tests.slurm.driver import wait_until
 
+HELD_AFTER = 5
+"""Steps: enough of them are in the log, and no checkpoint is due yet."""
+
 
 class Trainers:
     """The training processes on this machine, found by the run folder they write."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
+        self._gate = run / "held"
+
+    def wait_after(self, steps: int = HELD_AFTER) -> None:
+        """Before the job is handed in: its first start waits after so many steps, however late this test looks."""
+        self.run.mkdir(parents=True, exist_ok=True)
+        self._gate.write_text(str(steps))
+
+    def go_on(self) -> None:
+        """Let them take the next step."""
+        self._gate.unlink()
 
     def ranks(self) -> dict[int, psutil.Process]:
         """The processes by rank."""
@@ -29,7 +42,7 @@ class Trainers:
         return found
 
     def train(self) -> bool:
-        """Whether the first steps are done and the run is not."""
+        """Whether the first steps are done; the run is not, as it waits."""
         log = self.run / "metrics.jsonl"
         return log.exists() and log.read_text().count('"event": "train"') >= 2 and bool(self.ranks())
 
@@ -40,6 +53,7 @@ class Trainers:
         for process in self.ranks().values():
             with suppress(psutil.NoSuchProcess):
                 process.suspend()
+        self.go_on()
         try:
             yield
         finally:
