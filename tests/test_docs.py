@@ -24,13 +24,15 @@ LANGUAGES = {"bash", "json", "python", "text", "yaml"}
 TIMEOUT_S = 1000
 
 STEPS = "loop.max_steps=2 data.crop=32 data.limit=8 data.batch_size=4 evaluation.limit=2"
+FEWER = "--train 8 --val 2 --test 2 --size 64"
 SMALLER = (
-    (r"^make train$", r"make -n train && python -m launch.quickstart", STEPS),
+    (r"^make train$", "make -n train && python -c 'from launch import quickstart as start; "
+     f"start.PHANTOM += \"{FEWER}\".split(); exit(start.main())'", STEPS),
     (r"^make\b", r"make -n", ""),
     (r"\bpip install\b", r"pip install --dry-run --quiet --no-deps --no-index --no-build-isolation", ""),
     (r"\blaunch/(train|experiments|diagnose)\.py\b(?!.*--(dry-run|summary|help|run )\b)", r"\g<0>", STEPS),
     (r"\blaunch/evaluate\.py\b", r"\g<0>", "--limit 4"),
-    (r"\bshards\.build phantom\b", r"\g<0>", "--train 8 --val 2 --test 2 --size 64"),
+    (r"\bshards\.build phantom\b", r"\g<0>", FEWER),
     (r"\bslurm/submit\.py\b(?!.*--dry-run)", r"\g<0>", "--dry-run"),
 )
 """How a command is run small: (pattern, what stands for it, what is added at its end); the first that matches."""
@@ -173,7 +175,7 @@ def test_every_block_says_its_language_and_yaml_is_valid(place: Path) -> None:
 
 def test_commands_are_made_smaller_at_their_ends() -> None:
     assert smaller("make test  # ten minutes") == "make -n test  "
-    assert smaller("make train").endswith(f"-m launch.quickstart {STEPS} ")
+    assert smaller("make train").endswith(f"exit(start.main())' {STEPS} ")
     train = smaller("accelerate launch launch/train.py \\\n  --config a.yaml > log")
     assert train.endswith(f"--config a.yaml {STEPS} > log") and "\n" not in train
     assert STEPS not in smaller("python launch/train.py --config a.yaml --dry-run")
