@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before torch is imported: two test workers on two cores are slower with more threads than cores, and a sum over
 # several threads is not the same number every time.
@@ -18,8 +19,14 @@ import psutil
 import pytest
 import torch
 
+if TYPE_CHECKING:
+    from tests._train_each import Pair
+
 ROOT = Path(__file__).resolve().parent.parent
 """The project's root: commands run here."""
+
+PATIENCE_S = 600.0
+"""How long a command may take that takes seconds on an idle machine."""
 
 MARK = "QUELL_TEST_PROCESS"
 """Environment variable by which the processes of one test worker are found again, orphans too."""
@@ -70,26 +77,36 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def command() -> Command:
-    """Run a command in the project's root: `command([...], timeout_s=240, code=0, env={...}) -> Finished`."""
+    """Run a command in the project's root: `command([...], timeout_s=600, code=0, env={...}) -> Finished`."""
     return _run
 
 
 @pytest.fixture(scope="session")
 def torchrun() -> Command:
-    """Run a script as real processes on CPU: `torchrun([script, ...], processes=2, timeout_s=300) -> Finished`."""
+    """Run a script as real processes on CPU: `torchrun([script, ...], processes=2, timeout_s=600) -> Finished`."""
 
-    def run(arguments: Sequence[object], *, processes: int = 2, timeout_s: float = 300, **options: object) -> Finished:
+    def run(arguments: Sequence[object], *, processes: int = 2, **options: object) -> Finished:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes]
-        return _run([sys.executable, *launcher, *arguments], timeout_s=timeout_s, **options)  # type: ignore[arg-type]
+        return _run([sys.executable, *launcher, *arguments], **options)  # type: ignore[arg-type]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def pair(torchrun: Command, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Pair]":
+    """Two processes on CPU that stay, for `train_each(items, pair)`; its tests are one group, `xdist_group("pair")`."""
+    from tests._train_each import Pair
+
+    both = Pair(torchrun, tmp_path_factory.mktemp("pair"))
+    yield both
+    both.close()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _nobody_left_behind() -> Iterator[None]:
     """Fail, at the end, when a test left a process running; and end it."""
     yield
-    _, left = psutil.wait_procs(_marked(), timeout=30)  # one that was told to end may still be on its way
+    _, left = psutil.wait_procs(_marked(), timeout=120)  # one that was told to end may still be on its way
     commands = [_line(process) for process in left]
     _kill(left)
     assert not commands, "tests left processes running: " + "; ".join(commands)
@@ -98,7 +115,7 @@ def _nobody_left_behind() -> Iterator[None]:
 def _run(
     arguments: Sequence[object],
     *,
-    timeout_s: float = 240,
+    timeout_s: float = PATIENCE_S,
     code: int | None = 0,
     env: dict[str, str] | None = None,
     cwd: Path = ROOT,

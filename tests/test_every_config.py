@@ -17,7 +17,7 @@ from configs.schema import RunConfig
 from launch.session import make_pipeline
 from shards.dataset import ShardSet
 from shards.writer import write_split
-from tests._train_each import Item, said, train_each
+from tests._train_each import Item, Pair, said, train_each
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
@@ -32,8 +32,9 @@ COUNTS = {"train": 9, "val": 3}
 SHAPE = (32, 36)
 CROP, CROP_WITH_CRITIC = 24, 32
 """Pixels; a critic's last maps would be empty below 32."""
-PROCESSES = [pytest.param(n, id=f"{n}proc", marks=pytest.mark.xdist_group(f"every_config_{n}")) for n in (1, 2)]
-TIMEOUT_S = 1000
+PROCESSES = [pytest.param(1, id="1proc", marks=pytest.mark.xdist_group("every_config")),
+             pytest.param(2, id="2proc", marks=pytest.mark.xdist_group("pair"))]
+TIMEOUT_S = 1200
 
 
 def of(path: Path) -> RunConfig:
@@ -122,9 +123,7 @@ def in_order() -> list[str]:
 
 
 @pytest.fixture(scope="module", params=PROCESSES)
-def trained(
-    request: Any, roots: dict[str, Path], tmp_path_factory: Any, command: Any, torchrun: Any
-) -> tuple[int, Path]:
+def trained(request: Any, roots: dict[str, Path], tmp_path_factory: Any, pair: Pair) -> tuple[int, Path]:
     """The run folders of all files, trained by so many processes."""
     processes, runs = request.param, tmp_path_factory.mktemp(f"runs{request.param}")
     items = []
@@ -132,10 +131,7 @@ def trained(
         file = runs / f"{name}.yaml"
         file.write_text(loader.dump(small(CONFIGS[name], roots, runs)))
         items.append(Item(["--config", file], runs / name))
-    if processes == 1:
-        train_each(command, items, runs, timeout_s=TIMEOUT_S)
-    else:
-        train_each(torchrun, items, runs, timeout_s=TIMEOUT_S, processes=processes)
+    train_each(items, pair if processes > 1 else None)
     return processes, runs
 
 
@@ -151,7 +147,7 @@ def test_says_what_it_is(name: str) -> None:
     assert CONFIGS[name].read_text().startswith("# ")
 
 
-@pytest.mark.timeout(TIMEOUT_S + 60)
+@pytest.mark.timeout(TIMEOUT_S)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_trains_two_steps(name: str, trained: tuple[int, Path]) -> None:
     processes, runs = trained

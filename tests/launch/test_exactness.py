@@ -3,9 +3,7 @@
 import json
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from launch import train
-from tests._train_each import Item, said, train_each
+from tests._train_each import Item, Pair, said, train_each
 from tests.launch.conftest import SMALL
 
-pytestmark = [pytest.mark.xdist_group("exactness"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group("pair"), pytest.mark.timeout(900)]
 
 KILL_DURING_SAVE = """
 import os, signal, sys
@@ -31,8 +29,18 @@ checkpoint.publish = killed
 sys.exit(train.main(sys.argv[1:]))
 """
 
-PATIENCE_S = 200
-"""How long a test waits for a process that needs seconds on an idle machine."""
+SIGNAL_WHILE_TRAINING = """
+import os, signal, sys
+sys.path[0] = {root!r}
+from launch import loop, train
+step_of = loop.train_step
+def with_a_signal(phases, pipeline, step, *others):
+    if step == {step}:
+        os.kill(os.getpid(), signal.SIGUSR1)
+    return step_of(phases, pipeline, step, *others)
+loop.train_step = with_a_signal
+sys.exit(train.main(sys.argv[1:]))
+"""
 
 SGD = ["optimizer.name=sgd", "optimizer.lr=0.01"]
 
@@ -44,20 +52,20 @@ def arguments(mini: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def straight(arguments: list[str], command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def straight(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run nobody interrupts."""
     run = tmp_path_factory.mktemp("straight")
-    command([sys.executable, "launch/train.py", *arguments, "--run-dir", run], timeout_s=PATIENCE_S)
+    assert train.main([*arguments, "--run-dir", str(run)]) == 0
     return run
 
 
 @pytest.fixture(scope="module")
-def two_ranks(arguments: list[str], torchrun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_ranks(arguments: list[str], pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs by two processes: `sgd`, and `adamw` as `straight` has it."""
     folder = tmp_path_factory.mktemp("two")
     items = [Item([*arguments, *SGD], folder / "sgd", compare=True),
              Item([*arguments, "checkpoint.keep_last=5"], folder / "adamw")]
-    train_each(torchrun, items, folder, processes=2, timeout_s=240)
+    train_each(items, pair)
     for name in ("sgd", "adamw"):
         assert said(folder / name, processes=2)
     return folder
@@ -76,14 +84,16 @@ def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_five_steps_killed_and_resumed_equal_ten(straight: Path, arguments, command, root, tmp_path: Path) -> None:
+def test_five_steps_killed_and_resumed_equal_ten(
+    straight: Path, arguments: list[str], command, root: Path, tmp_path: Path
+) -> None:
     """kill -9 in the middle of writing the second checkpoint: the first one is there, and the rest is bit-equal."""
     script = tmp_path / "killed.py"
     script.write_text(KILL_DURING_SAVE.format(root=str(root), step=10))
     run = tmp_path / "run"
-    command([sys.executable, script, *arguments, "--run-dir", run], code=-signal.SIGKILL, timeout_s=PATIENCE_S)
+    command([sys.executable, script, *arguments, "--run-dir", run], code=-signal.SIGKILL)
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == [".step-00000010", "step-00000005"]
-    finished = command([sys.executable, "launch/train.py", *arguments, "--run-dir", run], timeout_s=PATIENCE_S)
+    finished = command([sys.executable, "launch/train.py", *arguments, "--run-dir", run])
     assert "at step 5 of 10" in finished.output
     assert same_bits(weights(run), weights(straight))
     assert same_bits(weights(run, "ema"), weights(straight, "ema"))
@@ -100,38 +110,15 @@ def test_five_steps_killed_and_resumed_equal_ten(straight: Path, arguments, comm
 def test_a_signal_stops_with_a_checkpoint_and_the_rest_is_bit_equal(
     straight: Path, arguments: list[str], command, root: Path, tmp_path: Path
 ) -> None:
+    script = tmp_path / "signalled.py"
+    script.write_text(SIGNAL_WHILE_TRAINING.format(root=str(root), step=3))
     run = tmp_path / "run"
-    slow = [*arguments, "checkpoint.every_steps=null", "--run-dir", str(run)]
-    process = subprocess.Popen([sys.executable, "-c", SLOW_STEPS.format(root=str(root)), *slow], cwd=root,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        deadline = time.monotonic() + PATIENCE_S
-        log = run / "metrics.jsonl"
-        while not log.exists() or '"event": "train"' not in log.read_text():
-            assert time.monotonic() < deadline and process.poll() is None, "the run did not start"
-            time.sleep(0.02)
-        process.send_signal(signal.SIGUSR1)
-        output, _ = process.communicate(timeout=PATIENCE_S)
-    finally:
-        process.kill()
-    assert process.returncode == 75, output
-    assert "stopped by SIGUSR1 with a checkpoint" in output
-    assert json.loads((run / "summary.json").read_text())["status"] == "stopped"
-    command([sys.executable, "launch/train.py", *arguments, "--run-dir", run], timeout_s=PATIENCE_S)
+    stopped = command([sys.executable, script, *arguments, "checkpoint.every_steps=null", "--run-dir", run], code=75)
+    assert "stopped by SIGUSR1 with a checkpoint" in stopped.output
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["status"], summary["step"]) == ("stopped", 4)
+    assert train.main([*arguments, "--run-dir", str(run)]) == 0
     assert same_bits(weights(run), weights(straight))
-
-
-SLOW_STEPS = """
-import sys, time
-sys.path[0] = {root!r}
-from launch import loop, train
-step = loop.train_step
-def slow(*arguments):
-    time.sleep(0.3)
-    return step(*arguments)
-loop.train_step = slow
-sys.exit(train.main(sys.argv[1:]))
-"""
 
 
 def test_two_processes_and_accumulation_learn_what_one_learns(

@@ -1,7 +1,6 @@
 """Methods with critics stop and go on exactly: both optimizers, image pools and their draws, on every rank."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests._pairs import write_pairs
-from tests._train_each import Item, said, train_each
+from tests._train_each import Item, Pair, said, train_each
 
 COMMON = [
     "data.crop=32", "data.batch_size=4", "data.normalise=none", "loop.epochs=null", "loop.max_steps=8",
@@ -36,17 +35,15 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pairs(tmp_path_factory.mktemp("scans"), cells=(5, 6), cell_px=8)
 
 
+@pytest.mark.xdist_group("pair")
 @pytest.mark.parametrize(("method", "processes"), [("tcfl", 2), ("drgan", 1)])
 def test_four_steps_and_four_resumed_equal_eight(
-    method: str, processes: int, scans: Path, command: Callable, torchrun: Callable, tmp_path: Path
+    method: str, processes: int, scans: Path, pair: Pair, tmp_path: Path
 ) -> None:
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
     words = ["--config", f"configs/{method}.yaml", *COMMON, *SMALL[method], f"data.root={scans}"]
     items = [Item(words, straight), Item(words, resumed, first_steps_of=(straight, 4))]
-    if processes == 1:
-        train_each(command, items, tmp_path, timeout_s=240)
-    else:
-        train_each(torchrun, items, tmp_path, timeout_s=240, processes=processes)
+    train_each(items, pair if processes > 1 else None)
     assert said(straight, processes) and "at step 4 of 8" in said(resumed, processes)
     files = sorted(path.name for path in (straight / "checkpoints" / "step-00000008").iterdir())
     assert [name for name in files if name.startswith("rank-")] == [f"rank-{rank}.pt" for rank in range(processes)]

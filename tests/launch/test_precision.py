@@ -97,7 +97,7 @@ def two_processes(mini: Path, torchrun, root: Path, tmp_path_factory: pytest.Tem
     script.write_text(TRAIN_THEN_PARITY.format(root=str(root), folder=folder))
     torchrun([script, "--config", "tests/launch/small.yaml", f"data.root={mini}", "loop.max_steps=2",
               "data.representation=complex", "loop.precision=auto", "evaluation.every_epochs=null",
-              "--run-dir", folder / "run"], timeout_s=200)
+              "--run-dir", folder / "run"])
     return folder
 
 

@@ -15,14 +15,14 @@ def env(tmp_path: Path) -> dict[str, str]:
 
 
 def test_a_run_that_works_passes_and_is_diagnosed(command, env: dict[str, str], mini: Path, tmp_path: Path) -> None:
-    done = command(["launch/quick_test.sh", SMALL, "0.5", f"data.root={mini}"], env=env, timeout_s=250)
+    done = command(["launch/quick_test.sh", SMALL, "0.5", f"data.root={mini}"], env=env)
     assert "Decision tree (001)" in done.output
     assert done.output.splitlines()[-1] == f"PASSED: small trained 0.5 epochs without an error ({tmp_path}/small)"
     assert (tmp_path / "small" / "summary.json").is_file()
 
 
 def test_a_failure_passes_its_exit_code_on(command, env: dict[str, str]) -> None:
-    done = command(["launch/quick_test.sh", SMALL, "pipeline.latnt_channels=3"], env=env, code=2, timeout_s=200)
+    done = command(["launch/quick_test.sh", SMALL, "pipeline.latnt_channels=3"], env=env, code=2)
     assert "did you mean 'latent_channels'" in done.output
     assert "FAILED: small ended with exit code 2" in done.output
 

@@ -46,7 +46,7 @@ def test_every_file_says_how_it_is_used(root: Path) -> None:
 def test_a_target_trains(target: str, world: int, arguments: list[str], command, tmp_path: Path) -> None:
     """Here on CPU, where the GPUs of the last two are not."""
     more = ["--main_process_port", free_ports(1)[0]] if world > 1 else []
-    said = command(launch(target, *more, *arguments, "loop.max_steps=2", "--run-dir", tmp_path / "run"), timeout_s=200)
+    said = command(launch(target, *more, *arguments, "loop.max_steps=2", "--run-dir", tmp_path / "run"))
     assert start_of(tmp_path / "run")["world"] == world
     assert f"{world} process{'es' if world > 1 else ''} on cpu" in said.output
 
@@ -60,7 +60,7 @@ def test_two_machines_form_one_world(arguments: list[str], command, root: Path, 
     port = free_ports(1)[0]
     both = [[str(word) for word in machine(rank)] for rank in (0, 1)]
     script = f"import subprocess as s; a = s.Popen({both[1]!r}); b = s.call({both[0]!r}); exit(a.wait() or b)"
-    command([sys.executable, "-c", script], timeout_s=240)
+    command([sys.executable, "-c", script])
     assert start_of(tmp_path / "run")["world"] == 2
 
 
@@ -77,7 +77,7 @@ def test_a_run_moves_from_target_to_target(arguments: list[str], command, tmp_pa
             assert train.main([*arguments[1:], *words]) == 0
             return
         start = launch(target, "--main_process_port", free_ports(1)[0])
-        command([*start, *arguments, *words], timeout_s=300, env={"ACCELERATE_USE_CPU": "false"})
+        command([*start, *arguments, *words], env={"ACCELERATE_USE_CPU": "false"})
 
     go("straight", 12, None)
     for steps, target in ((3, "deepspeed_zero1"), (6, "deepspeed_zero3"), (9, "deepspeed_zero2"), (12, None)):
@@ -100,7 +100,7 @@ def test_several_phases_are_refused_under_deepspeed(arguments: list[str], comman
              "data.fields.clean=pd_clean", "data.representation=magnitude", "data.crop=16",
              "tracking.tensorboard=false"]
     refused = command(launch("deepspeed_zero2", "--num_processes", 1, "--main_process_port", free_ports(1)[0], *words,
-                             "--run-dir", tmp_path / "run"), code=None, timeout_s=200,
+                             "--run-dir", tmp_path / "run"), code=None,
                       env={"ACCELERATE_USE_CPU": "false"})
     assert "error: pipeline tcfl trains generator and critic in turns" in refused.output
     assert "use DDP" in refused.output and not list((tmp_path / "run").glob("checkpoints/*"))
@@ -108,6 +108,6 @@ def test_several_phases_are_refused_under_deepspeed(arguments: list[str], comman
 
 @pytest.mark.skipif(not WITHOUT_DEEPSPEED, reason="DeepSpeed is installed here")
 def test_without_deepspeed_the_way_out_is_said(arguments: list[str], command, tmp_path: Path) -> None:
-    refused = command([sys.executable, *arguments, "--run-dir", tmp_path / "run"], code=6, timeout_s=200,
+    refused = command([sys.executable, *arguments, "--run-dir", tmp_path / "run"], code=6,
                       env={"ACCELERATE_USE_DEEPSPEED": "true"})
     assert "pip install -e '.[deepspeed]'" in refused.output

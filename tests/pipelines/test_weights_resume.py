@@ -1,7 +1,6 @@
 """Learned and drawn loss weights go on exactly after a restart, are equal on all ranks, and change with training."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests._pairs import write_pairs
-from tests._train_each import Item, said, train_each
+from tests._train_each import Item, Pair, said, train_each
 
 OVERRIDES = [
     "pipeline.network={name: dncnn, depth: 3, width: 4, norm: none, bias: true}",
@@ -28,7 +27,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(photographs: Path, torchrun: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(photographs: Path, pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For each strategy `NAME-straight`, and `NAME-resumed` from its fourth step, by two processes."""
     folder, items = tmp_path_factory.mktemp("weights"), []
     for name in CHANGING:
@@ -37,11 +36,11 @@ def runs(photographs: Path, torchrun: Callable, tmp_path_factory: pytest.TempPat
         straight = folder / f"{name}-straight"
         resumed = Item(words, folder / f"{name}-resumed", first_steps_of=(straight, 4), compare=True)
         items += [Item(words, straight), resumed]
-    train_each(torchrun, items, folder, processes=2, timeout_s=240)
+    train_each(items, pair)
     return folder
 
 
-@pytest.mark.xdist_group("weights")
+@pytest.mark.xdist_group("pair")
 @pytest.mark.parametrize("strategy", CHANGING)
 def test_weights_of_losses_resume_exactly_on_two_ranks(strategy: str, runs: Path) -> None:
     straight, resumed = runs / f"{strategy}-straight", runs / f"{strategy}-resumed"

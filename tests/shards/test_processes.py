@@ -73,7 +73,7 @@ def test_two_ranks_over_uneven_shards_see_everything_once_and_end(torchrun, tmp_
     uneven(tmp_path / "d")
     script = tmp_path / "rank.py"
     script.write_text(RANK)
-    torchrun([script, tmp_path / "d", tmp_path / "found.json"], timeout_s=200)
+    torchrun([script, tmp_path / "d", tmp_path / "found.json"])
     (first, first_eval), (second, second_eval) = json.loads((tmp_path / "found.json").read_text())
     assert len(first) == len(second) == 14
     stream = [index for at in range(0, 14, 2) for index in (*first[at : at + 2], *second[at : at + 2])]
