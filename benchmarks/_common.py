@@ -1,12 +1,14 @@
 """What the benchmarks share: rivals measured in turns, medians with their spread, tables, small runs without files."""
 
 import argparse
+import multiprocessing
 import os
 import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,44 @@ def in_turns(rivals: dict[str, Callable[[], object]], *, rounds: int, calls: int
                 function()
             seconds[name].append((time.process_time() - began) / calls)
     return seconds
+
+
+def in_turns_apart(makers: dict[str, Callable[[], Callable[[], object]]], *, rounds: int) -> dict[str, list[float]]:
+    """As `in_turns`, each rival made and called in a forked process of its own, after two calls to warm up.
+
+    Rivals then share no memory, no caches of the allocator and no setting of the process.
+    """
+    context = multiprocessing.get_context("fork")
+    seconds: dict[str, list[float]] = {name: [] for name in makers}
+    pipes, processes = {}, []
+    try:
+        for name, make in makers.items():
+            pipes[name], theirs = context.Pipe()
+            processes.append(context.Process(target=_called, args=(make, theirs), daemon=True))
+            processes[-1].start()
+            theirs.close()
+            pipes[name].recv()
+        for _ in range(rounds):
+            for name, pipe in pipes.items():
+                pipe.send(True)
+                seconds[name].append(pipe.recv())
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+    return seconds
+
+
+def _called(make: Callable[[], Callable[[], object]], pipe: Connection) -> None:
+    """A rival's process: a call, and the processor time it took, for each word received."""
+    function = make()
+    function()
+    function()
+    pipe.send(0.0)
+    while pipe.recv():
+        began = time.process_time()
+        function()
+        pipe.send(time.process_time() - began)
 
 
 def middle(values: Sequence[float]) -> float:

@@ -31,8 +31,9 @@ from shards.order import Plan, share
 from shards.streaming import StreamLoader
 
 FREE_TO_CHANGE = ("name", "tracking", "profile", "checkpoint", "evaluation", "init_from", "loop.epochs",
-                  "loop.max_steps", "loop.threads", "loop.accumulate", "loop.max_skips", "data.prefetch", "data.verify",
-                  "data.eval_batch_size", "data.root", "data.cache", "data.val_split", "data.test_split")
+                  "loop.max_steps", "loop.threads", "loop.accumulate", "loop.channels_last", "loop.max_skips",
+                  "data.prefetch", "data.verify", "data.eval_batch_size", "data.root", "data.cache", "data.val_split",
+                  "data.test_split")
 """Settings a resumed run may differ in; everything else decides what is learned."""
 
 
@@ -48,9 +49,7 @@ class Session:
             tracker.say(f"note: {note}")
         self.pipeline = make_pipeline(config, self.shards)
         data.calibrate(self.pipeline, config, self.shards)
-        self.pipeline.to(self.device)
-        if config.loop.channels_last:
-            self.pipeline.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        environment.place(self.pipeline, self.device, config.loop)
         self.needs = type(self.pipeline).needs(config.pipeline)
         self.images = data.image_kinds(self.needs, config.data, self.shards)
         self.plan = make_plan(config, data.size(self.shards, config.data.limit), self.rank, self.world)

@@ -41,7 +41,7 @@ def trunk(network: Published, blocks: int, *, weights: str | None, random_trunk:
 
     `weights`: "imagenet" takes torch's published file from the hub's cache or the network; a path takes that file; None
     leaves the trunk random (the same in every run) and needs `random_trunk`, because such features were never trained
-    to see anything. `sha256`: how the file's checksum must begin. `channels`: of the images that will be shown.
+    to see anything. Its weights lie channels-last, in which wide convolutions are fastest. `sha256`: how the file's checksum must begin. `channels`: of the images that will be shown.
     Raises ConfigError for arguments and channels, EnvironmentProblem when the file cannot be had, DataError when it is
     not the right one.
     """
@@ -55,7 +55,7 @@ def trunk(network: Published, blocks: int, *, weights: str | None, random_trunk:
             f"{network.loss}: weights: null and random_trunk: true go together; the first alone would train on "
             "features that were never trained, the second alone would not be used"
         )
-    layers = _layers(network.blocks[:blocks])
+    layers = _layers(network.blocks[:blocks]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if weights is None:
         log.warning("the %s loss compares features of a random, untrained trunk, as random_trunk asks", network.loss)
     else:

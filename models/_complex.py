@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from models._norms import GroupNorm
 
-class LayerNorm2d(nn.GroupNorm):
+
+class LayerNorm2d(GroupNorm):
     """Group normalisation with one group over (C, H, W) of each sample.
 
     A complex tensor has its real and imaginary parts normalised separately, with the same real affine parameters.

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models._norms import GroupNorm, InstanceNorm2d, by_instance
+
 
 class Convolution(nn.Sequential):
     """Reflect-padded convolution with bias; `norm` is instance norm without parameters, then ReLU."""
@@ -14,7 +16,7 @@ class Convolution(nn.Sequential):
             nn.Conv2d(in_channels, out_channels, kernel, stride, pad, padding_mode="reflect")
         ]
         if norm:
-            layers += [nn.InstanceNorm2d(out_channels), nn.ReLU(inplace=True)]
+            layers += [InstanceNorm2d(out_channels), nn.ReLU(inplace=True)]
         super().__init__(*layers)
 
 
@@ -47,7 +49,7 @@ class UpPath(nn.Module):
             nn.Sequential(
                 nn.Upsample(scale_factor=2),
                 nn.Conv2d(before, after, 5, padding=2, padding_mode="reflect"),
-                nn.GroupNorm(1, after),
+                GroupNorm(1, after),
                 nn.ReLU(inplace=True),
             )
             for before, after in zip(wide[:-1], wide[1:], strict=True)
@@ -72,7 +74,7 @@ def kaiming(network: nn.Module) -> None:
 
 def _normalised(x_NCHW: Tensor, style_N2C: Tensor | None) -> Tensor:
     """Instance norm, then the style's shift and scale where there is one (Huang and Belongie, ICCV 2017)."""
-    normal = functional.instance_norm(x_NCHW)
+    normal = by_instance(x_NCHW)
     if style_N2C is None:
         return normal
     shift, scale = style_N2C[:, :, None, None].chunk(2, dim=1)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 Norm = Literal["batch", "frozen_batch", "batch_statistics", "instance", "group", "none"]
 
@@ -31,8 +32,46 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
     if norm == "batch_statistics":
         return nn.BatchNorm2d(channels, track_running_stats=False)
     if norm == "instance":
-        return nn.InstanceNorm2d(channels, affine=True)
-    return nn.GroupNorm(math.gcd(channels, 8), channels) if norm == "group" else nn.Identity()
+        return InstanceNorm2d(channels, affine=True)
+    return GroupNorm(math.gcd(channels, 8), channels) if norm == "group" else nn.Identity()
+
+
+def by_group(x_NCHW: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Group normalisation, in the memory order of its input.
+
+    On CPU torch's kernel for several groups of channels-last tensors takes up to ten times as long as the planar one:
+    there two copies are cheaper.
+    """
+    native = groups == 1 or x_NCHW.is_contiguous() or x_NCHW.device.type != "cpu"
+    normal = functional.group_norm(x_NCHW if native else x_NCHW.contiguous(), groups, weight, bias, eps)
+    return normal if native else normal.contiguous(memory_format=torch.channels_last)
+
+
+def by_instance(x_NCHW: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """Normalisation of each channel of each image by its own mean and variance.
+
+    On CPU as groups of one channel: the same numbers in a third of the time that torch's own takes, by way of its batch
+    norm. Images of one pixel are left to torch, which refuses them.
+    """
+    if x_NCHW.device.type != "cpu" or x_NCHW.shape[-2:].numel() == 1:
+        return functional.instance_norm(x_NCHW, weight=weight, bias=bias, eps=eps)
+    return by_group(x_NCHW, x_NCHW.shape[1], weight, bias, eps)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation, in the memory order of its input."""
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """The normalised features, shape as given."""
+        return by_group(x_NCHW, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """Instance normalisation without running averages, in the memory order of its input."""
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """The normalised features, shape as given."""
+        return by_instance(x_NCHW, self.weight, self.bias, self.eps)
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
@@ -55,7 +94,7 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
             self._frozen = int(self.num_batches_tracked) >= self.freeze_after
         if not (self.training and self._frozen):
             return super().forward(x_NCHW)
-        return torch.nn.functional.batch_norm(
+        return functional.batch_norm(
             x_NCHW, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )
 

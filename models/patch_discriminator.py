@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 
 from configs.errors import DataError
+from models._norms import InstanceNorm2d
 
 Variant = Literal["v1", "v2", "official", "cyclegan"]
 
@@ -55,7 +56,7 @@ class PatchDiscriminator(nn.Module):
         wide = width
         for factor, stride in ((2, 2), (4, 2), *((8, stride) for stride in table.strides)):
             layers += _sized(nn.Conv2d(wide, factor * width, 4, stride, 1), table)
-            layers += [nn.InstanceNorm2d(factor * width), nn.LeakyReLU(0.2)]
+            layers += [InstanceNorm2d(factor * width), nn.LeakyReLU(0.2)]
             wide = factor * width
         layers += _sized(nn.Conv2d(wide, 1, 4, 1, 1, bias=table.score_bias), table)
         self.layers = nn.Sequential(*layers)
