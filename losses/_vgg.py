@@ -41,7 +41,8 @@ def trunk(network: Published, blocks: int, *, weights: str | None, random_trunk:
 
     `weights`: "imagenet" takes torch's published file from the hub's cache or the network; a path takes that file; None
     leaves the trunk random (the same in every run) and needs `random_trunk`, because such features were never trained
-    to see anything. Its weights lie channels-last, in which wide convolutions are fastest. `sha256`: how the file's checksum must begin. `channels`: of the images that will be shown.
+    to see anything. `sha256`: how the file's checksum must begin. `channels`: of the images that will be shown. The
+    weights lie channels-last, the order in which wide convolutions are fastest.
     Raises ConfigError for arguments and channels, EnvironmentProblem when the file cannot be had, DataError when it is
     not the right one.
     """
