@@ -140,7 +140,7 @@ def _dual_domain(p: Any, phase: str, batch: Batch, carry: dict[str, Tensor]) -> 
 
 
 def plain_networks(put: Callable[[Any, str, Any], None] = setattr) -> None:
-    """In this process: torch's own norms, and Spectroformer's spectra by the published formulas (full, tiled)."""
+    """In this process: torch's own norms, and Spectroformer's attention and spectra (full, tiled) as published."""
 
     def by_group(x: Tensor, groups: int, weight: Any, bias: Any, eps: float) -> Tensor:
         return functional.group_norm(x, groups, weight, bias, eps)
@@ -161,9 +161,22 @@ def plain_networks(put: Callable[[Any, str, Any], None] = setattr) -> None:
         mean_NC = torch.fft.ifft2(torch.complex(angle.cos(), angle.sin())).real.mean((2, 3))
         return x * torch.sigmoid(self.mix(mean_NC[:, None]))[:, 0, :, None, None]
 
+    def normed(self: Any, x: Tensor) -> Tensor:
+        return nn.LayerNorm.forward(self, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
+
+    def attended(self: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        N, C, H, W = value.shape
+        heads = self.temperature.shape[1]
+        q, k, v = (x.reshape(N, heads, C // heads, H * W) for x in (query, key, value))
+        q, k = (functional.normalize(x, dim=-1, eps=_spectro_attention.EPS) for x in (q, k))
+        weights = torch.softmax(q @ k.transpose(-2, -1) * self.temperature, dim=-1)
+        return (weights @ v).reshape(N, C, H, W)
+
     put(_norms, "by_group", by_group)
     for module in (_norms, _drgan_blocks):
         put(module, "by_instance", by_instance)
     put(_spectro_attention.FrequencyFilter, "forward", filtered)
+    put(_spectro_attention.ChannelNorm, "forward", normed)
+    put(_spectro_attention.QueryCascade, "_attend", attended)
     put(_spectro_scales._FourierUp, "forward", upsampled)
     put(_spectro_scales.PhaseGate, "forward", gated)

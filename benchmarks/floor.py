@@ -67,6 +67,7 @@ def row(name: str, peak_flops: float, peak_bytes: float, times: int) -> list[str
                                    "loop.accumulate=1")
         accelerator = environment.make_accelerator(config.loop)
         pipeline, batches = common.built(config)
+    environment.place(pipeline, accelerator.device, config.loop)
     phases = session.make_phases(accelerator, pipeline, config)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
 

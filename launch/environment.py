@@ -106,9 +106,12 @@ def precision(loop: LoopConfig, *, on_cpu: bool) -> str:
 
 
 def place(network: nn.Module, device: torch.device, loop: LoopConfig) -> None:
-    """Put a network on a device; with channels_last its weights lie as NHWC, and what they are applied to follows."""
+    """Put a network on a device; with channels_last its weights lie as NHWC, and what they are applied to follows.
+
+    Complex weights stay planar: torch convolves their parts one by one.
+    """
     network.to(device)
-    if loop.channels_last:
+    if loop.channels_last and not any(parameter.is_complex() for parameter in network.parameters()):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -1,7 +1,7 @@
 """Our step of each method computes what the published loop computes: every loss and gradient, in float64.
 
-Ours is channels-last, puts passes together, leaves out zeros, freezes other networks and has norms and spectra of its
-own; benchmarks/_published.py does none of this.
+Ours is channels-last (but for Spectroformer), puts passes together, leaves out zeros, freezes other networks and has
+norms, attention and spectra of its own; benchmarks/_published.py does none of this.
 """
 
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_losses_and_gradients_are_those_of_the_published_loop(
 ) -> None:
     root = common.shards(tmp_path, side=SIDE, count=2, **common.colours(name))
     config = common.configured(name, root, *common.SMALL[name], f"data.crop={SIDE}", "data.batch_size=2",
-                               "loop.accumulate=1", "loop.channels_last=true", *MORE.get(name, []))
+                               "loop.accumulate=1", *MORE.get(name, []))
     mine = ours(config)
     published.plain_networks(monkeypatch.setattr)
     theirs = as_published(config)
