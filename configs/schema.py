@@ -175,7 +175,7 @@ class LoopConfig(Section):
     """Use the same algorithm every time (bit-exact resume); false lets cuDNN pick the fastest."""
     channels_last: bool = True
     """Keep images in NHWC memory order, in which convolutions are faster on CPUs and on many GPUs; the numbers differ
-    by rounding. Complex networks stay as they are."""
+    by rounding. Complex networks, and all under DeepSpeed, stay NCHW."""
     sync_batchnorm: bool = False
     """Batch statistics over all processes (CUDA only)."""
 

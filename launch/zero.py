@@ -63,6 +63,7 @@ class ZeroPhase(Phase):
             "reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
         super().only_train_this()
         view = View(pipeline, self.name, environment.autocast(accelerator.device, self.precision))
+        view.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # it flattens and sends them so
         engine, _ = accelerator.prepare(view, self.optimizer)
         self.sharded = engine.optimizer
         return engine
