@@ -94,6 +94,10 @@ class Phase:
     def load_optimizer_state(self, saved: dict[str, Any]) -> None:
         """Take back what `optimizer_state` gave, here or on any other launch target."""
         self.optimizer.load_state_dict(saved)
+        for parameter, kept in self.optimizer.state.items():  # fused kernels pair numbers by their place in memory
+            for key, value in kept.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    kept[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def train_step(

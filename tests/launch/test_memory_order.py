@@ -1,12 +1,14 @@
 """Where weights lie in memory, and what determinism does not cost."""
 
+import copy
 from typing import Any
 
 import torch
 from torch import nn
 
-from configs.schema import LoopConfig
-from launch import environment
+from configs.schema import LoopConfig, OptimizerConfig
+from launch import environment, optimizers
+from launch.phases import Phase
 
 CPU = torch.device("cpu")
 
@@ -36,3 +38,30 @@ def test_deterministic_runs_do_not_fill_every_new_tensor(monkeypatch: Any) -> No
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         environment.close(accelerator)
+
+
+def test_moments_of_a_planar_run_continue_in_a_channels_last_one() -> None:
+    """Fused optimizers walk through weight and moments in memory, whatever their strides say."""
+    orders = (torch.contiguous_format, torch.channels_last)
+    values = torch.randn(3, 4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    made = [nn.Parameter(values[0].contiguous(memory_format=order)) for order in orders]
+    phases = []
+    for parameter in made:
+        phase = object.__new__(Phase)
+        phase.parameters = [parameter]
+        phase.optimizer = optimizers.make(OptimizerConfig(lr=0.1), "restorer", [parameter])
+        phases.append(phase)
+    planar, moved = phases
+
+    def step(phase: Phase, gradient: torch.Tensor) -> None:
+        (parameter,) = phase.parameters
+        parameter.grad = torch.empty_like(parameter).copy_(gradient)
+        phase.optimizer.step()
+
+    step(planar, values[1])
+    with torch.no_grad():
+        made[1].copy_(made[0])
+    moved.load_optimizer_state(copy.deepcopy(planar.optimizer_state()))
+    for phase in phases:
+        step(phase, values[2])
+    torch.testing.assert_close(made[1], made[0], rtol=1e-6, atol=1e-7)
