@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from configs.arguments import real, whole
-from configs.errors import ConfigError, DataError
+from configs.errors import DataError
 from shards import assemble, splits
 from shards.assemble import Item
 from shards.sources import _stacks
@@ -33,8 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def build(args: argparse.Namespace) -> dict[str, Any]:
     """Write the splits below args.output; returns split -> index header."""
-    if args.group_size < 1:
-        raise ConfigError(f"--group-size {args.group_size}: expected 1 or more")
     where = _stacks.fields(args.field)
     stacks = {name: _stack(str(path)) for name, path in where.items()}
     lengths = {name: len(stack) for name, stack in stacks.items()}

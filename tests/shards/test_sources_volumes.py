@@ -169,7 +169,6 @@ def test_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(4, "name one, as in FILE.npz:KEY", "--field", f"c={tmp_path}/c.npz")
     refused(4, "cannot be read as an array", "--field", f"c={tmp_path}/c.npz:none")
     refused(4, "cannot be read as an array", "--field", f"c={tmp_path}/none.npy")
-    refused(2, "--group-size 0", "--group-size", "0")
     np.save(tmp_path / "short.npy", noisy[:4])
     refused(4, "different length", "--field", f"c={tmp_path}/short.npy")
     np.save(tmp_path / "flat.npy", noisy[0])
