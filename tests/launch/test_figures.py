@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks import dual_domain_figures as figures
+from benchmarks.figures import dual_domain as figures
 from launch import baselines, train
 
 SHORT = ["loop.max_steps=2", "loop.epochs=null", "loop.threads=1", "loop.precision=no", "evaluation.every_epochs=null",

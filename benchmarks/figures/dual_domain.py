@@ -2,7 +2,7 @@
 
     python launch/experiments.py --study guided
     python launch/experiments.py --study content
-    python benchmarks/dual_domain_figures.py
+    python benchmarks/figures/dual_domain.py
 
 Rows that were not run are left out. Written: dual_domain_steps.png, dual_domain_images.png, dual_domain_curves.png.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
 import matplotlib
 
@@ -30,7 +30,7 @@ from losses.metrics.psnr import psnr
 from pipelines import _dual_instruments as instruments
 from shards.loader import EvalLoader
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 COMPARED = ("recommended", "alone", "fusion_latent", "fusion_skips", "fusion_attention", "own", "masked")
 """Rows of the study `guided` that learn from the same images with about the same computing time."""
 USERS = ("content_l1", "target_skip", "source_skip")
