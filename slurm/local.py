@@ -91,7 +91,7 @@ def _refuse_beside_jobs(before: Manifest) -> None:
     except EnvironmentProblem:
         return  # no SLURM here: nothing to ask
     for name, stage in before.stages.items():
-        if any(task.job in queue and queue[task.job].active for task in stage.tasks):
+        if stage.known_to(queue):
             raise EnvironmentProblem(
                 f"stage '{name}' is in SLURM's queue as job {stage.job}: cancel it, or use another --run-dir"
             )
