@@ -3,7 +3,10 @@
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+
+from torch import Tensor
 
 from configs.errors import EXIT_REQUEUE, ConfigError, DivergedError, QuellError
 from configs.loader import dump
@@ -14,6 +17,12 @@ from launch.profiling import profiled
 from launch.run_folder import RunFolder
 from launch.session import Session, length, make_pipeline, make_plan
 from launch.tracking import Tracker
+from pipelines.base import Pipeline
+from shards.dataset import ShardSet
+from shards.order import Plan
+
+TRIED = 2
+"""Samples on which a dry run tries the losses; some layers need more than one."""
 
 HEALTHY = {"finished": 0, loop.STOPPED: EXIT_REQUEUE}
 
@@ -63,7 +72,10 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
 
 
 def describe(config: RunConfig) -> int:
-    """Print the resolved run: configuration, parameters per network, steps, shards; nothing is written or trained."""
+    """Print the resolved run: configuration, parameters per network, steps, shards; nothing is written or trained.
+
+    Raises what the first step would refuse, such as crops too small for a critic.
+    """
     print(dump(config), end="")
     shards = data.open_training(config.data)
     pipeline = make_pipeline(config, shards)
@@ -81,7 +93,29 @@ def describe(config: RunConfig) -> int:
           f"at {shards.path}")
     print(f"{plan.size / plan.batch:.2f} steps per epoch, {steps} steps = {epochs:.2f} epochs, "
           f"{plan.batch} samples a step on {world} process{'es' if world > 1 else ''}")
+    try_losses(config, pipeline, shards, plan)
     return 0
+
+
+def try_losses(config: RunConfig, pipeline: Pipeline, shards: ShardSet, plan: Plan) -> None:
+    """Compute the losses of the first step on a few real samples, and forget them: no gradient, nothing is learned.
+
+    A small batch is enough, because no network or loss refuses one for its number of samples alone. What is otherwise
+    calibrated on whole images is measured on these samples, and a stream is not read further than to them.
+    """
+    count = min(TRIED, plan.micro_batch)
+    recipe = data.training_recipe(type(pipeline).needs(config.pipeline), config.data, shards)
+    small = config.data.model_copy(update={"stream_buffer": count, "prefetch": 1})
+    few = replace(plan, batch=count, rank=0, world=1, accumulate=1)
+    with data.training_loader(recipe, small, shards, few, steps=1) as batches:
+        (batch,) = next(iter(batches))
+    if pipeline.calibrates:
+        pipeline.calibrate([batch])
+    pipeline.at(0, 0.0)
+    carry: dict[str, Tensor] = {}
+    for phase in pipeline.phases:
+        if pipeline.active(phase, 0):
+            carry |= pipeline.loss(phase, batch, carry).carry
 
 
 def refuse_uneven(config: RunConfig, world: int) -> None:

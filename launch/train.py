@@ -14,7 +14,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = cli.config_parser(__doc__ or "")
     parser.add_argument("--resume", default="auto", metavar="auto|never|PATH",
                         help="continue from the run folder's last checkpoint (auto), refuse to (never), or from PATH")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved run and its sizes, then stop")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="print the resolved run and its sizes, try the losses on two samples, then stop")
     options = cli.parse(parser, arguments)
 
     def work() -> int:

@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from configs import loader
 from configs.schema import RunConfig
+from launch import train
 from shards.writer import write_split
 
 SIZE_PX, SIGMA = 24, 0.1
@@ -46,3 +47,23 @@ def sample(rng: np.random.Generator, key: str) -> dict[str, object]:
     arrays = {f"{name}.npy": (clean[name] + noise[name]).astype(np.complex64) for name in clean}
     arrays |= {f"{name}_clean.npy": clean[name].astype(np.complex64) for name in clean}
     return {"__key__": key, **arrays, "json": {"case": key}}
+
+
+@pytest.fixture
+def go(mini: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Train in this process: `go("a.b=c", ...) -> (exit code, everything printed)`."""
+    def run(*overrides: str, run_dir: Path | None = None, options: tuple[str, ...] = ()) -> tuple[int, str]:
+        code = train.main(["--config", SMALL, f"data.root={mini}", "loop.max_steps=4", *overrides,
+                           "--run-dir", str(run_dir or tmp_path / "run"), *options])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
+
+
+def one_sentence(said: str) -> str:
+    """The error a user sees; nothing of Python's own."""
+    assert "Traceback" not in said
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, said
+    return lines[0]

@@ -17,27 +17,7 @@ from configs import loader
 from configs.schema import DataConfig
 from launch import data, evaluate, train
 from shards.writer import write_split
-from tests.launch.conftest import SMALL, sample
-
-
-@pytest.fixture
-def go(mini: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Train in this process: `go("a.b=c", ...) -> (exit code, everything printed)`."""
-    def run(*overrides: str, run_dir: Path | None = None, options: tuple[str, ...] = ()) -> tuple[int, str]:
-        code = train.main(["--config", SMALL, f"data.root={mini}", "loop.max_steps=4", *overrides,
-                           "--run-dir", str(run_dir or tmp_path / "run"), *options])
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return run
-
-
-def one_sentence(said: str) -> str:
-    """The error a user sees; nothing of Python's own."""
-    assert "Traceback" not in said
-    lines = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, said
-    return lines[0]
+from tests.launch.conftest import one_sentence, sample
 
 
 def test_a_run_leaves_a_complete_folder(go, tmp_path: Path) -> None:
@@ -92,13 +72,6 @@ def test_tensorboard_shows_losses_instruments_and_images(go, tmp_path: Path) -> 
     assert [e.step for e in board.Scalars("train/cross")] == [2, 4]
     assert {"pd_cross/val000", "pdfs_cross/val000", "pd_same/val001"} <= set(board.Tags()["images"])
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
-
-
-def test_the_dry_run_prints_sizes_and_writes_nothing(go, tmp_path: Path) -> None:
-    code, said = go(options=("--dry-run",))
-    assert code == 0 and not (tmp_path / "run").exists()
-    assert "26 samples of pd, pd_clean, pdfs, pdfs_clean in 1 shards" in said
-    assert "3.25 steps per epoch, 4 steps" in said and "encoder" in said and "parameters" in said
 
 
 def test_missing_shards(go, tmp_path: Path) -> None:
