@@ -10,6 +10,8 @@ from shards.dataset import ShardSet
 
 THUMB_PX = 160
 ROWS = 4
+NOTES = ("data_range", "sigma", "noise", "source", "licence")
+"""What a data set may say of itself in any case: `data_range` and `sigma` in stored units, the others in words."""
 
 
 def write(output: Path, name: str, headers: dict[str, dict[str, Any]]) -> None:

@@ -1,18 +1,22 @@
 """What a data set of shards holds: `python -m shards.inspect DIR [--samples N] [--preview FILE]`.
 
-`--set data_range=1.0` writes a note into the index of every split below DIR, for tars that came without one.
+`--set data_range=1.0` writes a note into the index of every split below DIR, for tars that came without one. Notes are
+those that a data set may have in any case (shards/card.py) and those that the index has already.
 """
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
+from typing import Any
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs.arguments import whole
 from configs.errors import ConfigError, EnvironmentProblem, QuellError
+from configs.registry import did_you_mean
 from shards import card, index
 from shards.dataset import ShardSet
 
@@ -24,7 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--samples", type=whole(0), default=3, help="samples listed per split (default 3)")
     parser.add_argument("--preview", metavar="PNG", help="write a contact sheet of the first split here")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="note this in the index of every split, e.g. data_range=1.0")
+                        help=f"note this in the index of every split, e.g. data_range=1.0: {', '.join(card.NOTES)}, or "
+                             "a note that the index has already")
     args = parser.parse_args(arguments)
     folder = Path(args.folder)
     try:
@@ -49,20 +54,32 @@ def _noted(shards: ShardSet, notes: list[str]) -> ShardSet:
     """The same split with KEY=VALUE notes in its index; numbers and true/false are read as such."""
     path = shards.index_path / index.HEADER
     header = json.loads(path.read_text(encoding="utf-8"))
+    known = sorted({*card.NOTES, *header["meta"]} - {"plan"})
     for note in notes:
         key, equals, value = note.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {note}: expected KEY=VALUE")
-        try:
-            header["meta"][key] = json.loads(value)
-        except ValueError:
-            header["meta"][key] = value
+        if key not in known:
+            raise ConfigError(f"--set {note}: no note of {shards.path}; {did_you_mean(key, known)}")
+        header["meta"][key] = _value(key, value)
     try:
         index.write_header(shards.index_path, header)
     except OSError as error:
         raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror})") from error
     shards.files.close()
     return ShardSet.open(str(shards.path))
+
+
+def _value(key: str, text: str) -> Any:
+    """A note's value as JSON, else as it stands. ConfigError for a data_range that is no number above 0."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if key == "data_range" and not (number and 0 < value < math.inf):
+        raise ConfigError(f"--set {key}={text}: expected a number above 0, in stored units")
+    return value
 
 
 def _save(shards: ShardSet, path: Path) -> None:

@@ -272,6 +272,22 @@ def test_a_note_can_be_set_and_stays_checked(data: Path, capsys: pytest.CaptureF
     assert "expected KEY=VALUE" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("note", "says"), [
+    ("data_rnage=4095", "did you mean 'data_range'?"),
+    ("author=me", "known: data_range, licence, noise, sigma, source"),
+    ("plan=0", "known: data_range"),  # by which a build knows its own work again
+    ("data_range=wide", "expected a number above 0"),
+    ("data_range=0", "expected a number above 0"),
+    ("data_range=true", "expected a number above 0"),
+])
+def test_a_mistaken_note_is_refused(data: Path, capsys: pytest.CaptureFixture[str], note: str, says: str) -> None:
+    before = (data / "test" / index.HEADER).read_bytes()
+    assert inspect.main([str(data), "--set", "licence=MIT", "--set", note]) == 2
+    said = capsys.readouterr().err
+    assert f"--set {note}: " in said and says in said
+    assert (data / "test" / index.HEADER).read_bytes() == before
+
+
 def test_inspect_prints_and_shows(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert inspect.main([str(data), "--preview", str(tmp_path / "p.png")]) == 0
     said = capsys.readouterr().out
