@@ -91,6 +91,13 @@ class Pipeline(nn.Module):
         """Restored images by output name, any height and width, in the units of their noisy field."""
         raise TypeError(f"{type(self).__name__} restores nothing")
 
+    def overview(self, batch: Batch) -> dict[str, Tensor]:
+        """What `restore` measures on whole images, (N, 1, 1, 1) by name; joins the batch of every tile cut from them.
+
+        Tiles that measured themselves (their mean, for one) would differ in it, and that would show as seams.
+        """
+        return {}
+
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Told whole training images before the first step, for what is measured once and kept in a buffer."""
 

@@ -84,15 +84,20 @@ class Cncl(Pipeline):
 
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Step:
         """L1 of content and noise and the critic's word, or the critic's own loss on the same images."""
-        x, mean, spread = self._normalised(batch["noisy"])
-        clean = (batch["clean"] - mean) / spread
+        mean, spread = self._mean_and_spread(batch["noisy"])
+        x, clean = ((batch[name] - mean) / spread for name in ("noisy", "clean"))
         real = torch.cat([clean, x - clean, x], dim=1)
         return self._generator_loss(x, real) if phase == "generator" else self._critic_loss(real, carry["triple"])
 
     def restore(self, batch: Batch) -> dict[str, Tensor]:
         """The fused clean image."""
-        x, mean, spread = self._normalised(batch["noisy"])
-        return {"restored": self._made(x)[0] * spread + mean}
+        known = batch if "noisy_spread" in batch else self.overview(batch)
+        mean, spread = known["noisy_mean"], known["noisy_spread"]
+        return {"restored": self._made((batch["noisy"] - mean) / spread)[0] * spread + mean}
+
+    def overview(self, batch: Batch) -> dict[str, Tensor]:
+        """Mean and spread of the noisy image."""
+        return dict(zip(("noisy_mean", "noisy_spread"), self._mean_and_spread(batch["noisy"]), strict=True))
 
     def _generator_loss(self, x: Tensor, real: Tensor) -> Step:
         fused, noise = self._made(x)
@@ -116,12 +121,11 @@ class Cncl(Pipeline):
         noise = self.noise(x)
         return self.fusion(self.content(x), x - noise), noise
 
-    def _normalised(self, noisy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The image in the networks' units, and the mean and spread (N, 1, 1, 1) that lead back."""
+    def _mean_and_spread(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
+        """What is taken from an image and what it is divided by, (N, 1, 1, 1) each, for the networks' units."""
         if self.config.normalisation == "none":
-            return noisy, noisy.new_zeros(()), noisy.new_ones(())
+            return noisy.new_zeros(len(noisy), 1, 1, 1), noisy.new_ones(len(noisy), 1, 1, 1)
         spread, mean = torch.std_mean(noisy, dim=(1, 2, 3), keepdim=True, correction=0)
         if self.config.normalisation == "variance":
             spread = spread.square()
-        spread = spread.clamp_min(LEAST_SPREAD)
-        return (noisy - mean) / spread, mean, spread
+        return mean, spread.clamp_min(LEAST_SPREAD)

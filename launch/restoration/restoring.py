@@ -69,6 +69,7 @@ class Restorer:
             batch[name], batch[f"{name}_scale"] = self._tensor(stacks[name], self.pipeline.fields[name], shared)
         batch["index"] = torch.arange(len(batch[name])).reshape(-1, 1, 1, 1)
         with torch.inference_mode():
+            batch |= self.pipeline.overview(batch)
             restored = tiling.tiled(lambda images: self._run(images, where), batch, tile=self.tiles.size,
                                     overlap=self.tiles.overlap, batch=self.tiles.batch, device=self.device)
         return {name: self._array(restored[name] * batch[f"{output.noisy}_scale"], arrays[output.noisy])

@@ -79,6 +79,26 @@ def test_an_image_is_divided_by_its_median_restored_in_tiles_and_multiplied_back
     np.testing.assert_allclose(out, expected[:, 0].numpy(), rtol=1e-4, atol=1e-2)
 
 
+@pytest.mark.parametrize("normalisation", ["std", "variance"])
+def test_tiles_are_normalised_as_their_image(grey: Path, tmp_path: Path, normalisation: str) -> None:
+    """CNCL divides by the spread of what it is given; tiles of a ramp have means of their own."""
+    network = {"name": "dncnn", "depth": 3, "width": 4, "residual": False}
+    made = run.train(loader.structure({
+        "name": "tiny", "data": {"root": str(grey.parent / "data"), "crop": 16, "batch_size": 2},
+        "pipeline": {"name": "cncl", "content": network, "noise": network, "weights": {"adversarial": 0},
+                     "normalisation": normalisation},
+        "loop": {"max_steps": 1, "threads": 1}, "tracking": {"tensorboard": False},
+    }), tmp_path / "run")
+    assert made == 0
+    ramp = np.linspace(0, 4, 80, dtype=np.float32) ** 2
+    np.save(tmp_path / "ramp.npy", np.stack([ramp + RNG.random((48, 80), np.float32) for _ in range(2)]))
+    for tile in (0, 32):
+        out = tmp_path / f"out{tile}"
+        assert restored(tmp_path / "run", tmp_path / "ramp.npy", "--output", out, "--tile", tile, "--overlap", 16) == 0
+    whole, tiled = (np.load(tmp_path / f"out{tile}" / "ramp.npy") for tile in (0, 32))
+    np.testing.assert_allclose(tiled, whole, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("file", ["a.png", "a.tif"])
 def test_bytes_in_are_bytes_out(colour: Path, tmp_path: Path, file: str) -> None:
     image = RNG.integers(0, 256, (20, 33, 3), np.uint8)
