@@ -2,10 +2,11 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from pydantic import ValidationError
 
@@ -14,6 +15,9 @@ from slurm.client import Queued
 from slurm.stage import Condition, Section
 
 FILE = "stages.json"
+_LOCK = ".lock"
+_TRIES, _PAUSE_S = 20, 0.05
+"""How often, and after how long, a taken lock is tried again: whoever only looks at it lets go at once."""
 
 
 class SubmittedTask(Section):
@@ -94,21 +98,35 @@ def locked(root: Path) -> Iterator[None]:
     """Nobody else submits into this folder meanwhile; EnvironmentProblem when somebody does or it is not writable."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        file = (root / ".lock").open("w")
+        file = (root / _LOCK).open("w")
     except OSError as error:
         raise EnvironmentProblem(f"cannot write {root} ({error.strerror}): choose another --run-dir") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise EnvironmentProblem(f"another process is submitting or running the stages in {root}") from error
+        for _ in range(_TRIES):
+            if _taken(file, fcntl.LOCK_EX):
+                break
+            time.sleep(_PAUSE_S)
+        else:
+            raise EnvironmentProblem(f"another process is submitting or running the stages in {root}")
         yield
 
 
 def is_locked(root: Path) -> bool:
-    """Whether a process submits into this folder, or runs its stages locally, at this moment."""
+    """Whether a process submits into this folder, or runs its stages locally, at this moment.
+
+    Any number of processes may ask at once, and a submission waits for them: the lock is taken as a shared one.
+    """
     try:
-        with locked(root):
-            return False
-    except EnvironmentProblem:
-        return True
+        with (root / _LOCK).open() as file:
+            return not _taken(file, fcntl.LOCK_SH)
+    except OSError:
+        return False  # nobody ever submitted here
+
+
+def _taken(file: TextIO, how: int) -> bool:
+    """Take the lock of a file, until it is closed; false where another process has it."""
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

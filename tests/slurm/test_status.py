@@ -1,5 +1,6 @@
 """The status table, from what runs and jobs leave on disk."""
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from configs.errors import EnvironmentProblem
 from slurm import client, records, state, status
 from slurm.client import Queued
-from slurm.manifest import Manifest, SubmittedStage, SubmittedTask
+from slurm.manifest import Manifest, SubmittedStage, SubmittedTask, is_locked, locked
 
 
 def submission(root: Path, after: dict[str, dict[str, Any]]) -> Manifest:
@@ -97,3 +99,28 @@ def test_the_rank_that_failed_first_is_shown(tmp_path: Path) -> None:
 def _as_job(manifest: Manifest, job: str) -> SubmittedStage:
     stage = manifest.stages["a"]
     return stage.model_copy(update={"job": job, "tasks": (stage.tasks[0].model_copy(update={"job": job}),)})
+
+
+def test_looking_at_a_submission_does_not_stop_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look takes the lock for a moment: the next submission waits for it, and a second look is not misled by it."""
+    assert not is_locked(tmp_path) and not list(tmp_path.iterdir()), "looking leaves nothing behind"
+    with locked(tmp_path):
+        assert is_locked(tmp_path)
+    with (tmp_path / ".lock").open() as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        assert not is_locked(tmp_path)
+        monkeypatch.setattr("time.sleep", lambda _: look.close())
+        with locked(tmp_path):
+            assert look.closed and is_locked(tmp_path)
+
+
+def test_a_submission_under_way_stops_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    with (
+        locked(tmp_path),
+        pytest.raises(EnvironmentProblem, match="another process is submitting"),
+        locked(tmp_path),
+    ):
+        pytest.fail("two submissions at once")
+    assert 0.5 < sum(pauses) < 5
