@@ -29,9 +29,9 @@ class Todo:
 def submit(plan: Plan, chosen: list[str], fresh: Manifest, *, say: Callable[[str], None] = print) -> Manifest:
     """Hand in the chosen stages that are not finished; the manifest, already on disk.
 
-    Jobs that wait for no other are handed in held and released at the end. When SLURM refuses one, those before it are
-    withdrawn and EnvironmentProblem says so; a process killed on the way leaves held jobs for the next submission to
-    take over.
+    Jobs that wait for no other stage are handed in held and released at the end. When SLURM refuses one, those before
+    it are withdrawn and EnvironmentProblem says so; a process killed on the way leaves held jobs for the next
+    submission to take over.
     """
     before = manifest.read(plan.root)
     current = fresh.model_copy(update={"stages": before.stages if before else {}})
@@ -47,9 +47,10 @@ def submit(plan: Plan, chosen: list[str], fresh: Manifest, *, say: Callable[[str
     try:
         for name, tasks in todo.submit.items():
             after = dependencies(plan, name, current, queue, new=set(new))
-            current = _hand_in(plan, name, tasks, current, after, ending(name, current, queue))
+            first = not after
+            current = _hand_in(plan, name, tasks, current, after | ending(name, current, queue), hold=first)
             new[name] = current.stages[name].job
-            if not after:
+            if first:
                 held[name] = new[name]
             members = f", {len(tasks)} members" if len(tasks) > 1 else ""
             say(f"{name}: job {new[name]}{members}")
@@ -128,10 +129,10 @@ def dependencies(
     return found
 
 
-def ending(name: str, current: Manifest, queue: Mapping[str, Queued]) -> str:
-    """The job of a stage's earlier submission that was cancelled and still writes its checkpoint, empty when none."""
+def ending(name: str, current: Manifest, queue: Mapping[str, Queued]) -> dict[str, Condition]:
+    """The job of a stage's earlier submission that was cancelled and still writes its checkpoint, however it ends."""
     before = current.stages.get(name)
-    return before.job if before and before.withdrawn and before.known_to(queue) else ""
+    return {before.job: "afterany"} if before and before.withdrawn and before.known_to(queue) else {}
 
 
 def submitted(
@@ -172,14 +173,14 @@ def title(plan: Plan, name: str) -> str:
 
 
 def _hand_in(
-    plan: Plan, name: str, tasks: list[Task], current: Manifest, after: dict[str, Condition], ending: str
+    plan: Plan, name: str, tasks: list[Task], current: Manifest, after: dict[str, Condition], *, hold: bool
 ) -> Manifest:
-    """Submit one stage, to start after the job of its run folder that is ending, and write it down before the next."""
+    """Submit one stage, and write it down before the next."""
     for task in tasks:
         write_task(plan, task)
     stage = plan.stage(name)
     ids = executor.submit(
-        name, tasks, stage, plan.file.site, root=plan.root, after=after, title=title(plan, name), ending=ending
+        name, tasks, stage, plan.file.site, root=plan.root, after=after, hold=hold, title=title(plan, name)
     )
     known = current.stages[name].tasks if name in current.stages else ()
     entry = SubmittedStage(job=ids[0].split("_")[0], after=stage.waits_for, tasks=submitted(tasks, ids, known))

@@ -33,19 +33,15 @@ class _Executor(submitit.SlurmExecutor):
 
 
 def submit(
-    name: str, tasks: Sequence[Task], stage: Stage, site: Site, *, root: Path, after: dict[str, Condition], title: str,
-    ending: str = "",
+    name: str, tasks: Sequence[Task], stage: Stage, site: Site, *, root: Path, after: dict[str, Condition], hold: bool,
+    title: str,
 ) -> list[str]:
     """Job ids of the tasks: a job array when there are several.
 
-    `after` maps job ids to conditions; a job that waits for no other is held until it is released. `ending` is a job
-    that was told to end and is not gone: however it ends, the tasks start after it. Raises EnvironmentProblem with
-    SLURM's reason when it refuses.
+    `after` maps job ids to conditions; with `hold` the tasks wait besides until they are released. Raises
+    EnvironmentProblem with SLURM's reason when it refuses.
     """
-    executor = _prepare(name, tasks, stage, site, root=root, after=after, title=title)
-    if ending:
-        waits = executor.parameters.get("dependency")
-        executor.update_parameters(dependency=",".join(filter(None, [waits, f"afterany:{ending}"])))
+    executor = _prepare(name, tasks, stage, site, root=root, after=after, hold=hold, title=title)
     try:
         # what submitit prints of a refusal is in its exception too
         with contextlib.redirect_stderr(io.StringIO()):
@@ -60,10 +56,11 @@ def submit(
 
 
 def script(
-    name: str, tasks: Sequence[Task], stage: Stage, site: Site, *, root: Path, after: dict[str, Condition], title: str
+    name: str, tasks: Sequence[Task], stage: Stage, site: Site, *, root: Path, after: dict[str, Condition], hold: bool,
+    title: str,
 ) -> str:
     """The sbatch script that `submit` would hand in; SLURM need not be installed."""
-    executor = _prepare(name, tasks, stage, site, root=root, after=after, title=title)
+    executor = _prepare(name, tasks, stage, site, root=root, after=after, hold=hold, title=title)
     if len(tasks) > 1:
         executor.parameters["map_count"] = len(tasks)
     return str(executor._make_submission_file_text(executor._submitit_command_str, ""))
@@ -75,7 +72,9 @@ def log_files(root: Path, stage: str, job: str) -> list[Path]:
     return sorted(found, key=lambda file: int(file.name.split("_")[-2]))
 
 
-def parameters(stage: Stage, site: Site, *, code: str, after: dict[str, Condition], title: str) -> dict[str, Any]:
+def parameters(
+    stage: Stage, site: Site, *, code: str, after: dict[str, Condition], hold: bool, title: str
+) -> dict[str, Any]:
     """A stage's wishes in submitit's words."""
     wanted = stage.resources
     given = {
@@ -91,18 +90,19 @@ def parameters(stage: Stage, site: Site, *, code: str, after: dict[str, Conditio
         "setup": [*site.setup, f'export PYTHONPATH="{code}${{PYTHONPATH:+:$PYTHONPATH}}"'],
         "srun_args": ["--kill-on-bad-exit=1"],
         "additional_parameters": {
-            "chdir": code, "requeue": True, "kill-on-invalid-dep": "yes", **({} if after else {"hold": True}),
+            "chdir": code, "requeue": True, "kill-on-invalid-dep": "yes", **({"hold": True} if hold else {}),
             **{key.replace("_", "-"): value for key, value in wanted.extra.items()},
         },
     }  # fmt: skip
 
 
 def _prepare(
-    name: str, tasks: Sequence[Task], stage: Stage, site: Site, *, root: Path, after: dict[str, Condition], title: str
+    name: str, tasks: Sequence[Task], stage: Stage, site: Site, *, root: Path, after: dict[str, Condition], hold: bool,
+    title: str,
 ) -> _Executor:
     logging.getLogger("submitit").setLevel(logging.ERROR)
     python = site.python or ("python3" if site.container else None)
     executor = _Executor(root / "logs" / name / "%j", python)
     executor.python = " ".join(word for word in (_DEAF, site.container, executor.python) if word)
-    executor.update_parameters(**parameters(stage, site, code=tasks[0].code, after=after, title=title))
+    executor.update_parameters(**parameters(stage, site, code=tasks[0].code, after=after, hold=hold, title=title))
     return executor

@@ -35,7 +35,7 @@ def _details(plan: Plan, chosen: list[str]) -> Iterator[str]:
         after: dict[str, Condition] = {f"<{other}>": how for other, how in stage.waits_for.items() if other in chosen}
         yield f"\n==== {name}: sbatch script"
         yield executor.script(
-            name, tasks, stage, plan.file.site, root=plan.root, after=after, title=title(plan, name)
+            name, tasks, stage, plan.file.site, root=plan.root, after=after, hold=not after, title=title(plan, name)
         ).rstrip()
         for task in tasks:
             yield f"\n==== {task.name}: runs"

@@ -62,6 +62,9 @@ def test_a_stage_whose_job_is_still_ending_is_handed_in_again_to_start_after_it(
     (again,), (report,) = jobs(root, "train") - {first}, jobs(root, "report") - {second}
     assert f"--dependency=afterany:{first}\n" in script(root, "train", again), "not beside the job that writes there"
     assert f"--dependency=afterok:{again},afterany:{second}\n" in script(root, "report", report)
+    held = "#SBATCH --hold\n"
+    assert held in script(root, "train", again), "until all stages are handed in"
+    assert held not in script(root, "report", report)
 
 
 def test_a_chain_of_ten_is_handed_in_without_waiting(
