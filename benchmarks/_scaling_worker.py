@@ -1,9 +1,11 @@
-"""One rank of scaling_two_processes.py: times whole training steps of one configuration; rank 0 writes the seconds."""
+"""One rank of scaling_two_processes.py: takes the ways to train in turns; rank 0 writes the seconds of a step."""
 
 import json
 import statistics
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 if not __package__:
@@ -11,50 +13,87 @@ if not __package__:
 
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
 
 from benchmarks import _common as common
+from configs.schema import RunConfig
 from launch import environment, session
 from launch.phases import train_step
 
+BLOCK_S = 1.0
+"""About how long a way has the word before the next one."""
 
-def main(name: str, root: Path, per_process: int, seconds: float, out: Path, alone: bool) -> None:
-    """Steps for so many seconds. `alone`: the process trains by itself although another one runs beside it."""
-    torch.set_num_threads(1)
-    config = common.configured(name, root, *common.REALISTIC[name], "loop.accumulate=1")
-    accelerator = environment.make_accelerator(config.loop)
-    world, rank = accelerator.num_processes, accelerator.process_index
-    config = config.model_copy(update={"data": config.data.model_copy(update={"batch_size": per_process})})
+DDP = {"two, DDP": {}, "two, DDP, static graph": {"static_graph": True},
+       "two, DDP, without bucket views": {"gradient_as_bucket_view": False},
+       "two, DDP, search for unused": {"find_unused_parameters": True}}
+"""Settings of DDP that differ from the launcher's own, by way."""
+
+
+def made(accelerator: Accelerator, config: RunConfig, *, apart: bool = False, **settings: bool) -> Callable[[], object]:
+    """A training step of this rank's own pipeline; `apart`: without a word to the other rank."""
     pipeline, batches = common.built(config)
+    environment.place(pipeline, accelerator.device, config.loop)
+    launchers = accelerator.ddp_handler
+    assert launchers is not None
+    before = {name: getattr(launchers, name) for name in settings}
+    vars(launchers).update(settings)
     phases = session.make_phases(accelerator, pipeline, config)
-    if alone and world > 1:
-        for phase in phases:
-            phase.view = phase.view.module
+    vars(launchers).update(before)
+    for phase in phases:
+        phase.view = phase.view.module if apart else phase.view
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    for _ in range(3):
-        train_step(phases, pipeline, 0, batches, scaler)
-    times, spent = [], torch.zeros(1)
-    while float(spent) < seconds:
-        began = time.perf_counter()
-        train_step(phases, pipeline, 0, batches, scaler)
-        times.append(time.perf_counter() - began)
-        spent += times[-1]
-        if world > 1 and len(times) % 5 == 0:
-            dist.broadcast(spent, 0)  # all ranks take the same number of steps
-        elif world > 1 and float(spent) >= seconds:
-            spent[0] = min(float(spent), seconds - 1e-3)
-    reduced = []
-    for _ in range(7 if world > 1 else 0):
-        gradients = torch.zeros(sum(len(p.flatten()) for phase in phases for p in phase.parameters))
+    return lambda: train_step(phases, pipeline, 0, batches, scaler)
+
+
+def block(step: Callable[[], object], steps: int, *, idle: bool) -> float:
+    """Seconds a step takes the slower rank; an idle one sleeps until the other has finished."""
+    dist.barrier()
+    began = time.perf_counter()
+    for _ in range(0 if idle else steps):
+        step()
+    taken = torch.tensor((time.perf_counter() - began) / steps)
+    dist.all_reduce(taken, op=dist.ReduceOp.MAX)
+    return float(taken)
+
+
+def reduction_s(count: int) -> float:
+    """Seconds of averaging so many numbers, by itself."""
+    seconds = []
+    for _ in range(7):
+        gradients = torch.zeros(count)
+        dist.barrier()
         began = time.perf_counter()
         dist.all_reduce(gradients)
-        reduced.append(time.perf_counter() - began)
-    if rank == 0:
-        out.write_text(json.dumps({"world": world, "step_s": statistics.median(times), "steps": len(times),
-                                   "parameters": common.parameters(pipeline),
-                                   "all_reduce_s": statistics.median(reduced or [0.0])}))
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def main(name: str, root: Path, per_process: int, rounds: int, out: Path) -> None:
+    """Rounds in which every way takes its turn."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    config = common.configured(name, root, *common.REALISTIC[name], "loop.accumulate=1")
+    accelerator = environment.make_accelerator(config.loop)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"batch_size": per_process})})
+    apart = made(accelerator, config, apart=True)
+    ways = {"one process": apart, "two, without a word": apart,
+            **{way: made(accelerator, config, **settings) for way, settings in DDP.items()}}
+    for step in ways.values():
+        for _ in range(2):
+            step()
+    steps = max(1, round(BLOCK_S / block(apart, 2, idle=False)))
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, step in ways.items():
+            found[way].append(block(step, steps, idle=way == "one process" and accelerator.process_index > 0))
+    pipeline, _ = common.built(config)
+    count = sum(p.numel() for phase in pipeline.phases for p in pipeline.trained(phase))
+    reduced = reduction_s(count)
+    if accelerator.process_index == 0:
+        out.write_text(json.dumps({"ways": found, "parameters": count, "reduction_s": reduced}))
     environment.close(accelerator)
 
 
 if __name__ == "__main__":
-    name, root, per_process, seconds, out, alone = sys.argv[1:]
-    main(name, Path(root), int(per_process), float(seconds), Path(out), alone == "alone")
+    name, root, per_process, rounds, out = sys.argv[1:]
+    main(name, Path(root), int(per_process), int(rounds), Path(out))

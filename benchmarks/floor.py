@@ -16,9 +16,9 @@ if not __package__:
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import _common as common
+from benchmarks import _flops
 from launch import environment, session
 from launch.phases import train_step
 
@@ -53,9 +53,9 @@ def counted(step: Callable[[], object]) -> tuple[float, float]:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        step()
-    return float(counter.get_total_flops()), float(sum(kept.values()))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        flops = _flops.count(step)
+    return flops, float(sum(kept.values()))
 
 
 def row(name: str, peak_flops: float, peak_bytes: float, times: int) -> list[str]:

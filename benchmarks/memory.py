@@ -35,6 +35,7 @@ def peak(name: str, precision: str, more: list[str]) -> dict[str, float]:
                                    "loop.accumulate=1", f"loop.precision={precision}", *more)
         accelerator = environment.make_accelerator(config.loop)
         pipeline, batches = common.built(config)
+        environment.place(pipeline, accelerator.device, config.loop)
         phases = session.make_phases(accelerator, pipeline, config)
         scaler = torch.amp.GradScaler("cpu", enabled=False)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

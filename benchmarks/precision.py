@@ -22,6 +22,9 @@ from launch.phases import train_step
 WINDOW = 10
 """Steps in the running mean of which the curves are compared."""
 
+SIDE = 40
+"""Of the images in pixels: bfloat16 is emulated on most processors, ten to thirty times slower than float32."""
+
 
 def losses(config: RunConfig, precision: str, steps: int) -> tuple[dict[str, torch.Tensor], int]:
     """Each phase's loss at every step where it ran, and how many steps were skipped."""
@@ -30,6 +33,7 @@ def losses(config: RunConfig, precision: str, steps: int) -> tuple[dict[str, tor
     accelerator = environment.make_accelerator(loop)
     try:
         pipeline, batches = common.built(config)
+        environment.place(pipeline, accelerator.device, loop)
         phases = session.make_phases(accelerator, pipeline, config)
         scaler = torch.amp.GradScaler("cpu", enabled=False)
         found: dict[str, list[torch.Tensor]] = {}
@@ -61,9 +65,9 @@ def main() -> None:
     steps, rows = (3 if quick else 50), []
     for name in options.only:
         with common.temporary() as folder:
-            root = common.shards(Path(folder), side=64, **common.colours(name))
-            config = common.configured(name, root, *common.SMALL[name], "data.crop=64", "data.batch_size=2",
-                                       "loop.accumulate=1")
+            root = common.shards(Path(folder), side=SIDE, **common.colours(name))
+            config = common.configured(name, root, *common.SMALL[name], f"data.crop={SIDE}", "loop.accumulate=1",
+                                       f"data.batch_size={1 if name == 'spectroformer' else 2}")
             (full, _), (low, skipped) = (losses(config, precision, steps) for precision in ("no", "bf16"))
         for phase, curve in full.items():
             finite = "yes" if bool(low[phase].isfinite().all()) else "NO"

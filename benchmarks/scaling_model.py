@@ -7,16 +7,16 @@ are float32 and are averaged by a ring while the backward pass still runs.
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import _common as common
-from benchmarks import scaling_two_processes
+from benchmarks import _flops, scaling_two_processes
 
 GPUS = (1, 8, 64, 1024)
 
@@ -71,14 +71,14 @@ def counted(name: str) -> dict[str, float]:
         original = common.configured(name, root, *vgg)
         config = common.configured(name, root, *vgg, f"data.crop={side}", "data.batch_size=1", "loop.accumulate=1")
         pipeline, batches = common.built(config)
-        total = 0
         carry: dict[str, torch.Tensor] = {}
-        for phase in pipeline.phases:
-            with FlopCounterMode(display=False) as counter:
-                step = pipeline.loss(phase, batches[0], carry)
-                step.loss.backward()
-            carry |= step.carry
-            total += counter.get_total_flops()
+
+        def backward(phase: str) -> None:
+            step = pipeline.loss(phase, batches[0], carry)
+            step.loss.backward()
+            carry.update(step.carry)
+
+        total = sum(_flops.count(partial(backward, phase)) for phase in pipeline.phases)
     crop = original.data.crop or 256
     read = sum(v.numel() * 4 for k, v in batches[0].items()
                if torch.is_tensor(v) and v.dim() == 4 and v.shape[-1] > 1 and "normal" not in k)
@@ -95,11 +95,11 @@ def check(quick: bool) -> list[list[object]]:
     """
     rows: list[list[object]] = []
     for name in list(common.REALISTIC)[:1]:
-        found = scaling_two_processes.measure(name, seconds=1 if quick else 6, rounds=1)
-        apart, together = found["two, without a word"]["step_s"], found["two, DDP"]["step_s"]
-        expected = apart + found["two, DDP"]["all_reduce_s"]
-        rows.append([name, f"{1e3 * apart:.0f}", f"{1e3 * found['two, DDP']['all_reduce_s']:.1f}",
-                     f"{1e3 * expected:.0f}", f"{1e3 * together:.0f}", f"{100 * (expected / together - 1):+.0f} %"])
+        found = scaling_two_processes.measure(name, rounds=1 if quick else 3)
+        apart, together = (common.middle(found.ways[way]) for way in ("two, without a word", "two, DDP"))
+        expected = apart + found.reduction_s
+        rows.append([name, f"{1e3 * apart:.0f}", f"{1e3 * found.reduction_s:.1f}", f"{1e3 * expected:.0f}",
+                     f"{1e3 * together:.0f}", f"{100 * (expected / together - 1):+.0f} %"])
     return rows
 
 

@@ -1,14 +1,15 @@
 """Two processes on two cores against one process on one core: what data parallel training costs here.
 
-Each process has one thread and the same number of images a step. Beside one process alone and two that train together,
-two that train side by side without a word: what they lose is the machine's (caches, memory), not communication's.
+Each process has one thread and the same number of images a step. All ways take their turns within the same two
+processes, seconds apart: one trains while the other sleeps; both train without a word, which shows what they lose to
+the machine (caches, memory) and not to communication; both train under DDP, in the launcher's settings and in others.
 """
 
 import json
 import os
-import statistics
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 if not __package__:
@@ -17,44 +18,46 @@ if not __package__:
 from benchmarks import _common as common
 
 PER_PROCESS = 2
-WAYS = {"one process": (1, "together"), "two, without a word": (2, "alone"), "two, DDP": (2, "together")}
 
 
-def measured(name: str, root: Path, folder: Path, processes: int, way: str, seconds: float) -> dict[str, float]:
-    """Median seconds of a step, and what was trained."""
-    out = folder / "result.json"
-    worker = [str(Path(__file__).with_name("_scaling_worker.py")), name, str(root), str(PER_PROCESS), str(seconds),
-              str(out), way]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, *(torchrun if processes > 1 else []), *worker], check=True, env=environment,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return json.loads(out.read_text())
+@dataclass(frozen=True)
+class Measured:
+    """What `_scaling_worker.py` found."""
+
+    ways: dict[str, list[float]]
+    """Seconds of a step in each round, by way."""
+    parameters: int
+    reduction_s: float
+    """Of averaging all gradients, by itself."""
 
 
-def measure(name: str, *, seconds: float, rounds: int) -> dict[str, dict[str, float]]:
-    """Medians over rounds of every way, with `parameters`."""
+def measure(name: str, *, rounds: int) -> Measured:
+    """One configuration of `common.REALISTIC` in all ways."""
     with common.temporary() as text:
         folder = Path(text)
         root = common.shards(folder / "data", side=64, **common.colours(name))
-        found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-        for _ in range(rounds):
-            for way, (processes, kind) in WAYS.items():
-                found[way].append(measured(name, root, folder, processes, kind, seconds))
-    return {way: {**rows[0], "step_s": statistics.median(row["step_s"] for row in rows)} for way, rows in found.items()}
+        out = folder / "result.json"
+        worker = [str(Path(__file__).with_name("_scaling_worker.py")), name, str(root), str(PER_PROCESS), str(rounds),
+                  str(out)]
+        ran = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+                              *worker], env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+                             capture_output=True, text=True)
+        if ran.returncode:
+            sys.exit(ran.stderr)
+        return Measured(**json.loads(out.read_text()))
 
 
 def main() -> None:
     quick = common.options(__doc__ or "").quick
     rows = []
     for name in common.REALISTIC:
-        found = measure(name, seconds=1 if quick else 6, rounds=1 if quick else 3)
-        one = found["one process"]["step_s"]
-        for way, result in found.items():
-            count = WAYS[way][0]
-            rows.append([name, f"{int(result['parameters']):,}", way, f"{1e3 * result['step_s']:.0f}",
-                         f"{count * PER_PROCESS / result['step_s']:.1f}", f"{one / result['step_s']:.2f}"])
-    common.table(["configuration", "parameters", "way", "ms a step", "images/s", "efficiency"], rows)
+        found = measure(name, rounds=1 if quick else 5)
+        one = found.ways["one process"]
+        for way, seconds in found.ways.items():
+            images = PER_PROCESS * (1 if way == "one process" else 2) / common.middle(seconds)
+            rows.append([name, f"{found.parameters:,}", way, f"{1e3 * common.middle(seconds):.0f}",
+                         common.spread(seconds), f"{images:.1f}", f"{common.times_faster(one, seconds):.2f}"])
+    common.table(["configuration", "parameters", "way", "ms a step", "spread", "images/s", "efficiency"], rows)
 
 
 if __name__ == "__main__":

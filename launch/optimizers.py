@@ -55,7 +55,7 @@ def apply(
     """
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    bad = (norm * 0 != 0).float()  # infinity and NaN times zero are NaN; fewer kernels than isfinite
+    bad = (norm * 0).ne_(0).float()  # infinity and NaN times zero are NaN; fewer kernels than isfinite
     fused = bool(optimizer.defaults.get("fused")) and not scaler.is_enabled()
     if fused:
         # read by torch's fused kernels: they divide gradients by grad_scale, and change nothing where found_inf is 1
