@@ -4,6 +4,7 @@ import argparse
 import multiprocessing
 import os
 import platform
+import random
 import statistics
 import tempfile
 import time
@@ -33,12 +34,14 @@ SIDE = {"tcfl": 96, "spectroformer": 96, "cncl": 96, "drgan": 96}
 """Side of the images in pixels where it is not 64."""
 
 
-def options(description: str) -> argparse.Namespace:
-    """`--quick`: few repetitions, to see that a benchmark runs; its numbers mean little."""
+def options(description: str, **flags: str) -> argparse.Namespace:
+    """`--quick`: few repetitions, to see that a benchmark runs; its numbers mean little. `flags`: others, with help."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few repetitions: shows that it runs, not how fast")
     parser.add_argument("--only", nargs="+", metavar="NAME", default=list(SMALL), choices=list(SMALL),
                         help="these configurations only, where a benchmark goes through all methods")
+    for name, text in flags.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
     found = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, torch "
@@ -49,14 +52,15 @@ def options(description: str) -> argparse.Namespace:
 def in_turns(rivals: dict[str, Callable[[], object]], *, rounds: int, calls: int = 1) -> dict[str, list[float]]:
     """Seconds of processor time per call of each rival in each round, all its threads together.
 
-    All take part in every round, so a busy moment hits them all; and the processor's time is not stretched by other
-    programs as the clock's is (on an idle machine, one thread, the two are equal).
+    All take part in every round, each time in another order, so a busy moment hits them all; and the processor's time
+    is not stretched by other programs as the clock's is (on an idle machine, one thread, the two are equal).
     """
     for function in rivals.values():
         function()
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    order = random.Random(0)
     for _ in range(rounds):
-        for name, function in rivals.items():
+        for name, function in order.sample(list(rivals.items()), len(rivals)):
             began = time.process_time()
             for _ in range(calls):
                 function()
@@ -79,8 +83,9 @@ def in_turns_apart(makers: dict[str, Callable[[], Callable[[], object]]], *, rou
             processes[-1].start()
             theirs.close()
             pipes[name].recv()
+        order = random.Random(0)
         for _ in range(rounds):
-            for name, pipe in pipes.items():
+            for name, pipe in order.sample(list(pipes.items()), len(pipes)):
                 pipe.send(True)
                 seconds[name].append(pipe.recv())
     finally:
@@ -128,7 +133,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 def shards(folder: Path, *, side: int, count: int = 8, channels: int = 1, complex_: bool = False) -> Path:
     """Train and val splits of noisy smooth images with every member; the root."""
-    random = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     shape = (side, side) if channels == 1 else (side, side, channels)
     y, x = np.mgrid[:side, :side] / side
     smooth = 0.5 + 0.3 * np.sin(9 * x) * np.cos(7 * y)
@@ -136,8 +141,8 @@ def shards(folder: Path, *, side: int, count: int = 8, channels: int = 1, comple
     def image(name: str) -> np.ndarray:
         base = smooth if channels == 1 else smooth[..., None].repeat(channels, 2)
         noise = 0.0 if "clean" in name else 0.1
-        real = base + noise * random.standard_normal(shape)
-        return (real + 1j * noise * random.standard_normal(shape)).astype(np.complex64) if complex_ else \
+        real = base + noise * generator.standard_normal(shape)
+        return (real + 1j * noise * generator.standard_normal(shape)).astype(np.complex64) if complex_ else \
             real.astype(np.float32)
 
     for split in ("train", "val"):

@@ -82,8 +82,8 @@ def _tcfl(p: Any, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Made:
 
 def _cncl(p: Any, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Made:
     """Both networks and the critic, then the critic on real and on made images, one after the other."""
-    x, mean, spread = p._normalised(batch["noisy"])
-    clean = (batch["clean"] - mean) / spread
+    mean, spread = p._mean_and_spread(batch["noisy"])
+    x, clean = ((batch[name] - mean) / spread for name in ("noisy", "clean"))
     if phase == "critic":
         real = p.adversarial(p.critic(torch.cat([clean, x - clean, x], 1)), real=True)
         return 0.5 * (real + p.adversarial(p.critic(carry["triple"]), real=False)), {}

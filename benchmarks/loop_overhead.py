@@ -179,7 +179,7 @@ def measured(accumulate: int, *, steps: int, rounds: int) -> dict[str, list[floa
 
 def main() -> None:
     quick = common.options(__doc__ or "").quick
-    steps, rounds = (40, 2) if quick else (80, 31)
+    steps, rounds = (40, 2) if quick else (80, 15)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     if not importlib.util.find_spec("lightning"):

@@ -21,6 +21,9 @@ from launch import environment, session
 from launch.averaging import Average
 from launch.phases import train_step
 
+FULL_WIDTH = {"cross_guided": ["loop.precision=no"], "drgan": ["pipeline.noise_patch_px=32"]}
+"""What a configuration as shipped needs on a CPU, with images of 64 px."""
+
 
 def ours(config: RunConfig) -> Callable[[], object]:
     """`launch/phases.py`, with the moving average of the weights where the configuration keeps one."""
@@ -40,38 +43,49 @@ def ours(config: RunConfig) -> Callable[[], object]:
 
 
 def main() -> None:
-    options = common.options(__doc__ or "")
-    quick = options.quick
+    options = common.options(__doc__ or "", full_width="networks as wide as the configurations have them: minutes")
     warnings.simplefilter("ignore")
-    rows = []
     variants: list[tuple[str, str, list[str]]] = [(name, name, []) for name in options.only]
-    if "tcfl" in options.only:
+    if "tcfl" in options.only and not options.full_width:
         variants.append(("tcfl", "tcfl, batched passes", ["pipeline.batch_passes=true"]))
+    rows = []
     for name, label, more in variants:
-        seconds = measured(name, more, rounds=1 if quick else 3 if name == "spectroformer" else 7)
-        gains = [common.times_faster(seconds["published"], seconds[way]) for way in ("planar", "ours")]
-        rows.append([label, *(f"{1e3 * common.middle(seconds[way]):.1f}" for way in ("published", "planar", "ours")),
-                     common.spread(seconds["ours"]), *(f"{gain:.2f}" for gain in gains)])
-    common.table(["method", "as published, ms", "ours planar, ms", "ours, ms", "spread", "planar: times as fast",
-                  "ours: times as fast"], rows)
+        if options.full_width and name == "spectroformer":
+            continue  # it has one width, that of the other table
+        rounds = 1 if options.quick else 3 if options.full_width or name == "spectroformer" else 7
+        used, seconds = measured(name, more, full_width=options.full_width, rounds=rounds)
+        rows.append([label, f"{1e3 * common.middle(seconds['published']):.0f}"])
+        for way in ("planar", "channels-last"):
+            if way not in seconds:
+                rows[-1] += ["", "", ""]
+                continue
+            mark = ", used" if way == used else ""
+            rows[-1] += [f"{1e3 * common.middle(seconds[way]):.0f}", common.spread(seconds[way]),
+                         f"{common.times_faster(seconds['published'], seconds[way]):.2f}{mark}"]
+    common.table(["method", "as published, ms", "planar, ms", "spread", "times as fast", "channels-last, ms", "spread",
+                  "times as fast"], rows)
 
 
-def measured(name: str, more: list[str], *, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way to take one method's step: published, ours without channels-last, ours as configured."""
-    side = common.SIDE.get(name, 64)
+def measured(name: str, more: list[str], *, full_width: bool, rounds: int) -> tuple[str, dict[str, list[float]]]:
+    """Seconds of each way to take one method's step: published, ours in both memory orders; and which order it uses."""
+    side, batch = (64, 2) if full_width else (common.SIDE.get(name, 64), 4)
+    widths = FULL_WIDTH.get(name, []) if full_width else common.SMALL[name]
     with common.temporary() as folder:
         root = common.shards(Path(folder), side=side, **common.colours(name))
 
         def config(*words: str) -> RunConfig:
-            return common.configured(name, root, *common.SMALL[name], f"data.crop={side}", "data.batch_size=4",
+            return common.configured(name, root, *widths, f"data.crop={side}", f"data.batch_size={batch}",
                                      "loop.accumulate=1", *words)
 
+        asked = config().loop.channels_last
+        narrow = environment.is_narrow(common.built(config())[0])
+        used = "channels-last" if asked is True or (asked == "auto" and narrow) else "planar"
         rivals: dict[str, Callable[[], Callable[[], object]]] = {
-            "published": lambda: published.step(config()), "ours": lambda: ours(config(*more))}
-        if config().loop.channels_last:
-            rivals["planar"] = lambda: ours(config(*more, "loop.channels_last=false"))
-        seconds = common.in_turns_apart(rivals, rounds=rounds)
-        return {"planar": seconds["ours"], **seconds}
+            "published": lambda: published.step(config()),
+            "planar": lambda: ours(config(*more, "loop.channels_last=false"))}
+        if asked is not False:
+            rivals["channels-last"] = lambda: ours(config(*more, "loop.channels_last=true"))
+        return used, common.in_turns_apart(rivals, rounds=rounds)
 
 
 if __name__ == "__main__":

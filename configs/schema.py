@@ -173,9 +173,9 @@ class LoopConfig(Section):
     """CPU threads per process; 0 shares the cores among the processes of a machine."""
     deterministic: bool = True
     """Use the same algorithm every time (bit-exact resume); false lets cuDNN pick the fastest."""
-    channels_last: bool = True
-    """Keep images in NHWC memory order, in which convolutions are faster on CPUs and on many GPUs; the numbers differ
-    by rounding. Complex networks, and all under DeepSpeed, stay NCHW."""
+    channels_last: bool | Literal["auto"] = "auto"
+    """Keep images in NHWC memory order; the numbers differ by rounding. auto does on GPUs, and on CPUs for networks of
+    fewer than 32 channels, where it is faster. Complex networks, and all under DeepSpeed, stay NCHW."""
     sync_batchnorm: bool = False
     """Batch statistics over all processes (CUDA only)."""
 

@@ -24,6 +24,9 @@ from configs.schema import LoopConfig
 TIMEOUT = timedelta(minutes=float(os.environ.get("QUELL_TIMEOUT_MINUTES", "10")))
 """How long a rank waits for the others before the run ends; set QUELL_TIMEOUT_MINUTES for slow file systems."""
 
+NARROW = 32
+"""Channels from which a convolution's weight gradient is slower channels-last, on CPU."""
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt, in bytes."""
 
@@ -111,8 +114,19 @@ def place(network: nn.Module, device: torch.device, loop: LoopConfig) -> None:
     Complex weights stay planar: torch convolves their parts one by one.
     """
     network.to(device)
-    if loop.channels_last and not any(parameter.is_complex() for parameter in network.parameters()):
+    last = loop.channels_last if loop.channels_last != "auto" else device.type != "cpu" or is_narrow(network)
+    if last and not any(parameter.is_complex() for parameter in network.parameters()):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def is_narrow(network: nn.Module) -> bool:
+    """Whether some convolution has fewer than 32 channels on both its sides, as where images are largest.
+
+    On CPU the gradient of a wider one's weights takes oneDNN up to half as long again in channels-last order (29
+    against 44 GFLOP/s for 32 channels, AVX2), and batch norms lose as well; narrower ones gain in all their passes.
+    """
+    return any(max(module.in_channels, module.out_channels) < NARROW for module in network.modules()
+               if isinstance(module, nn.Conv2d | nn.ConvTranspose2d))
 
 
 def _keep_freed_memory() -> None:

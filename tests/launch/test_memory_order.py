@@ -14,16 +14,31 @@ CPU = torch.device("cpu")
 
 
 def test_real_weights_and_what_they_give_are_channels_last() -> None:
-    network = nn.Conv2d(3, 4, 3)
-    environment.place(network, CPU, LoopConfig())
+    network = nn.Conv2d(3, 64, 3)
+    environment.place(network, CPU, LoopConfig(channels_last=True))
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
     assert network(torch.rand(2, 3, 8, 8)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_left_alone_narrow_networks_are_channels_last_and_wide_ones_planar_on_cpu() -> None:
+    narrow = nn.Sequential(nn.Conv2d(3, 31, 3), nn.Conv2d(31, 32, 3))
+    wide = nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 1, 3))
+    for network in (narrow, wide):
+        environment.place(network, CPU, LoopConfig())
+        is_last = network[0].weight.is_contiguous(memory_format=torch.channels_last)
+        assert is_last == environment.is_narrow(network) == (network is narrow)
+
+
+def test_left_alone_every_real_network_is_channels_last_on_a_gpu() -> None:
+    wide = nn.Conv2d(3, 64, 3, device="meta")
+    environment.place(wide, torch.device("meta"), LoopConfig())
+    assert wide.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_planar_is_a_choice_and_complex_networks_stay_planar() -> None:
     chosen, complex_one = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3, dtype=torch.complex64)
     environment.place(chosen, CPU, LoopConfig(channels_last=False))
-    environment.place(complex_one, CPU, LoopConfig())
+    environment.place(complex_one, CPU, LoopConfig(channels_last=True))
     assert chosen.weight.is_contiguous() and complex_one.weight.is_contiguous()
 
 
