@@ -9,7 +9,7 @@ import torch
 from configs import registry
 from configs.errors import CheckpointError, DataError
 from configs.schema import RunConfig
-from launch import checkpoint, data
+from launch import checkpoint, data, environment
 from launch.data import ImageKind
 from launch.run_folder import RunFolder
 from pipelines.base import Pipeline
@@ -52,7 +52,8 @@ def load(run: Path, shards: ShardSet | None = None, *, which: str = "best", devi
     checkpoint.fit(weights, pipeline.learned(), path)
     pipeline.load_learned(weights)
     pipeline.at(meta["step"], meta["epoch"])
-    return Trained(pipeline.to(device or torch.device("cpu")).eval(), config, path, images)
+    environment.place(pipeline, device or torch.device("cpu"), config.loop)
+    return Trained(pipeline.eval(), config, path, images)
 
 
 def trained_on(config: RunConfig, path: Path, meta: dict[str, Any], shards: ShardSet | None) -> dict[str, ImageKind]:
