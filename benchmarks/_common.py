@@ -207,6 +207,6 @@ def colours(name: str) -> dict[str, Any]:
 REALISTIC = {
     "pure_noise2noise": ["pipeline.encoder_features=[32,64,128]", "pipeline.decoder_features=[128,64,32]",
                          "pipeline.latent_channels=128", "data.crop=64"],
-    "tcfl": ["data.crop=64", "pipeline.batch_passes=true"],
+    "tcfl": ["data.crop=40", "pipeline.batch_passes=true"],
 }
 """Networks near their real size, for benchmarks of two processes."""

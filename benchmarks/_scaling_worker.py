@@ -1,6 +1,7 @@
 """One rank of scaling_two_processes.py: takes the ways to train in turns; rank 0 writes the seconds of a step."""
 
 import json
+import random
 import statistics
 import sys
 import time
@@ -83,8 +84,9 @@ def main(name: str, root: Path, per_process: int, rounds: int, out: Path) -> Non
             step()
     steps = max(1, round(BLOCK_S / block(apart, 2, idle=False)))
     found: dict[str, list[float]] = {way: [] for way in ways}
+    order = random.Random(0)  # the same in both ranks
     for _ in range(rounds):
-        for way, step in ways.items():
+        for way, step in order.sample(list(ways.items()), len(ways)):
             found[way].append(block(step, steps, idle=way == "one process" and accelerator.process_index > 0))
     pipeline, _ = common.built(config)
     count = sum(p.numel() for phase in pipeline.phases for p in pipeline.trained(phase))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks import _common as common
+from configs.schema import DataConfig, LoopConfig
 from launch import data, environment, session
 from launch.restoration.tiling import tiled
 from pipelines.base import Pipeline
@@ -24,24 +25,23 @@ from shards.loader import EvalLoader
 COUNT = 8
 
 
-def whole(pipeline: Pipeline, split: ShardSet, batch: int, precision: str) -> Callable[[], object]:
+def whole(pipeline: Pipeline, read: DataConfig, split: ShardSet, batch: int, precision: str) -> Callable[[], object]:
     """All images of a split, so many at a time."""
-    config = pipeline.config
     autocast = environment.autocast(torch.device("cpu"), precision)
 
     def go() -> None:
-        recipe = data.whole_recipe(type(pipeline).needs(config), data_config, split)
+        recipe = data.whole_recipe(type(pipeline).needs(pipeline.config), read, split)
         with EvalLoader(split, np.arange(COUNT), recipe, batch) as batches, torch.no_grad(), autocast():
             for one in batches:
                 pipeline.restore(one)
 
-    data_config = pipeline.data_config  # type: ignore[attr-defined]
     return go
 
 
 def main() -> None:
     quick = common.options(__doc__ or "").quick
     warnings.simplefilter("ignore")
+    environment.make_accelerator(LoopConfig(threads=1))
     rounds, rows = (1 if quick else 9), []
     for name, side in (("pure_noise2noise", 64), ("pure_noise2noise", 160), ("tcfl", 64), ("tcfl", 160)):
         with common.temporary() as folder:
@@ -50,9 +50,8 @@ def main() -> None:
             split = ShardSet.open(root / "val")
             pipeline = session.make_pipeline(config, split).eval()
             environment.place(pipeline, torch.device("cpu"), config.loop)
-            pipeline.data_config = config.data  # type: ignore[assignment]
-            ways = {"one by one": whole(pipeline, split, 1, "no"), "batches of 4": whole(pipeline, split, 4, "no"),
-                    "batches of 4, bf16": whole(pipeline, split, 4, "bf16")}
+            ways = {name: whole(pipeline, config.data, split, batch, precision) for name, batch, precision in (
+                ("one by one", 1, "no"), ("batches of 4", 4, "no"), ("batches of 4, bf16", 4, "bf16"))}
             if side > 64 and not environment.multiplies_bf16():
                 del ways["batches of 4, bf16"]  # emulated: minutes, to see once more what 64 px show
             seconds = common.in_turns(ways, rounds=rounds)

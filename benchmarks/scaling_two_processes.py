@@ -1,8 +1,9 @@
 """Two processes on two cores against one process on one core: what data parallel training costs here.
 
 Each process has one thread and the same number of images a step. All ways take their turns within the same two
-processes, seconds apart: one trains while the other sleeps; both train without a word, which shows what they lose to
-the machine (caches, memory) and not to communication; both train under DDP, in the launcher's settings and in others.
+processes, seconds apart and in changing order: one trains while the other sleeps; both train without a word, which
+shows what they lose to the machine (caches, memory) and not to communication; both train under DDP, in the launcher's
+settings and in others.
 """
 
 import json
@@ -51,7 +52,7 @@ def main() -> None:
     quick = common.options(__doc__ or "").quick
     rows = []
     for name in common.REALISTIC:
-        found = measure(name, rounds=1 if quick else 5)
+        found = measure(name, rounds=1 if quick else 7)
         one = found.ways["one process"]
         for way, seconds in found.ways.items():
             images = PER_PROCESS * (1 if way == "one process" else 2) / common.middle(seconds)

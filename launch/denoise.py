@@ -36,13 +36,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def denoise(options: argparse.Namespace) -> int:
     """Restore every input; the files written are printed. Raises a QuellError at the first input that cannot be."""
-    from launch.restoration import inputs, restoring  # torch is slow to import: not before the arguments are right
+    from launch import environment  # torch is slow to import: not before the arguments are right
+    from launch.restoration import inputs, restoring
 
     run, folder = cli.resolve(options.run), Path(options.output)
     tiles = restoring.Tiles(options.tile, options.overlap, options.batch)
     asked = [inputs.parse(text) for text in options.inputs]
     targets = inputs.Targets(folder, options.format, [file for one in asked for file in one.files.values()])
     restorer = restoring.Restorer(run, which=options.which, tiles=tiles)
+    if restorer.device.type == "cpu":
+        environment.keep_freed_memory()
     for one in asked:
         images = {field: images_io.read(file) for field, file in one.files.items()}
         top = 0.0

@@ -59,7 +59,7 @@ def make_accelerator(loop: LoopConfig, *, complex_numbers: bool = False) -> Acce
         )
     _set_threads(loop.threads)
     if on_cpu:
-        _keep_freed_memory()
+        keep_freed_memory()
     if loop.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
@@ -129,7 +129,7 @@ def is_narrow(network: nn.Module) -> bool:
                if isinstance(module, nn.Conv2d | nn.ConvTranspose2d))
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have the C library (glibc) keep what a step frees for the next one, instead of handing it back to the system.
 
     Large tensors are otherwise mapped and cleared anew at every step.

@@ -1,0 +1,45 @@
+"""Benchmarks run, and what they count is right; no test asks how fast anything is."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import _flops
+
+COMMANDS = ["build --pairs 4 --rounds 1", "floor --quick --only supervised", "precision --quick --only r2r",
+            "submission --quick"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_benchmark_runs_and_prints_its_table(
+    command: str, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, *words = command.split()
+    script = root / "benchmarks" / f"{name}.py"
+    monkeypatch.setattr(sys, "argv", [str(script), *words])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    threads = torch.get_num_threads()
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as ended:
+        assert not ended.code
+    finally:
+        torch.set_num_threads(threads)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(lines) > 2, "header, rule, rows"
+    assert len({line.count("|") for line in lines}) == 1
+
+
+@pytest.mark.parametrize("cls", [torch.nn.Conv2d, torch.nn.ConvTranspose2d])
+@pytest.mark.parametrize("groups", [1, 8])
+def test_a_convolutions_gradients_take_twice_its_own_arithmetic(cls: type[torch.nn.Module], groups: int) -> None:
+    layer = cls(8, 16, 3, stride=2, padding=1, groups=groups, bias=False)
+    image = torch.rand(1, 8, 16, 16, requires_grad=True)
+    forward = _flops.count(lambda: layer(image))
+    result = layer(image)
+    assert _flops.count(lambda: result.sum().backward()) == 2 * forward > 0
+    pixels = image if cls is torch.nn.ConvTranspose2d else result
+    assert forward == 2 * 9 * 8 * 16 // groups * pixels[0, 0].numel()
