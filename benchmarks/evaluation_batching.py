@@ -50,7 +50,7 @@ def main() -> None:
             split = ShardSet.open(root / "val")
             pipeline = session.make_pipeline(config, split).eval()
             environment.place(pipeline, torch.device("cpu"), config.loop)
-            ways = {name: whole(pipeline, config.data, split, batch, precision) for name, batch, precision in (
+            ways = {way: whole(pipeline, config.data, split, batch, precision) for way, batch, precision in (
                 ("one by one", 1, "no"), ("batches of 4", 4, "no"), ("batches of 4, bf16", 4, "bf16"))}
             if side > 64 and not environment.multiplies_bf16():
                 del ways["batches of 4, bf16"]  # emulated: minutes, to see once more what 64 px show
