@@ -16,7 +16,8 @@ class GradientPenalty(nn.Module):
     def forward(self, critic: nn.Module, real_NCHW: Tensor, fake_NCHW: Tensor, share_N: Tensor) -> Tensor:
         """`share_N` in [0, 1] says how much of the real image is in the point where sample n's slope is taken."""
         share = share_N.view(-1, 1, 1, 1)
-        with torch.enable_grad():
+        # The slope at one pixel is small and divided by the number of patches: float16 loses it.
+        with torch.enable_grad(), torch.autocast(real_NCHW.device.type, enabled=False):
             between = (share * real_NCHW + (1 - share) * fake_NCHW).detach().requires_grad_()
             scores = full_precision(critic(between)).flatten(1).mean(1)
             (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=True)

@@ -25,6 +25,7 @@ class InfoNce(nn.Module):
     def forward(self, z_a_NCHW: Tensor, z_b_NCHW: Tensor) -> Tensor:
         """The loss of two latents of one shape, a scalar."""
         z_a, z_b = (functional.normalize(z.flatten(1), dim=1) for z in checked_pair(z_a_NCHW, z_b_NCHW))
-        alike = z_a @ z_b.T / self.temperature
+        with torch.autocast(z_a.device.type, enabled=False):  # cosines that differ little would be rounded to the same
+            alike = z_a @ z_b.T / self.temperature
         right = torch.arange(len(alike), device=alike.device)
         return (functional.cross_entropy(alike, right) + functional.cross_entropy(alike.T, right)) / 2

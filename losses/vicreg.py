@@ -1,5 +1,6 @@
 """Content with variance and covariance terms: latents must agree, vary, and not say the same thing twice."""
 
+import torch
 from torch import Tensor, nn
 
 from losses._numbers import checked_pair
@@ -22,7 +23,10 @@ class Vicreg(nn.Module):
 
     def forward(self, z_a_NCHW: Tensor, z_b_NCHW: Tensor) -> Tensor:
         """The three terms of two latents of one shape, a scalar."""
-        z_a, z_b = checked_pair(z_a_NCHW, z_b_NCHW)
+        with torch.autocast(z_a_NCHW.device.type, enabled=False):  # covariances overflow in half precision
+            return self._total(*checked_pair(z_a_NCHW, z_b_NCHW))
+
+    def _total(self, z_a: Tensor, z_b: Tensor) -> Tensor:
         total = (z_a - z_b).square().mean()
         for z in (z_a, z_b):
             rows = z.transpose(0, 1).flatten(1)

@@ -120,8 +120,9 @@ class _CrossAttention(nn.Module):
         self.last = nn.Conv2d(width, width, 1)
 
     def forward(self, own: Tensor, others: Tensor) -> Tensor:
-        queries = functional.normalize(self.queries(own).flatten(2).float(), dim=2)
+        queries = self.queries(own).flatten(2)
         keys, values = self.keys_values(others).flatten(2).chunk(2, dim=1)
-        alike = queries @ functional.normalize(keys.float(), dim=2).transpose(1, 2)
-        weights = (self.sharpness * alike).softmax(dim=2)
+        with torch.autocast(own.device.type, enabled=False):
+            queries, keys = (functional.normalize(x.float(), dim=2) for x in (queries, keys))
+            weights = (self.sharpness * (queries @ keys.transpose(1, 2))).softmax(dim=2)
         return own + self.last((weights.to(values.dtype) @ values).unflatten(2, own.shape[-2:]))

@@ -111,6 +111,15 @@ def test_penalty_reaches_every_weight_of_a_real_critic() -> None:
     assert (weight.grad * direction).sum().item() == pytest.approx(slope, rel=1e-4)
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_around_the_penalty_does_not_change_it(half: torch.dtype) -> None:
+    torch.manual_seed(0)
+    critic, real, fake, share = PatchDiscriminator(width=8), *torch.rand(2, 2, 1, 64, 64), torch.rand(2)
+    expected = GradientPenalty()(critic, real, fake, share)
+    with torch.autocast("cpu", half):
+        assert torch.equal(GradientPenalty()(critic, real, fake, share), expected)
+
+
 @pytest.mark.parametrize("kind", ["lsgan", "vanilla", "wgan_gp", "hinge"])
 def test_a_critic_learns_to_tell_two_kinds_apart(kind: Kind) -> None:
     torch.manual_seed(0)

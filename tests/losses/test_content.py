@@ -67,6 +67,17 @@ def test_a_predicted_latent_is_held_still() -> None:
     torch.testing.assert_close(loss(a, b), loss(b, a))
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("loss", [Content(), CosineContent(), InfoNce(), Vicreg()])
+def test_half_precision_around_a_term_does_not_change_it(loss: nn.Module, half: torch.dtype) -> None:
+    """Products of features over many pixels lose their differences in bfloat16 and overflow in float16."""
+    a = 10 * torch.randn(4, 16, 32, 32, generator=torch.Generator().manual_seed(0))
+    b = a + torch.randn(a.shape, generator=torch.Generator().manual_seed(1))
+    expected = loss(a, b)
+    with torch.autocast("cpu", half):
+        assert torch.equal(loss(a, b), expected)
+
+
 @pytest.mark.parametrize("loss", [CosineContent(), InfoNce(), Vicreg()])
 def test_gradients(loss: nn.Module) -> None:
     a, b = latents(1, 2)[:, :3, :2, :2].requires_grad_(), latents(2, 2)[:, :3, :2, :2].requires_grad_()

@@ -59,6 +59,22 @@ def test_at_the_latent_one_contrast_has_no_fine_detail_of_the_other() -> None:
     assert torch.equal(network(stack)[:, 0], network(other)[:, 0])
 
 
+def test_half_precision_does_not_round_what_attention_compares() -> None:
+    """Channels that point the same way have cosines near one, where bfloat16 has steps of 1/256."""
+    attention = make(fusion="attention", widths=(8,), blocks=(1,)).mixers["0"]
+    own = 1 + 0.03 * image(1, 8, 16, 16)
+    with torch.no_grad():
+        attention.sharpness.fill_(1e5)
+        for layer in (attention.queries, attention.last):
+            layer.weight.copy_(torch.eye(8)[:, :, None, None])
+            layer.bias.zero_()
+        attention.keys_values.weight.copy_(torch.eye(8).repeat(2, 1)[:, :, None, None])
+        attention.keys_values.bias.zero_()
+        with torch.autocast("cpu", torch.bfloat16):
+            half = attention(own, own)
+        torch.testing.assert_close(half.float(), 2 * own, rtol=0, atol=0.02)
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
