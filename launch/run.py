@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from configs.errors import EXIT_REQUEUE, ConfigError, DivergedError, QuellError
@@ -92,13 +93,14 @@ def describe(config: RunConfig) -> int:
     print(f"\n{plan.size} samples of {', '.join(sorted(shards.fields))} in {len(shards.shards)} shards "
           f"at {shards.path}")
     print(f"{plan.size / plan.batch:.2f} steps per epoch, {steps} steps = {epochs:.2f} epochs, "
-          f"{plan.batch} samples a step on {world} process{'es' if world > 1 else ''}")
+          f"{plan.batch} samples a step on {world} process{'es' if world > 1 else ''}", flush=True)
     try_losses(config, pipeline, shards, plan)
     return 0
 
 
+@torch.no_grad()
 def try_losses(config: RunConfig, pipeline: Pipeline, shards: ShardSet, plan: Plan) -> None:
-    """Compute the losses of the first step on a few real samples, and forget them: no gradient, nothing is learned.
+    """Compute the losses of the first step on a few real samples, and forget them: nothing is learned.
 
     A small batch is enough, because no network or loss refuses one for its number of samples alone. What is otherwise
     calibrated on whole images is measured on these samples, and a stream is not read further than to them.

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import _common as common
+from pipelines.tcfl import Tcfl
 from tests.launch.conftest import one_sentence
 
 CNCL = ("{name: cncl, content: {name: unet, width: 4}, noise: {name: dncnn, depth: 3, width: 4, residual: false}, "
@@ -35,3 +37,23 @@ def test_the_dry_run_tries_a_method_that_calibrates(go, tmp_path: Path) -> None:
     code, said = go("pipeline={name: r2r, sigma: estimate, network: {name: dncnn, depth: 3, width: 4}}",
                     "data.fields={noisy: pd}", "data.mode=stream", options=("--dry-run",))
     assert code == 0 and "3.25 steps per epoch" in said and not (tmp_path / "run").exists(), said
+
+
+def test_the_dry_run_keeps_no_activations_and_takes_the_slope_a_loss_asks_for(
+    go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = common.shards(tmp_path / "data", side=32, count=2)
+    kept = []
+    loss = Tcfl.loss
+
+    def watched(*arguments):
+        step = loss(*arguments)
+        kept.append(step.loss.requires_grad)
+        return step
+
+    monkeypatch.setattr(Tcfl, "loss", watched)
+    code, said = go("pipeline={name: tcfl, generator: {name: dncnn, depth: 3, width: 4, residual: false}, "
+                    "critic: {name: patch_discriminator, width: 4}, gan: wgan_gp}", f"data.root={root}",
+                    "data.crop=32", options=("--dry-run",))
+    assert code == 0 and len(kept) == 2, said
+    assert not kept[0], "of the generator; the critic's loss holds a slope's graph"
