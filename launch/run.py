@@ -93,7 +93,8 @@ def describe(config: RunConfig) -> int:
     print(f"\n{plan.size} samples of {', '.join(sorted(shards.fields))} in {len(shards.shards)} shards "
           f"at {shards.path}")
     print(f"{plan.size / plan.batch:.2f} steps per epoch, {steps} steps = {epochs:.2f} epochs, "
-          f"{plan.batch} samples a step on {world} process{'es' if world > 1 else ''}", flush=True)
+          f"{plan.batch} samples a step on {world} process{'es' if world > 1 else ''}")
+    print(f"trying the losses on {min(TRIED, plan.micro_batch)} samples", flush=True)
     try_losses(config, pipeline, shards, plan)
     return 0
 
