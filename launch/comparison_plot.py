@@ -8,7 +8,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from launch.comparison import Measured, loss_key
+from launch.outcome import Measured, loss_key
 
 COLUMNS = ("PSNR", "PSNR cross path", "PSNR same path")
 LINES = {"PSNR noisy": "0.6", "PSNR NLM": "0.2"}

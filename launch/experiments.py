@@ -19,7 +19,7 @@ from configs import loader, studies
 from configs.arguments import whole
 from configs.errors import EXIT_REQUEUE, ConfigError, EnvironmentProblem
 from configs.schema import RunConfig
-from launch import cli, comparison
+from launch import cli, comparison, outcome
 from launch.child import Child
 from launch.run_folder import RunFolder
 
@@ -61,7 +61,7 @@ class Experiment:
                  "--run-dir", str(self.folder), "--resume", "auto"]
         rivals = [word for name in self.baselines for word in ("--baseline", name)]
         evaluate = [sys.executable, str(cli.ROOT / "launch" / "evaluate.py"), "--run", str(self.folder), *rivals,
-                    "--output", str(self.folder / comparison.REPORT)]
+                    "--output", str(self.folder / outcome.REPORT)]
         return {"train.py": train, "evaluate.py": evaluate}
 
     def trained(self) -> bool:
@@ -71,7 +71,7 @@ class Experiment:
 
     def measured(self) -> bool:
         """Whether its report is at least as new as its end."""
-        report = self.folder / comparison.REPORT
+        report = self.folder / outcome.REPORT
         return report.is_file() and report.stat().st_mtime >= RunFolder(self.folder).summary_file.stat().st_mtime
 
 
@@ -197,7 +197,7 @@ def run_all(chosen: list[Experiment], options: argparse.Namespace) -> int:
 
 def compare(folders: list[Path], output: Path) -> bool:
     """Write and print the table of the runs in these folders; False when none of them has begun."""
-    runs = [run for run in map(comparison.measure, folders) if run is not None]
+    runs = [run for run in map(outcome.measure, folders) if run is not None]
     if runs:
         print(f"\n{comparison.write(runs, output)}\n{output / 'results.md'}", flush=True)
     return bool(runs)

@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 
 from configs.errors import DataError
-from launch import baselines, comparison, data, evaluation, trained
+from launch import baselines, data, evaluation, outcome, trained
 from losses.metrics.psnr import psnr
 from pipelines import _dual_instruments as instruments
 from shards.loader import EvalLoader
@@ -74,7 +74,7 @@ def rows_of(study: Path) -> Runs:
 
 def evaluations(run: Path) -> Events:
     """The validation events of a run."""
-    return [event for event in comparison.read_events(run / "metrics.jsonl") if event["event"] == "eval"]
+    return [event for event in outcome.read_events(run / "metrics.jsonl") if event["event"] == "eval"]
 
 
 def steps(rows: Runs) -> plt.Figure:

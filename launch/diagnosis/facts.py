@@ -8,7 +8,7 @@ from typing import Any
 
 from configs.errors import CheckpointError
 from configs.schema import RunConfig
-from launch.comparison import read_events
+from launch.outcome import read_events
 from launch.run_folder import RunFolder
 from pipelines.base import Finding
 

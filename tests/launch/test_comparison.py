@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch import comparison, run
-from launch.comparison import Measured
+from launch import comparison, outcome, run
+from launch.outcome import Measured
 
 DUAL = {
     "pd_cross/psnr": 20.0, "pdfs_cross/psnr": 22.0, "pd_same/psnr": 16.0, "pdfs_same/psnr": 17.0,
@@ -19,13 +19,13 @@ DUAL = {
 
 
 def test_quality_is_averaged_over_contrasts_by_path() -> None:
-    row = comparison.quality(DUAL)
+    row = outcome.quality(DUAL)
     assert [row[f"PSNR {name}"] for name in ("cross path", "same path", "noisy", "NLM")] == [21.0, 16.5, 15.5, 25.0]
     assert row["SSIM cross path"] == pytest.approx(0.6)
     assert row["SSIM same path"] is None
-    single = comparison.quality({"restored/psnr": 30.0, "noisy/nlm/psnr": 28.0})
+    single = outcome.quality({"restored/psnr": 30.0, "noisy/nlm/psnr": 28.0})
     assert (single["PSNR"], single["PSNR NLM"]) == (30.0, 28.0)
-    guided = comparison.quality({"pd/psnr": 30.0, "pdfs/psnr": 32.0, "pd/noisy/psnr": 20.0, "pdfs/noisy/psnr": 20.0})
+    guided = outcome.quality({"pd/psnr": 30.0, "pdfs/psnr": 32.0, "pd/noisy/psnr": 20.0, "pdfs/noisy/psnr": 20.0})
     assert guided["PSNR"] == 31.0
 
 
@@ -63,13 +63,13 @@ def test_the_csv_has_every_run_unrounded() -> None:
 
 def test_pauses_between_processes_do_not_count_as_minutes() -> None:
     times = [("start", 0), ("train", 60), ("end", 120), ("resume", 5000), ("train", 5060)]
-    assert comparison.minutes([{"event": event, "time": time} for event, time in times]) == 3.0
+    assert outcome.minutes([{"event": event, "time": time} for event, time in times]) == 3.0
 
 
 def test_a_real_run_gives_its_row_and_the_picture_shows_something(small_run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run.train(small_run("loop.max_steps=4"), folder)
-    measured = comparison.measure(folder)
+    measured = outcome.measure(folder)
     assert measured is not None
     assert [event["step"] for event in measured.train] == [2, 4]
     assert measured.row["cross start"] == measured.train[0]["cross"]
@@ -80,4 +80,4 @@ def test_a_real_run_gives_its_row_and_the_picture_shows_something(small_run, tmp
     assert f"| {measured.experiment} |" in text
     picture = np.asarray(Image.open(tmp_path / "results.png").convert("L"))
     assert (picture < 128).sum() > 500
-    assert comparison.measure(tmp_path) is None
+    assert outcome.measure(tmp_path) is None
