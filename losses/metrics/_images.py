@@ -26,6 +26,11 @@ def checked_pair(restored: NDArray[np.generic], clean: NDArray[np.generic] | Non
     return checked(restored), checked(clean, "clean")
 
 
+def finite(image: Image) -> bool:
+    """Whether all values are numbers. A diverged network's image must score worst: NaN would be left out of means."""
+    return bool(np.isfinite(image).all())
+
+
 def checked_range(data_range: float) -> float:
     """The data range. DataError unless it is a positive number."""
     if not np.isfinite(data_range) or data_range <= 0:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics._images import checked
+from losses.metrics._images import checked, finite
 from losses.metrics._rois import Rois, grey, regions
 
 
@@ -16,12 +16,15 @@ def cnr(
     data_range: float,
     rois: Rois | None = None,
 ) -> float:
-    """10 log10(|m_f - m_b| / sqrt((s_f**2 + s_b**2) / 2)) in dB, mean over foreground regions, larger is better.
+    """10 log10(|m_f - m_b| / sqrt((s_f**2 + s_b**2) / 2)) in dB, mean over foreground regions, larger is better; -inf
+    for an image that is not finite.
 
     m and s: mean and standard deviation of a foreground region and of all background regions together. The regions are
     `rois`, else found in the clean image; `data_range` plays no part. Colours are averaged first.
     """
     image, rois = grey(checked(restored)), regions(restored, clean, rois)
+    if not finite(image):
+        return -math.inf
     background = np.concatenate([box.of(image).ravel() for box in rois.background])
     return float(np.mean([_ratio_db(box.of(image), background) for box in rois.foreground]))
 

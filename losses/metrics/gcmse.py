@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics._images import Image, checked_pair, checked_range
+from losses.metrics._images import Image, checked_pair, checked_range, finite
 
 KAPPA = 0.5
 
@@ -24,11 +24,14 @@ def weighted_error(restored: NDArray[np.generic], clean: NDArray[np.generic], da
     """Sum of (G * (restored - clean))**2 over sum of G, both images divided by `data_range`; mean over channels.
 
     G = 1 - mean of exp(-(g / 0.5)**2) over the clean image's differences g to the four neighbours; at the border the
-    neighbour outside counts as equal. NaN for a clean image with a flat channel.
+    neighbour outside counts as equal. NaN for a clean image with a flat channel, inf for a restored image that is not
+    finite.
     Source: Lopez-Randulfe et al., Springer LNCS 10658, 2017, with the weights of the TCFL reproduction.
     """
     restored, clean = checked_pair(restored, clean)
     range_ = checked_range(data_range)
+    if not finite(restored):
+        return math.inf
     planes = [np.atleast_3d(image) / range_ for image in (restored, clean)]
     values = []
     for c in range(planes[0].shape[2]):

@@ -1,7 +1,9 @@
 """Learned perceptual image patch similarity, where its weights are on the machine."""
 
 import hashlib
+import math
 import os
+import pickle
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from configs.errors import DataError, EnvironmentProblem
 from losses.metrics._alexnet import PerceptualDistance
-from losses.metrics._images import Image, checked_pair, checked_range
+from losses.metrics._images import Image, checked_pair, checked_range, finite
 
 TRUNK, TRUNK_SHA256 = "alexnet-owt-7be5be79.pth", "7be5be79"
 WEIGHTS = "alex.pth"
@@ -21,7 +23,8 @@ SMALLEST_PX = 32
 
 
 def lpips(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:
-    """Perceptual distance of AlexNet features, version 0.1; 0 for equal images, smaller is better.
+    """Perceptual distance of AlexNet features, version 0.1; 0 for equal images, smaller is better; inf for a restored
+    image that is not finite.
 
     The image is scaled from [0, data_range] to [-1, 1] and not clipped; grey images count as RGB of equal channels.
     The two weight files are never downloaded: they are looked for in the folder named by the environment variable
@@ -33,6 +36,8 @@ def lpips(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_ran
             f"LPIPS is of grey or RGB images of at least {SMALLEST_PX} px a side, but this one is {restored.shape}"
         )
     network = _network(folder())
+    if not finite(restored):
+        return math.inf
     with torch.inference_mode():
         return float(network(*(_tensor(image, checked_range(data_range)) for image in (restored, clean))))
 
@@ -60,5 +65,5 @@ def _network(where: Path) -> PerceptualDistance:
     try:
         trunk, weights = (torch.load(where / name, map_location="cpu", weights_only=True) for name in (TRUNK, WEIGHTS))
         return PerceptualDistance(trunk, weights)
-    except (RuntimeError, KeyError, ValueError) as error:
+    except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise EnvironmentProblem(f"the LPIPS weights in {where} cannot be used: {error}") from error

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from pytorch_msssim import ms_ssim as torch_ms_ssim
 
 from configs.errors import DataError
-from losses.metrics._images import checked_pair, checked_range
+from losses.metrics._images import checked_pair, checked_range, finite
 
 HALVINGS = 4
 LARGEST_WINDOW_PX = 11
@@ -31,7 +31,7 @@ def ms_ssim(
             f"MS-SSIM with a window of {window} px needs an odd window and more than {(window - 1) * 2**HALVINGS} px a "
             f"side, but the image is {height} x {width}"
         )
-    if not np.isfinite(restored).all():
+    if not finite(restored):
         return 0.0
     planes = [torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].float() for image in (restored, clean)]
     value = torch_ms_ssim(*planes, data_range=checked_range(data_range), win_size=window, size_average=True)

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from configs.errors import DataError
-from losses.metrics._images import checked_pair, checked_range
+from losses.metrics._images import checked_pair, checked_range, finite
 
 WINDOW_PX = 11
 
@@ -20,7 +20,7 @@ def ssim(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_rang
     restored, clean = checked_pair(restored, clean)
     if min(restored.shape[:2]) < WINDOW_PX:
         raise DataError(f"SSIM needs images of at least {WINDOW_PX} px a side, but this one has shape {restored.shape}")
-    if not np.isfinite(restored).all():
+    if not finite(restored):
         return -1.0
     value = structural_similarity(
         restored,

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import sobel
 
 from configs.errors import DataError
-from losses.metrics._images import Image, checked, checked_range, needs_colour
+from losses.metrics._images import Image, checked, checked_range, finite, needs_colour
 
 WEIGHTS = (0.0282, 0.2953, 3.5753)
 """Of colourfulness, sharpness and contrast."""
@@ -23,7 +23,7 @@ def uiqm(restored: NDArray[np.generic], clean: NDArray[np.generic] | None = None
     means without the lowest and highest tenth, the deviations about those means. UISM: per channel, times its
     luminance weight, the mean over 10 px blocks of 2 log(max / min) of Sobel strength (largest value 255) times
     channel. UIConM: the mean over blocks of -c log c, c = (max - min) / (max + min) over all three channels.
-    Blocks where a logarithm is not defined count 0.
+    Blocks where a logarithm is not defined count 0. -inf for an image that is not finite.
 
     Published scripts differ in the block (8 or 10 px), the blue weight (a common one has 0.144) and the logarithmic
     arithmetic that the paper asks for in UIConM, left out here as in the scripts: compare only numbers made by one.
@@ -34,6 +34,8 @@ def uiqm(restored: NDArray[np.generic], clean: NDArray[np.generic] | None = None
     needs_colour(image, "UIQM")
     if min(image.shape[:2]) < BLOCK_PX:
         raise DataError(f"UIQM needs images of at least {BLOCK_PX} px a side, but this one has shape {image.shape}")
+    if not finite(image):
+        return -math.inf
     image = np.clip(image * (255 / checked_range(data_range)), 0, 255)
     parts = (colourfulness(image), sharpness(image), contrast(image))
     return sum(weight * part for weight, part in zip(WEIGHTS, parts, strict=True))

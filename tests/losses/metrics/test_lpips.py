@@ -76,6 +76,10 @@ def test_equals_its_formula_in_any_range(weights_folder: Path) -> None:
     assert lpips(restored[..., 0], grey[..., 0], data_range=1) == pytest.approx(lpips(other, colour, data_range=1))
 
 
+def test_a_restored_image_that_is_not_finite_scores_worst(weights_folder: Path) -> None:
+    assert lpips(np.full((32, 32), np.nan), np.zeros((32, 32)), data_range=1) == np.inf
+
+
 def test_unsuitable_images_are_refused(weights_folder: Path) -> None:
     for shape in ((31, 40), (40, 40, 2)):
         with pytest.raises(DataError, match="32 px"):
@@ -85,6 +89,9 @@ def test_unsuitable_images_are_refused(weights_folder: Path) -> None:
 def test_missing_and_damaged_weights_are_said(weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.zeros((32, 32))
     torch.save({}, weights_folder / module.WEIGHTS)
+    with pytest.raises(EnvironmentProblem, match="cannot be used"):
+        lpips(image, image, data_range=1)
+    (weights_folder / module.WEIGHTS).write_bytes(b"<html>not found</html>")
     with pytest.raises(EnvironmentProblem, match="cannot be used"):
         lpips(image, image, data_range=1)
     (weights_folder / module.WEIGHTS).unlink()

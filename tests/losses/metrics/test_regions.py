@@ -77,6 +77,15 @@ def test_constant_regions_are_infinite_and_equal_ones_have_no_contrast() -> None
         automatic(flat)
 
 
+def test_a_restored_image_that_is_not_finite_scores_worst() -> None:
+    image = layers(0.05)
+    image[0, 0] = np.nan
+    assert cnr(image, data_range=1, rois=ROIS) == -math.inf
+    assert enl(image, data_range=1, rois=ROIS) == msr(image, data_range=1, rois=ROIS) == 0
+    everywhere = np.full((64, 64), np.nan)
+    assert enl(everywhere, data_range=1, rois=ROIS) == msr(everywhere, data_range=1, rois=ROIS) == 0
+
+
 def test_region_files(tmp_path: Path) -> None:
     path = tmp_path / "rois.json"
     path.write_text(json.dumps({"background": [[4, 4, 24, 24]], "foreground": [[4, 40, 20, 20], [40, 40, 20, 20]]}))

@@ -1,6 +1,7 @@
 """MS-SSIM, EPI and GCMSE against independent formulas."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -120,3 +121,11 @@ def test_gcmse_grows_with_the_area_and_its_size_free_form_does_not() -> None:
     free = gcmse_per_pixel(*tiled, data_range=1) / gcmse_per_pixel(restored, clean, data_range=1)
     assert free == pytest.approx(1, rel=0.1)
     assert math.isnan(gcmse(restored, np.ones((40, 40)), data_range=1))
+
+
+@pytest.mark.parametrize("metric", [epi, epi_h, epi_v, gcmse, gcmse_per_pixel])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_restored_image_that_is_not_finite_scores_worst(metric: Callable[..., float], value: float) -> None:
+    restored, clean = pair((20, 20))
+    restored[3, 4] = value
+    assert metric(restored, clean, data_range=1) == math.inf

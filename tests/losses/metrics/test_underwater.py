@@ -101,6 +101,13 @@ def test_washed_out_colours_score_lower() -> None:
     assert contrast(washed * 255) > contrast(image * 255), "the documented oddity: contrast scores best at 1/e"
 
 
+def test_a_restored_image_that_is_not_finite_scores_worst() -> None:
+    for value in (math.nan, math.inf):
+        image = scene()
+        image[2, 3, 1] = value
+        assert uiqm(image, data_range=1) == uciqe(image, data_range=1) == -math.inf
+
+
 def test_grey_and_tiny_images_are_refused() -> None:
     for metric in (uiqm, uciqe):
         with pytest.raises(DataError, match="RGB"):
