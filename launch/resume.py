@@ -76,7 +76,7 @@ def warm_start(session: Session) -> None:
         path = checkpoint.choose(resolve(init.run), init.which)
     except CheckpointError as error:
         raise CheckpointError(f"init_from.run: {error}") from error
-    weights = checkpoint.read_weights(path, averaged=True)
+    weights = session.pipeline.upgraded(checkpoint.read_weights(path, averaged=True))
     measured = {name for name, _ in session.pipeline.named_buffers(recurse=False)}  # on these data, not on the others
     available = sorted({name.split(".")[0] for name in weights} - measured)
     parts = list(init.parts) or available

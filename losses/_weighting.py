@@ -23,7 +23,8 @@ class Weighting(nn.Module):
     - `random_softmax`: softmax of one uniform draw per loss, kept for the whole run. This is what training scripts do
       that declare learned weights and never give them to the optimizer.
 
-    `t` and `s` are parameters of this module; the draw is a buffer: all are in checkpoints.
+    `t` and `s` are parameters of this module; the draw is a buffer: all are in checkpoints. Fixed weights are not, they
+    are the configuration's.
     """
 
     def __init__(self, strategy: Strategy, weights: dict[str, float]) -> None:
@@ -31,7 +32,7 @@ class Weighting(nn.Module):
         self.strategy, self.names = strategy, tuple(weights)
         start = torch.tensor([weights[name] for name in self.names])
         if strategy == "fixed":
-            self.register_buffer("weights", start)
+            self.register_buffer("weights", start, persistent=False)
         elif strategy == "random_softmax":
             self.register_buffer("draw", torch.rand(len(self.names)))
         elif strategy == "softmax":

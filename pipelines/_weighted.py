@@ -98,6 +98,11 @@ class WeightedPipeline(Pipeline):
         """The network's image, (N, C, H, W) in the units of the noisy one."""
         return {"restored": self.network(batch["noisy"])}
 
+    def upgraded(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Fixed weights were once kept with the network."""
+        fixed = self.config.weighting == "fixed"
+        return {name: value for name, value in tensors.items() if not (fixed and name == "weighting.weights")}
+
     def compare(self, restored: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted loss, and for the log every loss, what it reports besides, and every weight."""
         terms: dict[str, Tensor] = {}

@@ -69,9 +69,6 @@ class Pipeline(nn.Module):
     calibrates: bool = False
     """Whether it measures something once on whole training images, see `calibrate`."""
 
-    fixed: tuple[str, ...] = ()
-    """Submodules that never learn and are rebuilt from their own files (a VGG trunk): not in checkpoints."""
-
     def __init__(self, config: PipelineConfig, fields: dict[str, FieldSpec]) -> None:
         """Build the networks. `fields` says what each field asked for in `needs` looks like in this data."""
         super().__init__()
@@ -131,8 +128,9 @@ class Pipeline(nn.Module):
         """Take back what `rank_state` gave."""
 
     def learned(self) -> dict[str, Tensor]:
-        """Every tensor a checkpoint must hold, by name: parameters and buffers outside the `fixed` submodules."""
-        return {name: value for name, value in self.state_dict().items() if name.split(".")[0] not in self.fixed}
+        """Every tensor a checkpoint must hold, by name: parameters, and buffers that are not rebuilt from files or
+        settings."""
+        return dict(self.state_dict())
 
     def upgraded(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """What `learned` gave in an older version of this method, as this one names it."""

@@ -204,3 +204,16 @@ def test_noise2noise_with_several_others_takes_each_equally_often_by_the_batchs_
 def test_noise2noise_refuses_others_that_are_not_others(others: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="others must name"):
         run({"name": "noise2noise", "others": others})
+
+
+def test_fixed_weights_are_the_configurations_and_no_checkpoints() -> None:
+    """A warm start from a run with other weights must not bring them along."""
+    light, heavy = (supervised(losses={"l1": weight}) for weight in (0.5, 2.0))
+    assert {name.split(".")[0] for name in light.learned()} == {"network"}
+    older = {**light.learned(), "weighting.weights": torch.tensor([0.5])}
+    heavy.load_learned(heavy.upgraded(older))
+    data = batch("noisy", "clean")
+    losses = [method.loss("restorer", data, {}).loss.item() for method in (light, heavy)]
+    assert losses[1] == pytest.approx(4 * losses[0])
+    learned = supervised(losses={"l1": 1}, weighting="softmax")
+    assert "weighting.logits" in learned.upgraded(learned.learned())
