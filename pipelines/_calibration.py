@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from configs.errors import DataError
 from losses.noise_level import noise_levels
 from pipelines.base import Batch
 
@@ -13,13 +14,22 @@ BUFFER = "levels"
 
 
 def measured(batches: Iterable[Batch], fields: Sequence[str]) -> Tensor:
-    """Each field's noise level in stored units, (len(fields),): the median over all images of `noise_levels`."""
+    """Each field's noise level in stored units, (len(fields),): the median over all images of `noise_levels`.
+
+    DataError where that is not positive: a method would take noisy images for clean ones, and learn to change nothing.
+    """
     found: dict[str, list[Tensor]] = {name: [] for name in fields}
     for batch in batches:
         for name, levels in found.items():
             level = torch.from_numpy(noise_levels(batch[name].cpu().numpy()))
             levels.append(level * batch[f"{name}_scale"].flatten().cpu())
-    return torch.stack([torch.cat(levels).median() for levels in found.values()])
+    medians = {name: torch.cat(levels).median() for name, levels in found.items()}
+    for name, level in medians.items():
+        if not level > 0:
+            raise DataError(f"the noise level of {name} comes out as {level:g}, which happens where more than half of "
+                            "an image is constant (masked, padded): give its standard deviation in stored units as "
+                            "pipeline.sigma")
+    return torch.stack(list(medians.values()))
 
 
 def upgraded(tensors: dict[str, Tensor], count: int) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, DataError
 from configs.fields import FieldSpec
 from configs.loader import structure
 from pipelines import _recorruption as recorruption
@@ -155,6 +155,15 @@ def test_a_noise_level_is_measured_on_whole_training_images_and_kept() -> None:
     older = {name: value for name, value in pipeline.learned().items() if name != "levels"}
     pipeline.load_learned(pipeline.upgraded(older))
     assert pipeline.loss("restorer", blank, {}).parts["sigma"].item() == 0, "estimated from the image, as it was then"
+
+
+def test_a_noise_level_that_cannot_be_measured_is_not_taken_for_none() -> None:
+    """A level of 0 would make both images the noisy one itself, and the network learn to change nothing."""
+    masked = normals(3, 1, 64, 64).float()
+    masked[..., :44] = 0
+    data = [{"noisy": masked, "noisy_scale": torch.ones(3, 1, 1, 1)}]
+    with pytest.raises(DataError, match="noisy.*more than half.*pipeline.sigma"):
+        r2r(sigma="estimate").calibrate(data)
 
 
 def test_no_passes_restore_the_noisy_image_itself() -> None:
