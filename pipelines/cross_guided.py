@@ -88,6 +88,9 @@ class CrossGuided(Pipeline):
             raise ConfigError("cross_guided trains real networks: set data.representation to ri (two channels)")
         if not config.together and len({spec.channels for spec in specs}) > 1:
             raise ConfigError("together=false shares one network: the contrasts must have the same channels")
+        if config.magnitude != "as_is" and any(spec.channels == 2 for spec in specs):
+            raise ConfigError(f"magnitude {config.magnitude} would set every negative real or imaginary part to 0: set "
+                              "data.representation to magnitude, or pipeline.magnitude to as_is")
         self.widths = [spec.channels for spec in specs]
         channels = sum(self.widths) if config.together else self.widths[0]
         self.network = registry.build("models", config.network, in_channels=channels, out_channels=channels)

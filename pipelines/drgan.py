@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from configs import registry
+from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Positive, Section, Weight
 from losses.adversarial import Adversarial
@@ -84,6 +85,9 @@ class Drgan(Pipeline):
         super().__init__(config, fields)
         channels = real_channels(fields, "noisy", "unpaired_clean",
                                  otherwise="drgan needs real images, noisy and clean with equal channels")
+        if channels == 2 and config.range[0] >= 0:
+            raise ConfigError(f"real and imaginary parts below {config.range[0]:g} cannot be restored: set "
+                              "pipeline.range to [-top, top], or data.representation to magnitude")
         size = {"width": config.width}
         decoder = {**size, "blocks": config.blocks}
         self.content_encoder = DrganContentEncoder(channels, **decoder)

@@ -17,6 +17,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from configs import registry
+from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Positive, Rate, Section, Weight
 from losses.adversarial import Adversarial
@@ -98,6 +99,8 @@ class Tcfl(Pipeline):
             if self.gan == "none" and self.separation == "none":
                 problems.append("with gan none and separation none any constant noise map is a perfect answer: choose "
                                 "separation exp or linear, or a gan")
+            if self.clip is not None and self.clip[0] >= self.clip[1]:
+                problems.append(f"clip is (low, high) with low < high, got {list(self.clip)}")
             if problems:
                 raise registry.Problems(problems)
             return self
@@ -108,6 +111,9 @@ class Tcfl(Pipeline):
         super().__init__(config, fields)
         channels = real_channels(fields, "noisy", "noisy_other", "unpaired_clean", otherwise=(
             "tcfl adds noise of one image to another: its fields must be real, with equal channels"))
+        if channels == 2 and config.clip is not None and config.clip[0] >= 0:
+            raise ConfigError(f"real and imaginary parts would be clipped to {list(config.clip)}, and negative ones "
+                              "lost: set pipeline.clip=null, or data.representation to magnitude")
         sizes = {"in_channels": channels, "out_channels": channels}
         self.generator = registry.build("models", config.generator, **sizes)
         self.distance = L1()

@@ -236,3 +236,6 @@ def test_images_it_cannot_train_on_are_refused() -> None:
         CrossGuided(config, {"pd": FieldSpec(1, complex=True), "pdfs": FieldSpec(1, complex=True)})
     with pytest.raises(ConfigError, match="same channels"):
         CrossGuided(config, {"pd": FieldSpec(1), "pdfs": FieldSpec(3)})
+    for magnitude in ("koay", "square"):
+        with pytest.raises(ConfigError, match="representation to magnitude"):
+            make(2, magnitude=magnitude)

@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from configs.errors import ConfigError
 from configs.fields import FieldSpec
 from pipelines import _noise_patches as noise_patches
 from pipelines.base import Batch
@@ -169,6 +170,13 @@ def test_restored_images_have_the_size_and_units_of_the_noisy_one(side: tuple[in
     assert restored.shape == noisy.shape
     assert restored.min() >= -100 and restored.max() <= 300
     torch.testing.assert_close(restored[:1], method.restore({"noisy": noisy[:1], "noisy_scale": scale[:1]})["restored"])
+
+
+def test_real_and_imaginary_parts_need_a_range_below_zero() -> None:
+    fields = dict.fromkeys(("noisy", "unpaired_clean"), FieldSpec(2))
+    with pytest.raises(ConfigError, match="pipeline.range"):
+        Drgan(Drgan.Config(name="drgan", width=2), fields)
+    Drgan(Drgan.Config(name="drgan", width=2, range=(-1.0, 1.0)), fields)
 
 
 def test_a_range_upside_down_is_refused() -> None:

@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from configs.errors import ConfigError
 from configs.fields import FieldSpec
 from pipelines.base import Batch
 from pipelines.tcfl import ESTIMATES, Tcfl
@@ -230,6 +231,14 @@ def test_restored_images_are_clipped_in_stored_units() -> None:
     same([free.restore(data)["restored"]], [data["noisy"] - free.generator(data["noisy"])])
 
 
+def test_real_and_imaginary_parts_are_not_clipped_at_zero() -> None:
+    fields = dict.fromkeys(("noisy", "noisy_other", "unpaired_clean"), FieldSpec(2))
+    with pytest.raises(ConfigError, match="pipeline.clip=null"):
+        Tcfl(Tcfl.Config(name="tcfl"), fields)
+    for clip in (None, (-1.0, 1.0)):
+        Tcfl(Tcfl.Config(name="tcfl", clip=clip), fields)
+
+
 def test_one_generator_alone_learns_to_separate_its_maps() -> None:
     weights = {"identity": 0, "clean": 0, "separation": 5.0}
     method, data = pipeline(gan="none", separation="exp", weights=weights), batch()
@@ -268,6 +277,7 @@ def test_total_variation_is_summed_over_the_estimates() -> None:
         ({"gan": "none"}, "any constant noise map"),
         ({"weights": {"total_variation": -0.2}}, "greater than or equal to 0"),
         ({"generator": {"name": "dncnn", "residual": True}}, "residual must be false"),
+        ({"clip": (1.0, 0.0)}, "low < high"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_with_a_reason(options: dict[str, Any], said: str) -> None:
