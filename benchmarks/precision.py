@@ -22,8 +22,11 @@ from launch.phases import train_step
 WINDOW = 10
 """Steps in the running mean of which the curves are compared."""
 
-SIDE = 40
-"""Of the images in pixels: bfloat16 is emulated on most processors, ten to thirty times slower than float32."""
+SIDE, BATCH = 40, 2
+"""Of the images in pixels, and images a step: most processors emulate bfloat16, ten to thirty times slower."""
+
+LARGE = {"spectroformer": (32, 1)}
+"""The same of the one network that is not made small."""
 
 
 def losses(config: RunConfig, precision: str, steps: int) -> tuple[dict[str, torch.Tensor], int]:
@@ -65,9 +68,10 @@ def main() -> None:
     steps, rows = (3 if quick else 50), []
     for name in options.only:
         with common.temporary() as folder:
-            root = common.shards(Path(folder), side=SIDE, **common.colours(name))
-            config = common.configured(name, root, *common.SMALL[name], f"data.crop={SIDE}", "loop.accumulate=1",
-                                       f"data.batch_size={1 if name == 'spectroformer' else 2}")
+            side, batch = LARGE.get(name, (SIDE, BATCH))
+            root = common.shards(Path(folder), side=side, **common.colours(name))
+            config = common.configured(name, root, *common.SMALL[name], f"data.crop={side}",
+                                       f"data.batch_size={batch}", "loop.accumulate=1")
             (full, _), (low, skipped) = (losses(config, precision, steps) for precision in ("no", "bf16"))
         for phase, curve in full.items():
             finite = "yes" if bool(low[phase].isfinite().all()) else "NO"

@@ -149,7 +149,7 @@ def main() -> None:
             (f"checkpoint of {MEGABYTES} MB, waiting", lambda i: save_stall_ms(folder / f"b{i}", wait=True), "ms", 7),
             ("four pictures of 320 px, beside training", lambda i: picture_ms(folder / f"c{i}", beside=True), "ms", 7),
             ("four pictures of 320 px, waiting", lambda i: picture_ms(folder / f"d{i}", beside=False), "ms", 7),
-            ("command to the end of one step", lambda i: start_s(root, folder / f"e{i}"), "s", 3),
+            ("command to the end of a run of one step", lambda i: start_s(root, folder / f"e{i}"), "s", 3),
             ("of that, importing torch and accelerate", lambda i: imports_s(), "s", 3),
             ("signal to the end of the next step, resumed", lambda i: resumed_s(root, folder / f"f{i}"), "s", 3),
         ):
