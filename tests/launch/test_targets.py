@@ -106,8 +106,10 @@ def test_several_phases_are_refused_under_deepspeed(arguments: list[str], comman
     assert "use DDP" in refused.output and not list((tmp_path / "run").glob("checkpoints/*"))
 
 
-@pytest.mark.skipif(not WITHOUT_DEEPSPEED, reason="DeepSpeed is installed here")
-def test_without_deepspeed_the_way_out_is_said(arguments: list[str], command, tmp_path: Path) -> None:
-    refused = command([sys.executable, *arguments, "--run-dir", tmp_path / "run"], code=6,
-                      env={"ACCELERATE_USE_DEEPSPEED": "true"})
-    assert "pip install -e '.[deepspeed]'" in refused.output
+def test_without_deepspeed_the_way_out_is_said(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    assert train.main([*arguments[1:], "--run-dir", str(tmp_path / "run")]) == 6
+    assert "pip install -e '.[deepspeed]'" in capsys.readouterr().err
