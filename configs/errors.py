@@ -10,9 +10,18 @@
 | 5 | CheckpointError | a checkpoint that does not belong to this run |
 | 6 | EnvironmentProblem | the machine: folder not writable, package missing, disk full |
 | 75 | (no error) | stopped on a signal with a checkpoint; start the same command again |
+| 130 | (no error) | interrupted from the keyboard |
 """
 
+import errno
+import sys
+from collections.abc import Callable
+
 EXIT_REQUEUE = 75
+INTERRUPTED = 130
+
+MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ENFILE, errno.EMFILE)
+"""What a disk or a machine may answer to any read or write at any time, whatever the program asked for."""
 
 
 class QuellError(ValueError):
@@ -59,3 +68,25 @@ class EnvironmentProblem(QuellError):
     """Something about the machine: a folder that cannot be written, a missing package, a full disk."""
 
     exit_code = 6
+
+
+def told(function: Callable[[], int], who: str = "") -> int:
+    """The exit code of a command's work; what a user or the machine did wrong becomes one sentence on stderr.
+
+    `who` stands before the sentence, where several processes may say one.
+    """
+    try:
+        return function()
+    except QuellError as error:
+        print(f"{who}error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except OSError as error:
+        if error.errno not in MACHINE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{who}error: {where}{error.strerror}: free space or give access, and start the same command again",
+              file=sys.stderr, flush=True)
+        return EnvironmentProblem.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED

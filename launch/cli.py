@@ -7,12 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from configs.errors import QuellError
+from configs.errors import told
 
 ROOT = Path(__file__).resolve().parent.parent
 """The project's folder; relative data paths start here, so nothing depends on the working directory."""
-
-INTERRUPTED = 130
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -45,15 +43,7 @@ def resolve(path: str | Path) -> Path:
 def run(function: Callable[[], int]) -> int:
     """The exit code of a script's work; a user's mistake becomes one sentence on stderr."""
     rank = os.environ.get("RANK", "0")
-    try:
-        return function()
-    except QuellError as error:
-        who = "" if rank == "0" else f"rank {rank}: "
-        print(f"{who}error: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    return told(function, "" if rank == "0" else f"rank {rank}: ")
 
 
 def leave(code: int) -> NoReturn:

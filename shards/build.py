@@ -10,7 +10,7 @@ from typing import Any
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from configs.errors import ConfigError, QuellError
+from configs.errors import ConfigError, told
 from configs.registry import did_you_mean
 from shards import assemble
 
@@ -55,17 +55,16 @@ def build(arguments: list[str]) -> dict[str, dict[str, Any]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        headers = build(arguments)
-    except QuellError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    for split, header in headers.items():
-        size = sum(shard["size"] for shard in header["shards"])
-        print(f"{split}: {header['samples']} samples in {len(header['shards'])} shard(s), {size / 1e6:.1f} MB, "
-              f"fields {', '.join(header['fields'])}")
-    return 0
+    words = sys.argv[1:] if arguments is None else arguments
+
+    def work() -> int:
+        for split, header in build(words).items():
+            size = sum(shard["size"] for shard in header["shards"])
+            print(f"{split}: {header['samples']} samples in {len(header['shards'])} shard(s), {size / 1e6:.1f} MB, "
+                  f"fields {', '.join(header['fields'])}")
+        return 0
+
+    return told(work)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs.arguments import whole
-from configs.errors import ConfigError, EnvironmentProblem, QuellError
+from configs.errors import ConfigError, EnvironmentProblem, told
 from configs.registry import did_you_mean
 from shards import card, index
 from shards.dataset import ShardSet
@@ -31,22 +31,22 @@ def main(arguments: list[str] | None = None) -> int:
                         help=f"note this in the index of every split, e.g. data_range=1.0: {', '.join(card.NOTES)}, or "
                              "a note that the index has already")
     args = parser.parse_args(arguments)
+    return told(lambda: _inspect(args))
+
+
+def _inspect(args: argparse.Namespace) -> int:
     folder = Path(args.folder)
-    try:
-        splits = [folder] if any(folder.glob("*.tar")) else sorted(path.parent for path in folder.glob("*/*.tar"))
-        if not splits:
-            index.tars(folder)  # says what is wrong with it
-        for number, split in enumerate(dict.fromkeys(splits)):
-            shards = ShardSet.open(split)
-            if args.set:
-                shards = _noted(shards, args.set)
-            print(describe(shards, args.samples))
-            if args.preview and number == 0:
-                _save(shards, Path(args.preview))
-            shards.files.close()
-    except QuellError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    splits = [folder] if any(folder.glob("*.tar")) else sorted(path.parent for path in folder.glob("*/*.tar"))
+    if not splits:
+        index.tars(folder)  # says what is wrong with it
+    for number, split in enumerate(dict.fromkeys(splits)):
+        shards = ShardSet.open(split)
+        if args.set:
+            shards = _noted(shards, args.set)
+        print(describe(shards, args.samples))
+        if args.preview and number == 0:
+            _save(shards, Path(args.preview))
+        shards.files.close()
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from configs.errors import DataError, QuellError
+from configs.errors import DataError, EnvironmentProblem, told
 from shards import index
 from shards._checks import Content, Finding, check_samples, same_pixels
 from shards.dataset import ShardSet
@@ -32,16 +32,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--report", help="write every finding to this JSON file")
     parser.add_argument("--strict", action="store_true", help="warnings end with exit code 4 too")
     args = parser.parse_args(arguments)
-    try:
+
+    def work() -> int:
         report = verify(Path(args.folder), repair=args.repair)
+        _print(report)
         if args.report:
-            Path(args.report).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    except QuellError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    _print(report)
-    bad = report["errors"] + (report["warnings"] if args.strict else 0)
-    return DataError.exit_code if bad else 0
+            _write(Path(args.report), report)
+        bad = report["errors"] + (report["warnings"] if args.strict else 0)
+        return DataError.exit_code if bad else 0
+
+    return told(work)
 
 
 def verify(folder: Path, *, repair: bool = False) -> dict[str, Any]:
@@ -135,6 +135,15 @@ def _leaks(opened: dict[str, ShardSet], contents: dict[str, Content]) -> list[Fi
                     says = f"{opened[a].key(one[0])}.{one[1]} equals {opened[b].key(other[0])}.{other[1]}"
                     found.append(Finding("error", "pixels in two splits", f"{a} and {b}", says))
     return found
+
+
+def _write(path: Path, report: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentProblem(f"{path}: the report cannot be written ({error.strerror}): choose another "
+                                 "--report") from error
 
 
 def _print(report: dict[str, Any]) -> None:

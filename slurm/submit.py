@@ -10,7 +10,7 @@ from pathlib import Path
 if not __package__:  # started as a script: the folder on the path must be the project's, not slurm/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from configs.errors import ConfigError, QuellError
+from configs.errors import ConfigError, told
 from configs.registry import ROOT, did_you_mean
 
 COMMANDS = ("status", "cancel", "logs")
@@ -20,14 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the arguments say; the exit code (table in configs/errors.py)."""
     words = sys.argv[1:] if arguments is None else arguments
     options = _parser(words).parse_args(words)
-    try:
-        return int(options.run(options))
-    except QuellError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return told(lambda: int(options.run(options)))
 
 
 def submit(options: argparse.Namespace) -> int:

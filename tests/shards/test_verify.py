@@ -55,8 +55,8 @@ def found(root: Path, kind: str, says: str) -> None:
 
 
 def test_a_healthy_data_set(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert verify.main([str(data), "--report", str(tmp_path / "r.json"), "--strict"]) == 0
-    report = json.loads((tmp_path / "r.json").read_text())
+    assert verify.main([str(data), "--report", str(tmp_path / "new" / "r.json"), "--strict"]) == 0
+    report = json.loads((tmp_path / "new" / "r.json").read_text())
     assert report["splits"] == {"test": 8, "train": 8} and report["findings"] == []
     assert "0 errors, 0 warnings" in capsys.readouterr().out
     assert verify.main([str(data / "train")]) == 0
