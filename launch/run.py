@@ -35,12 +35,15 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
     """
     accelerator = environment.make_accelerator(config.loop,
                                                complex_numbers=config.data.representation == "complex")
-    folder, tracker = RunFolder(run_dir), None
+    folder, tracker, ours = RunFolder(run_dir), None, False
     first = accelerator.is_main_process
-    with ExitStack() as listening:  # to stop signals, from the first step until everything is closed
+    with ExitStack() as running:  # alone in the folder, and listening to stop signals until everything is closed
         try:
             refuse_uneven(config, accelerator.num_processes)
             folder.create()
+            if first:
+                running.enter_context(folder.alone())
+                ours = True
             checkpoint = resume.find(folder.path, mode)
             if checkpoint is not None and is_finished(folder, config) and mode == "auto":
                 resume.refuse_other_config(checkpoints.read_meta(checkpoint)["config"],
@@ -55,7 +58,7 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
                                                        config.model_dump(mode="json"))
             session = Session(config, accelerator, folder, tracker)
             start(session, checkpoint)
-            listening.enter_context(session.stop.listening())
+            running.enter_context(session.stop.listening())
             with session.stop, session.saver, session.batches() as batches:
                 ending = loop.train(session, profiled(iter(batches), config.profile.steps, folder.tensorboard,
                                                       worker=f"rank{session.rank}"))
@@ -63,7 +66,7 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
                 finish(session, ending)
             return HEALTHY[ending]
         except QuellError as error:
-            if first:
+            if ours:
                 note_failure(folder, error)
             raise
         finally:

@@ -1,15 +1,23 @@
 """The folder a run leaves behind: names of its files, and the checks before anything is written."""
 
+import fcntl
 import json
 import os
+import socket
 import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from configs.errors import CheckpointError, EnvironmentProblem
 from configs.loader import dump, load
 from configs.schema import RunConfig
+
+PATIENCE_S = 5.0
+"""How long a start waits for the run before it, which may be on its way out."""
 
 
 class RunFolder:
@@ -33,6 +41,21 @@ class RunFolder:
             raise EnvironmentProblem(
                 f"cannot write the run folder {self.path} ({error.strerror}): choose another with --run-dir"
             ) from error
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else trains in this folder inside the block: two runs would mix their checkpoints.
+
+        The lock ends with the process, however that ends. EnvironmentProblem where another run holds it.
+        """
+        with (self.path / ".lock").open("a+", encoding="utf-8") as file:
+            if not _taken(file.fileno()):
+                file.seek(0)
+                raise EnvironmentProblem(f"another run is training in {self.path} ({file.read().strip() or 'unknown'}):"
+                                         " wait for its end, or choose another folder with --run-dir")
+            file.truncate(0)
+            print(f"process {os.getpid()} on {socket.gethostname()}", file=file, flush=True)
+            yield
 
     def config(self) -> RunConfig:
         """The complete configuration of the run that lives here."""
@@ -61,6 +84,22 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def _taken(descriptor: int) -> bool:
+    """Take the lock of a file; on a disk that has no locks everybody gets it."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        except OSError:
+            return True
+        else:
+            return True
 
 
 def git_commit(root: Path) -> str:
