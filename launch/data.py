@@ -1,5 +1,6 @@
 """From a configuration to readers: shard sets, recipes, and what each field looks like to a network."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +52,8 @@ def open_split(data: DataConfig, split: str) -> ShardSet:
         root = path.parent
         others = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
         raise DataError(
-            f"no shards at {path}" + (f" (that folder has: {', '.join(others)})" if others else "")
+            f"no shards at {path}"
+            + (f" (that folder has: {', '.join(others)}; data.val_split and the like choose)" if others else "")
             + ": make them with `python -m shards.build SOURCE --output DIR`, or set data.root"
         )
     return ShardSet.open(path)
@@ -75,6 +77,21 @@ def open_training(data: DataConfig) -> ShardSet:
             raise DataError(f"data.fields.{field} names the member '{member}', which neither {training.path} nor "
                             f"{validation.path} holds; {did_you_mean(member, held)}")
     return training
+
+
+def refuse_unfit_validation(needs: Needs, data: DataConfig, training: ShardSet) -> None:
+    """DataError where the validation split cannot be measured after training on these shards, before time is spent.
+
+    It must state its data range, hold what the method needs, and show images of the training split's kind.
+    """
+    validation = open_split(data, data.val_split)
+    data_range(validation)
+    trained, here = (field_specs(needs, data, shards) for shards in (training, validation))
+    kinds = [image_kinds(needs, data, shards) for shards in (training, validation)]
+    for name in sorted(trained.keys() & here.keys()):
+        if trained[name] != here[name]:
+            raise DataError(f"{validation.path}: the images of field {name} are {kinds[1][name].words}, those of "
+                            f"{training.path} are {kinds[0][name].words}: build both alike, or set data.val_split")
 
 
 def training_loader(recipe: Recipe, data: DataConfig, shards: ShardSet, plan: Plan, **settings: Any) \
@@ -158,8 +175,9 @@ def specs_of(kinds: dict[str, ImageKind], representation: str) -> dict[str, Fiel
 def data_range(shards: ShardSet) -> float:
     """The range PSNR and SSIM are computed with, in stored units, as the shards' builder stated it."""
     value = shards.meta.get("data_range")
-    if not value:
-        raise DataError(f"{shards.path} does not state its data_range, which PSNR and SSIM need: add it to the index "
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        states = f"states the data_range {value!r}, no number above 0," if value else "does not state its data_range,"
+        raise DataError(f"{shards.path} {states} which PSNR and SSIM need: put it into the index "
                         "with `python -m shards.inspect DIR --set data_range=1.0`")
     return float(value)
 

@@ -83,6 +83,7 @@ def describe(config: RunConfig) -> int:
     print(dump(config), end="")
     shards = data.open_training(config.data)
     pipeline = make_pipeline(config, shards)
+    data.refuse_unfit_validation(type(pipeline).needs(config.pipeline), config.data, shards)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     refuse_uneven(config, world)
     plan = make_plan(config, data.size(shards, config.data.limit), 0, world)

@@ -51,6 +51,7 @@ class Session:
         data.calibrate(self.pipeline, config, self.shards)
         environment.place(self.pipeline, self.device, config.loop)
         self.needs = type(self.pipeline).needs(config.pipeline)
+        data.refuse_unfit_validation(self.needs, config.data, self.shards)
         self.images = data.image_kinds(self.needs, config.data, self.shards)
         self.plan = make_plan(config, data.size(self.shards, config.data.limit), self.rank, self.world)
         self.steps, self.epochs = length(config, self.plan)

@@ -97,7 +97,7 @@ def test_a_name_nobody_has_is_refused_before_the_first_step(go, mini: Path, tmp_
     code, said = go("evaluation.metric=psrn")
     assert code == 2 and "evaluation.metric: Input should be 'psnr', 'ssim' or 'rmse'" in one_sentence(said)
     code, said = go("data.val_split=vall")
-    assert code == 4 and f"no shards at {mini / 'vall'} (that folder has: test, train, val)" in one_sentence(said)
+    assert code == 4 and f"no shards at {mini / 'vall'} (that folder has: test, train, val; data." in one_sentence(said)
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
@@ -107,6 +107,24 @@ def test_a_member_may_be_in_the_validation_split_alone(tmp_path: Path) -> None:
         write_split(tmp_path / split, [held], name="mini", meta={"data_range": 1.0})
     named = DataConfig(root=str(tmp_path), fields={"pd_clean": "truth"})
     assert data.open_training(named).path == tmp_path / "train"
+
+
+@pytest.mark.parametrize(("meta", "channels", "says"), [
+    ({}, 1, "does not state its data_range, which PSNR and SSIM need"),
+    ({"data_range": "wide"}, 1, "states the data_range 'wide', no number above 0,"),
+    ({"data_range": 1.0}, 3, "the images of field clean are colour, those of "),
+])
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_a_validation_split_that_cannot_be_measured_costs_no_training(
+    go, tmp_path: Path, meta: dict, channels: int, says: str, options: tuple[str, ...],
+) -> None:
+    pair = {name: np.random.default_rng(0).random((24, 24, 3), np.float32) for name in ("noisy.npy", "clean.npy")}
+    for split, count, notes in (("train", 1, {"data_range": 1.0}), ("val", channels, meta)):
+        images = {name: image[..., 0] if count == 1 else image for name, image in pair.items()}
+        write_split(tmp_path / split, [{"__key__": "one", **images}], name="mini", meta=notes)
+    code, said = go("pipeline={name: supervised, network: {name: dncnn, depth: 3, width: 4}}", f"data.root={tmp_path}",
+                    options=options)
+    assert code == 4 and says in one_sentence(said) and "step 2/4" not in said
 
 
 def test_a_truncated_shard(go, mini: Path, tmp_path: Path) -> None:
