@@ -42,7 +42,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        here = sorted(file.stem for file in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()
+        here = sorted(file.stem for file in path.parent.glob("*.yaml")) if missing else []
         hint = f"; {did_you_mean(path.stem, here)}" if here else ""
         raise ConfigError(f"cannot read the configuration {path}: {_reason(error)}{hint}") from error
     try:
@@ -172,7 +173,7 @@ def _pipeline_model(data: Any) -> type[BaseModel] | None:
 
 def _is_marker(part: Any) -> bool:
     """Whether a location part is pydantic's own (the name of a union member or validator), not a key."""
-    return isinstance(part, str) and bool(re.search(r"[\[\(\-]|^(int|float|str|bool|none)$", part)) and "." not in part
+    return isinstance(part, str) and bool(re.search(r"[\[(]|^(int|float|str|bool|none)$", part)) and "." not in part
 
 
 def _one_line(error: Exception) -> str:

@@ -247,7 +247,7 @@ class RunConfig(Section):
 
     name: str = ""
     """Name of the run; empty takes the YAML file's name. The default run folder is runs/<name>."""
-    seed: Count = 1337
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1337
     """Fixes the initial weights, the order of samples, crops and noise."""
     pipeline: Annotated[SerializeAsAny[PipelineConfig], BeforeValidator(registry.pipeline_config)]
     """The method and its own settings."""

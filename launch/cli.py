@@ -36,7 +36,7 @@ def overrides(options: argparse.Namespace) -> list[str]:
 
 def resolve(path: str | Path) -> Path:
     """A path as the user means it: absolute, or from the project's root."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # Path.expanduser raises where it finds no home
     return path if path.is_absolute() else ROOT / path
 
 

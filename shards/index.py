@@ -64,9 +64,11 @@ def tars(folder: Path) -> list[Path]:
 
 
 def locations(folder: Path) -> list[Path]:
-    """Folders where the index of `folder` may lie: beside the tars, else the user's cache."""
-    cache = Path(os.environ.get("QUELL_CACHE") or Path.home() / ".cache" / "quell")
-    return [folder, cache / "index" / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]]
+    """Folders where the index of `folder` may lie: beside the tars, else the user's cache, if there is a home."""
+    cache = os.environ.get("QUELL_CACHE") or os.path.expanduser("~/.cache/quell")
+    if cache.startswith("~"):
+        return [folder]
+    return [folder, Path(cache) / "index" / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]]
 
 
 def build(folder: Path, *, meta: dict[str, Any] | None = None) -> dict[str, Any]:

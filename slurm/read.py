@@ -60,7 +60,7 @@ def read(path: str | Path, *, settings: list[str] | None = None, site: str | Pat
 
 def resolve(path: str | Path) -> Path:
     """A path as a user means it: absolute, or from the project's root."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # Path.expanduser raises where it finds no home
     return path if path.is_absolute() else ROOT / path
 
 

@@ -32,7 +32,7 @@ class Kept:
     """One split's sub-folder, in use as long as this object lives."""
 
     def __init__(self, config: CacheConfig, key: str, stop: threading.Event) -> None:
-        self.root = default_folder() if config.folder is None else Path(config.folder).expanduser()
+        self.root = default_folder() if config.folder is None else Path(os.path.expanduser(config.folder))
         self.folder, self.limit = self.root / key, int(config.max_gb * 1e9)
         self._stop = stop
         with self._problems():

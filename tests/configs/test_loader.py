@@ -19,10 +19,12 @@ def problems(data: dict, *overrides: str) -> list[str]:
 def test_all_mistakes_come_in_one_report_with_their_paths() -> None:
     found = problems({
         "pipeline": {"name": "dual_domain", "weights": {"contnt": 1, "cross": "much"}},
-        "data": {"batch_size": 0, "lr": 1}, "loop": {"max_epochs": 3}, "lr": 1,
+        "data": {"batch_size": 0, "lr": 1, "batch-size": 4}, "loop": {"max_epochs": 3}, "lr": 1, "seed": 2**64,
     })
     text = "\n".join(found)
-    assert len(found) == 6
+    assert len(found) == 8
+    assert "data.batch-size: unknown key; did you mean 'batch_size'?" in text
+    assert "seed: Input should be less than 9223372036854775808" in text
     assert "pipeline.weights.contnt: unknown key; did you mean 'content'?" in text
     assert "pipeline.weights.cross: " in text and "'much'" in text
     assert "data.batch_size: " in text
@@ -89,6 +91,13 @@ def test_unreadable_files_are_named(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_comes_with_the_nearest_name(root: Path) -> None:
     with pytest.raises(ConfigError, match="no such file; did you mean 'quickstart'"):
         loader.load(root / "configs" / "quickstrt.yaml")
+
+
+def test_a_file_that_is_no_text_is_not_taken_for_a_wrong_name(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot read the configuration .*run.yaml: 'utf-8'") as caught:
+        loader.load(tmp_path / "run.yaml")
+    assert "did you mean" not in str(caught.value)
 
 
 def test_the_complete_configuration_loads_back_equal(tmp_path: Path) -> None:

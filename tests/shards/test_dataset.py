@@ -17,6 +17,14 @@ Open = Callable[..., ShardSet]
 GOOD = npy(np.ones((4, 4), "f4"))
 
 
+def test_a_user_without_a_home_keeps_the_index_beside_the_tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user has neither $HOME nor an entry in the list of users."""
+    monkeypatch.delenv("QUELL_CACHE", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
+    assert index.locations(tmp_path) == [tmp_path]
+
+
 def test_reads_what_was_written(split: Open) -> None:
     shards = split(11)
     assert len(shards) == 11 and len(shards.shards) > 3 and shards.meta == {"data_range": 1.0}
