@@ -1,4 +1,4 @@
-"""Types of command-line arguments: numbers that are refused outside their range, in one sentence."""
+"""Types of command-line arguments: numbers outside their range and broken patterns are refused in one sentence."""
 
 import argparse
 import math
@@ -30,5 +30,20 @@ def real(*, above: float | None = None, least: float | None = None) -> Callable[
         if not fits or math.isinf(value):
             raise argparse.ArgumentTypeError(f"expected a number {wanted}, got '{text}'")
         return value
+
+    return read
+
+
+def pattern(groups: int = 0) -> Callable[[str], str]:
+    """The type of an argument that is a regular expression of at least so many groups."""
+
+    def read(text: str) -> str:
+        try:
+            found = re.compile(text).groups
+        except re.error as error:
+            raise argparse.ArgumentTypeError(f"expected a regular expression, got '{text}' ({error})") from error
+        if found < groups:
+            raise argparse.ArgumentTypeError(f"expected a regular expression with a group in (), got '{text}'")
+        return text
 
     return read

@@ -193,7 +193,7 @@ def _loaded(item: Item) -> list[Sample]:
         samples = item.load()
     except QuellError:
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError) as error:
         names = ", ".join(str(path) for path in item.origin) or item.key
         raise DataError(f"{names}: cannot be read ({error})") from error
     for sample in samples:

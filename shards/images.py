@@ -56,10 +56,12 @@ def key_of(path: Path, match: str | None = None) -> str:
         try:
             found = re.search(match, stem)
         except re.error as error:
-            raise ConfigError(f"--match {match}: not a regular expression ({error})") from error
+            raise ConfigError(f"{match}: not a regular expression ({error})") from error
         if not found:
             raise DataError(f"{path}: its name does not match {match}")
         stem = found.group(1) if found.groups() else found.group(0)
+        if not stem:
+            raise DataError(f"{path}: the first group of {match} is empty in its name")
     return stem.replace(".", "-")
 
 

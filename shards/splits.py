@@ -1,6 +1,7 @@
 """Which split a group (patient, subject, scene) belongs to: seeded, and never two splits for one group."""
 
 import argparse
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -46,8 +47,8 @@ def read(path: Path) -> dict[str, str]:
     """Group -> split, from lines `group,split`. Raises DataError naming the line that says something else."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', 'not UTF-8 text')})") from error
     found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.replace(" ", "") == "group,split":
@@ -65,7 +66,7 @@ def _parts(text: str) -> list[float]:
         parts = [float(part) for part in text.split(",")]
     except ValueError as error:
         raise ConfigError(f"--split {text}: expected three numbers such as 80,10,10") from error
-    if len(parts) != len(NAMES) or min(parts) < 0 or sum(parts) <= 0:
+    if len(parts) != len(NAMES) or min(parts) < 0 or not 0 < sum(parts) < math.inf:
         raise ConfigError(f"--split {text}: expected three numbers such as 80,10,10")
     return parts
 

@@ -58,8 +58,8 @@ def by_list(path: Path, volumes: Sequence[Volume]) -> list[Pair]:
     pairs = []
     try:
         rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', 'not UTF-8 text')})") from error
     for number, row in enumerate(rows, 1):
         names = [Path(cell.strip()).name.removesuffix(".h5") for cell in row[:2]]
         if number == 1 and names[:1] in (["pd"], ["pd_stem"]):

@@ -9,6 +9,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -53,13 +54,13 @@ def _stack(where: str) -> np.ndarray:
     path, _, key = where.rpartition(":") if ".npz:" in where else (where, "", "")
     try:
         if path.endswith(".npz"):
-            with np.load(path, allow_pickle=False) as archive:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 if not key and len(archive.files) > 1:
                     raise DataError(f"{path}: holds {', '.join(archive.files)}: name one, as in FILE.npz:KEY")
                 array = archive[key or archive.files[0]]
         else:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{where}: cannot be read as an array ({error})") from error

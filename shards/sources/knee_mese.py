@@ -12,6 +12,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from scipy.ndimage import fourier_shift
@@ -60,9 +61,9 @@ def load(path: Path) -> dict[str, np.ndarray]:
     """The two contrasts, float32 (slices, H, W), 1 at the 99.5th percentile. Raises DataError for another file."""
     file = path / FILE if path.is_dir() else path
     try:
-        with np.load(file) as archive:
+        with open(file, "rb") as opened, np.load(opened) as archive:
             volume = archive["vol"]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(f"{file}: expected an .npz with the array `vol` ({error})") from error
     if volume.ndim != 4 or volume.shape[1] < 8 or volume.shape[0] < 18:
         raise DataError(f"{file}: `vol` is {volume.shape}; expected (18 slices, 8 echoes, H, W)")

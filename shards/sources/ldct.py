@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from configs.arguments import pattern
 from configs.errors import ConfigError, DataError
 from shards import assemble, images, splits
 from shards.assemble import Item
@@ -26,9 +27,12 @@ DOSES = {"noisy": r"(?i)(quarter|low|[_-]?QD(?=[_.-]|$))", "clean": r"(?i)(full|
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build ldct`."""
     parser.add_argument("--input", required=True, help="folder searched for slices of both doses")
-    parser.add_argument("--low", default=DOSES["noisy"], help="regular expression that low-dose paths match")
-    parser.add_argument("--full", default=DOSES["clean"], help="regular expression that full-dose paths match")
-    parser.add_argument("--patient", default=r"(L\d{3})", help="regular expression whose first group is the patient")
+    parser.add_argument("--low", type=pattern(), default=DOSES["noisy"],
+                        help="regular expression that low-dose paths match")
+    parser.add_argument("--full", type=pattern(), default=DOSES["clean"],
+                        help="regular expression that full-dose paths match")
+    parser.add_argument("--patient", type=pattern(groups=1), default=r"(L\d{3})",
+                        help="regular expression whose first group is the patient")
     parser.add_argument("--window", default="-1024,3072", metavar="LOW,HIGH",
                         help="Hounsfield units stored as 0 and 1; not clipped (default -1024,3072)")
     parser.add_argument("--licence", default="not stated; AAPM data may not be given on", help="licence note")
@@ -53,7 +57,7 @@ def _window(text: str) -> tuple[float, float]:
         low, high = (float(part) for part in text.split(","))
     except ValueError as error:
         raise ConfigError(f"--window {text}: expected two numbers such as -1024,3072") from error
-    if low >= high:
+    if not low < high:
         raise ConfigError(f"--window {text}: the first number must be the smaller one")
     return low, high
 

@@ -1,12 +1,14 @@
 """Numbers on the command line are refused outside their range, naming argument, range and what was given."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 
 from configs.arguments import real, whole
-from launch import denoise, evaluate, experiments
+from launch import cli, denoise, evaluate, experiments
 from shards import build
+from slurm import read
 
 
 def refused(kind: object, text: str) -> str:
@@ -32,6 +34,7 @@ def test_whole_numbers_and_numbers_have_bounds() -> None:
     ["phantom", "--workers", "0"], ["phantom", "--shard-mb", "0"], ["awgn", "--sigma", "-5"],
     ["oct_synthetic", "--frames", "0"], ["underwater_synthetic", "--scenes", "0"], ["arrays", "--group-size", "0"],
     ["folder", "--data-range", "0"], ["oct", "--register", "-1"], ["knee_mese", "--sigma", "nan"],
+    ["ldct", "--low", "("], ["ldct", "--patient", "L.."],
 ])
 def test_builders_refuse_them(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -48,3 +51,8 @@ def test_scripts_refuse_them(script: object, words: list[str], capsys: pytest.Ca
     with pytest.raises(SystemExit) as ended:
         script.main(words)  # type: ignore[attr-defined]
     assert ended.value.code == 2 and f"argument {words[0]}: expected a whole number" in capsys.readouterr().err
+
+
+def test_a_path_of_an_unknown_user_is_taken_as_it_is(root: Path) -> None:
+    assert cli.resolve("~nobody-of-this-name/x") == root / "~nobody-of-this-name" / "x"
+    assert read.resolve("~nobody-of-this-name/x") == root / "~nobody-of-this-name" / "x"

@@ -76,6 +76,7 @@ def test_ldct_dicom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = found["L067-+00000_00"]
     assert np.allclose(first["clean"] * 4096 - 1024, hounsfield(670), atol=1e-3)
     assert run("ldct", "--input", tmp_path / "in", "--output", tmp_path / "x", "--window", "5,1") == 2
+    assert run("ldct", "--input", tmp_path / "in", "--output", tmp_path / "x", "--window", "nan,1") == 2
     assert run("ldct", "--input", tmp_path / "in", "--output", tmp_path / "x", "--patient", "(X)") == 4
     assert "none in both doses" in capsys.readouterr().err
     (tmp_path / "in" / "L067" / "full_1mm" / "L067_FD_x.IMA").write_bytes(b"junk")
@@ -169,6 +170,9 @@ def test_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(4, "name one, as in FILE.npz:KEY", "--field", f"c={tmp_path}/c.npz")
     refused(4, "cannot be read as an array", "--field", f"c={tmp_path}/c.npz:none")
     refused(4, "cannot be read as an array", "--field", f"c={tmp_path}/none.npy")
+    for name in ("empty.npy", "cut.npz"):
+        (tmp_path / name).write_bytes((tmp_path / "c.npz").read_bytes()[: 100 if name == "cut.npz" else 0])
+        refused(4, f"{name}: cannot be read as an array", "--field", f"c={tmp_path}/{name}")
     np.save(tmp_path / "short.npy", noisy[:4])
     refused(4, "different length", "--field", f"c={tmp_path}/short.npy")
     np.save(tmp_path / "flat.npy", noisy[0])
