@@ -19,8 +19,8 @@ from models.cncl_fusion import CnclFusion
 from pipelines._passes import passes
 from pipelines.base import Batch, Output, Pipeline, Step, detached, real_channels
 
-LEAST_SPREAD = 1e-8
-"""What a constant image is divided by."""
+CONSTANT = 1e-6
+"""Standard deviation over mean up to which an image is constant but for rounding: it is not divided."""
 
 
 class Weights(Section):
@@ -126,6 +126,7 @@ class Cncl(Pipeline):
         if self.config.normalisation == "none":
             return noisy.new_zeros(len(noisy), 1, 1, 1), noisy.new_ones(len(noisy), 1, 1, 1)
         spread, mean = torch.std_mean(noisy, dim=(1, 2, 3), keepdim=True, correction=0)
+        constant = spread <= CONSTANT * mean.abs()
         if self.config.normalisation == "variance":
             spread = spread.square()
-        return mean, spread.clamp_min(LEAST_SPREAD)
+        return mean, spread.masked_fill(constant, 1.0)

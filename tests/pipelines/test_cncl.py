@@ -103,6 +103,17 @@ def test_a_constant_image_is_not_divided_by_zero() -> None:
     assert method.restore({**data, "noisy": torch.full_like(data["noisy"], 0.5)})["restored"].isfinite().all()
 
 
+def test_a_constant_image_does_not_swamp_the_others_of_its_batch() -> None:
+    """A blank margin divided by next to nothing would make its error, and the step, a million times too large."""
+    data = batch()
+    blank = {**data, "noisy": data["noisy"].clone()}
+    blank["noisy"][0] = 0.3
+    for normalisation in ("std", "variance"):
+        method = pipeline(normalisation=normalisation)
+        usual, odd = (method.loss("generator", one, {}).loss.item() for one in (data, blank))
+        assert odd < 10 * usual
+
+
 def test_colour_and_odd_sizes() -> None:
     method, data = pipeline(channels=3), batch(channels=3)
     assert method.restore({"noisy": data["noisy"][..., :29, :31]})["restored"].shape == (2, 3, 29, 31)
