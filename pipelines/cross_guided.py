@@ -159,6 +159,11 @@ class CrossGuided(Pipeline):
             total = (rician.from_mean if self.config.magnitude == "koay" else rician.from_square)(total, sigma)
         return dict(zip(self.config.contrasts, total.split(self.widths, dim=1), strict=True))
 
+    def overview(self, batch: Batch) -> dict[str, Tensor]:
+        """Noise of each contrast in the units of the batch, where it is estimated from the image itself."""
+        return {f"{name}_sigma": recorruption.estimated_sigma(batch[name])
+                for name, known in zip(self.config.contrasts, self._levels(), strict=True) if not known}
+
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Take each contrast's noise level, in stored units, from whole training images: the median over them."""
@@ -210,7 +215,12 @@ class CrossGuided(Pipeline):
         """Noise of every channel of the stack in the units of the batch, (N, C, 1, 1)."""
         levels = []
         for name, width, known in zip(self.config.contrasts, self.widths, self._levels(), strict=True):
-            level = known / batch[f"{name}_scale"] if known else recorruption.estimated_sigma(batch[name])
+            if known:
+                level = known / batch[f"{name}_scale"]
+            elif f"{name}_sigma" in batch:
+                level = batch[f"{name}_sigma"]
+            else:
+                level = recorruption.estimated_sigma(batch[name])
             levels.append(level.expand(-1, width, -1, -1))
         return torch.cat(levels, dim=1)
 

@@ -161,6 +161,15 @@ def test_noise_level_is_given_or_estimated_in_stored_units() -> None:
         assert float(parts["sigma_pdfs"]) == pytest.approx(0.3, rel=tolerance)
 
 
+def test_a_noise_level_of_the_whole_image_is_that_of_its_tiles() -> None:
+    pipeline, data = make(sigma="estimate_each"), batch(*pictures(2, 64, seed=3))
+    tile = {name: value[..., :24, :24] if value.shape[-1] == 64 else value for name, value in data.items()}
+    whole = pipeline._sigmas(data)
+    assert not torch.allclose(pipeline._sigmas(tile), whole)
+    assert torch.equal(pipeline._sigmas({**tile, **pipeline.overview(data)}), whole)
+    assert make(sigma=0.1).overview(data) == {}
+
+
 def test_a_checkpoint_from_before_levels_were_kept_estimates_as_it_did() -> None:
     torch.manual_seed(0)
     new, each = make(sigma="estimate"), make(sigma="estimate_each")
