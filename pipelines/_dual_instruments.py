@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from losses.noise_level import noise_level
+from losses.noise_level import noise_levels
 from pipelines.base import Batch, Finding
 
 LEAK_MARGIN = 0.97
@@ -30,14 +30,15 @@ def levels(
     of sigma per component, sigma sqrt(2/pi) for real noise; sigma by MAD of a wavelet sub-band (losses/noise_level.py).
     """
     out: dict[str, list[Tensor]] = {"val_cross": [], "floor": [], "constant": []}
+    sigmas = {f"sigma_{name}": sigma(batch[name]) for name in DOMAINS}
     for name in DOMAINS:
         noisy = batch[name]
         out["val_cross"].append(_each(distance, restored[f"{name}_cross"], noisy))
         factor = math.sqrt(math.pi / 2) if noisy.is_complex() or noisy.shape[1] == 2 else math.sqrt(2 / math.pi)
-        out["floor"].append(factor * sigma(noisy))
+        out["floor"].append(factor * sigmas[f"sigma_{name}"])
         out["constant"].append(_each(distance, _constant(noisy), noisy))
     total = {key: torch.stack(values).sum(0) for key, values in out.items()}
-    total |= {f"sigma_{name}": sigma(batch[name]) for name in DOMAINS}
+    total |= sigmas
     total["cross_over_floor"] = total["val_cross"] / total["floor"]
     total["cross_over_constant"] = total["val_cross"] / total["constant"]
     return total
@@ -89,10 +90,8 @@ def correlation(u: Tensor, v: Tensor) -> Tensor:
 
 
 def sigma(noisy: Tensor) -> Tensor:
-    """Noise level of each image by MAD, per component for complex and two-channel data, (N,)."""
-    if not noisy.is_complex() and noisy.shape[1] == 2:
-        noisy = torch.complex(noisy[:, 0], noisy[:, 1])[:, None]
-    return torch.tensor([noise_level(image[0]) for image in noisy.cpu().numpy()], dtype=torch.float64)
+    """Noise level of each image by MAD, per component for complex and two-channel data, (N,) float64."""
+    return torch.from_numpy(noise_levels(noisy.cpu().numpy()))
 
 
 def findings(metrics: dict[str, float]) -> list[Finding]:

@@ -19,6 +19,7 @@ from losses.l1 import L1
 from models.contrast_decoder import ContrastDecoder
 from models.contrast_encoder import ContrastEncoder
 from pipelines import _dual_instruments as instruments
+from pipelines._calibration import HostCopy
 from pipelines.base import Batch, Finding, Output, Pipeline, Step, detached
 
 TERMS = ("content", "recon", "cross", "edge")
@@ -120,9 +121,9 @@ class DualDomain(Pipeline):
         self.content = registry.build("losses", config.content, channels=self.encoder.latent_width)
         self.risen = 1.0
         self.register_buffer("weights", torch.tensor([getattr(config.weights, term) for term in TERMS]))
-        self._known: tuple[int, list[float]] = (-1, [])
+        self._known = HostCopy()
         self.register_buffer("counted", torch.zeros((), dtype=torch.long))
-        learned = ("content",) if any(True for _ in self.content.parameters()) else ()
+        learned = ("content",) if config.weights.content and list(self.content.parameters()) else ()
         self.phases = {"denoiser": ("encoder", "decoder_a", "decoder_b", *learned)}
         self.outputs = {
             f"{field}_{path}": Output(field, f"{field}_clean", primary=path == config.restore_path)
@@ -156,10 +157,10 @@ class DualDomain(Pipeline):
             "cross": self.distance(images["pd_cross"], target_a) + self.distance(images["pdfs_cross"], target_b),
             "edge": self.edge(images["pd_cross"], target_a) + self.edge(images["pdfs_cross"], target_b),
         }
-        # a term of weight zero must not reach the gradient: 0 * inf would
+        # a term of weight zero stays out, 0 * inf is no number; 0 * recon gives the decoders a gradient, as DDP wants
         rising = {"content": self.risen, "cross": self.risen}
-        total = sum((w * rising.get(t, 1.0) * terms[t] for t, w in zip(TERMS, self._weights(), strict=True) if w),
-                    0 * terms["recon"])
+        weights = zip(TERMS, self._known.of(self.weights), strict=True)
+        total = sum((w * rising.get(t, 1.0) * terms[t] for t, w in weights if w), 0 * terms["recon"])
         spread = torch.cat([images["pd_cross"], images["pdfs_cross"]]).detach().abs()
         parts = {**terms, "variance_latent": z_a.detach().var(), "variance_cross": spread.var()}
         parts |= {f"weight_{term}": weight for term, weight in zip(TERMS, self.weights, strict=True)}
@@ -180,9 +181,10 @@ class DualDomain(Pipeline):
         if int(self.counted) < rule.patience:
             return []
         self.counted.zero_()
-        content, recon, *_ = self._weights()
-        self.weights[0] = min(content * (1 + rule.factor), rule.max_content)
-        self.weights[1] = min(recon, max(recon * (1 - rule.factor), rule.min_recon))  # never raised, zero stays zero
+        content, recon, *_ = self._known.of(self.weights)
+        # content is never lowered and recon never raised, whatever the bounds; zero stays zero
+        self.weights[0] = max(content, min(content * (1 + rule.factor), rule.max_content))
+        self.weights[1] = min(recon, max(recon * (1 - rule.factor), rule.min_recon))
         now = f"content weight {content:g} -> {self.weights[0]:g}, recon {recon:g} -> {self.weights[1]:g}"
         return [f"anti-collapse: {now}"]
 
@@ -199,11 +201,6 @@ class DualDomain(Pipeline):
     def findings(self, metrics: dict[str, float]) -> list[Finding]:
         """Leak, collapse and flat cross loss, said by name."""
         return instruments.findings(metrics)
-
-    def _weights(self) -> list[float]:
-        if self._known[0] != self.weights._version:  # asked of the device once per change, not once per step
-            self._known = self.weights._version, self.weights.tolist()
-        return self._known[1]
 
     def _decode(self, pd: Tensor, pdfs: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Latents of both contrasts and the four decoded images.

@@ -177,3 +177,24 @@ def test_any_size_comes_back_at_its_size(channels: int, is_complex: bool, size: 
     restored = pipeline.restore({"pd": image, "pdfs": image})
     assert set(restored) == set(pipeline.outputs) == {"pd_cross", "pdfs_cross", "pd_same", "pdfs_same"}
     assert all(r.shape == image.shape and r.dtype == image.dtype for r in restored.values())
+
+
+def test_the_anti_collapse_rule_never_lowers_the_content_weight() -> None:
+    pipeline = make(weights={"content": 10.0, "recon": 0.5})
+    low = {"variance_latent": 1e-6, "variance_cross": 1.0}
+    pipeline.epoch_end(low), pipeline.epoch_end(low)
+    assert pipeline.weights[:2].tolist() == pytest.approx([10.0, 0.4])
+
+
+def test_a_content_term_of_weight_zero_has_nothing_to_learn() -> None:
+    """DDP would wait for ever for gradients that never come."""
+    pipeline = make(content="predicted_content", weights={"content": 0})
+    pipeline.loss("denoiser", batch(dtype=torch.float32), {}).loss.backward()
+    assert all(p.grad is not None for p in pipeline.trained("denoiser"))
+
+
+def test_the_noise_level_is_that_of_all_channels() -> None:
+    sigmas = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
+    noisy = sigmas * torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    expected = math.sqrt((0.1**2 + 0.2**2 + 0.3**2) / 3)
+    assert instruments.sigma(noisy).tolist() == pytest.approx([expected] * 2, rel=0.05)
