@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import pickle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -141,7 +142,12 @@ def _load(layers: nn.Sequential, path: Path, network: Published, sha256: str) ->
             f"{path} is not the expected file of {network.name} weights: its sha256 begins {found[:8]}, not {sha256}; "
             "fetch it again, or give the beginning of its own checksum as sha256"
         )
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise DataError(f"{path} holds no {network.name}: it is no file of weights that torch saved") from error
+    if not isinstance(state, dict):
+        raise DataError(f"{path} holds no {network.name}: expected a state dict, found a {type(state).__name__}")
     with torch.no_grad():
         for number, layer in enumerate(layers):
             for name, parameter in layer.named_parameters():

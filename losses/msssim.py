@@ -51,7 +51,7 @@ class MsSsim(nn.Module):
         self._check(restored_NCHW)
         with torch.autocast(restored_NCHW.device.type, enabled=False):
             terms_SNC = self._terms(*checked_pair(restored_NCHW, target_NCHW))
-            alive_NC = (terms_SNC > 0).all(0)
+            alive_NC = ~(terms_SNC <= 0).any(0)  # NaN is not dead: it must be seen in the loss
             safe_SNC = torch.where(alive_NC, terms_SNC, torch.ones_like(terms_SNC))
             exponents_S11 = self.get_buffer("exponents").to(terms_SNC)[:, None, None]
             value_NC = torch.where(alive_NC, (safe_SNC**exponents_S11).prod(0), torch.zeros_like(terms_SNC[0]))

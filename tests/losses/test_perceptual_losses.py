@@ -82,6 +82,14 @@ def test_msssim_counts_channels_that_cannot_learn() -> None:
     assert restored.grad[1].abs().max() == 0 and restored.grad[0].abs().max() > 0
 
 
+def test_msssim_of_an_image_that_is_not_finite_is_not_a_number() -> None:
+    """A loss of 1 and all channels dead would hide that the network has diverged."""
+    noisy, clean = pair(2, 1, 64, 64, noise=0.02)
+    noisy[0, 0, 3, 4] = torch.nan
+    value, reported = MsSsim(scales=3).measure(noisy, clean)
+    assert value.isnan() and float(reported["dead"]) == 0
+
+
 @pytest.mark.parametrize(
     ("size", "scales", "window", "says"),
     [(160, 5, 11, "scales: 4"), (64, 5, 11, "scales: 3"), (10, 1, 11, "smaller window"), (96, 5, 7, "scales: 4")],
@@ -107,9 +115,8 @@ def test_msssim_is_float32_under_bfloat16() -> None:
     noisy, clean = (image.float() for image in pair(1, 1, 64, 64, noise=0.02))
     loss = MsSsim(scales=3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(loss(noisy, clean), loss(noisy, clean).float())
         inside = loss(noisy, clean)
-    assert torch.equal(inside, loss(noisy, clean))
+    assert inside.dtype == torch.float32 and torch.equal(inside, loss(noisy, clean))
 
 
 def test_laplacian_is_the_depthwise_convolution_and_passes_a_gradient_check() -> None:
@@ -239,8 +246,11 @@ def test_vgg_says_what_is_wrong(
     with pytest.raises(DataError, match=f"begins {checksum}, not dcbb9e9d"):
         Vgg(weights=str(path))
     torch.save({"features.0.weight": state["features.0.weight"]}, tmp_path / "other.pth")
-    with pytest.raises(DataError, match="holds no VGG-19"):
-        Vgg(weights=str(tmp_path / "other.pth"), sha256="")
+    (tmp_path / "page.pth").write_bytes(b"<html>not found</html>")
+    torch.save([state], tmp_path / "list.pth")
+    for name in ("other.pth", "page.pth", "list.pth"):
+        with pytest.raises(DataError, match=f"{name} holds no VGG-19"):
+            Vgg(weights=str(tmp_path / name), sha256="")
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
     nowhere = VGG19._replace(url="http://127.0.0.1:9/vgg19-dcbb9e9d.pth")
     monkeypatch.setattr("losses._vgg.VGG19", nowhere)
