@@ -13,6 +13,8 @@ from torch import Tensor
 TOP = 12.0
 """Signal over sigma up to which the mean is tabulated; beyond it E[m] = x + sigma^2 / (2 x) to six digits."""
 POINTS = 2401
+TINY = 1e-30
+"""Stands for a sigma of 0, of which no signal is a multiple."""
 
 
 def mean(signal: Tensor) -> Tensor:
@@ -26,6 +28,7 @@ def from_mean(restored: Tensor, sigma: Tensor) -> Tensor:
 
     As in the correction scheme of Koay and Basser, J. Magn. Reson. 179:317, 2006, with sigma known.
     """
+    sigma = sigma.double().clamp_min(TINY)
     level = restored.double() / sigma
     signals = torch.linspace(0, TOP, POINTS, dtype=torch.float64, device=restored.device)
     means = mean(signals)

@@ -134,6 +134,12 @@ def test_the_mean_of_magnitudes_is_taken_back_to_the_signal(signal: float) -> No
         signal * sigma, abs=1e-4)
 
 
+def test_without_noise_the_mean_of_magnitudes_is_the_signal() -> None:
+    restored, none = torch.tensor([0.0, 0.3, 2.0]), torch.zeros(1)
+    for way in (rician.from_mean, rician.from_square):
+        torch.testing.assert_close(way(restored, none), restored)
+
+
 @pytest.mark.parametrize("magnitude", ["koay", "square"])
 def test_restored_magnitudes_lose_the_lift_of_the_noise(magnitude: str) -> None:
     lifted = torch.full((1, 1, 32, 32), float(rician.mean(torch.tensor(0.0))) * SIGMA)
