@@ -16,9 +16,9 @@ class Laplacian(nn.Module):
     def forward(self, restored_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
         """Scalar; 0 for images that differ by any linear ramp."""
         restored_NCHW, target_NCHW = checked_pair(restored_NCHW, target_NCHW)
-        if min(restored_NCHW.shape[-2:]) < 3:
-            size = "x".join(map(str, restored_NCHW.shape[-2:]))
-            raise ConfigError(f"the laplacian loss needs images of at least 3x3 px, but these are {size}")
+        height, width = restored_NCHW.shape[-2:]
+        if min(height, width) < 3:
+            raise ConfigError(f"the laplacian loss needs images of at least 3x3 px, but these are {height}x{width}")
         d = restored_NCHW - target_NCHW
         across = d[..., 1:-1, :-2] + d[..., 1:-1, 2:]
         down = d[..., :-2, 1:-1] + d[..., 2:, 1:-1]

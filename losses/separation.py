@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from configs.errors import ConfigError
 from losses._numbers import checked_pair
 
 
@@ -19,7 +20,7 @@ class Separation(nn.Module):
     def __init__(self, form: Literal["linear", "exp"] = "exp", bound: float = 1.0) -> None:
         super().__init__()
         if bound <= 0:
-            raise ValueError(f"the bound of a separation is positive, got {bound:g}")
+            raise ConfigError(f"the bound of a separation is positive, got {bound:g}")
         self.form, self.bound = form, bound
 
     def forward(self, first_NCHW: Tensor, second_NCHW: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Methods with one network and a weighted set of losses: what supervised, Noise2Noise and Spectroformer share."""
 
+import inspect
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
@@ -37,6 +38,9 @@ def _checked(value: Any) -> dict[str, dict[str, Any]]:
             found[name] = {"weight": weight} | registry.complete("losses", {**arguments, "name": name}, given=GIVEN)
         except registry.Problems as error:
             problems += [f"{name}: {problem}" for problem in error.problems]
+            continue
+        if not _compares(name):
+            problems.append(f"{name}: does not compare a restored image with a target, it belongs to other methods")
     if not found and not problems:
         problems.append("give at least one loss, e.g. {l1: 1.0}")
     if problems:
@@ -141,6 +145,15 @@ def _pairs(value: Any) -> list[tuple[str, Any]]:
         raise registry.Problems([f"expected losses by name, e.g. {{l1: 1.0}}, or a list of them; got {value!r}"])
     named = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
     return [(entry["name"], {key: value for key, value in entry.items() if key != "name"}) for entry in named]
+
+
+def _compares(name: str) -> bool:
+    """Whether a loss can be called with two images."""
+    try:
+        inspect.signature(registry.find("losses", name).forward).bind(None, None, None)  # type: ignore[attr-defined]
+    except TypeError:
+        return False
+    return True
 
 
 def _build(name: str, spec: dict[str, Any], channels: int) -> nn.Module:

@@ -108,5 +108,7 @@ def test_wrong_use_is_refused() -> None:
         L1(modulus=True)(odd, odd)
     with pytest.raises(ConfigError, match="positive"):
         Charbonnier(eps=0.0)
+    with pytest.raises(ConfigError, match="edge loss needs images of at least 3x3 px, but these are 2x5"):
+        Edge()(torch.zeros(1, 1, 2, 5), torch.zeros(1, 1, 2, 5))
     with pytest.raises(AssertionError):
         L1()(torch.zeros(2, 1, 4, 4), torch.zeros(1, 1, 4, 4))

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from configs.errors import ConfigError
 from losses.separation import Separation
 
 
@@ -35,5 +36,5 @@ def test_gradient(form: str) -> None:
 
 
 def test_a_bound_of_zero_is_refused() -> None:
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ConfigError, match="positive"):
         Separation(bound=0.0)

@@ -217,3 +217,9 @@ def test_fixed_weights_are_the_configurations_and_no_checkpoints() -> None:
     assert losses[1] == pytest.approx(4 * losses[0])
     learned = supervised(losses={"l1": 1}, weighting="softmax")
     assert "weighting.logits" in learned.upgraded(learned.learned())
+
+
+@pytest.mark.parametrize("name", ["adversarial", "gradient_penalty"])
+def test_a_loss_of_something_else_than_two_images_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: does not compare a restored image with a target"):
+        run({"name": "supervised", "losses": {name: 1.0}})
