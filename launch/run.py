@@ -136,7 +136,7 @@ def refuse_uneven(config: RunConfig, world: int) -> None:
 
 def step_of(checkpoint: Path | None) -> int:
     """The step a checkpoint was taken at; 0 without one."""
-    return 0 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
+    return 0 if checkpoint is None else int(checkpoints.read_meta(checkpoint)["step"])
 
 
 def is_finished(folder: RunFolder, config: RunConfig) -> bool:
@@ -144,7 +144,8 @@ def is_finished(folder: RunFolder, config: RunConfig) -> bool:
     summary = folder.summary()
     if summary.get("status") != "finished":
         return False
-    return folder.config().loop == config.loop or summary.get("step") == config.loop.max_steps
+    wanted = config.loop.max_steps
+    return folder.config().loop == config.loop or (wanted is not None and summary.get("step", 0) >= wanted)
 
 
 def start(session: Session, checkpoint: Path | None) -> None:

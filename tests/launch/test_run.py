@@ -185,6 +185,11 @@ def test_a_checkpoint_of_another_model(go, tmp_path: Path) -> None:
     assert code == 5 and "optimizer.lr was 0.0015 and is 1e-05" in one_sentence(said), "finished, but not this run"
     code, said = go("tracking.log_every=1", run_dir=tmp_path / "other")
     assert code == 0 and "is finished (step 4): nothing to do" in said
+    code, said = go("loop.max_steps=3", run_dir=tmp_path / "other")
+    assert code == 0 and "is finished (step 4): nothing to do" in said, "its results stay"
+    (tmp_path / "other" / "checkpoints" / "step-00000004").rename(tmp_path / "copy")
+    code, said = go("loop.max_steps=6", options=("--resume", str(tmp_path / "copy")), run_dir=tmp_path / "on")
+    assert code == 0 and "at step 4 of 6" in said, "a checkpoint is known by its content"
 
 
 def test_resume_never_does_not_overwrite(go) -> None:
@@ -231,6 +236,8 @@ def test_evaluation_writes_rows_table_and_picture(go, tmp_path: Path, capsys: py
 def test_evaluation_of_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main(["--run", str(tmp_path)]) == 5
     assert "is no run folder" in one_sentence(capsys.readouterr().err)
+    assert evaluate.main(["--run", str(tmp_path), "--output", "table.md"]) == 2, "the table would overwrite the rows"
+    assert "--output table.md: the .md and .png are written beside" in one_sentence(capsys.readouterr().err)
     for wrong in (["--limit", "0"], ["--tune", "-1"], ["--pictures", "many"]):
         with pytest.raises(SystemExit) as refused:
             evaluate.main(["--run", str(tmp_path), *wrong])
