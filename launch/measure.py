@@ -28,7 +28,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measure, print the table, write report.json, .md and .png beside it; the exit code."""
     run = resolve(options.run)
     if options.output and Path(options.output).suffix in (".md", ".png"):
-        raise ConfigError(f"--output {options.output}: the .md and .png are written beside the JSON file: name that one")
+        raise ConfigError(f"--output {options.output}: the .md and .png are written beside the JSON file: name that")
     config = trained.folder_of(run).config()
     settings = config.data.model_copy(update={"root": options.data} if options.data else {})
     metrics = known_metrics.find(options.metrics or list(evaluation.METRICS), options.rois and Path(options.rois))
