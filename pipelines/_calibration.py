@@ -13,10 +13,11 @@ BUFFER = "levels"
 """Name of the buffer. A level of 0 means that each image's own is estimated."""
 
 
-def measured(batches: Iterable[Batch], fields: Sequence[str]) -> Tensor:
+def measured(batches: Iterable[Batch], fields: Sequence[str], *, needed: bool = True) -> Tensor:
     """Each field's noise level in stored units, (len(fields),): the median over all images of `noise_levels`.
 
-    DataError where that is not positive: a method would take noisy images for clean ones, and learn to change nothing.
+    DataError where a level that is `needed` is not positive: a method would take noisy images for clean ones, and learn
+    to change nothing.
     """
     found: dict[str, list[Tensor]] = {name: [] for name in fields}
     for batch in batches:
@@ -25,7 +26,7 @@ def measured(batches: Iterable[Batch], fields: Sequence[str]) -> Tensor:
             levels.append(level * batch[f"{name}_scale"].flatten().cpu())
     medians = {name: torch.cat(levels).median() for name, levels in found.items()}
     for name, level in medians.items():
-        if not level > 0:
+        if needed and not level > 0:
             raise DataError(f"the noise level of {name} comes out as {level:g}, which happens where more than half of "
                             "an image is constant (masked, padded): give its standard deviation in stored units as "
                             "pipeline.sigma")

@@ -167,7 +167,8 @@ class CrossGuided(Pipeline):
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Take each contrast's noise level, in stored units, from whole training images: the median over them."""
-        self.levels.copy_(calibration.measured(batches, self.config.contrasts))
+        needed = self.config.scheme != "masked"  # which learns without it
+        self.levels.copy_(calibration.measured(batches, self.config.contrasts, needed=needed))
 
     def upgraded(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Noise levels were not always kept."""

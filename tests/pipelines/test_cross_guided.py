@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, DataError
 from configs.fields import FieldSpec
 from configs.loader import structure
 from pipelines import cross_guided
@@ -159,6 +159,16 @@ def test_noise_level_is_given_or_estimated_in_stored_units() -> None:
         parts = make(sigma=sigma).loss("restorer", scaled, {}).parts
         assert float(parts["sigma_pd"]) == pytest.approx(0.1, rel=tolerance)
         assert float(parts["sigma_pdfs"]) == pytest.approx(0.3, rel=tolerance)
+
+
+def test_a_noise_level_of_zero_is_refused_where_it_is_needed() -> None:
+    masked = batch(*pictures(2, 64, seed=3))
+    for name in ("pd", "pdfs"):
+        masked[name][..., :44] = 0
+    make(scheme="masked", sigma="estimate").calibrate([masked])
+    for scheme in ("stack", "own"):
+        with pytest.raises(DataError, match="noise level of pd comes out as 0"):
+            make(scheme=scheme, sigma="estimate").calibrate([masked])
 
 
 def test_a_noise_level_of_the_whole_image_is_that_of_its_tiles() -> None:
