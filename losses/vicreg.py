@@ -13,8 +13,8 @@ class Vicreg(nn.Module):
     """mean (z_a - z_b)^2 + `variance` x mean max(0, 1 - std) + `covariance` x sum of squared covariances / C.
 
     The standard deviation of each of the C channels, and the covariance of each two different ones, are taken over all
-    positions of all samples of the batch (of one process), and averaged over both latents. The weights are the
-    published 25 : 25 : 1. Source: Bardes, Ponce and LeCun, VICReg, ICLR 2022.
+    positions of all samples of the batch (of one process), and averaged over both latents (the paper adds them up). The
+    weights are the published 25 : 25 : 1. Source: Bardes, Ponce and LeCun, VICReg, ICLR 2022.
     """
 
     def __init__(self, variance: float = 1.0, covariance: float = 0.04) -> None:

@@ -1,12 +1,12 @@
-"""Networks that predict the noise and return what is left of the image."""
+"""Networks whose output is added to the image, or subtracted from it."""
 
 from configs.errors import ConfigError
 
 
 def check_residual(residual: bool, in_channels: int, out_channels: int) -> None:
-    """ConfigError when the output cannot be subtracted from the input."""
+    """ConfigError when output and input cannot be added."""
     if residual and in_channels != out_channels:
         raise ConfigError(
-            f"residual=true subtracts the output ({out_channels} channels) from the input ({in_channels} channels); "
-            "they must be equal, or set residual=false"
+            f"residual=true joins the output ({out_channels} channels) with the input ({in_channels} channels); they "
+            "must be equal, or set residual=false"
         )

@@ -23,7 +23,7 @@ class DnCNN(nn.Module):
     |---|---|---|
     | R2R (Pang et al., CVPR 2021), after Zhang et al., IEEE TIP 2017 | none | 556,032 |
     | TCFL (Geng et al., IEEE TMI 2022) | depth 10, leaky_relu, residual false, init_std 0.02 | 297,088 |
-    | TCFL reproduction | the same with bias true | 297,665 |
+    | TCFL reproduction | the same with bias true (its own slope is 0.2) | 297,665 |
     """
 
     def __init__(

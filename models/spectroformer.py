@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from configs.errors import ConfigError
 from models._padding import padded
+from models._residual import check_residual
 from models._spectro_attention import Block, Spectrum, conv1
 from models._spectro_scales import Down, HybridUp, OfficialSkip, SummedSkip
 
@@ -60,10 +60,7 @@ class Spectroformer(nn.Module):
         width, blocks, refinement = SIZES[size]
         official = design == "official"
         spectrum: Spectrum = "real" if official else "complex"
-        if residual and in_channels != out_channels:
-            raise ConfigError(
-                f"residual=true adds {in_channels} input channels to {out_channels} of the output: set it false"
-            )
+        check_residual(residual, in_channels, out_channels)
         self.residual = residual
         wide = [width, 2 * width, 4 * width, 8 * width]
         top = 2 * width if official else width

@@ -76,7 +76,7 @@ def automatic(reference: Image) -> Rois:
     side = max(SMALLEST_PX, min(image.shape) // 16)
     if min(image.shape) < 2 * side:
         raise DataError(f"an image of {image.shape} is too small to find regions of {side} px in; give them in a file")
-    window = slice(side // 2, side // 2 + 1 - side or None)
+    window = slice(side // 2, side // 2 + 1 - side)
     mean = uniform_filter(image, side)[window, window]
     variance = uniform_filter(image**2, side)[window, window] - mean**2
     spread = np.sqrt(np.maximum(variance, 0))
