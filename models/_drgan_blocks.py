@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models._norms import GroupNorm, InstanceNorm2d, by_instance
+from models._precision import full_precision
 
 
 class Convolution(nn.Sequential):
@@ -60,7 +61,8 @@ class UpPath(nn.Module):
         """`skips`: the encoder's features at full, half and quarter resolution."""
         for fuse, up, skip in zip(self.fuse[:2], self.up, (skips[2], skips[1]), strict=True):
             x_NCHW = up(fuse(torch.cat([x_NCHW, skip], dim=1)))
-        return torch.tanh(self.image(self.fuse[2](torch.cat([x_NCHW, skips[0]], dim=1))))
+        image = self.image(self.fuse[2](torch.cat([x_NCHW, skips[0]], dim=1)))
+        return torch.tanh(full_precision(image))  # of bfloat16 it would have steps of 1/256 near -1, where it is dark
 
 
 def kaiming(network: nn.Module) -> None:

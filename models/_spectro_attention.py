@@ -11,15 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models._precision import full_precision
+
 Spectrum = Literal["real", "complex"]
 
 EPS = 1e-6
 """Least length that a query or key is divided by."""
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """The same values in float32, or in float64 where they already are."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def conv1(wide_in: int, wide_out: int, *, bias: bool = False) -> nn.Conv2d:

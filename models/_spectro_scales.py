@@ -12,7 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models._spectro_attention import FrequencyFilter, conv1, full_precision
+from models._precision import full_precision
+from models._spectro_attention import FrequencyFilter, conv1
 
 PHASE_FLOOR = 1e-3
 """Magnitude below which the phase's gradient, 1/magnitude, stops growing."""

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from configs.errors import ConfigError
 from models._padding import padded
+from models._precision import full_precision
 from models._residual import check_residual
 from models._residual_blocks import draw_weights, level
 
@@ -123,6 +124,6 @@ class _CrossAttention(nn.Module):
         queries = self.queries(own).flatten(2)
         keys, values = self.keys_values(others).flatten(2).chunk(2, dim=1)
         with torch.autocast(own.device.type, enabled=False):
-            queries, keys = (functional.normalize(x.float(), dim=2) for x in (queries, keys))
+            queries, keys = (functional.normalize(full_precision(x), dim=2) for x in (queries, keys))
             weights = (self.sharpness * (queries @ keys.transpose(1, 2))).softmax(dim=2)
         return own + self.last((weights.to(values.dtype) @ values).unflatten(2, own.shape[-2:]))

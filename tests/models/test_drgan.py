@@ -91,3 +91,18 @@ def test_sides_that_cannot_be_halved_twice_are_refused() -> None:
 def test_the_fusion_starts_as_the_mean_of_both_images() -> None:
     content, complement = torch.rand(2, 2, 3, 8, 8)
     torch.testing.assert_close(CnclFusion(3)(content, complement), (content + complement) / 2)
+
+
+def test_dark_images_keep_their_grey_levels_in_half_precision() -> None:
+    """Near -1, where an image is dark, bfloat16 itself has steps of 1/256: half a grey level of an 8-bit image."""
+    torch.manual_seed(0)
+    decoder, features = DrganCleanDecoder(width=4, blocks=1), DrganContentEncoder(width=4, blocks=1)
+    with torch.no_grad():
+        decoder.up_path.image.weight.mul_(0.05)
+        decoder.up_path.image.bias.fill_(-3.0)
+        image = torch.rand(1, 1, 32, 32)
+        expected = decoder(features(image))
+        with torch.autocast("cpu", torch.bfloat16):
+            found = decoder(features(image))
+    assert expected.max() < -0.95 and found.dtype == torch.float32
+    assert (found - expected).abs().max() < 1 / 1024
