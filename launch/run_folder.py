@@ -16,6 +16,8 @@ from configs.errors import CheckpointError, EnvironmentProblem
 from configs.loader import dump, load
 from configs.schema import RunConfig
 
+LOCK = ".lock"
+
 PATIENCE_S = 5.0
 """How long a start waits for the run before it, which may be on its way out."""
 
@@ -46,15 +48,22 @@ class RunFolder:
     def alone(self) -> Iterator[None]:
         """Nobody else trains in this folder inside the block: two runs would mix their checkpoints.
 
-        The lock ends with the process, however that ends. EnvironmentProblem where another run holds it.
+        The lock ends with the process, however that ends. Where a node crashed, a network disk may keep it for the
+        dead: a SLURM job that comes again passes by its own. EnvironmentProblem where another run holds it.
         """
-        with (self.path / ".lock").open("a+", encoding="utf-8") as file:
-            if not _taken(file.fileno()):
+        with (self.path / LOCK).open("a+", encoding="utf-8") as file:
+            if _taken(file.fileno()):
+                file.truncate(0)
+                print(_this_process(), file=file, flush=True)
+            else:
                 file.seek(0)
-                raise EnvironmentProblem(f"another run is training in {self.path} ({file.read().strip() or 'unknown'}):"
-                                         " wait for its end, or choose another folder with --run-dir")
-            file.truncate(0)
-            print(f"process {os.getpid()} on {socket.gethostname()}", file=file, flush=True)
+                holder = file.read().strip() or "unknown"
+                job = os.environ.get("SLURM_JOB_ID")
+                if not (job and holder.endswith(_of_job(job))):
+                    raise EnvironmentProblem(
+                        f"another run is training in {self.path} ({holder}): wait for its end, choose another folder "
+                        f"with --run-dir, or delete {self.path / LOCK} where that process is gone for certain"
+                    )
             yield
 
     def config(self) -> RunConfig:
@@ -84,6 +93,16 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def _this_process() -> str:
+    """Where a person finds the process that holds a lock."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return f"process {os.getpid()} on {socket.gethostname()}" + (_of_job(job) if job else "")
+
+
+def _of_job(job: str) -> str:
+    return f", SLURM job {job}"
 
 
 def _taken(descriptor: int) -> bool:

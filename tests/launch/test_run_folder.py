@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.errors import EnvironmentProblem
 from launch import run_folder
 from launch.run_folder import RunFolder
 from tests.launch.conftest import one_sentence
@@ -37,3 +38,21 @@ def test_a_disk_without_locks_refuses_nobody(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(run_folder.fcntl, "flock", no_locks)
     with RunFolder(tmp_path).alone(), RunFolder(tmp_path).alone():
         pass
+
+
+@pytest.mark.parametrize(("job", "passes"), [("77", True), ("7", False), (None, False)])
+def test_a_job_that_comes_again_passes_by_the_lock_of_its_dead_self(
+    job: str | None, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that keeps the lock of a crashed node: here of a living process."""
+    monkeypatch.setattr(run_folder, "PATIENCE_S", 0.0)
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    with RunFolder(tmp_path).alone():
+        monkeypatch.setenv("SLURM_JOB_ID", job) if job else monkeypatch.delenv("SLURM_JOB_ID")
+        again = RunFolder(tmp_path).alone()
+        if passes:
+            again.__enter__()
+            again.__exit__(None, None, None)
+        else:
+            with pytest.raises(EnvironmentProblem, match=r"SLURM job 77\).*or delete .*\.lock where"):
+                again.__enter__()
