@@ -162,7 +162,8 @@ class CrossGuided(Pipeline):
     def overview(self, batch: Batch) -> dict[str, Tensor]:
         """Noise of each contrast in the units of the batch, where it is estimated from the image itself."""
         return {f"{name}_sigma": recorruption.estimated_sigma(batch[name])
-                for name, known in zip(self.config.contrasts, self._levels(), strict=True) if not known}
+                for name, known in zip(self.config.contrasts, self._levels(), strict=True)
+                if name in batch and not known}
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:

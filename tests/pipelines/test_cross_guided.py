@@ -178,6 +178,7 @@ def test_a_noise_level_of_the_whole_image_is_that_of_its_tiles() -> None:
     assert not torch.allclose(pipeline._sigmas(tile), whole)
     assert torch.equal(pipeline._sigmas({**tile, **pipeline.overview(data)}), whole)
     assert make(sigma=0.1).overview(data) == {}
+    assert list(pipeline.overview({"pd": data["pd"]})) == ["pd_sigma"], "what is missing is said by who restores"
 
 
 def test_a_checkpoint_from_before_levels_were_kept_estimates_as_it_did() -> None:
