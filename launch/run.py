@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from configs.errors import EXIT_REQUEUE, ConfigError, DivergedError, QuellError
+from configs.errors import EXIT_REQUEUE, ConfigError, DivergedError, EnvironmentProblem, QuellError
 from configs.loader import dump
 from configs.schema import RunConfig
 from launch import checkpoint as checkpoints
@@ -41,9 +43,8 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
         try:
             refuse_uneven(config, accelerator.num_processes)
             folder.create()
-            if first:
-                running.enter_context(folder.alone())
-                ours = True
+            claim(folder, accelerator, running)
+            ours = first
             checkpoint = resume.find(folder.path, mode)
             if checkpoint is not None and is_finished(folder, config) and mode == "auto":
                 resume.refuse_other_config(checkpoints.read_meta(checkpoint)["config"],
@@ -73,6 +74,20 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
             if tracker is not None:
                 tracker.close()
             environment.close(accelerator)
+
+
+def claim(folder: RunFolder, accelerator: Accelerator, running: ExitStack) -> None:
+    """Have rank 0 hold the folder's lock while `running`; EnvironmentProblem on every rank where another run has it."""
+    refused = [""]
+    if accelerator.is_main_process:
+        try:
+            running.enter_context(folder.alone())
+        except EnvironmentProblem as error:
+            refused = [str(error)]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(refused)
+    if refused[0]:
+        raise EnvironmentProblem(refused[0])
 
 
 def describe(config: RunConfig) -> int:

@@ -2,12 +2,14 @@
 
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from configs.errors import EnvironmentProblem
-from launch import run_folder
+from launch import run, run_folder
 from launch.run_folder import RunFolder
 from tests.launch.conftest import one_sentence
 
@@ -29,6 +31,17 @@ def test_a_second_run_in_the_same_folder_is_refused_and_changes_nothing(
     code, said = go()
     assert code == 0, said
     assert folder.summary()["status"] == "finished"
+
+
+def test_every_rank_hears_that_the_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others would wait for rank 0, and end with a lost connection instead of the reason."""
+    def from_rank_0(told: list[str]) -> None:
+        told[0] = "another run is training"
+
+    monkeypatch.setattr(run, "broadcast_object_list", from_rank_0)
+    rank_1 = SimpleNamespace(is_main_process=False, num_processes=2)
+    with ExitStack() as running, pytest.raises(EnvironmentProblem, match="another run is training"):
+        run.claim(RunFolder(tmp_path), rank_1, running)  # type: ignore[arg-type]
 
 
 def test_a_disk_without_locks_refuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
