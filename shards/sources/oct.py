@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from configs.arguments import whole
-from configs.errors import DataError
+from configs.errors import ConfigError, DataError
 from shards import assemble, images, splits
 from shards.assemble import Item
 from shards.dataset import ShardSet
@@ -66,7 +66,7 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
     if args.lists:
         return assemble.write(args, "oct", _listed(args), {**meta, "paired": False})
     if not args.input:
-        raise DataError("give --input FOLDER or --lists NOISY OTHER CLEAN")
+        raise ConfigError("give --input FOLDER or --lists NOISY OTHER CLEAN")
     subjects = find(Path(args.input))
     names = {subject.name for subject in subjects}
     if known and known.keys() <= names and not any(subject.exact for subject in subjects):
@@ -193,7 +193,7 @@ def _unpaired(number: int, noisy: Path, clean: Path, args: argparse.Namespace) -
 def _lines(name: str) -> list[str]:
     try:
         return [line for line in Path(name).read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read ({error.strerror})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{name}: cannot be read ({getattr(error, 'strerror', 'not UTF-8 text')})") from error
 
 

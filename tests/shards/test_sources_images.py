@@ -230,6 +230,11 @@ def test_oct_duke17_pku37_and_lists(tmp_path: Path, capsys: pytest.CaptureFixtur
     for name, paths in {"a": names[:4], "b": names[4:], "c": clean}.items():
         (tmp_path / "pku" / f"{name}.txt").write_text("\n".join(str(path) for path in paths) + "\n")
     lists = [tmp_path / "pku" / f"{name}.txt" for name in "abc"]
+    assert run("oct", "--output", tmp_path / "x") == 2
+    assert "give --input FOLDER or --lists" in capsys.readouterr().err
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe")
+    assert run("oct", "--lists", *[tmp_path / "binary.txt"] * 3, "--output", tmp_path / "x") == 4
+    assert "binary.txt: cannot be read (not UTF-8 text)" in capsys.readouterr().err
     assert run("oct", "--lists", *lists, "--output", tmp_path / "ol", "--split", "2,1,1") == 0
     assert sum(map(len, split_of(tmp_path / "ol").values())) == 8
     assert ShardSet.open(tmp_path / "ol" / "train").meta["paired"] is False
