@@ -5,6 +5,7 @@ DIR is one split or the folder above several. Errors end with exit code 4, warni
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 def verify(folder: Path, *, repair: bool = False) -> dict[str, Any]:
     """Everything found, as the JSON report: splits with their sizes, findings, number of errors and warnings."""
     splits = [folder] if any(folder.glob("*.tar")) else sorted(
-        child for child in (folder.iterdir() if folder.is_dir() else ()) if child.is_dir() and any(child.glob("*.tar")))
+        child for child in (folder.iterdir() if folder.is_dir() else ()) if child.is_dir() and _holds_tars(child))
     if not splits:
         index.tars(folder)  # says what is wrong with it
     findings: list[Finding] = []
@@ -65,6 +66,11 @@ def verify(folder: Path, *, repair: bool = False) -> dict[str, Any]:
             "errors": sum(finding.severity == "error" for finding in findings),
             "warnings": sum(finding.severity == "warning" for finding in findings),
             "findings": [asdict(finding) for finding in findings]}
+
+
+def _holds_tars(folder: Path) -> bool:
+    """Path.glob would find nothing in a folder that may not be listed, and the split would be passed over."""
+    return any(name.endswith(".tar") for name in os.listdir(folder))
 
 
 def _open(split: Path, findings: list[Finding], repair: bool) -> ShardSet | None:

@@ -58,3 +58,12 @@ def test_a_report_that_cannot_be_written_is_refused_by_name(
     (tmp_path / "file").touch()
     assert verify.main(["x", "--report", str(tmp_path / "file" / "r.json")]) == 6
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file' / 'r.json'}: the report cannot be written (")
+
+
+def test_a_split_that_may_not_be_listed_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "val").mkdir()
+    monkeypatch.setattr(verify.os, "listdir", fails(PermissionError(errno.EACCES, "Permission denied", "data/val")))
+    assert verify.main([str(tmp_path)]) == 6
+    assert capsys.readouterr().err.startswith("error: data/val: Permission denied: ")
