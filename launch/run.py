@@ -66,8 +66,10 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
             if first:
                 finish(session, ending)
             return HEALTHY[ending]
-        except QuellError as error:
-            if ours:
+        except (QuellError, OSError) as error:
+            if isinstance(error, OSError) and error.filename is None:  # the writing of an open file does not name it
+                error.filename = str(folder.path)
+            if ours and isinstance(error, QuellError):
                 note_failure(folder, error)
             raise
         finally:

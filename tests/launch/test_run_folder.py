@@ -1,5 +1,6 @@
 """One folder belongs to one run at a time."""
 
+import errno
 import json
 import os
 from contextlib import ExitStack
@@ -31,6 +32,16 @@ def test_a_second_run_in_the_same_folder_is_refused_and_changes_nothing(
     code, said = go()
     assert code == 0, said
     assert folder.summary()["status"] == "finished"
+
+
+def test_a_full_disk_is_said_with_the_folder(go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing to a file that is open already raises without its name."""
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run.loop, "train", full)
+    code, said = go()
+    assert code == 6 and f"error: {tmp_path / 'run'}: No space left on device: free space" in one_sentence(said)
 
 
 def test_every_rank_hears_that_the_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
