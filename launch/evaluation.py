@@ -72,7 +72,9 @@ def means(found: Rows) -> dict[str, float]:
     for name in names:
         values = [row[name] for row in found if name in row and not math.isnan(row[name])]
         if values:
-            out[name] = math.fsum(values) / len(values)
+            # exact, so that the order of ranks does not show; fsum refuses infinities of both signs
+            total = math.fsum(values) if all(map(math.isfinite, values)) else sum(values)
+            out[name] = total / len(values)
     return out
 
 

@@ -72,8 +72,9 @@ class Meter:
             for name in log:
                 value = next(numbers)
                 self.since_log.setdefault(name, []).append(value)
-                self.epoch_sums[name] = self.epoch_sums.get(name, 0.0) + (value if math.isfinite(value) else 0.0)
-                self.epoch_counts[name] = self.epoch_counts.get(name, 0) + 1
+                finite = math.isfinite(value)
+                self.epoch_sums[name] = self.epoch_sums.get(name, 0.0) + (value if finite else 0.0)
+                self.epoch_counts[name] = self.epoch_counts.get(name, 0) + finite
                 skipped |= name.startswith("skipped_") and value > 0
             self.in_a_row = self.in_a_row + 1 if skipped else 0
             self.worst_in_a_row = max(self.worst_in_a_row, self.in_a_row)
@@ -112,9 +113,13 @@ class Meter:
         return {name: statistics.median(one[name] for one in chosen) for name in chosen[0]} if chosen else {}
 
     def end_epoch(self) -> None:
-        """Tell the pipeline the epoch's means, equal on all ranks, and pass on what it changed."""
+        """Tell the pipeline the epoch's means, equal on all ranks, and pass on what it changed.
+
+        They are over the steps whose number was finite; NaN where none was.
+        """
         self.read()
-        means = {name: total / self.epoch_counts[name] for name, total in self.epoch_sums.items()}
+        counts = self.epoch_counts
+        means = {name: total / counts[name] if counts[name] else math.nan for name, total in self.epoch_sums.items()}
         for message in self.s.pipeline.epoch_end(self._over_ranks(means)):
             self.s.tracker.say(message)
             self.s.tracker.event("note", self.s.step, {"message": message})

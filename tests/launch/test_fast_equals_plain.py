@@ -1,6 +1,7 @@
 """Each optimisation of the step computes what the plain version computes: weights, averages, skips, logged means."""
 
 import copy
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -127,3 +128,15 @@ def test_epoch_means_are_the_same_wherever_the_reading_is_cut() -> None:
 
     assert means(()) == means((0, 7, 8, 20))
     assert means(())["loss_a"] == pytest.approx(sum(values) / len(values), rel=1e-6)
+
+
+def test_epoch_means_leave_out_what_was_not_finite() -> None:
+    """A zero in its place would tell the dual-domain method of a collapse."""
+    told: list[dict[str, float]] = []
+    pipeline = SimpleNamespace(epoch_end=lambda found: told.append(found) or [])
+    session: Any = SimpleNamespace(device=torch.device("cpu"), world=1, pipeline=pipeline, step=0, waited_s=lambda: 0.0)
+    meter = Meter(session)
+    for value in (1.0, math.nan, 3.0, math.inf):
+        meter.add({"variance": torch.tensor(value), "never": torch.tensor(math.nan)})
+    meter.end_epoch()
+    assert told[0]["variance"] == 2.0 and math.isnan(told[0]["never"])

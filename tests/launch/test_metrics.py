@@ -1,13 +1,14 @@
 """Which metrics are measured, on what, and what a report says about them."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from configs.errors import ConfigError, DataError
-from launch import evaluate, metrics, train
+from launch import evaluate, evaluation, metrics, train
 from losses.metrics._rois import automatic
 from losses.metrics.cnr import cnr
 from losses.metrics.enl import enl
@@ -104,3 +105,10 @@ def test_the_published_parameters_and_the_size_of_gcmse(run: Path, capsys: pytes
     assert "GCMSE grows with the area" in said and "(64x64 px)" in said
     assert evaluate.main(["--run", str(run / "run"), "--preset", "seed", "--tune", "1"]) == 2
     assert "--preset seed fixes what --tune would choose" in capsys.readouterr().err
+
+
+def test_means_are_exact_whatever_the_order_and_survive_infinities_of_both_signs() -> None:
+    rows = [{"psnr": value} for value in (1e16, 1.0, -1e16)]
+    assert evaluation.means(rows) == evaluation.means(rows[::-1]) == {"psnr": pytest.approx(1 / 3)}
+    assert evaluation.means([{"psnr": math.nan}, {"psnr": 2.0}]) == {"psnr": 2.0}
+    assert math.isnan(evaluation.means([{"psnr": math.inf}, {"psnr": -math.inf}])["psnr"])
