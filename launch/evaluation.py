@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from configs.errors import DataError, QuellError
 from launch.metrics import Metric
 from losses.metrics.psnr import psnr
 from losses.metrics.rmse import rmse
@@ -89,13 +90,25 @@ def headline(pipeline: Pipeline, averages: dict[str, float]) -> dict[str, float]
     return out
 
 
-def gather(found: Rows, world: int) -> Rows:
-    """All ranks' rows on every rank, in the order of the split; each sample exactly once."""
+def together(measure: Callable[[], Rows], world: int) -> Rows:
+    """The rows that `measure` gives here and those of all other ranks, in the order of the split, each sample once.
+
+    A QuellError of one rank is raised on all of them: none waits for it, and together they can save what they have.
+    """
+    mine, problem = [], None
+    try:
+        mine = measure()
+    except QuellError as error:
+        problem = error
+    parts: list[tuple[Rows, str]] = [(mine, str(problem or ""))] * world
     if world > 1:
-        parts: list[Rows] = [[] for _ in range(world)]
-        torch.distributed.all_gather_object(parts, found)
-        found = [row for part in parts for row in part]
-    return sorted(found, key=lambda row: row["index"])
+        torch.distributed.all_gather_object(parts, (mine, str(problem or "")))
+    if problem is not None:
+        raise problem
+    for _, said in parts:
+        if said:
+            raise DataError(said)
+    return sorted((row for rows, _ in parts for row in rows), key=lambda row: row["index"])
 
 
 def reference_of(output: Output, batch: Batch) -> str | None:

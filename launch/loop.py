@@ -7,6 +7,7 @@ measures the validation split, saves, and looks whether all ranks have agreed to
 import math
 from collections.abc import Iterator
 
+from configs.errors import QuellError
 from launch import schedules
 from launch.phases import train_step
 from launch.session import Session
@@ -38,13 +39,23 @@ def train(session: Session, batches: Iterator[list[Batch]]) -> str:
         if ended_epoch:
             s.meter.end_epoch()
         if due(s.config.evaluation.every_steps, s) or (ended_epoch and epoch_due(s)) or last:
-            s.evaluate()
+            measure(s)
         if due(s.config.checkpoint.every_steps, s) or (ended_epoch and not s.config.checkpoint.every_steps) or last:
             s.save(wait=last)
         if s.stop.agreed() and not last:
             s.save(wait=True)
             return STOPPED
+    measure(s)  # nothing, unless a run comes back that had learned all and was not measured
     return FINISHED
+
+
+def measure(s: Session) -> None:
+    """Measure the validation split; where that fails on any rank, save what has been learned before saying so."""
+    try:
+        s.evaluate()
+    except QuellError:
+        s.save(wait=True)
+        raise
 
 
 def set_rates(s: Session, epoch: float) -> None:

@@ -46,14 +46,17 @@ def evaluate(options: argparse.Namespace) -> int:
         if options.tune:
             rivals.tune(training_batches(settings, needs, options.tune))
         recipe = data.whole_recipe(needs, settings, shards)
-        mine = share(data.size(shards, options.limit), accelerator.process_index, accelerator.num_processes)
         started = time.perf_counter()
-        with EvalLoader(shards, mine, recipe, settings.eval_batch_size) as batches:
-            rows = evaluation.rows(
-                model.pipeline, batches, range_=rivals.range_, precision=accelerator.autocast, metrics=metrics,
-                to_device=partial(data.to_device, device=accelerator.device), each=rivals,
-            )
-        rows = evaluation.gather(rows, accelerator.num_processes)
+
+        def mine() -> evaluation.Rows:
+            part = share(data.size(shards, options.limit), accelerator.process_index, accelerator.num_processes)
+            with EvalLoader(shards, part, recipe, settings.eval_batch_size) as batches:
+                return evaluation.rows(
+                    model.pipeline, batches, range_=rivals.range_, precision=accelerator.autocast, metrics=metrics,
+                    to_device=partial(data.to_device, device=accelerator.device), each=rivals,
+                )
+
+        rows = evaluation.together(mine, accelerator.num_processes)
         if accelerator.is_main_process:
             facts = {"run": str(run), "checkpoint": model.checkpoint.name, "method": config.pipeline.name,
                      "data": str(shards.path), "data_range": rivals.range_, "images": len(rows),

@@ -213,11 +213,13 @@ class Session:
                     self.tracker.images(f"{name}/{shown[-1]}", strip, self.step)
             return {}
 
-        share_of_rank = share(size, self.rank, self.world)
-        with EvalLoader(shards, share_of_rank, recipe, self.config.data.eval_batch_size) as loader:
-            mine = evaluation.rows(pipeline, loader, range_=range_, to_device=self.to_device, each=draw,
-                                   precision=environment.autocast(self.device, self.precision))
-        return evaluation.gather(mine, self.world), range_
+        def mine() -> evaluation.Rows:
+            part = share(size, self.rank, self.world)
+            with EvalLoader(shards, part, recipe, self.config.data.eval_batch_size) as loader:
+                return evaluation.rows(pipeline, loader, range_=range_, to_device=self.to_device, each=draw,
+                                       precision=environment.autocast(self.device, self.precision))
+
+        return evaluation.together(mine, self.world), range_
 
     def _say(self) -> None:
         numbers = "  ".join(f"{name} {value:.3f}" for name, value in self.metrics.items() if "/" not in name)
