@@ -98,6 +98,7 @@ def describe(config: RunConfig) -> int:
     Raises what the first step would refuse, such as crops too small for a critic.
     """
     print(dump(config), end="")
+    environment.precision(config.loop, on_cpu=not torch.accelerator.is_available())
     shards = data.open_training(config.data)
     pipeline = make_pipeline(config, shards)
     data.refuse_unfit_validation(type(pipeline).needs(config.pipeline), config.data, shards)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import _common as common
 from pipelines.tcfl import Tcfl
@@ -57,3 +58,9 @@ def test_the_dry_run_keeps_no_activations_and_takes_the_slope_a_loss_asks_for(
                     "data.crop=32", options=("--dry-run",))
     assert code == 0 and len(kept) == 2, said
     assert not kept[0], "of the generator; the critic's loss holds a slope's graph"
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="a GPU has fp16")
+def test_the_dry_run_refuses_a_precision_the_device_has_not(go) -> None:
+    code, said = go("loop.precision=fp16", options=("--dry-run",))
+    assert code == 2 and "fp16 needs a GPU" in one_sentence(said)
