@@ -45,7 +45,8 @@ def train(session: Session, batches: Iterator[list[Batch]]) -> str:
         if s.stop.agreed() and not last:
             s.save(wait=True)
             return STOPPED
-    measure(s)  # nothing, unless a run comes back that had learned all and was not measured
+    if s.step == s.steps:
+        measure(s)  # nothing, unless a run comes back that had learned all and was not measured
     return FINISHED
 
 

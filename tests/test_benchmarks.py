@@ -1,11 +1,13 @@
 """Benchmarks run, and what they count is right; no test asks how fast anything is."""
 
+import logging
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from benchmarks import _flops
 
@@ -28,9 +30,17 @@ def test_a_benchmark_runs_and_prints_its_table(
         assert not ended.code
     finally:
         torch.set_num_threads(threads)
+        logging.disable(logging.NOTSET)
+        AcceleratorState._reset_state(reset_partial_state=True)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(lines) > 2, "header, rule, rows"
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_the_loops_benchmark_runs(command, root: Path) -> None:
+    """In a process of its own: it leaves the loop it measures open."""
+    ran = command([sys.executable, root / "benchmarks" / "loop_overhead.py", "--quick"])
+    assert ran.output.count("| Quell, all on |") == 2
 
 
 @pytest.mark.parametrize("cls", [torch.nn.Conv2d, torch.nn.ConvTranspose2d])
