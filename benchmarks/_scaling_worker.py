@@ -89,7 +89,7 @@ def main(name: str, root: Path, per_process: int, rounds: int, out: Path) -> Non
         for way, step in order.sample(list(ways.items()), len(ways)):
             found[way].append(block(step, steps, idle=way == "one process" and accelerator.process_index > 0))
     pipeline, _ = common.built(config)
-    count = sum(p.numel() for phase in pipeline.phases for p in pipeline.trained(phase))
+    count = common.parameters(pipeline)
     reduced = reduction_s(count)
     if accelerator.process_index == 0:
         out.write_text(json.dumps({"ways": found, "parameters": count, "reduction_s": reduced}))

@@ -77,15 +77,14 @@ def measured(name: str, more: list[str], *, full_width: bool, rounds: int) -> tu
             return common.configured(name, root, *widths, f"data.crop={side}", f"data.batch_size={batch}",
                                      "loop.accumulate=1", *words)
 
-        asked = config().loop.channels_last
-        narrow = environment.is_narrow(common.built(config())[0])
-        used = "channels-last" if asked is True or (asked == "auto" and narrow) else "planar"
+        pipeline, _ = common.built(config())
+        last = environment.takes_channels_last(pipeline, torch.device("cpu"), config().loop)
         rivals: dict[str, Callable[[], Callable[[], object]]] = {
             "published": lambda: published.step(config()),
             "planar": lambda: ours(config(*more, "loop.channels_last=false"))}
-        if asked is not False:
+        if config().loop.channels_last is not False:
             rivals["channels-last"] = lambda: ours(config(*more, "loop.channels_last=true"))
-        return used, common.in_turns_apart(rivals, rounds=rounds)
+        return "channels-last" if last else "planar", common.in_turns_apart(rivals, rounds=rounds)
 
 
 if __name__ == "__main__":

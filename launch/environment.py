@@ -109,14 +109,20 @@ def precision(loop: LoopConfig, *, on_cpu: bool) -> str:
 
 
 def place(network: nn.Module, device: torch.device, loop: LoopConfig) -> None:
-    """Put a network on a device; with channels_last its weights lie as NHWC, and what they are applied to follows.
+    """Put a network on a device; with channels_last its weights lie as NHWC, and what they are applied to follows."""
+    network.to(device)
+    if takes_channels_last(network, device, loop):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def takes_channels_last(network: nn.Module, device: torch.device, loop: LoopConfig) -> bool:
+    """Whether `loop.channels_last` means this network on this device.
 
     Complex weights stay planar: torch convolves their parts one by one.
     """
-    network.to(device)
-    last = loop.channels_last if loop.channels_last != "auto" else device.type != "cpu" or is_narrow(network)
-    if last and not any(parameter.is_complex() for parameter in network.parameters()):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if any(parameter.is_complex() for parameter in network.parameters()):
+        return False
+    return loop.channels_last if loop.channels_last != "auto" else device.type != "cpu" or is_narrow(network)
 
 
 def is_narrow(network: nn.Module) -> bool:
