@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import webdataset
 
-from shards.writer import write_split
+from shards.building.writer import write_split
 
 
 def main() -> int:
@@ -31,9 +31,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     random = np.random.default_rng(0)
-    samples = [{"__key__": f"k{i:05d}", "json": {"i": i},
-                **{f"{name}.npy": random.random((320, 320), dtype=np.float32) for name in ("pd", "pdfs")}}
-               for i in range(args.pairs)]
+    samples = [
+        {
+            "__key__": f"k{i:05d}",
+            "json": {"i": i},
+            **{f"{name}.npy": random.random((320, 320), dtype=np.float32) for name in ("pd", "pdfs")},
+        }
+        for i in range(args.pairs)
+    ]
     found: dict[str, list[tuple[float, float]]] = {"webdataset.ShardWriter alone": [], "ours, index and checksums": []}
     with tempfile.TemporaryDirectory(prefix="quell-bench-") as folder:
         for _ in range(args.rounds):
@@ -49,8 +54,9 @@ def main() -> int:
     return 0
 
 
-def timed(write: Callable[[Path, list[dict[str, Any]]], None], folder: Path, samples: list[dict[str, Any]]) \
-        -> tuple[float, float]:
+def timed(
+    write: Callable[[Path, list[dict[str, Any]]], None], folder: Path, samples: list[dict[str, Any]]
+) -> tuple[float, float]:
     """Wall and processor seconds of writing into an empty folder."""
     shutil.rmtree(folder, ignore_errors=True)
     os.sync()

@@ -20,15 +20,21 @@ import torch
 
 from configs.fields import Source
 from models.unet import UNet
-from shards.dataset import ShardSet
-from shards.loader import Loader
-from shards.order import Plan
-from shards.recipe import Recipe
-from shards.writer import write_split
+from shards.building.writer import write_split
+from shards.reading.loaders import Loader
+from shards.reading.order import Plan
+from shards.reading.recipe import Recipe
+from shards.reading.shard_set import ShardSet
 
 PAIRS, BATCH, WIDTH = 96, 4, 16
-FULL = Recipe({"pd": Source(), "pdfs": Source()}, {"pd_normal": "pd", "pdfs_normal": "pdfs"}, crop=256, flip=True,
-              phase=True, normalise="median")
+FULL = Recipe(
+    {"pd": Source(), "pdfs": Source()},
+    {"pd_normal": "pd", "pdfs_normal": "pdfs"},
+    crop=256,
+    flip=True,
+    phase=True,
+    normalise="median",
+)
 
 
 def main() -> int:
@@ -39,16 +45,27 @@ def main() -> int:
     torch.set_num_threads(1)
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(prefix="quell-wait-") as folder:
-        write_split(Path(folder), ({"__key__": f"k{i:05d}", **{
-            f"{name}.npy": random.random((320, 320), dtype=np.float32) for name in FULL.fields}} for i in range(PAIRS)),
-            name="pairs", meta={})
+        write_split(
+            Path(folder),
+            (
+                {
+                    "__key__": f"k{i:05d}",
+                    **{f"{name}.npy": random.random((320, 320), dtype=np.float32) for name in FULL.fields},
+                }
+                for i in range(PAIRS)
+            ),
+            name="pairs",
+            meta={},
+        )
         shards = ShardSet.open(folder)
         total, waited = train(shards, args.steps)
         shards.files.close()
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"load {load} on {os.cpu_count()} cores; U-Net of width {WIDTH}, batches of {BATCH} crops of {FULL.crop}")
-    print(f"{total / args.steps * 1e3:.0f} ms a step, of which {waited / args.steps * 1e3:.2f} ms waiting for data: "
-          f"{100 * waited / total:.2f} %")
+    print(
+        f"{total / args.steps * 1e3:.0f} ms a step, of which {waited / args.steps * 1e3:.2f} ms waiting for data: "
+        f"{100 * waited / total:.2f} %"
+    )
     return 0
 
 

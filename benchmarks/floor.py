@@ -17,10 +17,11 @@ if not __package__:
 import torch
 from torch import Tensor
 
-from benchmarks import _common as common
-from benchmarks import _flops
-from launch import environment, session
-from launch.phases import train_step
+from benchmarks.support import common
+from benchmarks.support import flops as _flops
+from launch.machine import acceleration, memory_layout
+from launch.training import build
+from launch.training.phases import train_step
 
 ADAM_PASSES = 8
 """Times a weight's size that a step moves at least: gradient written and read; weight and two moments both ways."""
@@ -63,12 +64,13 @@ def row(name: str, peak_flops: float, peak_bytes: float, times: int) -> list[str
     side = common.SIDE.get(name, 64)
     with common.temporary() as folder:
         root = common.shards(Path(folder), side=side, **common.colours(name))
-        config = common.configured(name, root, *common.SMALL[name], f"data.crop={side}", "data.batch_size=4",
-                                   "loop.accumulate=1")
-        accelerator = environment.make_accelerator(config.loop)
+        config = common.configured(
+            name, root, *common.SMALL[name], f"data.crop={side}", "data.batch_size=4", "loop.accumulate=1"
+        )
+        accelerator = acceleration.make_accelerator(config.loop)
         pipeline, batches = common.built(config)
-    environment.place(pipeline, accelerator.device, config.loop)
-    phases = session.make_phases(accelerator, pipeline, config)
+    memory_layout.place(pipeline, accelerator.device, config.loop)
+    phases = build.make_phases(accelerator, pipeline, config)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
 
     def step() -> None:
@@ -81,8 +83,14 @@ def row(name: str, peak_flops: float, peak_bytes: float, times: int) -> list[str
     floor = max(flops / peak_flops, moved / peak_bytes)
     limit = "arithmetic" if flops / peak_flops >= moved / peak_bytes else "memory"
     taken = fastest(step, times)
-    return [name, f"{flops / 1e9:.2f}", f"{moved / 2**20:.0f}", f"{1e3 * floor:.1f} ({limit})", f"{1e3 * taken:.1f}",
-            f"{taken / floor:.1f}"]
+    return [
+        name,
+        f"{flops / 1e9:.2f}",
+        f"{moved / 2**20:.0f}",
+        f"{1e3 * floor:.1f} ({limit})",
+        f"{1e3 * taken:.1f}",
+        f"{taken / floor:.1f}",
+    ]
 
 
 def main() -> None:

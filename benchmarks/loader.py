@@ -32,12 +32,12 @@ import webdataset
 from PIL import Image
 
 from configs.fields import Source
-from shards import index
-from shards.dataset import ShardSet
-from shards.loader import Loader
-from shards.order import Plan
-from shards.recipe import Recipe
-from shards.writer import write_split
+from shards.building.writer import write_split
+from shards.format import index
+from shards.reading.loaders import Loader
+from shards.reading.order import Plan
+from shards.reading.recipe import Recipe
+from shards.reading.shard_set import ShardSet
 
 BATCH = 16
 PAIRS, PHOTOS = 400, 160
@@ -112,8 +112,15 @@ def main() -> int:
 def arrays(work: Path, args: argparse.Namespace) -> dict[str, Callable[[float], Measured]]:
     """Contenders on float32 pairs."""
     random = np.random.default_rng(0)
-    write_split(work / "pairs", ({"__key__": f"k{i:05d}", **{f"{name}.npy": random.random((320, 320), dtype=np.float32)
-                                  for name in FIELDS}} for i in range(PAIRS)), name="pairs", meta={})
+    write_split(
+        work / "pairs",
+        (
+            {"__key__": f"k{i:05d}", **{f"{name}.npy": random.random((320, 320), dtype=np.float32) for name in FIELDS}}
+            for i in range(PAIRS)
+        ),
+        name="pairs",
+        meta={},
+    )
     shards = ShardSet.open(work / "pairs")
     found: dict[str, Callable[[float], Measured]] = {
         LIMIT: lambda seconds: _rate(_limit(shards), seconds),
@@ -125,14 +132,16 @@ def arrays(work: Path, args: argparse.Namespace) -> dict[str, Callable[[float], 
     if args.litdata:
         for name, script in (("write", LITDATA_WRITE), ("read", LITDATA)):  # it starts workers, which need a file
             (work / f"lit_{name}.py").write_text(script)
-        subprocess.run([args.litdata, str(work / "lit_write.py"), str(work / "lit"), str(PAIRS)], check=True,
-                       capture_output=True)
+        subprocess.run(
+            [args.litdata, str(work / "lit_write.py"), str(work / "lit"), str(PAIRS)], check=True, capture_output=True
+        )
         found["float: litdata, its own format"] = lambda seconds: _litdata(args.litdata, work / "lit", seconds)
     return found
 
 
 def photos(work: Path) -> dict[str, Callable[[float], Measured]]:
     """Contenders on PNG and JPEG pairs, and the same images stored as arrays."""
+
     def sample(i: int, kind: str) -> dict[str, Any]:
         random = np.random.default_rng(i)
         parts: dict[str, Any] = {}
@@ -216,8 +225,13 @@ def _limit(shards: ShardSet) -> Iterator[int]:
     plan = Plan(len(shards), BATCH, 1)
     order = [plan.samples(step, 0)[1].tolist() for step in range(plan.steps(1))]
     # Four batches in turn, as many as are alive when two are made ahead, one is filled and one is learned from.
-    views = [{name: [image.reshape(-1).view(np.uint8).data for image in np.zeros((BATCH, 320, 320), np.float32)]
-              for name in FIELDS} for _ in range(4)]
+    views = [
+        {
+            name: [image.reshape(-1).view(np.uint8).data for image in np.zeros((BATCH, 320, 320), np.float32)]
+            for name in FIELDS
+        }
+        for _ in range(4)
+    ]
     try:
         for turn in itertools.count():
             samples, batch = order[turn % len(order)], views[turn % len(views)]
@@ -260,9 +274,11 @@ def _print(table: dict[str, list[Measured]], opened: dict[str, float]) -> None:
         print(f"| {name} | {rates[name]:,.0f} | {min(each):,.0f} .. {max(each):,.0f} | {cpu[name]:,.0f} |")
     ours, png, jpg = "float: ours, checksums compared once", "RGB: ours from PNG", "RGB: ours from JPEG"
     for what, number in (("pairs/s", rates), ("CPU time", {name: 1 / value for name, value in cpu.items()})):
-        print(f"\nby {what}: limit / ours {number[LIMIT] / number[ours]:.2f}; ours / stock "
-              f"{number[ours] / number[STOCK]:.2f}; from PNG ours / stock {number[png] / number[STOCK_PNG]:.2f}; from "
-              f"JPEG {number[jpg] / number[STOCK_JPG]:.2f}")
+        print(
+            f"\nby {what}: limit / ours {number[LIMIT] / number[ours]:.2f}; ours / stock "
+            f"{number[ours] / number[STOCK]:.2f}; from PNG ours / stock {number[png] / number[STOCK_PNG]:.2f}; from "
+            f"JPEG {number[jpg] / number[STOCK_JPG]:.2f}"
+        )
     for name, value in opened.items():
         print(f"{name}: {value:,.1f}")
 

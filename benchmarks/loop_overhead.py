@@ -23,24 +23,37 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from benchmarks import _common as common
-from launch import environment, loop
-from launch.run_folder import RunFolder
-from launch.session import Session
-from launch.tracking import Tracker
+from benchmarks.support import common
+from launch.machine import acceleration
+from launch.runs.folder import RunFolder
+from launch.runs.tracker import Tracker
+from launch.training import loop
+from launch.training.session import Session
 from pipelines.base import Batch, Pipeline
 
 LR, CLIP = 1e-3, 1.0
 
 
 def ours(folder: Path, root: Path, steps: int, accumulate: int) -> Callable[[], object]:
-    """`launch/loop.py` itself, with everything on, logging every 20 steps."""
-    words = ["pipeline.network={name: dncnn, depth: 3, width: 4}", "pipeline.losses={l2: 1.0}", "data.crop=8",
-             "data.batch_size=4", "loop.ema_decay=0.99", f"loop.clip_norm={CLIP}", "loop.epochs=null",
-             "loop.max_steps=100000000", f"loop.accumulate={accumulate}", "optimizer.name=adamw", f"optimizer.lr={LR}",
-             "schedule.name=cosine", "evaluation.every_epochs=null", "checkpoint.every_steps=99999999"]
+    """`launch/training/loop.py` itself, with everything on, logging every 20 steps."""
+    words = [
+        "pipeline.network={name: dncnn, depth: 3, width: 4}",
+        "pipeline.losses={l2: 1.0}",
+        "data.crop=8",
+        "data.batch_size=4",
+        "loop.ema_decay=0.99",
+        f"loop.clip_norm={CLIP}",
+        "loop.epochs=null",
+        "loop.max_steps=100000000",
+        f"loop.accumulate={accumulate}",
+        "optimizer.name=adamw",
+        f"optimizer.lr={LR}",
+        "schedule.name=cosine",
+        "evaluation.every_epochs=null",
+        "checkpoint.every_steps=99999999",
+    ]
     config = common.configured("supervised", root, *words)
-    accelerator = environment.make_accelerator(config.loop)
+    accelerator = acceleration.make_accelerator(config.loop)
     run = RunFolder(folder)
     run.create()
     session = Session(config, accelerator, run, Tracker(run, active=True, tensorboard=False))
@@ -154,9 +167,17 @@ def with_lightning(like: Pipeline, batches: list[list[Batch]], steps: int) -> Ca
     module = Module()
 
     def go() -> None:
-        trainer = Trainer(accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
-                          enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=CLIP,
-                          accumulate_grad_batches=len(batches[0]))
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=1,
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            gradient_clip_val=CLIP,
+            accumulate_grad_batches=len(batches[0]),
+        )
         trainer.fit(module, torch.utils.data.DataLoader(Batches(), batch_size=None))
 
     return go
@@ -169,8 +190,10 @@ def measured(accumulate: int, *, steps: int, rounds: int) -> dict[str, list[floa
         mine = ours(Path(folder) / "run", root, steps, accumulate)
         like, batches = mine.pipeline, mine.batches  # type: ignore[attr-defined]
         rivals: dict[str, Callable[[], object]] = {
-            "raw PyTorch": raw(like, batches, steps), "Quell, all on": mine,
-            "accelerate": with_accelerate(like, batches, steps)}
+            "raw PyTorch": raw(like, batches, steps),
+            "Quell, all on": mine,
+            "accelerate": with_accelerate(like, batches, steps),
+        }
         if importlib.util.find_spec("lightning"):
             rivals["Lightning Fabric"] = with_fabric(like, batches, steps)
             rivals["Lightning Trainer"] = with_lightning(like, batches, steps)
@@ -188,9 +211,16 @@ def main() -> None:
     for accumulate in (1, 2):
         seconds = measured(accumulate, steps=steps, rounds=rounds)
         base = seconds["raw PyTorch"]
-        rows += [[accumulate, name, f"{1e6 * common.middle(s) / steps:.0f}", common.spread(s),
-                  f"{common.times_faster(s, base):.2f}"]
-                 for name, s in sorted(seconds.items(), key=lambda item: common.times_faster(item[1], base))]
+        rows += [
+            [
+                accumulate,
+                name,
+                f"{1e6 * common.middle(s) / steps:.0f}",
+                common.spread(s),
+                f"{common.times_faster(s, base):.2f}",
+            ]
+            for name, s in sorted(seconds.items(), key=lambda item: common.times_faster(item[1], base))
+        ]
     common.table(["batches a step", "loop", "µs a step", "spread", "of the raw loop"], rows)
 
 

@@ -15,9 +15,11 @@ if not __package__:
 
 import torch
 
-from benchmarks import _common as common
-from launch import environment, session
-from launch.phases import train_step
+from benchmarks.support import common
+from launch.machine import acceleration, memory_layout
+from launch.machine import precision as machine_precision
+from launch.training import build
+from launch.training.phases import train_step
 
 CHECKPOINTED = "pipeline.network.checkpointing=true"
 
@@ -31,12 +33,20 @@ def peak(name: str, precision: str, more: list[str]) -> dict[str, float]:
     side = 192 if "unet" in str(more) else 96
     with common.temporary() as folder:
         root = common.shards(Path(folder), side=side, count=4, **common.colours(name))
-        config = common.configured(name, root, *common.SMALL[name], f"data.crop={side}", "data.batch_size=2",
-                                   "loop.accumulate=1", f"loop.precision={precision}", *more)
-        accelerator = environment.make_accelerator(config.loop)
+        config = common.configured(
+            name,
+            root,
+            *common.SMALL[name],
+            f"data.crop={side}",
+            "data.batch_size=2",
+            "loop.accumulate=1",
+            f"loop.precision={precision}",
+            *more,
+        )
+        accelerator = acceleration.make_accelerator(config.loop)
         pipeline, batches = common.built(config)
-        environment.place(pipeline, accelerator.device, config.loop)
-        phases = session.make_phases(accelerator, pipeline, config)
+        memory_layout.place(pipeline, accelerator.device, config.loop)
+        phases = build.make_phases(accelerator, pipeline, config)
         scaler = torch.amp.GradScaler("cpu", enabled=False)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         times = []
@@ -53,15 +63,20 @@ def main() -> None:
         print(json.dumps(peak(sys.argv[2], sys.argv[3], sys.argv[4:])))
         return
     quick = common.options(__doc__ or "").quick
-    large = [("spectroformer", []), ("spectroformer", [CHECKPOINTED]), ("supervised", [LARGE % "false"]),
-             ("supervised", [LARGE % "true"])]
+    large = [
+        ("spectroformer", []),
+        ("spectroformer", [CHECKPOINTED]),
+        ("supervised", [LARGE % "false"]),
+        ("supervised", [LARGE % "true"]),
+    ]
     small: list[tuple[str, list[str]]] = [(name, []) for name in common.SMALL if name != "spectroformer"]
-    low = small + large if environment.multiplies_bf16() else small  # emulated, the large ones take minutes
+    low = small + large if machine_precision.multiplies_bf16() else small  # emulated, the large ones take minutes
     wanted = [(name, "no", more) for name, more in small + large] + [(name, "bf16", more) for name, more in low]
     rows = []
     for name, precision, more in wanted[:1] if quick else wanted:
-        said = subprocess.run([sys.executable, __file__, "--one", name, precision, *more], check=True,
-                              capture_output=True, text=True).stdout
+        said = subprocess.run(
+            [sys.executable, __file__, "--one", name, precision, *more], check=True, capture_output=True, text=True
+        ).stdout
         found = json.loads(said.splitlines()[-1])
         label = name + (", large U-Net, 192 px" if "unet" in str(more) else "")
         label += ", recomputing" if "true" in str(more) else ""

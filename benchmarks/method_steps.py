@@ -14,23 +14,23 @@ if not __package__:
 
 import torch
 
-from benchmarks import _common as common
-from benchmarks import _published as published
+from benchmarks.support import common, published
 from configs.schema import RunConfig
-from launch import environment, session
-from launch.averaging import Average
-from launch.phases import train_step
+from launch.machine import acceleration, memory_layout
+from launch.training import build
+from launch.training.ema import Average
+from launch.training.phases import train_step
 
 FULL_WIDTH = {"cross_guided": ["loop.precision=no"], "drgan": ["pipeline.noise_patch_px=32"]}
 """What a configuration as shipped needs on a CPU, with images of 64 px."""
 
 
 def ours(config: RunConfig) -> Callable[[], object]:
-    """`launch/phases.py`, with the moving average of the weights where the configuration keeps one."""
-    accelerator = environment.make_accelerator(config.loop)
+    """`launch/training/phases.py`, with the moving average of the weights where the configuration keeps one."""
+    accelerator = acceleration.make_accelerator(config.loop)
     pipeline, batches = common.built(config)
-    environment.place(pipeline, accelerator.device, config.loop)
-    phases = session.make_phases(accelerator, pipeline, config)
+    memory_layout.place(pipeline, accelerator.device, config.loop)
+    phases = build.make_phases(accelerator, pipeline, config)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     average = Average(pipeline, config.loop.ema_decay) if config.loop.ema_decay else None
 
@@ -60,10 +60,24 @@ def main() -> None:
                 rows[-1] += ["", "", ""]
                 continue
             mark = ", used" if way == used else ""
-            rows[-1] += [f"{1e3 * common.middle(seconds[way]):.0f}", common.spread(seconds[way]),
-                         f"{common.times_faster(seconds['published'], seconds[way]):.2f}{mark}"]
-    common.table(["method", "as published, ms", "planar, ms", "spread", "times as fast", "channels-last, ms", "spread",
-                  "times as fast"], rows)
+            rows[-1] += [
+                f"{1e3 * common.middle(seconds[way]):.0f}",
+                common.spread(seconds[way]),
+                f"{common.times_faster(seconds['published'], seconds[way]):.2f}{mark}",
+            ]
+    common.table(
+        [
+            "method",
+            "as published, ms",
+            "planar, ms",
+            "spread",
+            "times as fast",
+            "channels-last, ms",
+            "spread",
+            "times as fast",
+        ],
+        rows,
+    )
 
 
 def measured(name: str, more: list[str], *, full_width: bool, rounds: int) -> tuple[str, dict[str, list[float]]]:
@@ -74,14 +88,16 @@ def measured(name: str, more: list[str], *, full_width: bool, rounds: int) -> tu
         root = common.shards(Path(folder), side=side, **common.colours(name))
 
         def config(*words: str) -> RunConfig:
-            return common.configured(name, root, *widths, f"data.crop={side}", f"data.batch_size={batch}",
-                                     "loop.accumulate=1", *words)
+            return common.configured(
+                name, root, *widths, f"data.crop={side}", f"data.batch_size={batch}", "loop.accumulate=1", *words
+            )
 
         pipeline, _ = common.built(config())
-        last = environment.takes_channels_last(pipeline, torch.device("cpu"), config().loop)
+        last = memory_layout.takes_channels_last(pipeline, torch.device("cpu"), config().loop)
         rivals: dict[str, Callable[[], Callable[[], object]]] = {
             "published": lambda: published.step(config()),
-            "planar": lambda: ours(config(*more, "loop.channels_last=false"))}
+            "planar": lambda: ours(config(*more, "loop.channels_last=false")),
+        }
         if config().loop.channels_last is not False:
             rivals["channels-last"] = lambda: ours(config(*more, "loop.channels_last=true"))
         return "channels-last" if last else "planar", common.in_turns_apart(rivals, rounds=rounds)

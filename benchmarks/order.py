@@ -28,13 +28,13 @@ import psutil
 import torch
 
 from configs.fields import Source
-from shards import index
-from shards._files import OPEN_FILES
-from shards.dataset import ShardSet
-from shards.loader import Loader
-from shards.order import Plan
-from shards.recipe import Recipe
-from shards.writer import write_split
+from shards.building.writer import write_split
+from shards.format import index
+from shards.format.open_files import OPEN_FILES
+from shards.reading.loaders import Loader
+from shards.reading.order import Plan
+from shards.reading.recipe import Recipe
+from shards.reading.shard_set import ShardSet
 
 PAIRS, MANY, SHARDS = 160, 10_000_000, 10_000
 SEED, BATCH, ROUNDS = 1337, 16, 9
@@ -76,8 +76,10 @@ def exactness(size: int, ranks: int, workers: int, epochs: int) -> None:
     per_rank = per_worker.sum(axis=1)
     print(f"{ranks} ranks x {workers} workers x {epochs} epochs of {size:,} samples, {steps:,} steps of {batch:,}:")
     print(f"  samples seen other than once in an epoch: {np.count_nonzero(whole != 1)} of {whole.size:,}")
-    print(f"  samples of one epoch per worker {per_worker.min()} .. {per_worker.max()}, per rank {per_rank.min()} .. "
-          f"{per_rank.max()}; over all epochs per rank {per_rank.sum(axis=1).min()} .. {per_rank.sum(axis=1).max()}")
+    print(
+        f"  samples of one epoch per worker {per_worker.min()} .. {per_worker.max()}, per rank {per_rank.min()} .. "
+        f"{per_rank.max()}; over all epochs per rank {per_rank.sum(axis=1).min()} .. {per_rank.sum(axis=1).max()}"
+    )
     print(f"  batches per rank: {steps:,} on each")
 
 
@@ -95,19 +97,33 @@ def locality(ranks: int, workers: int) -> None:
         if len(held) > OPEN_FILES:
             held.popitem(last=False)
         most = max(most, len(held))
-    print(f"\none of {ranks} ranks, {MANY:,} samples in {SHARDS:,} shards, {len(shards):,} reads: {len(set(shards)):,} "
-          f"shards touched, at most {most} open at once, {opened / len(shards):.2f} openings per read")
+    print(
+        f"\none of {ranks} ranks, {MANY:,} samples in {SHARDS:,} shards, {len(shards):,} reads: {len(set(shards)):,} "
+        f"shards touched, at most {most} open at once, {opened / len(shards):.2f} openings per read"
+    )
 
 
 def opening(work: Path) -> None:
     """Time to the first batch at 90 % of an epoch, with few samples and with ten million."""
     random = np.random.default_rng(0)
-    write_split(work / "few", ({"__key__": f"k{i:05d}", **{f"{name}.npy": random.random((320, 320), dtype=np.float32)
-                                for name in RECIPE.fields}} for i in range(PAIRS)), name="few", meta={})
+    write_split(
+        work / "few",
+        (
+            {
+                "__key__": f"k{i:05d}",
+                **{f"{name}.npy": random.random((320, 320), dtype=np.float32) for name in RECIPE.fields},
+            }
+            for i in range(PAIRS)
+        ),
+        name="few",
+        meta={},
+    )
     bytes_ = synthetic(work / "few", work / "many", MANY)
     print(f"\nindex of {MANY:,} samples: {bytes_ / 1e6:,.0f} MB on disk, mapped")
-    print("| at 90 % of an epoch | opening, ms | CPU ms | first batch, ms | CPU ms | later batch, ms | CPU ms |\n"
-          "| --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        "| at 90 % of an epoch | opening, ms | CPU ms | first batch, ms | CPU ms | later batch, ms | CPU ms |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |"
+    )
     for name, samples in (("few", PAIRS), ("many", MANY)):
         before = psutil.Process().memory_info().rss
         rows = np.array([measured(work / name) for _ in range(ROUNDS)]) * 1e3

@@ -14,10 +14,11 @@ if not __package__:
 
 import torch
 
-from benchmarks import _common as common
+from benchmarks.support import common
 from configs.schema import RunConfig
-from launch import environment, session
-from launch.phases import train_step
+from launch.machine import acceleration, memory_layout
+from launch.training import build
+from launch.training.phases import train_step
 
 WINDOW = 10
 """Steps in the running mean of which the curves are compared."""
@@ -33,11 +34,11 @@ def losses(config: RunConfig, precision: str, steps: int) -> tuple[dict[str, tor
     """Each phase's loss at every step where it ran, and how many steps were skipped."""
     loop = config.loop.model_copy(update={"precision": precision})
     config = config.model_copy(update={"loop": loop})
-    accelerator = environment.make_accelerator(loop)
+    accelerator = acceleration.make_accelerator(loop)
     try:
         pipeline, batches = common.built(config)
-        environment.place(pipeline, accelerator.device, loop)
-        phases = session.make_phases(accelerator, pipeline, config)
+        memory_layout.place(pipeline, accelerator.device, loop)
+        phases = build.make_phases(accelerator, pipeline, config)
         scaler = torch.amp.GradScaler("cpu", enabled=False)
         found: dict[str, list[torch.Tensor]] = {}
         skipped = 0
@@ -50,7 +51,7 @@ def losses(config: RunConfig, precision: str, steps: int) -> tuple[dict[str, tor
                 skipped += int(value) if name.startswith("skipped_") else 0
         return {name: torch.stack(values) for name, values in found.items()}, skipped
     finally:
-        environment.close(accelerator)
+        acceleration.close(accelerator)
 
 
 def parted(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -70,13 +71,24 @@ def main() -> None:
         with common.temporary() as folder:
             side, batch = LARGE.get(name, (SIDE, BATCH))
             root = common.shards(Path(folder), side=side, **common.colours(name))
-            config = common.configured(name, root, *common.SMALL[name], f"data.crop={side}",
-                                       f"data.batch_size={batch}", "loop.accumulate=1")
+            config = common.configured(
+                name, root, *common.SMALL[name], f"data.crop={side}", f"data.batch_size={batch}", "loop.accumulate=1"
+            )
             (full, _), (low, skipped) = (losses(config, precision, steps) for precision in ("no", "bf16"))
         for phase, curve in full.items():
             finite = "yes" if bool(low[phase].isfinite().all()) else "NO"
-            rows.append([config.pipeline.name, phase.removeprefix("loss_"), float(curve[0]), float(curve[-1]),
-                         float(low[phase][-1]), f"{100 * parted(curve, low[phase]):.2g} %", finite, skipped])
+            rows.append(
+                [
+                    config.pipeline.name,
+                    phase.removeprefix("loss_"),
+                    float(curve[0]),
+                    float(curve[-1]),
+                    float(low[phase][-1]),
+                    f"{100 * parted(curve, low[phase]):.2g} %",
+                    finite,
+                    skipped,
+                ]
+            )
     header = ["method", "phase", "first loss", f"loss {steps}, float32", "in bf16", "apart", "finite", "skipped"]
     common.table(header, rows)
 

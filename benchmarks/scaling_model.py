@@ -15,8 +15,9 @@ if not __package__:
 
 import torch
 
-from benchmarks import _common as common
-from benchmarks import _flops, scaling_two_processes
+from benchmarks import scaling_two_processes
+from benchmarks.support import common
+from benchmarks.support import flops as _flops
 
 GPUS = (1, 8, 64, 1024)
 
@@ -80,8 +81,11 @@ def counted(name: str) -> dict[str, float]:
 
         total = sum(_flops.count(partial(backward, phase)) for phase in pipeline.phases)
     crop = original.data.crop or 256
-    read = sum(v.numel() * 4 for k, v in batches[0].items()
-               if torch.is_tensor(v) and v.dim() == 4 and v.shape[-1] > 1 and "normal" not in k)
+    read = sum(
+        v.numel() * 4
+        for k, v in batches[0].items()
+        if torch.is_tensor(v) and v.dim() == 4 and v.shape[-1] > 1 and "normal" not in k
+    )
     scale = (crop / side) ** 2
     trained = sum(p.numel() for phase in pipeline.phases for p in pipeline.trained(phase))
     return {"flops": total * scale, "parameters": trained, "bytes": read * scale, "crop": crop}
@@ -98,8 +102,16 @@ def check(quick: bool) -> list[list[object]]:
         found = scaling_two_processes.measure(name, rounds=1 if quick else 3)
         apart, together = (common.middle(found.ways[way]) for way in ("two, without a word", "two, DDP"))
         expected = apart + found.reduction_s
-        rows.append([name, f"{1e3 * apart:.0f}", f"{1e3 * found.reduction_s:.1f}", f"{1e3 * expected:.0f}",
-                     f"{1e3 * together:.0f}", f"{100 * (expected / together - 1):+.0f} %"])
+        rows.append(
+            [
+                name,
+                f"{1e3 * apart:.0f}",
+                f"{1e3 * found.reduction_s:.1f}",
+                f"{1e3 * expected:.0f}",
+                f"{1e3 * together:.0f}",
+                f"{100 * (expected / together - 1):+.0f} %",
+            ]
+        )
     return rows
 
 
@@ -117,17 +129,50 @@ def main() -> None:
             seconds = step_s(batch * one["flops"], gradient, gpus)
             rate = gpus * batch / seconds
             sent = 2 * (gpus - 1) / gpus * gradient
-            rows.append([name, gpus, batch, f"{sent / 1e6:.0f}", f"{1e3 * seconds:.1f}", f"{alone / seconds:.2f}",
-                         f"{rate:,.0f}", f"{rate * one['bytes'] / 1e9:.2f}", f"{gpus * batch:,}"])
+            rows.append(
+                [
+                    name,
+                    gpus,
+                    batch,
+                    f"{sent / 1e6:.0f}",
+                    f"{1e3 * seconds:.1f}",
+                    f"{alone / seconds:.2f}",
+                    f"{rate:,.0f}",
+                    f"{rate * one['bytes'] / 1e9:.2f}",
+                    f"{gpus * batch:,}",
+                ]
+            )
         saved = 4 * gradient
-        sizes.append([name, f"{int(one['crop'])} px", f"{one['flops'] / 1e9:.0f}", f"{one['parameters'] / 1e6:.2f}",
-                      f"{saved / 1e6:.0f}", f"{saved / ASSUMED.disk:.2f}"])
-    common.table(["configuration", "crop", "GFLOP an image", "million parameters", "checkpoint, MB", "writing it, s"],
-                 sizes)
-    common.table(["configuration", "GPUs", "images a GPU", "MB sent a step and GPU", "ms a step", "efficiency",
-                  "images/s", "GB/s read, all", "global batch"], rows)
-    common.table(["configuration", "side by side, ms", "reduction, ms", "model, ms", "measured, ms", "off"],
-                 check(quick))
+        sizes.append(
+            [
+                name,
+                f"{int(one['crop'])} px",
+                f"{one['flops'] / 1e9:.0f}",
+                f"{one['parameters'] / 1e6:.2f}",
+                f"{saved / 1e6:.0f}",
+                f"{saved / ASSUMED.disk:.2f}",
+            ]
+        )
+    common.table(
+        ["configuration", "crop", "GFLOP an image", "million parameters", "checkpoint, MB", "writing it, s"], sizes
+    )
+    common.table(
+        [
+            "configuration",
+            "GPUs",
+            "images a GPU",
+            "MB sent a step and GPU",
+            "ms a step",
+            "efficiency",
+            "images/s",
+            "GB/s read, all",
+            "global batch",
+        ],
+        rows,
+    )
+    common.table(
+        ["configuration", "side by side, ms", "reduction, ms", "model, ms", "measured, ms", "off"], check(quick)
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks import _common as common
+from benchmarks.support import common
 
 PER_PROCESS = 2
 
@@ -38,11 +38,20 @@ def measure(name: str, *, rounds: int) -> Measured:
         folder = Path(text)
         root = common.shards(folder / "data", side=64, **common.colours(name))
         out = folder / "result.json"
-        worker = [str(Path(__file__).with_name("_scaling_worker.py")), name, str(root), str(PER_PROCESS), str(rounds),
-                  str(out)]
-        ran = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-                              *worker], env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-                             capture_output=True, text=True)
+        worker = [
+            str(Path(__file__).with_name("_scaling_worker.py")),
+            name,
+            str(root),
+            str(PER_PROCESS),
+            str(rounds),
+            str(out),
+        ]
+        ran = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *worker],
+            env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
         if ran.returncode:
             sys.exit(ran.stderr)
         return Measured(**json.loads(out.read_text()))
@@ -56,8 +65,17 @@ def main() -> None:
         one = found.ways["one process"]
         for way, seconds in found.ways.items():
             images = PER_PROCESS * (1 if way == "one process" else 2) / common.middle(seconds)
-            rows.append([name, f"{found.parameters:,}", way, f"{1e3 * common.middle(seconds):.0f}",
-                         common.spread(seconds), f"{images:.1f}", f"{common.times_faster(one, seconds):.2f}"])
+            rows.append(
+                [
+                    name,
+                    f"{found.parameters:,}",
+                    way,
+                    f"{1e3 * common.middle(seconds):.0f}",
+                    common.spread(seconds),
+                    f"{images:.1f}",
+                    f"{common.times_faster(one, seconds):.2f}",
+                ]
+            )
     common.table(["configuration", "parameters", "way", "ms a step", "spread", "images/s", "efficiency"], rows)
 
 

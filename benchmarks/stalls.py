@@ -19,11 +19,11 @@ if not __package__:
 import numpy as np
 import torch
 
-from benchmarks import _common as common
-from launch import checkpoint
-from launch.run_folder import RunFolder
-from launch.saving import Saver, snapshot
-from launch.tracking import Tracker
+from benchmarks.support import common
+from launch.checkpoints import store
+from launch.checkpoints.async_writer import Saver, snapshot
+from launch.runs.folder import RunFolder
+from launch.runs.tracker import Tracker
 
 STEP_S = 0.005
 MEGABYTES = 100
@@ -51,13 +51,13 @@ def save_stall_ms(folder: Path, *, wait: bool) -> float:
     saver = Saver()
 
     def begin() -> None:
-        hidden = checkpoint.begin(folder, 1)
+        hidden = store.begin(folder, 1)
         kept = (weights, state) if wait else snapshot((weights, state))
 
         def write() -> None:
-            checkpoint.write_weights(hidden, kept[0], None)
-            checkpoint.write_state(hidden, "state.pt", kept[1])
-            checkpoint.publish(hidden, {})
+            store.write_weights(hidden, kept[0], None)
+            store.write_state(hidden, "state.pt", kept[1])
+            store.publish(hidden, {})
 
         saver.run(write, lambda: None, wait=wait)
 
@@ -88,11 +88,25 @@ def picture_ms(folder: Path, *, beside: bool) -> float:
 
 def command(root: Path, folder: Path, steps: int) -> list[str]:
     """A run of a small network with a line in its log for every step."""
-    return [sys.executable, "launch/train.py", "--config", "configs/supervised.yaml", f"data.root={root}",
-            "data.crop=8", "data.batch_size=2", "pipeline.network={name: dncnn, depth: 3, width: 4}",
-            f"loop.max_steps={steps}", "loop.epochs=null", "loop.threads=1", "tracking.tensorboard=false",
-            "tracking.log_every=1", "evaluation.every_epochs=null", "checkpoint.every_steps=1000000000",
-            "--run-dir", str(folder)]
+    return [
+        sys.executable,
+        "launch/train.py",
+        "--config",
+        "configs/supervised.yaml",
+        f"data.root={root}",
+        "data.crop=8",
+        "data.batch_size=2",
+        "pipeline.network={name: dncnn, depth: 3, width: 4}",
+        f"loop.max_steps={steps}",
+        "loop.epochs=null",
+        "loop.threads=1",
+        "tracking.tensorboard=false",
+        "tracking.log_every=1",
+        "evaluation.every_epochs=null",
+        "checkpoint.every_steps=1000000000",
+        "--run-dir",
+        str(folder),
+    ]
 
 
 def start_s(root: Path, folder: Path) -> float:

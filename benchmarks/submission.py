@@ -19,8 +19,10 @@ if not __package__:
 import yaml
 from submitit.core import utils
 
-from benchmarks import _common as common
-from slurm import chain, client, inputs, plan, snapshot, submit
+from benchmarks.support import common
+from slurm import submit
+from slurm.stages import plan, preflight
+from slurm.submission import chain, client, snapshot
 
 STAGES = 10
 TARGET_S = 0.5
@@ -55,11 +57,15 @@ def main() -> None:
     for one in rounds:
         one["ours"] = one["all"] - one["sbatch"] - one["squeue and scontrol"]
     shown = [*PARTS, "all", "ours", "processor"]
-    rows = [(part, 1e3 * common.middle([one[part] for one in rounds]), common.spread([one[part] for one in rounds]))
-            for part in shown]
+    rows = [
+        (part, 1e3 * common.middle([one[part] for one in rounds]), common.spread([one[part] for one in rounds]))
+        for part in shown
+    ]
     common.table(["part", "ms", "spread"], rows)
-    print(f"ours: all but SLURM's commands, target below {1e3 * TARGET_S:.0f} ms; processor: this process's own time, "
-          "which other programs do not stretch as they do the clock's")
+    print(
+        f"ours: all but SLURM's commands, target below {1e3 * TARGET_S:.0f} ms; processor: this process's own time, "
+        "which other programs do not stretch as they do the clock's"
+    )
 
 
 def commands(folder: Path) -> Path:
@@ -86,7 +92,7 @@ def stage_file(folder: Path) -> Path:
 
 def hand_in(file: Path, folder: Path) -> None:
     """What `python slurm/submit.py --stages FILE --run-dir FOLDER` does once all is imported."""
-    inputs._NETWORKS.clear()
+    preflight._NETWORKS.clear()
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
         code = submit.main(["--stages", str(file), "--run-dir", str(folder)])
     assert code == 0, f"exit code {code}"
@@ -94,6 +100,7 @@ def hand_in(file: Path, folder: Path) -> None:
 
 def timed(function: Callable[..., Any], part: str, clock: Counter[str]) -> Callable[..., Any]:
     """The same function, its seconds added to the clock."""
+
     def measured(*arguments: Any, **named: Any) -> Any:
         began = time.perf_counter()
         try:

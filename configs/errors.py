@@ -84,8 +84,11 @@ def told(function: Callable[[], int], who: str = "") -> int:
         if error.errno not in MACHINE:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"{who}error: {where}{error.strerror}: free space or give access, and start the same command again",
-              file=sys.stderr, flush=True)
+        print(
+            f"{who}error: {where}{error.strerror}: free space or give access, and start the same command again",
+            file=sys.stderr,
+            flush=True,
+        )
         return EnvironmentProblem.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -11,8 +11,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.errors import ConfigError
-from configs.registry import Problems, did_you_mean, find
+from configs.registry import Problems, find
 from configs.schema import RunConfig
+from configs.support.suggestions import did_you_mean
 
 try:
     from yaml import CSafeLoader as SafeLoader  # ten times faster, where PyYAML was built with libyaml
@@ -28,9 +29,9 @@ def load(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
     path = Path(path)
     data = read(path)
     if path.suffix == ".json" and "trainer" in data:
-        from configs import legacy
+        from configs.legacy import conversion
 
-        data, account = legacy.convert(data)
+        data, account = conversion.convert(data)
         for line in account:
             print(f"{path.name}: {line}")
     data.setdefault("name", path.stem)

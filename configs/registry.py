@@ -1,18 +1,16 @@
 """Names in a YAML -> classes: a name is a file in a folder, and only that file is imported."""
 
-import difflib
 import importlib
 import inspect
 import typing
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError, create_model
 
 from configs.errors import ConfigError
-
-ROOT = Path(__file__).resolve().parent.parent
+from configs.support.paths import ROOT
+from configs.support.suggestions import did_you_mean
 
 
 class Problems(ValueError):
@@ -27,12 +25,6 @@ def names(folder: str) -> list[str]:
     """The names a folder offers: its public files, without `base`."""
     files = (ROOT / folder).glob("*.py")
     return sorted(file.stem for file in files if not file.stem.startswith("_") and file.stem != "base")
-
-
-def did_you_mean(name: str, known: list[str]) -> str:
-    """A hint naming the nearest known name, or all of them when none is near."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
 
 
 def find(folder: str, name: str) -> type:
@@ -75,8 +67,11 @@ def complete(folder: str, spec: Any, *, given: tuple[str, ...] = ()) -> dict[str
         raise Problems(error.problems) from error
     arguments = {key: value for key, value in spec.items() if key != "name"}
     known, fields = _arguments(cls, given)
-    problems = [f"unknown argument '{key}' of {spec['name']}; {did_you_mean(key, known)}"
-                for key in arguments if key not in fields]
+    problems = [
+        f"unknown argument '{key}' of {spec['name']}; {did_you_mean(key, known)}"
+        for key in arguments
+        if key not in fields
+    ]
     model = create_model(cls.__name__, __config__=ConfigDict(extra="ignore", arbitrary_types_allowed=True), **fields)
     try:
         checked = model(**arguments).model_dump(mode="json")

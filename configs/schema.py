@@ -273,8 +273,10 @@ class RunConfig(Section):
                 "equal micro-batches; batch_size is the global batch of one step"
             )
         if self.data.representation == "complex" and self.loop.precision in ("bf16", "fp16"):
-            problems.append(f"loop.precision {self.loop.precision} has no complex numbers: with data.representation "
-                            "complex loop.precision must be no (or set data.representation to ri)")
+            problems.append(
+                f"loop.precision {self.loop.precision} has no complex numbers: with data.representation "
+                "complex loop.precision must be no (or set data.representation to ri)"
+            )
         if self.schedule.name == "plateau" and not (self.evaluation.every_epochs or self.evaluation.every_steps):
             problems.append("schedule.name plateau follows the validation metric: give evaluation.every_epochs")
         if problems:

@@ -15,8 +15,9 @@ from pydantic import Field, ValidationError
 
 from configs import loader
 from configs.errors import ConfigError
-from configs.registry import ROOT, did_you_mean
 from configs.schema import Count, Section
+from configs.support.paths import ROOT
+from configs.support.suggestions import did_you_mean
 
 FOLDER = ROOT / "configs" / "studies"
 
@@ -59,8 +60,11 @@ def load(name: str) -> Study:
 
 def chosen(study: Study, only: list[str]) -> dict[str, StudyRun]:
     """The runs of these names, or all; ConfigError for a name the study has not."""
-    unknown = [f"the study has no run '{name}'; {did_you_mean(name, list(study.runs))}"
-               for name in only if name not in study.runs]
+    unknown = [
+        f"the study has no run '{name}'; {did_you_mean(name, list(study.runs))}"
+        for name in only
+        if name not in study.runs
+    ]
     if unknown:
         raise ConfigError(unknown)
     return {name: run for name, run in study.runs.items() if not only or name in only}

@@ -4,13 +4,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 from configs.errors import told
-
-ROOT = Path(__file__).resolve().parent.parent
-"""The project's folder; relative data paths start here, so nothing depends on the working directory."""
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -32,12 +28,6 @@ def overrides(options: argparse.Namespace) -> list[str]:
     """The command line's changes to the configuration, the shorthand flags included."""
     extra = [] if options.epochs is None else [f"loop.epochs={options.epochs:g}"]
     return [*options.overrides, *extra]
-
-
-def resolve(path: str | Path) -> Path:
-    """A path as the user means it: absolute, or from the project's root."""
-    path = Path(os.path.expanduser(path))  # Path.expanduser raises where it finds no home
-    return path if path.is_absolute() else ROOT / path
 
 
 def run(function: Callable[[], int]) -> int:

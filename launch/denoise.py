@@ -2,7 +2,7 @@
 
 `launch/denoise.py --run runs/NAME noisy1.png noisy2.npy --output restored/`; a method that reads several images takes
 `pd=FILE,pdfs=FILE`, or one npz or h5 file that holds arrays of these names. What dtypes become is in
-launch/restoration/images_io.py and launch/restoration/restoring.py.
+launch/inference/file_formats.py and launch/inference/restorer.py.
 """
 
 import argparse
@@ -14,9 +14,10 @@ if not __package__:  # started as a script: the folder on the path must be the p
 
 import numpy as np
 
-from configs.arguments import whole
+from configs.support import paths
+from configs.support.arguments import whole
 from launch import cli
-from launch.restoration import images_io
+from launch.inference import file_formats
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,18 +37,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def denoise(options: argparse.Namespace) -> int:
     """Restore every input; the files written are printed. Raises a QuellError at the first input that cannot be."""
-    from launch import environment  # torch is slow to import: not before the arguments are right
-    from launch.restoration import inputs, restoring
+    from launch.inference import inputs
+    from launch.inference import restorer as restoring
+    from launch.machine import memory_layout  # torch is slow to import: not before the arguments are right
 
-    run, folder = cli.resolve(options.run), Path(options.output)
+    run, folder = paths.resolve(options.run), Path(options.output)
     tiles = restoring.Tiles(options.tile, options.overlap, options.batch)
     asked = [inputs.parse(text) for text in options.inputs]
     targets = inputs.Targets(folder, options.format, [file for one in asked for file in one.files.values()])
     restorer = restoring.Restorer(run, which=options.which, tiles=tiles)
     if restorer.device.type == "cpu":
-        environment.keep_freed_memory()
+        memory_layout.keep_freed_memory()
     for one in asked:
-        images = {field: images_io.read(file) for field, file in one.files.items()}
+        images = {field: file_formats.read(file) for field, file in one.files.items()}
         top = 0.0
         for job, arrays in inputs.jobs(one, images, restorer.fields, restorer.restored):
             top = max([top, *(float(np.abs(noisy).max()) for noisy in arrays.values())])

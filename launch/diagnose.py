@@ -13,6 +13,7 @@ from pathlib import Path
 if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from configs.support import paths
 from launch import cli
 
 STEPS = 200
@@ -36,19 +37,23 @@ def main(arguments: list[str] | None = None) -> int:
 def diagnose(options: argparse.Namespace) -> int:
     """The body of the script; DivergedError's exit code for --strict with problems."""
     from configs.errors import ConfigError, DivergedError
-    from launch.diagnosis import diagnosis  # torch is slow to import: not before the arguments are right
+    from launch.diagnosis import examine  # torch is slow to import: not before the arguments are right
 
     if options.run and (options.overrides or options.steps is not None or options.run_dir):
         raise ConfigError("--run looks at a run as it is: --steps, --run-dir and a.b=c belong to --config")
     with ExitStack() as stack:
         if options.run:
-            folder = cli.resolve(options.run)
+            folder = paths.resolve(options.run)
         else:
-            folder = cli.resolve(options.run_dir) if options.run_dir else Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="quell-diagnose-")))
-            diagnosis.train(options.config, options.overrides, folder,
-                            steps=STEPS if options.steps is None else options.steps)
-        result = diagnosis.look(folder)
+            folder = (
+                paths.resolve(options.run_dir)
+                if options.run_dir
+                else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quell-diagnose-")))
+            )
+            examine.train(
+                options.config, options.overrides, folder, steps=STEPS if options.steps is None else options.steps
+            )
+        result = examine.look(folder)
     print(result.text(), end="", flush=True)
     if options.output:
         result.write(Path(options.output))

@@ -16,18 +16,33 @@ if not __package__:  # started as a script: the folder on the path must be the p
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs import loader, studies
-from configs.arguments import whole
 from configs.errors import EXIT_REQUEUE, ConfigError, EnvironmentProblem
 from configs.schema import RunConfig
-from launch import cli, comparison, outcome
-from launch.child import Child
-from launch.run_folder import RunFolder
+from configs.support import paths
+from configs.support.arguments import whole
+from configs.support.child_process import Child
+from launch import cli
+from launch.runs.folder import RunFolder
+from launch.studies import results, table
 
 CROSS_DOMAIN = ("cross_no_skip", "cross_target_skip", "cross_baseline", "cross_zero_skip", "cross_mixed_skip")
-LOSS_ABLATION = ("ablation_all_losses", "ablation_no_content", "ablation_no_recon", "ablation_no_cross",
-                 "ablation_only_cross", "ablation_content_recon", "ablation_strong_edge")
-RECIPES = ("original_flat_cross", "pure_noise2noise", "extreme_denoising", "progressive_training",
-           "progressive_training_stage2", "no_skip_everywhere")
+LOSS_ABLATION = (
+    "ablation_all_losses",
+    "ablation_no_content",
+    "ablation_no_recon",
+    "ablation_no_cross",
+    "ablation_only_cross",
+    "ablation_content_recon",
+    "ablation_strong_edge",
+)
+RECIPES = (
+    "original_flat_cross",
+    "pure_noise2noise",
+    "extreme_denoising",
+    "progressive_training",
+    "progressive_training_stage2",
+    "no_skip_everywhere",
+)
 
 BASELINES = ("noisy", "nlm")
 """What every run is compared with on the test split."""
@@ -57,11 +72,27 @@ class Experiment:
         launcher = [sys.executable]
         if processes > 1:
             launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        train = [*launcher, str(cli.ROOT / "launch" / "train.py"), "--config", str(self.file), *self.overrides,
-                 "--run-dir", str(self.folder), "--resume", "auto"]
+        train = [
+            *launcher,
+            str(paths.ROOT / "launch" / "train.py"),
+            "--config",
+            str(self.file),
+            *self.overrides,
+            "--run-dir",
+            str(self.folder),
+            "--resume",
+            "auto",
+        ]
         rivals = [word for name in self.baselines for word in ("--baseline", name)]
-        evaluate = [sys.executable, str(cli.ROOT / "launch" / "evaluate.py"), "--run", str(self.folder), *rivals,
-                    "--output", str(self.folder / outcome.REPORT)]
+        evaluate = [
+            sys.executable,
+            str(paths.ROOT / "launch" / "evaluate.py"),
+            "--run",
+            str(self.folder),
+            *rivals,
+            "--output",
+            str(self.folder / results.REPORT),
+        ]
         return {"train.py": train, "evaluate.py": evaluate}
 
     def trained(self) -> bool:
@@ -71,7 +102,7 @@ class Experiment:
 
     def measured(self) -> bool:
         """Whether its report is at least as new as its end."""
-        report = self.folder / outcome.REPORT
+        report = self.folder / results.REPORT
         return report.is_file() and report.stat().st_mtime >= RunFolder(self.folder).summary_file.stat().st_mtime
 
 
@@ -82,14 +113,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--loss-ablation", action="store_true", help="the seven combinations of losses")
     parser.add_argument("--all", action="store_true", help="both of these: twelve runs")
     parser.add_argument("--recipes", action="store_true", help="the recommended recipes and the original broken start")
-    parser.add_argument("--configs", "--config", nargs="+", default=[], metavar="YAML",
-                        help="files, or names in configs/")
+    parser.add_argument(
+        "--configs", "--config", nargs="+", default=[], metavar="YAML", help="files, or names in configs/"
+    )
     parser.add_argument("--study", metavar="NAME", help="a list of runs: a file in configs/studies/, or its path")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these rows of the study alone")
     parser.add_argument("--epochs", type=float, metavar="N", help="the same as loop.epochs=N, for every run")
     parser.add_argument("--seeds", type=whole(0), nargs="+", metavar="S", help="run each configuration once per seed")
-    parser.add_argument("--output", metavar="DIR",
-                        help="folder of the run folders; default runs/experiments, or runs/studies/NAME of a study")
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="folder of the run folders; default runs/experiments, or runs/studies/NAME of a study",
+    )
     parser.add_argument("--processes", type=whole(1), default=1, metavar="N", help="processes (GPUs) of each run")
     parser.add_argument("--continue-on-error", action="store_true", help="go on with the next run after a failure")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
@@ -102,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
 def experiments(options: argparse.Namespace) -> int:
     """Run and compare; the exit code. Every configuration is checked before the first run starts."""
     study = f"runs/studies/{Path(options.study).stem}" if options.study else None
-    output = cli.resolve(options.output or study or "runs/experiments")
+    output = paths.resolve(options.output or study or "runs/experiments")
     chosen = plan(options, output)
     if options.dry_run:
         for one in chosen:
@@ -114,8 +149,9 @@ def experiments(options: argparse.Namespace) -> int:
             raise EnvironmentProblem(f"no run in {output} has begun: start the experiments without --summary first")
         return 0
     if not chosen:
-        raise ConfigError("nothing to run: give --cross-domain, --loss-ablation, --all, --recipes, --study "
-                          "NAME or --configs FILE")
+        raise ConfigError(
+            "nothing to run: give --cross-domain, --loss-ablation, --all, --recipes, --study NAME or --configs FILE"
+        )
     code = run_all(chosen, options)
     if code != EXIT_REQUEUE:
         compare([one.folder for one in chosen], output)
@@ -127,8 +163,10 @@ def entries(options: argparse.Namespace) -> list[Entry]:
     found = [Entry(file) for file in files(options)]
     if options.study:
         study = studies.load(options.study)
-        found += [Entry(as_file(run.config), (*study.set, *run.set, f"name={name}"), run.seeds, study.baselines)
-                  for name, run in studies.chosen(study, options.only).items()]
+        found += [
+            Entry(as_file(run.config), (*study.set, *run.set, f"name={name}"), run.seeds, study.baselines)
+            for name, run in studies.chosen(study, options.only).items()
+        ]
     elif options.only:
         raise ConfigError("--only names rows of a study: give --study NAME with it")
     return found
@@ -136,17 +174,20 @@ def entries(options: argparse.Namespace) -> list[Entry]:
 
 def files(options: argparse.Namespace) -> list[Path]:
     """The YAML files asked for, each once."""
-    names = [*(CROSS_DOMAIN if options.cross_domain or options.all else ()),
-             *(LOSS_ABLATION if options.loss_ablation or options.all else ()), *(RECIPES if options.recipes else ()),
-             *(name for name in options.configs if "=" not in name)]
+    names = [
+        *(CROSS_DOMAIN if options.cross_domain or options.all else ()),
+        *(LOSS_ABLATION if options.loss_ablation or options.all else ()),
+        *(RECIPES if options.recipes else ()),
+        *(name for name in options.configs if "=" not in name),
+    ]
     return list(dict.fromkeys(map(as_file, names)))
 
 
 def as_file(name: str) -> Path:
     """The file of a configuration that is given by its name in configs/ or by its path."""
     known = Path(name).suffix in (".yaml", ".yml", ".json")
-    file = Path(name) if known else cli.ROOT / "configs" / f"{name}.yaml"
-    return file if file.is_absolute() or file.is_file() else cli.resolve(file)
+    file = Path(name) if known else paths.ROOT / "configs" / f"{name}.yaml"
+    return file if file.is_absolute() or file.is_file() else paths.resolve(file)
 
 
 def plan(options: argparse.Namespace, output: Path) -> list[Experiment]:
@@ -197,17 +238,20 @@ def run_all(chosen: list[Experiment], options: argparse.Namespace) -> int:
 
 def compare(folders: list[Path], output: Path) -> bool:
     """Write and print the table of the runs in these folders; False when none of them has begun."""
-    runs = [run for run in map(outcome.measure, folders) if run is not None]
+    runs = [run for run in map(results.measure, folders) if run is not None]
     if runs:
-        print(f"\n{comparison.write(runs, output)}\n{output / 'results.md'}", flush=True)
+        print(f"\n{table.write(runs, output)}\n{output / 'results.md'}", flush=True)
     return bool(runs)
 
 
 def _from_list(one: Experiment, found: list[Experiment]) -> Experiment:
     """The experiment, starting from the run folder of the list where its own starting point is a run of the list."""
     init = one.config.init_from
-    before = [other for other in found if init is not None and other.config.name == Path(init.run).name
-              and other.config.seed == one.config.seed]
+    before = [
+        other
+        for other in found
+        if init is not None and other.config.name == Path(init.run).name and other.config.seed == one.config.seed
+    ]
     if not before:
         return one
     overrides = (*one.overrides, f"init_from.run={before[0].folder}")

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from configs.errors import DataError, QuellError
-from launch.cli import ROOT, resolve, run
+from configs.support.paths import ROOT, resolve
+from launch.cli import run
 
 CONFIG = "configs/quickstart.yaml"
 PHANTOM = ["phantom", "--size", "128", "--sigma", "0.1", "--train", "256", "--val", "16", "--test", "24"]
@@ -32,25 +33,59 @@ def quickstart(options: argparse.Namespace) -> int:
     shards = ROOT / "runs" / "data" / ("phantom" if options.data is None else "knee")
     run_dir = resolve(options.run_dir or f"runs/{name}")
     source = PHANTOM if options.data is None else ["knee_mese", "--input", str(knee_folder(Path(options.data)))]
-    train = ["launch/train.py", "--config", CONFIG, "--run-dir", str(run_dir), f"data.root={shards}",
-             *options.overrides]
-    evaluate = ["launch/evaluate.py", "--run", str(run_dir), "--baseline", "noisy", "--baseline", "nlm",
-                "--output", str(run_dir / "report.json")]
+    train = [
+        "launch/train.py",
+        "--config",
+        CONFIG,
+        "--run-dir",
+        str(run_dir),
+        f"data.root={shards}",
+        *options.overrides,
+    ]
+    evaluate = [
+        "launch/evaluate.py",
+        "--run",
+        str(run_dir),
+        "--baseline",
+        "noisy",
+        "--baseline",
+        "nlm",
+        "--output",
+        str(run_dir / "report.json"),
+    ]
     if not all((shards / split / "index.json").is_file() for split in ("train", "val", "test")):
         step("1/3 shards", ["-m", "shards.build", *source, "--output", str(shards)])
-    step("2/3 training", ["-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1",
-                          "--mixed_precision", "no", "--dynamo_backend", "no", *train])
+    step(
+        "2/3 training",
+        [
+            "-m",
+            "accelerate.commands.launch",
+            "--num_processes",
+            "1",
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            *train,
+        ],
+    )
     step("3/3 evaluation", evaluate)
-    print(f"\ntable    {run_dir / 'report.md'}\npicture  {run_dir / 'report.png'}\n"
-          f"curves   tensorboard --logdir {run_dir.parent}")
+    print(
+        f"\ntable    {run_dir / 'report.md'}\npicture  {run_dir / 'report.png'}\n"
+        f"curves   tensorboard --logdir {run_dir.parent}"
+    )
     return 0
 
 
 def knee_folder(path: Path) -> Path:
     """The folder with the knee, DataError when there is none in it."""
     if not list(path.glob("*.npz")):
-        raise DataError(f"no *.npz knee in {path.resolve()}: give the folder of a multi-echo series, e.g. "
-                        "DATA=../shared/data/knee_mese")
+        raise DataError(
+            f"no *.npz knee in {path.resolve()}: give the folder of a multi-echo series, e.g. "
+            "DATA=../shared/data/knee_mese"
+        )
     return path.resolve()
 
 

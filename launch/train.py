@@ -6,27 +6,35 @@ from pathlib import Path
 if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from configs.support import paths
 from launch import cli
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the arguments, train, return the exit code (table in configs/errors.py)."""
     parser = cli.config_parser(__doc__ or "")
-    parser.add_argument("--resume", default="auto", metavar="auto|never|PATH",
-                        help="continue from the run folder's last checkpoint (auto), refuse to (never), or from PATH")
-    parser.add_argument("--dry-run", action="store_true",
-                        help="print the resolved run and its sizes, try the losses on two samples, then stop")
+    parser.add_argument(
+        "--resume",
+        default="auto",
+        metavar="auto|never|PATH",
+        help="continue from the run folder's last checkpoint (auto), refuse to (never), or from PATH",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved run and its sizes, try the losses on two samples, then stop",
+    )
     options = cli.parse(parser, arguments)
 
     def work() -> int:
         from configs import loader
 
         config = loader.load(options.config, cli.overrides(options))
-        from launch import run
+        from launch.training import run
 
         if options.dry_run:
             return run.describe(config)
-        run_dir = cli.resolve(options.run_dir or f"runs/{config.name}")
+        run_dir = paths.resolve(options.run_dir or f"runs/{config.name}")
         return run.train(config, run_dir, mode=options.resume)
 
     return cli.run(work)

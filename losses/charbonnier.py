@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
-from losses._numbers import checked_pair
+from losses.common.pixel_differences import checked_pair
 
 
 class Charbonnier(nn.Module):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from losses._numbers import checked_pair
+from losses.common.pixel_differences import checked_pair
 
 
 class Content(nn.Module):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from configs.errors import ConfigError
-from losses._numbers import checked_pair
+from losses.common.pixel_differences import checked_pair
 
 
 class InfoNce(nn.Module):

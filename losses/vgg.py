@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
-from losses import _vgg as published
-from losses._numbers import full_precision
+from losses.common import frozen_vgg
+from losses.common.pixel_differences import full_precision
 
 
 class Vgg(nn.Module):
@@ -15,7 +15,7 @@ class Vgg(nn.Module):
     The trunk (torchvision's `features[:35]`, 20,024,384 parameters, 512 channels at 1/16 of the size) is frozen and
     never in a checkpoint. Images have 3 channels, or 1 that is shown three times, and at least 16 px.
 
-    - `weights`, `random_trunk`, `sha256`: as of `losses/_vgg.py`: "imagenet", a path, or null for an untrained trunk.
+    - `weights`, `random_trunk`, `sha256`: "imagenet", a path, or null for an untrained one (common/frozen_vgg.py).
     - `channels`: of the images, given by the method.
     - `normalise`: subtract ImageNet's mean and divide by its deviation first, as the trunk was trained; the user's
       script does not.
@@ -29,13 +29,14 @@ class Vgg(nn.Module):
         weights: str | None = "imagenet",
         random_trunk: bool = False,
         normalise: bool = False,
-        sha256: str = published.VGG19.sha256,
+        sha256: str = frozen_vgg.VGG19.sha256,
         channels: int = 3,
     ) -> None:
         super().__init__()
         self.normalise = normalise
-        self.trunk = published.trunk(published.VGG19, 5, weights=weights, random_trunk=random_trunk, sha256=sha256,
-                                     channels=channels)
+        self.trunk = frozen_vgg.trunk(
+            frozen_vgg.VGG19, 5, weights=weights, random_trunk=random_trunk, sha256=sha256, channels=channels
+        )
 
     def forward(self, restored_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
         """Scalar, in units of features; 0 for equal images. No gradient flows into the target."""
@@ -48,4 +49,4 @@ class Vgg(nn.Module):
         return F.l1_loss(self._features(restored_NCHW), wanted)
 
     def _features(self, image_NCHW: Tensor) -> Tensor:
-        return full_precision(self.trunk(published.shown(image_NCHW, normalise=self.normalise)))
+        return full_precision(self.trunk(frozen_vgg.shown(image_NCHW, normalise=self.normalise)))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from losses._numbers import checked_pair
+from losses.common.pixel_differences import checked_pair
 
 FLOOR = 1e-4
 """Added to variances under the square root."""

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
-from models._complex import from_channels, weight_dtype
-from models._contrast_blocks import Up
-from models._padding import crop_to
+from models.blocks.complex import from_channels, weight_dtype
+from models.blocks.contrast import Up
+from models.blocks.padding import crop_to
 
 
 class ContrastDecoder(nn.Module):

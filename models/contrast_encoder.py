@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from models._complex import max_pool2, to_channels, weight_dtype
-from models._contrast_blocks import DoubleConv
-from models._padding import pad_to_multiple
+from models.blocks.complex import max_pool2, to_channels, weight_dtype
+from models.blocks.contrast import DoubleConv
+from models.blocks.padding import pad_to_multiple
 
 
 class ContrastEncoder(nn.Module):

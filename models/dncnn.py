@@ -5,8 +5,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
-from models._norms import Norm, draw_weights, norm_layer
-from models._residual import check_residual
+from models.blocks.norms import Norm, draw_weights, norm_layer
+from models.blocks.residual import check_residual
 
 Activation = Literal["relu", "leaky_relu"]
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from configs.errors import DataError
-from models._drgan_blocks import Convolution, Residual, kaiming
+from models.blocks.drgan import Convolution, Residual, kaiming
 
 
 class DrganContentEncoder(nn.Module):

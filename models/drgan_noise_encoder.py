@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models._drgan_blocks import Convolution, kaiming
+from models.blocks.drgan import Convolution, kaiming
 
 
 class DrganNoiseEncoder(nn.Module):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models._drgan_blocks import Residual, UpPath, kaiming
+from models.blocks.drgan import Residual, UpPath, kaiming
 
 
 class DrganNoisyDecoder(nn.Module):

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from configs.errors import ConfigError
-from models._padding import padded
-from models._precision import full_precision
-from models._residual import check_residual
-from models._residual_blocks import draw_weights, level
+from models.blocks.padding import padded
+from models.blocks.precision import full_precision
+from models.blocks.residual import check_residual
+from models.blocks.residual_blocks import draw_weights, level
 
 
 class FusionUNet(nn.Module):
@@ -41,8 +41,10 @@ class FusionUNet(nn.Module):
         if not widths or len(widths) != len(blocks) or min(*widths, *blocks) < 1:
             raise ConfigError(f"fusion_unet: each width needs its positive number of blocks, not {widths}, {blocks}")
         if streams < 2 or in_channels % streams:
-            raise ConfigError(f"fusion_unet: {in_channels} channels cannot be {streams} contrasts of equal channels; "
-                              "set streams to the number of contrasts (two or more)")
+            raise ConfigError(
+                f"fusion_unet: {in_channels} channels cannot be {streams} contrasts of equal channels; "
+                "set streams to the number of contrasts (two or more)"
+            )
         self.streams = streams
         channels = in_channels // streams
         self.encoders = nn.ModuleList(_Encoder(channels, widths, blocks) for _ in range(1 if shared else streams))

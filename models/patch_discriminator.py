@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 
 from configs.errors import DataError
-from models._norms import InstanceNorm2d
+from models.blocks.norms import InstanceNorm2d
 
 Variant = Literal["v1", "v2", "official", "cyclegan"]
 

@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
-from models._padding import crop_to, pad_to_multiple
-from models._residual import check_residual
-from models._residual_blocks import draw_weights, level
+from models.blocks.padding import crop_to, pad_to_multiple
+from models.blocks.residual import check_residual
+from models.blocks.residual_blocks import draw_weights, level
 
 
 class ResidualUNet(nn.Module):

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models._padding import padded
-from models._residual import check_residual
-from models._spectro_attention import Block, Spectrum, conv1
-from models._spectro_scales import Down, HybridUp, OfficialSkip, SummedSkip
+from models.blocks.padding import padded
+from models.blocks.residual import check_residual
+from models.blocks.spectro_attention import Block, Spectrum, conv1
+from models.blocks.spectro_scales import Down, HybridUp, OfficialSkip, SummedSkip
 
 SIZES: dict[str, tuple[int, tuple[int, int, int, int], int]] = {
     "small": (16, (2, 3, 3, 4), 4),

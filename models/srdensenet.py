@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models._norms import draw_weights
-from models._residual import check_residual
+from models.blocks.norms import draw_weights
+from models.blocks.residual import check_residual
 
 
 class SRDenseNet(nn.Module):

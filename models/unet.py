@@ -6,9 +6,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from configs.errors import ConfigError
-from models._norms import Norm, draw_weights, norm_layer
-from models._padding import padded
-from models._residual import check_residual
+from models.blocks.norms import Norm, draw_weights, norm_layer
+from models.blocks.padding import padded
+from models.blocks.residual import check_residual
 
 
 class UNet(nn.Module):
@@ -40,8 +40,10 @@ class UNet(nn.Module):
         super().__init__()
         check_residual(residual, in_channels, out_channels)
         if checkpointing and norm in ("batch", "frozen_batch"):
-            raise ConfigError(f"unet: checkpointing runs each block twice, norm {norm} would count each batch twice: "
-                              "use norm group, instance or none")
+            raise ConfigError(
+                f"unet: checkpointing runs each block twice, norm {norm} would count each batch twice: "
+                "use norm group, instance or none"
+            )
         self.residual, self.checkpointing = residual, checkpointing
         widths = [width * factor for factor in (1, 2, 4, 8)]
         self.down = nn.ModuleList(

@@ -12,7 +12,7 @@ from configs.fields import FieldSpec, Needs
 from configs.schema import PipelineConfig
 
 Batch = dict[str, Any]
-"""Fields by name: NCHW tensors, `<field>_scale` (N, 1, 1, 1), `index` (N,), `key` (list); see shards/recipe.py."""
+"""Fields by name: NCHW tensors, `<field>_scale` (N, 1, 1, 1), `index` (N,), `key` (list); see shards/reading/."""
 
 
 class Step(NamedTuple):

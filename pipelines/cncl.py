@@ -16,8 +16,8 @@ from configs.schema import Network, PipelineConfig, Section, Weight
 from losses.adversarial import Adversarial
 from losses.l1 import L1
 from models.cncl_fusion import CnclFusion
-from pipelines._passes import passes
 from pipelines.base import Batch, Output, Pipeline, Step, detached, real_channels
+from pipelines.common.network_passes import passes
 
 CONSTANT = 1e-6
 """Standard deviation over mean up to which an image is constant but for rounding: it is not divided."""
@@ -64,8 +64,9 @@ class Cncl(Pipeline):
 
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
-        channels = real_channels(fields, "noisy", "clean",
-                                 otherwise="cncl needs real images, noisy and clean with equal channels")
+        channels = real_channels(
+            fields, "noisy", "clean", otherwise="cncl needs real images, noisy and clean with equal channels"
+        )
         self.content = registry.build("models", config.content, in_channels=channels, out_channels=channels)
         self.noise = registry.build("models", config.noise, in_channels=channels, out_channels=channels)
         self.fusion = CnclFusion(channels)

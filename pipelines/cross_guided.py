@@ -12,12 +12,9 @@ from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Rate
 from losses.l2 import L2
-from pipelines import _calibration as calibration
-from pipelines import _guided_views as views
-from pipelines import _recorruption as recorruption
-from pipelines import _rician as rician
-from pipelines._dual_instruments import correlation
 from pipelines.base import Batch, Finding, Output, Pipeline, Step, detached
+from pipelines.common import guided_views, noise_calibration, recorruption, rician
+from pipelines.common.dual_domain.instruments import correlation
 
 KEEPS_NOISE, REMOVES_STRUCTURE = 0.8, 1.1
 """What a restoration took away, over the noise level: below, or above, a finding says so. The best ones measured take
@@ -47,9 +44,9 @@ class CrossGuided(Pipeline):
         """Fields of one slice, registered to each other; `<field>_clean` holds the truth where it is known."""
         together: bool = True
         """Stack the contrasts; false restores each alone with the same network (the control that shows their worth)."""
-        scheme: views.Scheme = "stack"
+        scheme: guided_views.Scheme = "stack"
         """What a step hides: stack recorrupts all contrasts at once; own recorrupts one and shows the others as they
-        are, for each in turn; masked hides pixels of one and shows the others (pipelines/_guided_views.py)."""
+        are, for each in turn; masked hides pixels of one and shows the others (pipelines/common/guided_views.py)."""
         sigma: Rate | dict[str, Rate] | Literal["estimate", "estimate_each"] = "estimate"
         """Noise standard deviation in stored units (per component of complex images), one for all or one per contrast;
         or `estimate`: one per contrast, the median over whole training images, measured once and kept with the
@@ -62,7 +59,7 @@ class CrossGuided(Pipeline):
         """Restorations averaged at inference, each of a recorrupted copy in another of the eight flips and turns; 0
         restores the noisy image itself once."""
         magnitude: Literal["as_is", "koay", "square"] = "as_is"
-        """For magnitude images, whose noise lifts the dark: what is done to the restored ones (pipelines/_rician.py);
+        """For magnitude images, whose noise lifts the dark: how the restored ones are corrected (common/rician.py);
         koay inverts the mean of Rician noise, square takes its mean square away."""
 
         @model_validator(mode="after")
@@ -89,16 +86,18 @@ class CrossGuided(Pipeline):
         if not config.together and len({spec.channels for spec in specs}) > 1:
             raise ConfigError("together=false shares one network: the contrasts must have the same channels")
         if config.magnitude != "as_is" and any(spec.channels == 2 for spec in specs):
-            raise ConfigError(f"magnitude {config.magnitude} would set every negative real or imaginary part to 0: set "
-                              "data.representation to magnitude, or pipeline.magnitude to as_is")
+            raise ConfigError(
+                f"magnitude {config.magnitude} would set every negative real or imaginary part to 0: set "
+                "data.representation to magnitude, or pipeline.magnitude to as_is"
+            )
         self.widths = [spec.channels for spec in specs]
         channels = sum(self.widths) if config.together else self.widths[0]
         self.network = registry.build("models", config.network, in_channels=channels, out_channels=channels)
         self.distance = L2()
         self.calibrates = config.sigma == "estimate"
         if self.calibrates:
-            self.register_buffer(calibration.BUFFER, torch.zeros(len(config.contrasts)))
-        self._known = calibration.HostCopy()
+            self.register_buffer(noise_calibration.BUFFER, torch.zeros(len(config.contrasts)))
+        self._known = noise_calibration.HostCopy()
         self.phases = {"restorer": ("network",)}
         self.outputs = {name: Output(name, f"{name}_clean") for name in config.contrasts}
 
@@ -121,7 +120,7 @@ class CrossGuided(Pipeline):
         normal = self._stack(batch, "_normal")
         if self.config.antithetic:
             noisy, sigma, normal = torch.cat([noisy, noisy]), torch.cat([sigma, sigma]), torch.cat([normal, -normal])
-        seen, target, counts = views.training(
+        seen, target, counts = guided_views.training(
             self.config.scheme, noisy, normal, sigma=sigma, alpha=self.config.alpha, widths=self.widths
         )
         restored = self._restored(seen)
@@ -152,28 +151,30 @@ class CrossGuided(Pipeline):
             for draw in range(self.config.passes):
                 normal = recorruption.seeded_normals(noisy, indices, draw)
                 first, _ = recorruption.gaussian(noisy, normal, sigma=sigma, alpha=self.config.alpha)
-                shown = views.shown(self.config.scheme, noisy, first, self.widths)
+                shown = guided_views.shown(self.config.scheme, noisy, first, self.widths)
                 one = _back(self._restored(_turned(shown, draw)), draw).float()
-                total += views.restored(self.config.scheme, one, self.widths) / self.config.passes
+                total += guided_views.restored(self.config.scheme, one, self.widths) / self.config.passes
         if self.config.magnitude != "as_is":
             total = (rician.from_mean if self.config.magnitude == "koay" else rician.from_square)(total, sigma)
         return dict(zip(self.config.contrasts, total.split(self.widths, dim=1), strict=True))
 
     def overview(self, batch: Batch) -> dict[str, Tensor]:
         """Noise of each contrast in the units of the batch, where it is estimated from the image itself."""
-        return {f"{name}_sigma": recorruption.estimated_sigma(batch[name])
-                for name, known in zip(self.config.contrasts, self._levels(), strict=True)
-                if name in batch and not known}
+        return {
+            f"{name}_sigma": recorruption.estimated_sigma(batch[name])
+            for name, known in zip(self.config.contrasts, self._levels(), strict=True)
+            if name in batch and not known
+        }
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Take each contrast's noise level, in stored units, from whole training images: the median over them."""
         needed = self.config.scheme != "masked"  # which learns without it
-        self.levels.copy_(calibration.measured(batches, self.config.contrasts, needed=needed))
+        self.levels.copy_(noise_calibration.measured(batches, self.config.contrasts, needed=needed))
 
     def upgraded(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Noise levels were not always kept."""
-        return calibration.upgraded(tensors, len(self.config.contrasts)) if self.calibrates else tensors
+        return noise_calibration.upgraded(tensors, len(self.config.contrasts)) if self.calibrates else tensors
 
     def examine(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
         """Per image: what was taken away over the noise level, and how the error correlates with own and other noise.
@@ -182,8 +183,10 @@ class CrossGuided(Pipeline):
         """
         names = self.config.contrasts
         sigmas = self._sigmas(batch).split(self.widths, dim=1)
-        taken = [((batch[n] - restored[n]).square().flatten(1).mean(1) / s.square().flatten(1).mean(1)).sqrt()
-                 for n, s in zip(names, sigmas, strict=True)]
+        taken = [
+            ((batch[n] - restored[n]).square().flatten(1).mean(1) / s.square().flatten(1).mean(1)).sqrt()
+            for n, s in zip(names, sigmas, strict=True)
+        ]
         out = {"removed_over_sigma": torch.stack(taken).mean(0).cpu()}
         if all(f"{n}_clean" in batch for n in names):
             noise = {n: batch[n] - batch[f"{n}_clean"] for n in names}

@@ -18,15 +18,15 @@ from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Positive, Section, Weight
 from losses.adversarial import Adversarial
 from losses.l1 import L1
-from models._padding import crop_to, pad_to_multiple
+from models.blocks.padding import crop_to, pad_to_multiple
 from models.drgan_clean_decoder import DrganCleanDecoder
 from models.drgan_content_encoder import DrganContentEncoder
 from models.drgan_noise_encoder import DrganNoiseEncoder
 from models.drgan_noisy_decoder import DrganNoisyDecoder
-from pipelines import _noise_patches as noise_patches
-from pipelines._passes import passes
-from pipelines._pool import Pools
 from pipelines.base import Batch, Output, Pipeline, Step, detached, real_channels
+from pipelines.common import noise_patches
+from pipelines.common.image_pool import Pools
+from pipelines.common.network_passes import passes
 
 KINDS = ("clean", "noisy", "residual_x", "residual_y")
 """The made images that critics judge: cleaned X, noised Y, and the noise in each."""
@@ -83,11 +83,14 @@ class Drgan(Pipeline):
 
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
-        channels = real_channels(fields, "noisy", "unpaired_clean",
-                                 otherwise="drgan needs real images, noisy and clean with equal channels")
+        channels = real_channels(
+            fields, "noisy", "unpaired_clean", otherwise="drgan needs real images, noisy and clean with equal channels"
+        )
         if channels == 2 and config.range[0] >= 0:
-            raise ConfigError(f"real and imaginary parts below {config.range[0]:g} cannot be restored: set "
-                              "pipeline.range to [-top, top], or data.representation to magnitude")
+            raise ConfigError(
+                f"real and imaginary parts below {config.range[0]:g} cannot be restored: set "
+                "pipeline.range to [-top, top], or data.representation to magnitude"
+            )
         size = {"width": config.width}
         decoder = {**size, "blocks": config.blocks}
         self.content_encoder = DrganContentEncoder(channels, **decoder)
@@ -108,12 +111,14 @@ class Drgan(Pipeline):
     @classmethod
     def needs(cls, config: Config) -> Needs:  # type: ignore[override]
         """A noisy image, an unrelated clean one, patches of pure noise where there are any; a clean one to measure."""
-        return Needs({
-            "noisy": Source(),
-            "unpaired_clean": Source("clean", draw="other"),
-            "noise_patch": Source(draw="other", optional=True),
-            "clean": Source(scale_of="noisy", optional=True, evaluation=True),
-        })
+        return Needs(
+            {
+                "noisy": Source(),
+                "unpaired_clean": Source("clean", draw="other"),
+                "noise_patch": Source(draw="other", optional=True),
+                "clean": Source(scale_of="noisy", optional=True, evaluation=True),
+            }
+        )
 
     def active(self, phase: str, step: int) -> bool:
         """The critics learn at every `critic_every`-th step."""

@@ -18,9 +18,9 @@ from losses.edge import Edge
 from losses.l1 import L1
 from models.contrast_decoder import ContrastDecoder
 from models.contrast_encoder import ContrastEncoder
-from pipelines import _dual_instruments as instruments
-from pipelines._calibration import HostCopy
 from pipelines.base import Batch, Finding, Output, Pipeline, Step, detached
+from pipelines.common.dual_domain import instruments
+from pipelines.common.noise_calibration import HostCopy
 
 TERMS = ("content", "recon", "cross", "edge")
 
@@ -81,9 +81,9 @@ class DualDomain(Pipeline):
         """Noise added to PD's input, per component, in units of the median magnitude."""
         sigma_b: Weight = 0.01
         """Noise added to PDFS's input."""
-        cross_domain_strategy: Literal[
-            "no_skip", "use_target_skip", "use_source_skip", "zero_skip", "mixed_skip"
-        ] = "no_skip"
+        cross_domain_strategy: Literal["no_skip", "use_target_skip", "use_source_skip", "zero_skip", "mixed_skip"] = (
+            "no_skip"
+        )
         """Skips a decoder gets with the other contrast's latent."""
         mixed_skip_alpha: Fraction = 0.5
         """Share of the target's skips in mixed_skip."""
@@ -105,13 +105,18 @@ class DualDomain(Pipeline):
         if pd != pdfs:
             raise DataError(f"pd and pdfs must be of one kind, but pd is {pd} and pdfs is {pdfs}: rebuild the shards")
         self.encoder = ContrastEncoder(
-            in_channels=pd.channels, features=config.encoder_features, latent_channels=config.latent_channels,
+            in_channels=pd.channels,
+            features=config.encoder_features,
+            latent_channels=config.latent_channels,
             complex=pd.complex,
         )
         self.decoder_a, self.decoder_b = (
             ContrastDecoder(
-                out_channels=pd.channels, features=config.decoder_features, latent_channels=config.latent_channels,
-                skip_channels=config.encoder_features[:-1], complex=pd.complex,
+                out_channels=pd.channels,
+                features=config.decoder_features,
+                latent_channels=config.latent_channels,
+                skip_channels=config.encoder_features[:-1],
+                complex=pd.complex,
                 identity_mapping=config.identity_mapping,
             )
             for _ in range(2)
@@ -218,8 +223,13 @@ class DualDomain(Pipeline):
         return z_a, z_b, images
 
     def _both(
-        self, decoder: ContrastDecoder, z_own: Tensor, z_other: Tensor, own: Tensor,
-        own_skips: list[Tensor], other_skips: list[Tensor],
+        self,
+        decoder: ContrastDecoder,
+        z_own: Tensor,
+        z_other: Tensor,
+        own: Tensor,
+        own_skips: list[Tensor],
+        other_skips: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
         """One decoder's image from its own latent and from the other contrast's."""
         same = own_skips if self.config.same_domain_use_skip else None

@@ -5,8 +5,8 @@ from pydantic import model_validator
 from torch import Tensor
 
 from configs.fields import Needs, Source
-from pipelines._weighted import Losses, WeightedConfig, WeightedPipeline
 from pipelines.base import Batch, Step
+from pipelines.common.weighted_losses import Losses, WeightedConfig, WeightedPipeline
 
 
 class Noise2Noise(WeightedPipeline):

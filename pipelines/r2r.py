@@ -12,9 +12,8 @@ from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Rate
 from losses.l2 import L2
-from pipelines import _calibration as calibration
-from pipelines import _recorruption as recorruption
 from pipelines.base import Batch, Output, Pipeline, Step, detached
+from pipelines.common import noise_calibration, recorruption
 
 
 class R2R(Pipeline):
@@ -80,14 +79,12 @@ class R2R(Pipeline):
             raise ConfigError("r2r trains real networks: set data.representation to ri (two channels)")
         if config.noise != "gaussian" and noisy.channels == 2:
             raise ConfigError(f"{config.noise} noise is of magnitudes: set data.representation to magnitude")
-        self.network = registry.build(
-            "models", config.network, in_channels=noisy.channels, out_channels=noisy.channels
-        )
+        self.network = registry.build("models", config.network, in_channels=noisy.channels, out_channels=noisy.channels)
         self.distance = L2()
         self.calibrates = config.sigma == "estimate"
         if self.calibrates:
-            self.register_buffer(calibration.BUFFER, torch.zeros(1))
-        self._known = calibration.HostCopy()
+            self.register_buffer(noise_calibration.BUFFER, torch.zeros(1))
+        self._known = noise_calibration.HostCopy()
         self.phases = {"restorer": ("network",)}
         self.outputs = {"restored": Output("noisy", "clean")}
 
@@ -124,11 +121,11 @@ class R2R(Pipeline):
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Take the noise level, in stored units, from whole training images: the median over them."""
-        self.levels.copy_(calibration.measured(batches, ["noisy"]))
+        self.levels.copy_(noise_calibration.measured(batches, ["noisy"]))
 
     def upgraded(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The noise level was not always kept."""
-        return calibration.upgraded(tensors, 1) if self.calibrates else tensors
+        return noise_calibration.upgraded(tensors, 1) if self.calibrates else tensors
 
     def _draws(self, batch: Batch) -> Iterator[Tensor]:
         indices = [int(index) for index in batch["index"]]

@@ -1,8 +1,8 @@
 """Spectroformer's training: supervised, with four losses whose weights are fixed or learned."""
 
 from configs.schema import Network
-from losses._weighting import Strategy
-from pipelines._weighted import Losses
+from losses.common.weighting import Strategy
+from pipelines.common.weighted_losses import Losses
 from pipelines.supervised import Supervised
 
 

@@ -4,8 +4,8 @@ from torch import Tensor
 
 from configs.fields import Needs, Source
 from configs.schema import Rate
-from pipelines._weighted import WeightedConfig, WeightedPipeline
 from pipelines.base import Batch, Step
+from pipelines.common.weighted_losses import WeightedConfig, WeightedPipeline
 
 
 class Supervised(WeightedPipeline):

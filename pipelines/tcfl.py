@@ -25,10 +25,10 @@ from losses.gradient_penalty import GradientPenalty
 from losses.l1 import L1
 from losses.separation import Separation
 from losses.total_variation import TotalVariation
-from pipelines import _noise_maps as noise_maps
-from pipelines._passes import clip_weights, passes
-from pipelines._pool import Pools
 from pipelines.base import Batch, Finding, Output, Pipeline, Step, detached, real_channels
+from pipelines.common import noise_maps
+from pipelines.common.image_pool import Pools
+from pipelines.common.network_passes import clip_weights, passes
 
 ESTIMATES = ("a1", "b1", "a2", "b2", "c1", "c2")
 """The six clean estimates, in the order in which they are concatenated."""
@@ -92,13 +92,17 @@ class Tcfl(Pipeline):
             if (self.gan == "wgan") != (self.critic_clip is not None):
                 problems.append("gan wgan and critic_clip belong together: give both (e.g. 0.001) or neither")
             if self.gan in ("wgan", "wgan_gp") and self.weights.critic_fake is not None:
-                problems.append(f"weights.critic_fake must be null with gan {self.gan}: an unbalanced Wasserstein "
-                                "critic gains without limit by shifting all its scores")
+                problems.append(
+                    f"weights.critic_fake must be null with gan {self.gan}: an unbalanced Wasserstein "
+                    "critic gains without limit by shifting all its scores"
+                )
             if (self.separation == "none") != (self.weights.separation == 0):
                 problems.append("separation needs a form and weights.separation > 0: give both or neither")
             if self.gan == "none" and self.separation == "none":
-                problems.append("with gan none and separation none any constant noise map is a perfect answer: choose "
-                                "separation exp or linear, or a gan")
+                problems.append(
+                    "with gan none and separation none any constant noise map is a perfect answer: choose "
+                    "separation exp or linear, or a gan"
+                )
             if self.clip is not None and self.clip[0] >= self.clip[1]:
                 problems.append(f"clip is (low, high) with low < high, got {list(self.clip)}")
             if problems:
@@ -109,11 +113,18 @@ class Tcfl(Pipeline):
 
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
-        channels = real_channels(fields, "noisy", "noisy_other", "unpaired_clean", otherwise=(
-            "tcfl adds noise of one image to another: its fields must be real, with equal channels"))
+        channels = real_channels(
+            fields,
+            "noisy",
+            "noisy_other",
+            "unpaired_clean",
+            otherwise=("tcfl adds noise of one image to another: its fields must be real, with equal channels"),
+        )
         if channels == 2 and config.clip is not None and config.clip[0] >= 0:
-            raise ConfigError(f"real and imaginary parts would be clipped to {list(config.clip)}, and negative ones "
-                              "lost: set pipeline.clip=null, or data.representation to magnitude")
+            raise ConfigError(
+                f"real and imaginary parts would be clipped to {list(config.clip)}, and negative ones "
+                "lost: set pipeline.clip=null, or data.representation to magnitude"
+            )
         sizes = {"in_channels": channels, "out_channels": channels}
         self.generator = registry.build("models", config.generator, **sizes)
         self.distance = L1()

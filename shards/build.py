@@ -11,8 +11,8 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs.errors import ConfigError, told
-from configs.registry import did_you_mean
-from shards import assemble
+from configs.support.suggestions import did_you_mean
+from shards.building import assemble
 
 SOURCES = Path(__file__).resolve().parent / "sources"
 
@@ -39,8 +39,11 @@ def parse(arguments: list[str]) -> tuple[ModuleType, argparse.Namespace]:
     if not arguments or arguments[0].startswith("-"):
         parser.parse_args(arguments)
     chosen = source(arguments[0])
-    parser = argparse.ArgumentParser(prog=f"python -m shards.build {arguments[0]}", description=chosen.__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m shards.build {arguments[0]}",
+        description=chosen.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     assemble.add_arguments(parser)
     chosen.add_arguments(parser)
     return chosen, parser.parse_args(arguments[1:])
@@ -60,8 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> int:
         for split, header in build(words).items():
             size = sum(shard["size"] for shard in header["shards"])
-            print(f"{split}: {header['samples']} samples in {len(header['shards'])} shard(s), {size / 1e6:.1f} MB, "
-                  f"fields {', '.join(header['fields'])}")
+            print(
+                f"{split}: {header['samples']} samples in {len(header['shards'])} shard(s), {size / 1e6:.1f} MB, "
+                f"fields {', '.join(header['fields'])}"
+            )
         return 0
 
     return told(work)

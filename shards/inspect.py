@@ -1,7 +1,7 @@
 """What a data set of shards holds: `python -m shards.inspect DIR [--samples N] [--preview FILE]`.
 
 `--set data_range=1.0` writes a note into the index of every split below DIR, for tars that came without one. Notes are
-those that a data set may have in any case (shards/card.py) and those that the index has already.
+those that a data set may have in any case (shards/building/card.py) and those that the index has already.
 """
 
 import argparse
@@ -14,11 +14,12 @@ from typing import Any
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from configs.arguments import whole
 from configs.errors import ConfigError, EnvironmentProblem, told
-from configs.registry import did_you_mean
-from shards import card, index
-from shards.dataset import ShardSet
+from configs.support.arguments import whole
+from configs.support.suggestions import did_you_mean
+from shards.building import card
+from shards.format import index
+from shards.reading.shard_set import ShardSet
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,9 +28,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", help="a split, or the folder that holds the splits")
     parser.add_argument("--samples", type=whole(0), default=3, help="samples listed per split (default 3)")
     parser.add_argument("--preview", metavar="PNG", help="write a contact sheet of the first split here")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help=f"note this in the index of every split, e.g. data_range=1.0: {', '.join(card.NOTES)}, or "
-                             "a note that the index has already")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"note this in the index of every split, e.g. data_range=1.0: {', '.join(card.NOTES)}, or "
+        "a note that the index has already",
+    )
     args = parser.parse_args(arguments)
     return told(lambda: _inspect(args))
 
@@ -99,8 +105,9 @@ def describe(shards: ShardSet, samples: int) -> str:
         lines.append(f"  {name}: {info.dtype}, {shape}, {info.channels} channel(s); {numbers}")
     lines += [f"  {key}: {value}" for key, value in shards.meta.items()]
     for sample in range(min(samples, len(shards))):
-        shapes = ", ".join(f"{name} {shards.shape(sample, name)}" for name, info in shards.fields.items()
-                           if info.count == len(shards))
+        shapes = ", ".join(
+            f"{name} {shards.shape(sample, name)}" for name, info in shards.fields.items() if info.count == len(shards)
+        )
         notes = json.dumps(shards.json(sample), ensure_ascii=False)
         lines.append(f"  [{sample}] {shards.key(sample)}: {shapes} {notes}")
     return "\n".join(lines)

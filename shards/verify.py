@@ -15,9 +15,9 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs.errors import DataError, EnvironmentProblem, told
-from shards import index
-from shards._checks import Content, Finding, check_samples, same_pixels
-from shards.dataset import ShardSet
+from shards.format import index
+from shards.reading.integrity import Content, Finding, check_samples, same_pixels
+from shards.reading.shard_set import ShardSet
 
 SHOWN = 20
 """Findings of one kind printed; the report holds all."""
@@ -25,11 +25,13 @@ SHOWN = 20
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m shards.verify", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m shards.verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", help="a split, or the folder that holds the splits")
-    parser.add_argument("--repair", action="store_true",
-                        help="make the index anew from the tars where it is missing, damaged or stale")
+    parser.add_argument(
+        "--repair", action="store_true", help="make the index anew from the tars where it is missing, damaged or stale"
+    )
     parser.add_argument("--report", help="write every finding to this JSON file")
     parser.add_argument("--strict", action="store_true", help="warnings end with exit code 4 too")
     args = parser.parse_args(arguments)
@@ -47,8 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def verify(folder: Path, *, repair: bool = False) -> dict[str, Any]:
     """Everything found, as the JSON report: splits with their sizes, findings, number of errors and warnings."""
-    splits = [folder] if any(folder.glob("*.tar")) else sorted(
-        child for child in (folder.iterdir() if folder.is_dir() else ()) if child.is_dir() and _holds_tars(child))
+    splits = (
+        [folder]
+        if any(folder.glob("*.tar"))
+        else sorted(
+            child for child in (folder.iterdir() if folder.is_dir() else ()) if child.is_dir() and _holds_tars(child)
+        )
+    )
     if not splits:
         index.tars(folder)  # says what is wrong with it
     findings: list[Finding] = []
@@ -62,10 +69,13 @@ def verify(folder: Path, *, repair: bool = False) -> dict[str, Any]:
     findings += _leaks(opened, contents)
     for shards in opened.values():
         shards.files.close()
-    return {"folder": str(folder), "splits": {name: len(shards) for name, shards in opened.items()},
-            "errors": sum(finding.severity == "error" for finding in findings),
-            "warnings": sum(finding.severity == "warning" for finding in findings),
-            "findings": [asdict(finding) for finding in findings]}
+    return {
+        "folder": str(folder),
+        "splits": {name: len(shards) for name, shards in opened.items()},
+        "errors": sum(finding.severity == "error" for finding in findings),
+        "warnings": sum(finding.severity == "warning" for finding in findings),
+        "findings": [asdict(finding) for finding in findings],
+    }
 
 
 def _holds_tars(folder: Path) -> bool:
@@ -132,9 +142,15 @@ def _leaks(opened: dict[str, ShardSet], contents: dict[str, Content]) -> list[Fi
         for b in names[i + 1 :]:
             shared = sorted(contents[a].groups.keys() & contents[b].groups.keys())
             if shared:
-                found.append(Finding("error", "group in two splits", f"{a} and {b}",
-                                     f"{len(shared)} groups, e.g. {shared[0]}: {contents[a].groups[shared[0]]} and "
-                                     f"{contents[b].groups[shared[0]]}"))
+                found.append(
+                    Finding(
+                        "error",
+                        "group in two splits",
+                        f"{a} and {b}",
+                        f"{len(shared)} groups, e.g. {shared[0]}: {contents[a].groups[shared[0]]} and "
+                        f"{contents[b].groups[shared[0]]}",
+                    )
+                )
             for mark in sorted(contents[a].members.keys() & contents[b].members.keys()):
                 one, other = contents[a].members[mark], contents[b].members[mark]
                 if same_pixels(opened[a], one, opened[b], other):
@@ -148,8 +164,9 @@ def _write(path: Path, report: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise EnvironmentProblem(f"{path}: the report cannot be written ({error.strerror}): choose another "
-                                 "--report") from error
+        raise EnvironmentProblem(
+            f"{path}: the report cannot be written ({error.strerror}): choose another --report"
+        ) from error
 
 
 def _print(report: dict[str, Any]) -> None:

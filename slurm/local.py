@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from configs.errors import EXIT_REQUEUE, ConfigError, EnvironmentProblem, QuellError
-from slurm import chain, client, manifest, pick, records, state
-from slurm.children import Children, clean_environment, rank_environment
-from slurm.manifest import Manifest, SubmittedStage
-from slurm.plan import Plan
-from slurm.task import Task
+from slurm.node import pick, records
+from slurm.node.processes import Children, clean_environment, rank_environment
+from slurm.stages.plan import Plan
+from slurm.stages.task import Task
+from slurm.submission import chain, client, manifest, state
+from slurm.submission.manifest import Manifest, SubmittedStage
 
 _HOST = "127.0.0.1"
 

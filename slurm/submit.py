@@ -11,7 +11,8 @@ if not __package__:  # started as a script: the folder on the path must be the p
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs.errors import ConfigError, told
-from configs.registry import ROOT, did_you_mean
+from configs.support.paths import ROOT
+from configs.support.suggestions import did_you_mean
 
 COMMANDS = ("status", "cancel", "logs")
 
@@ -25,12 +26,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def submit(options: argparse.Namespace) -> int:
     """Check everything, then print it (--dry-run), run it here (--local), or hand it to SLURM."""
-    from slurm import graph, local, manifest, plan, read, render, snapshot
-    from slurm.chain import describe
-    from slurm.chain import submit as hand_in
+    from configs.support import paths
+    from slurm import local
+    from slurm.report import render
+    from slurm.stages import graph, plan, read
+    from slurm.submission import manifest, snapshot
+    from slurm.submission.chain import describe
+    from slurm.submission.chain import submit as hand_in
 
     file = read.read(options.stages, settings=options.set, site=options.site)
-    root = read.resolve(options.run_dir or f"runs/{file.name}")
+    root = paths.resolve(options.run_dir or f"runs/{file.name}")
     made = plan.make(file, root)
     for chosen in filter(None, [options.only, options.start]):
         if chosen not in file.stages:
@@ -44,7 +49,7 @@ def submit(options: argparse.Namespace) -> int:
         commit = snapshot.commit()
         made = plan.run_from(made, code, commit)
         kind = "local" if options.local else "slurm"
-        fresh = describe(made, read.resolve(options.stages), kind, code, commit)
+        fresh = describe(made, paths.resolve(options.stages), kind, code, commit)
         if options.local:
             return local.run(made, names, fresh)
         hand_in(made, names, fresh)
@@ -54,17 +59,20 @@ def submit(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """Print the table."""
-    from slurm import manifest, read, status
+    from configs.support import paths
+    from slurm.report import status
+    from slurm.submission import manifest
 
-    print(status.table(manifest.need(read.resolve(options.folder))), end="")
+    print(status.table(manifest.need(paths.resolve(options.folder))), end="")
     return 0
 
 
 def cancel(options: argparse.Namespace) -> int:
     """Withdraw every job of the chain that has not ended."""
-    from slurm import client, manifest, read
+    from configs.support import paths
+    from slurm.submission import client, manifest
 
-    root = read.resolve(options.folder)
+    root = paths.resolve(options.folder)
     current = manifest.need(root)
     queue = client.states()
     active = [name for name, stage in current.stages.items() if stage.known_to(queue)]
@@ -78,9 +86,11 @@ def cancel(options: argparse.Namespace) -> int:
 
 def logs(options: argparse.Namespace) -> int:
     """Print a stage's log, and go on as it grows."""
-    from slurm import logs, manifest, read
+    from configs.support import paths
+    from slurm.report import logs
+    from slurm.submission import manifest
 
-    root = read.resolve(options.folder)
+    root = paths.resolve(options.folder)
     logs.show(manifest.need(root), root, options.stage, follow=not options.no_follow)
     return 0
 

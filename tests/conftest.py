@@ -20,7 +20,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from tests._train_each import Pair
+    from tests.support.train_each import Pair
 
 ROOT = Path(__file__).resolve().parent.parent
 """The project's root: commands run here."""
@@ -32,8 +32,21 @@ MARK = "QUELL_TEST_PROCESS"
 """Environment variable by which the processes of one test worker are found again, orphans too."""
 
 OTHER_LAUNCHES = (
-    "ACCELERATE_", "GROUP_", "LOCAL_", "MASTER_", "PET_", "RANK", "ROLE_", "TORCHELASTIC_", "WORLD_",
-    "SLURM_JOB", "SLURM_LOCALID", "SLURM_N", "SLURM_PROCID", "SLURM_STEP", "SLURM_TASK",
+    "ACCELERATE_",
+    "GROUP_",
+    "LOCAL_",
+    "MASTER_",
+    "PET_",
+    "RANK",
+    "ROLE_",
+    "TORCHELASTIC_",
+    "WORLD_",
+    "SLURM_JOB",
+    "SLURM_LOCALID",
+    "SLURM_N",
+    "SLURM_PROCID",
+    "SLURM_STEP",
+    "SLURM_TASK",
 )
 """Prefixes of variables by which a surrounding launcher would join or disturb the processes a test starts."""
 
@@ -95,7 +108,7 @@ def torchrun() -> Command:
 @pytest.fixture(scope="session")
 def pair(torchrun: Command, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Pair]":
     """Two processes on CPU that stay, for `train_each(items, pair)`; its tests are one group, `xdist_group("pair")`."""
-    from tests._train_each import Pair
+    from tests.support.train_each import Pair
 
     both = Pair(torchrun, tmp_path_factory.mktemp("pair"))
     yield both
@@ -126,8 +139,15 @@ def _run(
     clean = {key: value for key, value in os.environ.items() if not key.startswith(OTHER_LAUNCHES)}
     clean |= {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT), **(env or {})}
     process = subprocess.Popen(
-        words, cwd=cwd, env=clean, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace", start_new_session=True,
+        words,
+        cwd=cwd,
+        env=clean,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
     )
     try:
         output, _ = process.communicate(timeout=timeout_s)

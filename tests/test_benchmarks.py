@@ -9,10 +9,14 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from benchmarks import _flops
+from benchmarks.support import flops
 
-COMMANDS = ["build --pairs 4 --rounds 1", "floor --quick --only supervised", "precision --quick --only r2r",
-            "submission --quick"]
+COMMANDS = [
+    "build --pairs 4 --rounds 1",
+    "floor --quick --only supervised",
+    "precision --quick --only r2r",
+    "submission --quick",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -48,8 +52,8 @@ def test_the_loops_benchmark_runs(command, root: Path) -> None:
 def test_a_convolutions_gradients_take_twice_its_own_arithmetic(cls: type[torch.nn.Module], groups: int) -> None:
     layer = cls(8, 16, 3, stride=2, padding=1, groups=groups, bias=False)
     image = torch.rand(1, 8, 16, 16, requires_grad=True)
-    forward = _flops.count(lambda: layer(image))
+    forward = flops.count(lambda: layer(image))
     result = layer(image)
-    assert _flops.count(lambda: result.sum().backward()) == 2 * forward > 0
+    assert flops.count(lambda: result.sum().backward()) == 2 * forward > 0
     pixels = image if cls is torch.nn.ConvTranspose2d else result
     assert forward == 2 * 9 * 8 * 16 // groups * pixels[0, 0].numel()

@@ -4,13 +4,13 @@ import ast
 import configparser
 import sys
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parent.parent
+from configs.support.paths import ROOT
+
 OURS = {path.parent.name for path in ROOT.glob("*/__init__.py")}
 
 

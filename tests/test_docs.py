@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from configs import loader
+from configs.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
 
@@ -26,8 +26,12 @@ TIMEOUT_S = 1000
 STEPS = "loop.max_steps=2 data.crop=32 data.limit=8 data.batch_size=4 evaluation.limit=2"
 FEWER = "--train 8 --val 2 --test 2 --size 64"
 SMALLER = (
-    (r"^make train$", "make -n train && python -c 'from launch import quickstart as start; "
-     f"start.PHANTOM += \"{FEWER}\".split(); exit(start.main())'", STEPS),
+    (
+        r"^make train$",
+        "make -n train && python -c 'from launch import quickstart as start; "
+        f'start.PHANTOM += "{FEWER}".split(); exit(start.main())\'',
+        STEPS,
+    ),
     (r"^make\b", r"make -n", ""),
     (r"\bpip install\b", r"pip install --dry-run --quiet --no-deps --no-index --no-build-isolation", ""),
     (r"\blaunch/(train|experiments|diagnose)\.py\b(?!.*--(dry-run|summary|help|run )\b)", r"\g<0>", STEPS),
@@ -188,6 +192,10 @@ def test_a_broken_document_is_seen(tmp_path: Path) -> None:
     place.write_text(text)
     (tmp_path.parent / "o.md").touch()
     assert [row.split(":")[0] for row in broken_links(place, tmp_path)] == [
-        "link to no.md", "link to #two", "link to ../o.md", "file launch/nothing.py", "path of a machine /home/me/x"
+        "link to no.md",
+        "link to #two",
+        "link to ../o.md",
+        "file launch/nothing.py",
+        "path of a machine /home/me/x",
     ]
     assert [block.text for block in blocks(place.read_text())] == ["ls"]

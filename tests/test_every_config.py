@@ -14,12 +14,12 @@ import yaml
 
 from configs import loader, registry
 from configs.schema import RunConfig
-from launch.session import make_pipeline
-from shards.dataset import ShardSet
-from shards.writer import write_split
-from tests._train_each import Item, Pair, said, train_each
+from configs.support.paths import ROOT
+from launch.training.build import make_pipeline
+from shards.building.writer import write_split
+from shards.reading.shard_set import ShardSet
+from tests.support.train_each import Item, Pair, said, train_each
 
-ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
 
 RANDOM = {"weights": None, "random_trunk": True}
@@ -32,8 +32,10 @@ COUNTS = {"train": 9, "val": 3}
 SHAPE = (32, 36)
 CROP, CROP_WITH_CRITIC = 24, 32
 """Pixels; a critic's last maps would be empty below 32."""
-PROCESSES = [pytest.param(1, id="1proc", marks=pytest.mark.xdist_group("every_config")),
-             pytest.param(2, id="2proc", marks=pytest.mark.xdist_group("pair"))]
+PROCESSES = [
+    pytest.param(1, id="1proc", marks=pytest.mark.xdist_group("every_config")),
+    pytest.param(2, id="2proc", marks=pytest.mark.xdist_group("pair")),
+]
 TIMEOUT_S = 1200
 
 

@@ -25,10 +25,13 @@ import torch
 from PIL import Image
 
 from configs.errors import DataError
-from launch import baselines, data, evaluation, outcome, trained
+from launch.data import loading, splits
+from launch.evaluation import baselines, evaluator
+from launch.inference import trained_model
+from launch.studies import results
 from losses.metrics.psnr import psnr
-from pipelines import _dual_instruments as instruments
-from shards.loader import EvalLoader
+from pipelines.common.dual_domain import instruments
+from shards.reading.loaders import EvalLoader
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMPARED = ("recommended", "alone", "fusion_latent", "fusion_skips", "fusion_attention", "own", "masked")
@@ -57,8 +60,10 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"error: no run of the row recommended in {options.studies / 'guided'}: run the study first")
     save(steps(guided), options.output / "dual_domain_steps.png")
     shown = options.guided or guided["recommended"][0]
-    save(pictures(shown, [run for row in USERS for run in content.get(row, [])]),
-         options.output / "dual_domain_images.png")
+    save(
+        pictures(shown, [run for row in USERS for run in content.get(row, [])]),
+        options.output / "dual_domain_images.png",
+    )
     if content:
         save(curves(content), options.output / "dual_domain_curves.png")
 
@@ -67,14 +72,14 @@ def rows_of(study: Path) -> Runs:
     """The finished runs of a study by row, seeds in order."""
     found: Runs = {}
     for file in sorted(study.glob("*/summary.json")):
-        if trained.folder_of(file.parent).summary().get("status") == "finished":
+        if trained_model.folder_of(file.parent).summary().get("status") == "finished":
             found.setdefault(file.parent.name.rsplit("-seed", 1)[0], []).append(file.parent)
     return found
 
 
 def evaluations(run: Path) -> Events:
     """The validation events of a run."""
-    return [event for event in outcome.read_events(run / "metrics.jsonl") if event["event"] == "eval"]
+    return [event for event in results.read_events(run / "metrics.jsonl") if event["event"] == "eval"]
 
 
 def steps(rows: Runs) -> plt.Figure:
@@ -85,10 +90,16 @@ def steps(rows: Runs) -> plt.Figure:
         places = [event["step"] for event in found[0]]
         values = np.array([[event["psnr"] for event in events] for events in found])
         share = np.array(places) / places[-1]
-        axis.plot(share, values.mean(0), marker="o", ms=3, color=f"C{number}",
-                  label=f"{row} ({places[-1]} steps" + (f", {len(values)} seeds)" if len(values) > 1 else ")"))
+        axis.plot(
+            share,
+            values.mean(0),
+            marker="o",
+            ms=3,
+            color=f"C{number}",
+            label=f"{row} ({places[-1]} steps" + (f", {len(values)} seeds)" if len(values) > 1 else ")"),
+        )
         axis.fill_between(share, values.min(0), values.max(0), color=f"C{number}", alpha=0.2, lw=0)
-    run = trained.load(rows["recommended"][0])
+    run = trained_model.load(rows["recommended"][0])
     for style, (name, level) in zip((":", "-.", "--"), levels(run).items(), strict=True):
         axis.axhline(level, color="0.4", ls=style, lw=1, label=name)
     axis.set(xlabel="share of the run's steps", ylabel="PSNR of the validation slice (dB)")
@@ -96,12 +107,12 @@ def steps(rows: Runs) -> plt.Figure:
     return figure
 
 
-def levels(run: trained.Trained) -> dict[str, float]:
+def levels(run: trained_model.Trained) -> dict[str, float]:
     """PSNR of the baselines on the run's validation split, mean over slices and contrasts."""
     found: dict[str, list[float]] = {"noisy": [], "nlm": [], "bm3d": []}
     for batch in batches(run, run.config.data.val_split):
         for name in run.pipeline.outputs:
-            noisy, clean = (evaluation.picture(batch[f][0], batch[f"{f}_scale"][0]) for f in (name, f"{name}_clean"))
+            noisy, clean = (evaluator.picture(batch[f][0], batch[f"{f}_scale"][0]) for f in (name, f"{name}_clean"))
             for baseline, values in found.items():
                 restored = baselines.restore(noisy, baseline, data_range=1.0)  # type: ignore[arg-type]
                 values.append(float(psnr(restored, clean, data_range=1.0)))
@@ -114,11 +125,11 @@ def middle(image: np.ndarray) -> np.ndarray:
     return image[top : top + SHOWN_PX, left : left + SHOWN_PX]
 
 
-def batches(run: trained.Trained, split: str) -> list[dict[str, Any]]:
+def batches(run: trained_model.Trained, split: str) -> list[dict[str, Any]]:
     """The slices of a split, each a batch."""
     settings = run.config.data
-    shards = data.open_split(settings, split)
-    recipe = data.whole_recipe(type(run.pipeline).needs(run.config.pipeline), settings, shards)
+    shards = splits.open_split(settings, split)
+    recipe = loading.whole_recipe(type(run.pipeline).needs(run.config.pipeline), settings, shards)
     with EvalLoader(shards, np.arange(len(shards)), recipe, 1) as found:
         return list(found)
 
@@ -128,8 +139,11 @@ def pictures(guided: Path, users: list[Path]) -> plt.Figure:
     restored = restorations(guided)
     best: dict[str, tuple[str, np.ndarray]] = {}
     for name in restored:
-        tried = [(psnr(image, restored[name]["clean"], data_range=1.0), f"{run.name.rsplit('-seed', 1)[0]}", image)
-                 for run in users for output, image in restorations(run, name).items()]
+        tried = [
+            (psnr(image, restored[name]["clean"], data_range=1.0), f"{run.name.rsplit('-seed', 1)[0]}", image)
+            for run in users
+            for output, image in restorations(run, name).items()
+        ]
         if tried:
             _, row, image = max(tried, key=lambda one: one[0])
             best[name] = (f"user's best\n({row})", image)
@@ -151,22 +165,25 @@ def pictures(guided: Path, users: list[Path]) -> plt.Figure:
 @torch.no_grad()
 def restorations(path: Path, contrast: str | None = None) -> Any:
     """Images of the first test slice in stored units: of each contrast with the baselines, or all outputs of one."""
-    run = trained.load(path, which="last")
+    run = trained_model.load(path, which="last")
     batch = batches(run, run.config.data.test_split)[0]
     outputs = run.pipeline.restore(batch)
     if contrast is not None:
-        return {name: evaluation.picture(image[0], batch[f"{contrast}_scale"][0]) for name, image in outputs.items()
-                if run.pipeline.outputs[name].noisy == contrast}
+        return {
+            name: evaluator.picture(image[0], batch[f"{contrast}_scale"][0])
+            for name, image in outputs.items()
+            if run.pipeline.outputs[name].noisy == contrast
+        }
     found: dict[str, dict[str, np.ndarray]] = {}
     for name, output in run.pipeline.outputs.items():
         if output.clean not in batch:
             raise DataError(f"{path}: its test split has no {output.clean}, which the figure compares with")
         scale = batch[f"{output.noisy}_scale"][0]
-        noisy = evaluation.picture(batch[output.noisy][0], scale)
+        noisy = evaluator.picture(batch[output.noisy][0], scale)
         found[output.noisy] = {
             **{rival: baselines.restore(noisy, rival, data_range=1.0) for rival in ("noisy", "nlm", "bm3d")},
-            "restored": evaluation.picture(outputs[name][0], scale),
-            "clean": evaluation.picture(batch[output.clean][0], batch[f"{output.clean}_scale"][0]),
+            "restored": evaluator.picture(outputs[name][0], scale),
+            "clean": evaluator.picture(batch[output.clean][0], batch[f"{output.clean}_scale"][0]),
         }
     return found
 

@@ -49,8 +49,16 @@ class Dispute:
 
 
 def check(
-    name: str, value: float | str | None, threshold: str, good: bool | None, *, source: str, group: str,
-    problem: str = "", ok: str = "", unknown: str = "not measured in this run",
+    name: str,
+    value: float | str | None,
+    threshold: str,
+    good: bool | None,
+    *,
+    source: str,
+    group: str,
+    problem: str = "",
+    ok: str = "",
+    unknown: str = "not measured in this run",
 ) -> Check:
     """A check whose advice depends on the verdict; `good` None means that it cannot be told."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -93,8 +101,10 @@ def recommendation(checks: list[Check]) -> str | None:
     if not found:
         return None
     evidence = ", ".join(f"{one.name} {shown(one.value)} ({one.threshold})" for one in found)
-    return (f"Recommended instead: {RECOMMENDED}, which restores both contrasts from noisy pairs without this "
-            f"(docs/dual_domain.md). Evidence here: {evidence}.")
+    return (
+        f"Recommended instead: {RECOMMENDED}, which restores both contrasts from noisy pairs without this "
+        f"(docs/dual_domain.md). Evidence here: {evidence}."
+    )
 
 
 def as_json(checks: list[Check], disputes: list[Dispute], facts: dict[str, Any]) -> dict[str, Any]:

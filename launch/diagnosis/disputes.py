@@ -3,7 +3,7 @@
 from launch.diagnosis.checks import Dispute, shown
 from launch.diagnosis.dual import collapsed, is_flat
 from launch.diagnosis.facts import Facts
-from pipelines._dual_instruments import CORRELATED, LEAK_MARGIN
+from pipelines.common.dual_domain.instruments import CORRELATED, LEAK_MARGIN
 
 UNTOLD = "cannot tell"
 
@@ -13,8 +13,15 @@ ALIGNED = 0.9
 
 def disputes(facts: Facts) -> list[Dispute]:
     """Every contradiction, in the order in which they matter."""
-    return [small_content(facts), target_skip(facts), halving(facts), recon_weight(facts), same_skips(facts),
-            schedules(facts), noisy_targets(facts)]
+    return [
+        small_content(facts),
+        target_skip(facts),
+        halving(facts),
+        recon_weight(facts),
+        same_skips(facts),
+        schedules(facts),
+        noisy_targets(facts),
+    ]
 
 
 def small_content(facts: Facts) -> Dispute:
@@ -26,9 +33,11 @@ def small_content(facts: Facts) -> Dispute:
     elif collapsed(facts):
         supports = "collapse: the encoder says the same of every slice"
     elif content < 0.015:
-        supports = ("000, 001, 002, for this run: small, and the latent still depends on the image"
-                    if (aligned or 1) < ALIGNED else
-                    "neither: small and not collapsed, but a slice's two contrasts are no closer than strangers")
+        supports = (
+            "000, 001, 002, for this run: small, and the latent still depends on the image"
+            if (aligned or 1) < ALIGNED
+            else "neither: small and not collapsed, but a slice's two contrasts are no closer than strangers"
+        )
     else:
         supports = "neither: the content loss is not small here"
     return Dispute(
@@ -36,7 +45,9 @@ def small_content(facts: Facts) -> Dispute:
         "000, 001 and 002: yes, a shared representation. Measured elsewhere (docs/dual_domain.md): it is how a "
         "collapsed encoder looks.",
         f"content {shown(content)}, latent spread {shown(spread)} (collapsed below 0.01), matched / mismatched "
-        f"distance {shown(aligned)} (1: no alignment)", supports)
+        f"distance {shown(aligned)} (1: no alignment)",
+        supports,
+    )
 
 
 def target_skip(facts: Facts) -> Dispute:
@@ -53,7 +64,9 @@ def target_skip(facts: Facts) -> Dispute:
         "Skips across contrasts: use_target_skip?",
         "002: the best in theory, and to be tried when the cross loss is flat. 000: forbidden, it lets noise through.",
         f"strategy {strategy}, cross / floor {shown(share)} (leak below {LEAK_MARGIN}), correlation of the error with "
-        f"the target's noise {shown(leak)}", supports)
+        f"the target's noise {shown(leak)}",
+        supports,
+    )
 
 
 def halving(facts: Facts) -> Dispute:
@@ -64,8 +77,9 @@ def halving(facts: Facts) -> Dispute:
     elif share < LEAK_MARGIN:
         supports = "000: the cross loss is below the floor, so falling means copying noise"
     elif fall >= 0.5:
-        supports = "002: it fell by half above the floor" + (" and the images are cleaner" if gain > 0 else
-                                                             ", but the images are not cleaner than the noisy ones")
+        supports = "002: it fell by half above the floor" + (
+            " and the images are cleaner" if gain > 0 else ", but the images are not cleaner than the noisy ones"
+        )
     elif gain > 0:
         supports = "000: the images are cleaner although the loss did not halve"
     else:
@@ -75,7 +89,8 @@ def halving(facts: Facts) -> Dispute:
         "002: yes, by half or more. 000: only without noise patterns and with cleaner images; the target's own noise "
         "is a floor that no honest model goes below.",
         f"fell by {_percent(fall)}, cross / floor {shown(share)}, PSNR of the cross path over noisy {shown(gain)} dB",
-        supports)
+        supports,
+    )
 
 
 def recon_weight(facts: Facts) -> Dispute:
@@ -97,7 +112,9 @@ def recon_weight(facts: Facts) -> Dispute:
         "000 and 001: down to 0.05 to 0.2, for a cross loss that falls. 002: up to 1.0 against blur (000 itself: up to "
         "0.3).",
         f"weight {weight:g}, correlation of the own path's error with its own noise {shown(leak)}, its PSNR over noisy "
-        f"{shown(gain)} dB", supports)
+        f"{shown(gain)} dB",
+        supports,
+    )
 
 
 def same_skips(facts: Facts) -> Dispute:
@@ -110,16 +127,22 @@ def same_skips(facts: Facts) -> Dispute:
     elif collapsed(facts):
         supports = "neither: the encoder has collapsed, which keeps the cross path flat with skips and without"
     elif skips:
-        supports = "001, as far as one run goes: flat with same-domain skips" if flat else \
-            "000: the cross path learns although the own path has skips"
+        supports = (
+            "001, as far as one run goes: flat with same-domain skips"
+            if flat
+            else "000: the cross path learns although the own path has skips"
+        )
     else:
-        supports = "neither: flat even without any skip" if flat else \
-            "001, as far as one run goes: it learns without skips"
+        supports = (
+            "neither: flat even without any skip" if flat else "001, as far as one run goes: it learns without skips"
+        )
     return Dispute(
         "Skips within a contrast: do they keep the cross path from learning?",
         "001: yes, use no_skip_everywhere. 000: its first choice, pure_noise2noise, has them.",
         f"same_domain_use_skip {str(skips).lower()}, cross / best constant {shown(share)} (flat above 0.97), latent "
-        f"spread {shown(facts.metric('latent_spread'))}", supports)
+        f"spread {shown(facts.metric('latent_spread'))}",
+        supports,
+    )
 
 
 def schedules(facts: Facts) -> Dispute:
@@ -127,8 +150,11 @@ def schedules(facts: Facts) -> Dispute:
     floor, values = facts.metric("floor"), {epoch: facts.at_epoch("cross", epoch) for epoch in (5, 10, 20)}
     limits = {"000": {10: 0.5, 20: 0.3}, "001": {5: 0.8, 10: 0.5}, "FINAL_SOLUTION": {5: 0.5, 10: 0.3, 20: 0.2}}
     known = {epoch: value for epoch, value in values.items() if value is not None}
-    met = [name for name, rows in limits.items()
-           if set(rows) & set(known) and all(known[e] <= limit for e, limit in rows.items() if e in known)]
+    met = [
+        name
+        for name, rows in limits.items()
+        if set(rows) & set(known) and all(known[e] <= limit for e, limit in rows.items() if e in known)
+    ]
     supports = UNTOLD if not known else ", ".join(met) if met else "none of them"
     if floor is not None and floor > 0.5:
         supports += f"; with a noise floor of {floor:.3g} none of these can be met honestly"
@@ -137,7 +163,10 @@ def schedules(facts: Facts) -> Dispute:
         "000: < 0.5 at epoch 10, < 0.3 at 20. 001: 0.8 at 5, 0.5 at 10. FINAL_SOLUTION: < 0.5 at 5, < 0.3 at 10, < 0.2 "
         "at 20. None says in which unit.",
         "; ".join(f"epoch {epoch}: {value:.3g}" for epoch, value in known.items()) + f"; floor {shown(floor)}"
-        if known else f"the run ended before epoch 5; floor {shown(floor)}", supports)
+        if known
+        else f"the run ended before epoch 5; floor {shown(floor)}",
+        supports,
+    )
 
 
 def noisy_targets(facts: Facts) -> Dispute:
@@ -149,8 +178,10 @@ def noisy_targets(facts: Facts) -> Dispute:
     elif gain > 0:
         supports = "Noise2Noise: learned from noisy targets, the cross path is cleaner than the noisy image"
     elif learns:
-        supports = ("Noise2Noise, in part: the cross path learns an image from noisy targets; what is missing in PSNR "
-                    "is what the other contrast does not know")
+        supports = (
+            "Noise2Noise, in part: the cross path learns an image from noisy targets; what is missing in PSNR "
+            "is what the other contrast does not know"
+        )
     else:
         supports = UNTOLD
     return Dispute(
@@ -158,7 +189,9 @@ def noisy_targets(facts: Facts) -> Dispute:
         "The last note after 000 to 002 (SOLUTION_SUPERVISED): yes, clean targets are needed. 000: independent noise "
         "averages out, as in Noise2Noise.",
         f"targets {targets}, PSNR of the cross path over noisy {shown(gain)} dB, cross / best constant "
-        f"{shown(facts.metric('cross_over_constant'))}", supports)
+        f"{shown(facts.metric('cross_over_constant'))}",
+        supports,
+    )
 
 
 def _gain(facts: Facts, path: str) -> float | None:

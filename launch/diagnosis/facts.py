@@ -8,8 +8,8 @@ from typing import Any
 
 from configs.errors import CheckpointError
 from configs.schema import RunConfig
-from launch.outcome import read_events
-from launch.run_folder import RunFolder
+from launch.runs.folder import RunFolder
+from launch.studies.results import read_events
 from pipelines.base import Finding
 
 
@@ -52,7 +52,7 @@ class Facts:
     def end(self, name: str) -> float | None:
         """Mean of the last quarter of the logged values."""
         values = self.series(name)
-        return statistics.fmean(values[-max(1, len(values) // 4):]) if values else None
+        return statistics.fmean(values[-max(1, len(values) // 4) :]) if values else None
 
     def fall(self, name: str) -> float | None:
         """By which share a value fell from the first log to the last quarter; None for fewer than four logs.

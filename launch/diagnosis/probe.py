@@ -13,13 +13,15 @@ from torch import Tensor
 
 from configs.fields import Needs
 from configs.schema import DataConfig
-from launch import data, evaluation, trained
-from launch.evaluation import Rows, picture, reference_of
-from pipelines import _dual_instruments as instruments
+from launch.data import loading, splits
+from launch.evaluation import evaluator
+from launch.evaluation.evaluator import Rows, picture, reference_of
+from launch.inference import trained_model
 from pipelines.base import Batch, Finding, Pipeline
-from shards.dataset import ShardSet
-from shards.loader import EvalLoader, Loader
-from shards.order import Plan
+from pipelines.common.dual_domain import instruments
+from shards.reading.loaders import EvalLoader, Loader
+from shards.reading.order import Plan
+from shards.reading.shard_set import ShardSet
 
 IMAGES = 8
 """Validation images looked at, and training images as well."""
@@ -38,32 +40,33 @@ def probe(run: Path, metrics: dict[str, float]) -> tuple[dict[str, float], list[
     the standard error of their difference; empty where clean images are not known. `paired`: how much closer the
     contours of a slice's two contrasts are than those of different slices (correlation, 0 for strangers).
     """
-    config = trained.folder_of(run).config()
-    shards = data.open_split(config.data, config.data.train_split)
-    pipeline = trained.load(run, shards, which="last").pipeline
+    config = trained_model.folder_of(run).config()
+    shards = splits.open_split(config.data, config.data.train_split)
+    pipeline = trained_model.load(run, shards, which="last").pipeline
     needs = type(pipeline).needs(config.pipeline)
-    recipe = data.training_recipe(needs, config.data, shards)
+    recipe = loading.training_recipe(needs, config.data, shards)
     count = min(config.data.batch_size, len(shards))
     with Loader(shards, Plan(size=len(shards), batch=count, seed=config.seed), recipe, steps=1, prefetch=1) as loader:
         ((batch,),) = loader
     found = {**gradients(pipeline, batch), **levels(pipeline, batch)}
-    validation = data.open_split(config.data, config.data.val_split)
+    validation = splits.open_split(config.data, config.data.val_split)
     seen = whole_images(validation, needs, config.data)
-    rows = measured(pipeline, seen, data.data_range(validation))
-    found |= {name: value for name, value in evaluation.means(rows).items() if name.startswith("sharpness_")}
-    training = measured(pipeline, whole_images(shards, needs, config.data), data.data_range(shards))
+    rows = measured(pipeline, seen, splits.data_range(validation))
+    found |= {name: value for name, value in evaluator.means(rows).items() if name.startswith("sharpness_")}
+    training = measured(pipeline, whole_images(shards, needs, config.data), splits.data_range(shards))
     return {**found, **gains(pipeline, training, rows), **pairing(seen)}, pipeline.findings(metrics)
 
 
 def whole_images(shards: ShardSet, needs: Needs, settings: DataConfig) -> list[Batch]:
     """The first images of a split, whole."""
-    recipe = data.whole_recipe(needs, settings, shards)
+    recipe = loading.whole_recipe(needs, settings, shards)
     with EvalLoader(shards, np.arange(min(IMAGES, len(shards))), recipe, settings.eval_batch_size) as batches:
         return list(batches)
 
 
 def measured(pipeline: Pipeline, batches: list[Batch], range_: float) -> Rows:
     """Rows of PSNR, and of the sharpness of each output whose clean image is known."""
+
     def sharpness(batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, Any]:
         found = {}
         for name, output in pipeline.outputs.items():
@@ -72,8 +75,15 @@ def measured(pipeline: Pipeline, batches: list[Batch], range_: float) -> Rows:
                 found[f"sharpness_{name}"] = _contour(picture(restored[name][i])) / max(clean, 1e-30)
         return found
 
-    return evaluation.rows(pipeline, batches, range_=range_, to_device=lambda batch: batch, precision=nullcontext,
-                           metrics={"psnr": evaluation.METRICS["psnr"]}, each=sharpness)
+    return evaluator.rows(
+        pipeline,
+        batches,
+        range_=range_,
+        to_device=lambda batch: batch,
+        precision=nullcontext,
+        metrics={"psnr": evaluator.METRICS["psnr"]},
+        each=sharpness,
+    )
 
 
 def gains(pipeline: Pipeline, training: Rows, validation: Rows) -> dict[str, float]:
@@ -81,7 +91,7 @@ def gains(pipeline: Pipeline, training: Rows, validation: Rows) -> dict[str, flo
     found: dict[str, float] = {}
     variance = 0.0
     for name, rows in (("train", training), ("val", validation)):
-        each = [evaluation.headline(pipeline, row) for row in rows if row.get("reference") is None]
+        each = [evaluator.headline(pipeline, row) for row in rows if row.get("reference") is None]
         values = [row["psnr"] - row["noisy_psnr"] for row in each if "psnr" in row]
         if not values or not all(map(math.isfinite, values)):
             return {}
@@ -130,8 +140,9 @@ def pairing(batches: list[Batch]) -> dict[str, float]:
     """`paired`, for data of two contrasts; empty for others and for a single slice."""
     if any(name not in batches[0] for name in instruments.DOMAINS):
         return {}
-    contours = {name: [_edges(picture(image)) for batch in batches for image in batch[name]]
-                for name in instruments.DOMAINS}
+    contours = {
+        name: [_edges(picture(image)) for batch in batches for image in batch[name]] for name in instruments.DOMAINS
+    }
     pd, pdfs = (np.stack([one for one in found if one.shape == found[0].shape]) for found in contours.values())
     count = len(pd)
     if count < 2:

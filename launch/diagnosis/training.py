@@ -2,7 +2,7 @@
 
 from launch.diagnosis.checks import Check, check
 from launch.diagnosis.facts import Facts
-from launch.evaluation import LOWER_IS_BETTER
+from launch.evaluation.evaluator import LOWER_IS_BETTER
 
 GROUP = "Training"
 
@@ -24,39 +24,79 @@ UNREACHED = 0.5
 
 def training_checks(facts: Facts) -> list[Check]:
     """The anomaly table of document 003 and its like, for every method."""
-    return [not_finite(facts), memory(facts), *oscillation(facts), *flat(facts), dominating(facts), gap(facts),
-            behind_best(facts), worse_than_noisy(facts), data_wait(facts), *reach(facts), *own_findings(facts)]
+    return [
+        not_finite(facts),
+        memory(facts),
+        *oscillation(facts),
+        *flat(facts),
+        dominating(facts),
+        gap(facts),
+        behind_best(facts),
+        worse_than_noisy(facts),
+        data_wait(facts),
+        *reach(facts),
+        *own_findings(facts),
+    ]
 
 
 def not_finite(facts: Facts) -> Check:
     """NaN: steps that were skipped because a gradient was not finite."""
     steps = [event["step"] for event in facts.train]
     spans = [now - before for before, now in zip([0, *steps], steps, strict=False)]
-    skips = sum(round(event[name] * span) for event, span in zip(facts.train, spans, strict=True)
-                for name in event if name.startswith("skipped_") and event[name] is not None)
+    skips = sum(
+        round(event[name] * span)
+        for event, span in zip(facts.train, spans, strict=True)
+        for name in event
+        if name.startswith("skipped_") and event[name] is not None
+    )
     lost = sum(value is None for event in facts.train for value in event.values())
     diverged = facts.summary.get("status") == "diverged"
-    return check("NaN, skipped steps", float(skips + lost), "0", not (skips or lost or diverged), source="003",
-                 group=GROUP, ok="all gradients were finite",
-                 problem="lower optimizer.lr, set loop.clip_norm, use loop.precision no; look at the data with "
-                         "python -m shards.verify")
+    return check(
+        "NaN, skipped steps",
+        float(skips + lost),
+        "0",
+        not (skips or lost or diverged),
+        source="003",
+        group=GROUP,
+        ok="all gradients were finite",
+        problem="lower optimizer.lr, set loop.clip_norm, use loop.precision no; look at the data with "
+        "python -m shards.verify",
+    )
 
 
 def memory(facts: Facts) -> Check:
     """Whether the run ended because memory ran out (rule 8)."""
     error = str(facts.summary.get("error", ""))
     out = "memory" in error.lower()
-    return check("out of memory", error[:60] if out else "no", "no", not out, source="002", group=GROUP,
-                 problem=f"data.batch_size {facts.config.data.batch_size} -> 2, or keep it and set loop.accumulate, "
-                         "which needs less memory for the same training", ok="the run did not end for want of memory")
+    return check(
+        "out of memory",
+        error[:60] if out else "no",
+        "no",
+        not out,
+        source="002",
+        group=GROUP,
+        problem=f"data.batch_size {facts.config.data.batch_size} -> 2, or keep it and set loop.accumulate, "
+        "which needs less memory for the same training",
+        ok="the run did not end for want of memory",
+    )
 
 
 def oscillation(facts: Facts) -> list[Check]:
     """How much each phase's loss jumps from log to log."""
-    return [check(f"oscillation of {name}", facts.roughness(name), f"<= {ROUGH}", _below(facts.roughness(name), ROUGH),
-                  source="003", group=GROUP, problem="lower optimizer.lr, raise data.batch_size, or set loop.clip_norm",
-                  ok="the curve is smooth", unknown="needs eight training logs: run longer or lower tracking.log_every")
-            for name in facts.losses]
+    return [
+        check(
+            f"oscillation of {name}",
+            facts.roughness(name),
+            f"<= {ROUGH}",
+            _below(facts.roughness(name), ROUGH),
+            source="003",
+            group=GROUP,
+            problem="lower optimizer.lr, raise data.batch_size, or set loop.clip_norm",
+            ok="the curve is smooth",
+            unknown="needs eight training logs: run longer or lower tracking.log_every",
+        )
+        for name in facts.losses
+    ]
 
 
 def flat(facts: Facts) -> list[Check]:
@@ -65,11 +105,21 @@ def flat(facts: Facts) -> list[Check]:
     for name in facts.losses:
         fall = facts.fall(name)
         rivals = len(facts.losses) > 1
-        found.append(check(
-            f"flat {name}", fall, f"falls by > {STANDING:.0%}", None if fall is None or rivals else fall > STANDING,
-            source="003", group=GROUP, problem="raise optimizer.lr; see below which networks get a gradient",
-            ok="the loss falls", unknown="losses of a critic and its generator need not fall: go by the metrics"
-            if rivals else "needs four training logs: run longer or lower tracking.log_every"))
+        found.append(
+            check(
+                f"flat {name}",
+                fall,
+                f"falls by > {STANDING:.0%}",
+                None if fall is None or rivals else fall > STANDING,
+                source="003",
+                group=GROUP,
+                problem="raise optimizer.lr; see below which networks get a gradient",
+                ok="the loss falls",
+                unknown="losses of a critic and its generator need not fall: go by the metrics"
+                if rivals
+                else "needs four training logs: run longer or lower tracking.log_every",
+            )
+        )
     return found
 
 
@@ -78,18 +128,27 @@ def dominating(facts: Facts) -> Check:
     shares = contributions(facts)
     name = max(shares, key=lambda key: shares[key]) if shares else ""
     value = shares.get(name)
-    return check("one loss dominates", None if value is None else f"{name} {value:.2f}", f"<= {ALONE}",
-                 _below(value, ALONE) if len(shares) > 1 else None, source="003", group=GROUP,
-                 problem="the others hardly count: change the weights, or let them learn (weighting: uncertainty)",
-                 ok="every loss counts",
-                 unknown="one loss only" if len(shares) == 1 else "the log has no losses with their weights")
+    return check(
+        "one loss dominates",
+        None if value is None else f"{name} {value:.2f}",
+        f"<= {ALONE}",
+        _below(value, ALONE) if len(shares) > 1 else None,
+        source="003",
+        group=GROUP,
+        problem="the others hardly count: change the weights, or let them learn (weighting: uncertainty)",
+        ok="every loss counts",
+        unknown="one loss only" if len(shares) == 1 else "the log has no losses with their weights",
+    )
 
 
 def contributions(facts: Facts) -> dict[str, float]:
     """Each logged loss times its weight (logged, or from the configuration) as a share of their sum, at the end."""
     fixed = getattr(facts.config.pipeline, "weights", None)
-    names = [name for name, value in facts.train[-1].items()
-             if isinstance(value, float) and not name.startswith(("loss_", "weight_"))]
+    names = [
+        name
+        for name, value in facts.train[-1].items()
+        if isinstance(value, float) and not name.startswith(("loss_", "weight_"))
+    ]
     parts: dict[str, float] = {}
     for name in names:
         weight = facts.end(f"weight_{name}")
@@ -108,10 +167,18 @@ def gap(facts: Facts) -> Check:
         ahead, limit = None, GAP_DB
     else:
         ahead, limit = train - val, max(GAP_DB, 2 * error)
-    return check("train/validation gap (dB)", ahead, f"<= {limit:.3g}", _below(ahead, limit), source="003", group=GROUP,
-                 ok="unseen images gain what training images do", unknown="needs clean images in both splits",
-                 problem="the training images are learned by heart: more data, data.flip, data.rotate, smaller crops, "
-                         "optimizer.weight_decay, or a smaller network")
+    return check(
+        "train/validation gap (dB)",
+        ahead,
+        f"<= {limit:.3g}",
+        _below(ahead, limit),
+        source="003",
+        group=GROUP,
+        ok="unseen images gain what training images do",
+        unknown="needs clean images in both splits",
+        problem="the training images are learned by heart: more data, data.flip, data.rotate, smaller crops, "
+        "optimizer.weight_decay, or a smaller network",
+    )
 
 
 def behind_best(facts: Facts) -> Check:
@@ -121,10 +188,18 @@ def behind_best(facts: Facts) -> Check:
     best = (min if name in LOWER_IS_BETTER else max)(values) if values else None
     lost = None if best is None or len(values) < 2 else abs(best - values[-1])
     limit = LOST.get(name, 0.05 * abs(best or 0))
-    return check(f"validation {name} behind its best", lost, f"<= {limit:.3g}", _below(lost, limit), source="003",
-                 group=GROUP, ok="validation keeps up with training", unknown="needs two evaluations",
-                 problem="training goes on at the cost of unseen images, or has become unstable: stop earlier, lower "
-                         "optimizer.lr; the best checkpoint is kept, use --which best")
+    return check(
+        f"validation {name} behind its best",
+        lost,
+        f"<= {limit:.3g}",
+        _below(lost, limit),
+        source="003",
+        group=GROUP,
+        ok="validation keeps up with training",
+        unknown="needs two evaluations",
+        problem="training goes on at the cost of unseen images, or has become unstable: stop earlier, lower "
+        "optimizer.lr; the best checkpoint is kept, use --which best",
+    )
 
 
 def worse_than_noisy(facts: Facts) -> Check:
@@ -132,27 +207,53 @@ def worse_than_noisy(facts: Facts) -> Check:
     psnr, noisy = facts.metric("psnr"), facts.metric("noisy_psnr")
     gain = None if psnr is None or noisy is None else psnr - noisy
     good = None if gain is None else gain > 0
-    return check("PSNR over noisy (dB)", gain, "> 0", good, source="measured", group=GROUP,
-                 problem="the result is worse than doing nothing: train longer, or see the findings below",
-                 ok="better than doing nothing", unknown="no clean or second noisy images to compare with")
+    return check(
+        "PSNR over noisy (dB)",
+        gain,
+        "> 0",
+        good,
+        source="measured",
+        group=GROUP,
+        problem="the result is worse than doing nothing: train longer, or see the findings below",
+        ok="better than doing nothing",
+        unknown="no clean or second noisy images to compare with",
+    )
 
 
 def data_wait(facts: Facts) -> Check:
     """Share of the time the training thread waited for a batch; the first log is left out."""
     values = facts.series("data_wait")
     value = sum(values[1:]) / len(values[1:]) if len(values) > 1 else None
-    return check("waiting for data", value, f"<= {WAITING:.0%}", _below(value, WAITING), source="measured",
-                 group=GROUP, ok="the reader keeps up", unknown="needs two training logs",
-                 problem="raise data.prefetch, put the shards on a local disk, or store arrays instead of png")
+    return check(
+        "waiting for data",
+        value,
+        f"<= {WAITING:.0%}",
+        _below(value, WAITING),
+        source="measured",
+        group=GROUP,
+        ok="the reader keeps up",
+        unknown="needs two training logs",
+        problem="raise data.prefetch, put the shards on a local disk, or store arrays instead of png",
+    )
 
 
 def reach(facts: Facts) -> list[Check]:
     """Whether every network gets a gradient."""
-    return [check(f"gradient reaches {name.removeprefix('reached_')}", value, f">= {UNREACHED:.0%} of parameters",
-                  value >= UNREACHED, source="measured", group=GROUP,
-                  problem="these parameters cannot learn: a zeroed layer behind them (identity_mapping), a weight of "
-                          "zero, or a network that is not used", ok="the network learns")
-            for name, value in facts.probe.items() if name.startswith("reached_")]
+    return [
+        check(
+            f"gradient reaches {name.removeprefix('reached_')}",
+            value,
+            f">= {UNREACHED:.0%} of parameters",
+            value >= UNREACHED,
+            source="measured",
+            group=GROUP,
+            problem="these parameters cannot learn: a zeroed layer behind them (identity_mapping), a weight of "
+            "zero, or a network that is not used",
+            ok="the network learns",
+        )
+        for name, value in facts.probe.items()
+        if name.startswith("reached_")
+    ]
 
 
 def own_findings(facts: Facts) -> list[Check]:
@@ -160,8 +261,18 @@ def own_findings(facts: Facts) -> list[Check]:
     found = []
     for one in facts.findings:
         sign = "|x| <=" if one.name.startswith("leak_") else "<=" if (one.value <= one.threshold) == one.ok else ">="
-        found.append(check(one.name, one.value, f"{sign} {one.threshold:g}", one.ok, source="measured",
-                           group="The method's own instruments", problem=one.says, ok=one.says))
+        found.append(
+            check(
+                one.name,
+                one.value,
+                f"{sign} {one.threshold:g}",
+                one.ok,
+                source="measured",
+                group="The method's own instruments",
+                problem=one.says,
+                ok=one.says,
+            )
+        )
     return found
 
 

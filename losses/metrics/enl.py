@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics._images import checked, finite
-from losses.metrics._rois import Rois, grey, regions
+from losses.metrics.common.images import checked, finite
+from losses.metrics.common.rois import Rois, grey, regions
 
 
 def enl(

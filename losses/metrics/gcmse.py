@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics._images import Image, checked_pair, checked_range, finite
+from losses.metrics.common.images import Image, checked_pair, checked_range, finite
 
 KAPPA = 0.5
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs.errors import DataError, EnvironmentProblem
-from losses.metrics._alexnet import PerceptualDistance
-from losses.metrics._images import Image, checked_pair, checked_range, finite
+from losses.metrics.common.alexnet import PerceptualDistance
+from losses.metrics.common.images import Image, checked_pair, checked_range, finite
 
 TRUNK, TRUNK_SHA256 = "alexnet-owt-7be5be79.pth", "7be5be79"
 WEIGHTS = "alex.pth"

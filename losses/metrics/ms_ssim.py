@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from pytorch_msssim import ms_ssim as torch_ms_ssim
 
 from configs.errors import DataError
-from losses.metrics._images import checked_pair, checked_range, finite
+from losses.metrics.common.images import checked_pair, checked_range, finite
 
 HALVINGS = 4
 LARGEST_WINDOW_PX = 11

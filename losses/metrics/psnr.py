@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics._images import checked_pair, checked_range
+from losses.metrics.common.images import checked_pair, checked_range
 
 
 def psnr(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:

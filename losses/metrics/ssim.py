@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from configs.errors import DataError
-from losses.metrics._images import checked_pair, checked_range, finite
+from losses.metrics.common.images import checked_pair, checked_range, finite
 
 WINDOW_PX = 11
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import rgb2lab
 
-from losses.metrics._images import checked, checked_range, finite, needs_colour
+from losses.metrics.common.images import checked, checked_range, finite, needs_colour
 
 WEIGHTS = (0.4680, 0.2745, 0.2576)
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import sobel
 
 from configs.errors import DataError
-from losses.metrics._images import Image, checked, checked_range, finite, needs_colour
+from losses.metrics.common.images import Image, checked, checked_range, finite, needs_colour
 
 WEIGHTS = (0.0282, 0.2953, 3.5753)
 """Of colourfulness, sharpness and contrast."""

@@ -53,7 +53,8 @@ class Kept:
             room = self.limit - sum(max(_reserved(folder), _bytes(_files(folder))) for folder in busy)
             idle_bytes = _bytes(idle)
             free = shutil.disk_usage(self.root).free - sum(
-                max(0, _reserved(folder) - _bytes(_files(folder))) for folder in busy)
+                max(0, _reserved(folder) - _bytes(_files(folder))) for folder in busy
+            )
             if wanted > room:
                 return f"data.cache.max_gb leaves it {max(room, 0) / 1e9:.3g} GB"
             if wanted > free + mine + idle_bytes:
@@ -116,8 +117,11 @@ class Kept:
             yield
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            what = "the disk is full: free space or lower data.cache.max_gb" if full else \
-                f"{error.strerror or error}: set data.cache.folder to a writable folder on a local disk"
+            what = (
+                "the disk is full: free space or lower data.cache.max_gb"
+                if full
+                else f"{error.strerror or error}: set data.cache.folder to a writable folder on a local disk"
+            )
             raise EnvironmentProblem(f"{self.root}: the cache of remote shards cannot be used, {what}") from error
 
 

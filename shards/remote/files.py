@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from configs.errors import DataError, QuellError
-from shards import _tar, index
-from shards._files import Files
+from shards.format import index, tar
+from shards.format.open_files import Files
 from shards.remote.cache import Kept
 from shards.remote.store import Stopped, Store
 
@@ -115,21 +115,28 @@ class RemoteFiles(Files):
 
     def _copy(self, shard: int, *, wait: bool = True) -> Path | None:
         noted = self._shards[shard]
-        return self._kept.file(noted["name"], lambda at: self.store.pieces(noted["name"], at, noted["size"]),
-                               lambda path: self._compare(shard, path), wait=wait)
+        return self._kept.file(
+            noted["name"],
+            lambda at: self.store.pieces(noted["name"], at, noted["size"]),
+            lambda path: self._compare(shard, path),
+            wait=wait,
+        )
 
     def _compare(self, shard: int, path: Path) -> None:
         """Raise DataError unless a copy is the shard that was indexed, to the last member."""
         rows, noted = self._table[self._first[shard] : self._first[shard + 1]], self._shards[shard]
         advice = "it changed since it was indexed, or its index did: upload both again"
         with open(path, "rb") as file:
-            if _tar.fingerprint(file.fileno()) != _tar.Fingerprint(noted["size"], noted["head"], noted["tail"]):
+            if tar.fingerprint(file.fileno()) != tar.Fingerprint(noted["size"], noted["head"], noted["tail"]):
                 raise DataError(f"{self.paths[shard]}: what was fetched is not what the index lists; {advice}")
             for name in (rows.dtype.names or ())[2:]:
                 members = rows[name][rows[name]["kind"] != index.MISSING]
-                for offset, size, crc in zip(*(members[part].tolist() for part in ("offset", "size", "crc")),
-                                             strict=True):
+                for offset, size, crc in zip(
+                    *(members[part].tolist() for part in ("offset", "size", "crc")), strict=True
+                ):
                     file.seek(offset)
                     if zlib.crc32(file.read(size)) != crc:
-                        raise DataError(f"{self.paths[shard]}: a member of field {name} that was fetched has another "
-                                        f"checksum than in the index; {advice}")
+                        raise DataError(
+                            f"{self.paths[shard]}: a member of field {name} that was fetched has another "
+                            f"checksum than in the index; {advice}"
+                        )

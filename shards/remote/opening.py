@@ -9,7 +9,7 @@ import numpy as np
 
 from configs.errors import DataError, EnvironmentProblem
 from configs.schema import CacheConfig
-from shards import _opening, _tar, index
+from shards.format import index, opening, tar
 from shards.remote.cache import Kept
 from shards.remote.files import RemoteFiles
 from shards.remote.store import Store, Url
@@ -42,15 +42,25 @@ def open_split(url: str, config: CacheConfig) -> Opened:
     kept = Kept(config, hashlib.sha256(str(store.url).encode() + b"\n" + text).hexdigest()[:24], store.stop)
     lacking = kept.reserve(size + shards)
     if lacking is not None and (even_less := kept.reserve(size)) is not None:
-        raise EnvironmentProblem(f"{store.url}: not even its index of {size / 1e9:.3g} GB can be kept, {even_less}; "
-                                 "raise data.cache.max_gb or set data.cache.folder")
+        raise EnvironmentProblem(
+            f"{store.url}: not even its index of {size / 1e9:.3g} GB can be kept, {even_less}; "
+            "raise data.cache.max_gb or set data.cache.folder"
+        )
     kept.file(index.HEADER, lambda at: iter([text[at:]]), lambda path: None)
-    kept.file(index.TABLE, lambda at: store.pieces(index.TABLE, at, size),
-              lambda path: _same_table(store.url / index.TABLE, path, noted["table"]))
-    header, table = _opening.load(kept.folder)
-    notes = [] if lacking is None else [
-        f"{store.url}: {shards / 1e9:.3g} GB do not fit the cache at {kept.root} ({lacking}), so every sample is read "
-        f"over the network each time: up to {shards / 1e9:.3g} GB per epoch over all nodes; raise data.cache.max_gb"]
+    kept.file(
+        index.TABLE,
+        lambda at: store.pieces(index.TABLE, at, size),
+        lambda path: _same_table(store.url / index.TABLE, path, noted["table"]),
+    )
+    header, table = opening.load(kept.folder)
+    notes = (
+        []
+        if lacking is None
+        else [
+            f"{store.url}: {shards / 1e9:.3g} GB do not fit the cache at {kept.root} ({lacking}): every sample is read "
+            f"over the network each time: up to {shards / 1e9:.3g} GB per epoch over all nodes; raise data.cache.max_gb"
+        ]
+    )
     files = RemoteFiles(store, kept, header, table, whole=lacking is None)
     return Opened(store.url, header, table, files, kept.folder, notes)
 
@@ -65,9 +75,11 @@ def _header_text(store: Store) -> bytes:
     try:
         return store.whole(index.HEADER)
     except DataError as error:
-        raise DataError(f"{store.url / index.HEADER}: no index there; check data.root and the split's name, or run "
-                        "python -m shards.verify DIR --repair on the local folder and upload its index.json and "
-                        "index.npy beside the tars") from error
+        raise DataError(
+            f"{store.url / index.HEADER}: no index there; check data.root and the split's name, or run "
+            "python -m shards.verify DIR --repair on the local folder and upload its index.json and "
+            "index.npy beside the tars"
+        ) from error
 
 
 def _parsed(url: Url, text: bytes) -> dict[str, Any]:
@@ -77,7 +89,7 @@ def _parsed(url: Url, text: bytes) -> dict[str, Any]:
         header: dict[str, Any] = json.loads(text)
         whole = header["checksum"] == index.header_checksum(header)
         sizes = [header["table"]["size"], *(shard["size"] for shard in header["shards"])]
-        inside = all(_opening.is_plain_name(shard["name"]) for shard in header["shards"])
+        inside = all(opening.is_plain_name(shard["name"]) for shard in header["shards"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{url}: not an index of shards ({type(error).__name__}); {advice}") from error
     if not whole or not inside or not all(type(size) is int and size >= 0 for size in sizes):
@@ -89,6 +101,6 @@ def _same_table(url: Url, path: Path, noted: dict[str, Any]) -> None:
     """Raise DataError unless a copy is the table of the header, to the last byte."""
     with open(path, "rb") as file:
         found = index.table_print(file.fileno(), whole=True)
-    ends = _tar.Fingerprint._fields
+    ends = tar.Fingerprint._fields
     if any(found[key] != noted[key] for key in ends) or noted["whole"] not in (None, found["whole"]):
         raise DataError(f"{url}: does not belong to {index.HEADER} beside it; upload both again")

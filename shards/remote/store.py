@@ -75,8 +75,10 @@ class Store:
             parts.append(self._tried(name, lambda at=at: self._range(name, at, end)))  # type: ignore[misc]
             at += len(parts[-1])
             if at > end:
-                raise EnvironmentProblem(f"{self.url / name}: the server does not answer range requests, so single "
-                                         "samples cannot be read: raise data.cache.max_gb until the split fits")
+                raise EnvironmentProblem(
+                    f"{self.url / name}: the server does not answer range requests, so single "
+                    "samples cannot be read: raise data.cache.max_gb until the split fits"
+                )
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def pieces(self, name: str, start: int, size: int) -> Generator[bytes, None, None]:
@@ -88,8 +90,10 @@ class Store:
             if len(piece) == size and at:  # all of the file: this server ignores ranges
                 piece = piece[at:]
             if len(piece) > size - at:
-                raise DataError(f"{self.url / name}: larger than the {size} bytes that were indexed; upload the shard "
-                                "and its index again")
+                raise DataError(
+                    f"{self.url / name}: larger than the {size} bytes that were indexed; upload the shard "
+                    "and its index again"
+                )
             yield piece
             at += len(piece)
 
@@ -122,7 +126,8 @@ class Store:
                 if attempt > self._retries:
                     raise EnvironmentProblem(
                         f"{self.url / name}: cannot be read after {attempt} attempts ({reason}); check the network and "
-                        "start the same command again, it goes on where it was") from error
+                        "start the same command again, it goes on where it was"
+                    ) from error
                 _log.warning("%s: attempt %d of %d failed (%s)", self.url / name, attempt, self._retries + 1, reason)
             if self.stop.wait(pause * _jitter.uniform(0.5, 1.0)):  # ranks that failed together do not return together
                 raise Stopped
@@ -140,8 +145,9 @@ def _filesystem(url: Url) -> tuple[Any, str]:
             options["client_kwargs"] = {"timeout": timeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)}
         system, root = fsspec.core.url_to_fs(url.text, **options)
     except ImportError as error:
-        raise EnvironmentProblem(f"{url}: {protocol}:// needs a package that is not installed ({error}); "
-                                 "pip install -e .[remote]") from error
+        raise EnvironmentProblem(
+            f"{url}: {protocol}:// needs a package that is not installed ({error}); pip install -e .[remote]"
+        ) from error
     except ValueError as error:
         raise ConfigError(f"data.root {url}: {protocol}:// is no protocol fsspec knows ({error})") from error
     return system, root.rstrip("/")
@@ -153,11 +159,13 @@ def _final(url: Url, error: Exception) -> QuellError | None:
     if isinstance(error, FileNotFoundError):
         return DataError(f"{url}: not there; check data.root and the split's name, or upload it")
     if isinstance(error, PermissionError) or status in (401, 403) or "Credentials" in type(error).__name__:
-        return EnvironmentProblem(f"{url}: access refused ({type(error).__name__}); give the protocol's credentials "
-                                  "as docs/data.md says")
+        return EnvironmentProblem(
+            f"{url}: access refused ({type(error).__name__}); give the protocol's credentials as docs/data.md says"
+        )
     if status in GIVE_UP and status not in TRY_AGAIN:
         return EnvironmentProblem(f"{url}: the server answers {status}; check data.root")
     if isinstance(error, (ImportError, TypeError)):
-        return EnvironmentProblem(f"{url}: cannot be read with the packages installed here ({error}); "
-                                  "pip install -e .[remote]")
+        return EnvironmentProblem(
+            f"{url}: cannot be read with the packages installed here ({error}); pip install -e .[remote]"
+        )
     return None

@@ -13,21 +13,34 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from configs.arguments import real, whole
 from configs.errors import DataError
-from shards import assemble, splits
-from shards.assemble import Item
-from shards.sources import _stacks
+from configs.support.arguments import real, whole
+from shards.building import assemble, splits
+from shards.building.assemble import Item
+from shards.sources.common import stacks as _stacks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build arrays`."""
-    parser.add_argument("--field", action="append", required=True, metavar="NAME=FILE[:KEY]",
-                        help="a field and its .npy file, or .npz file and array name")
-    parser.add_argument("--group-size", type=whole(1), required=True,
-                        help="neighbouring slices of one patient or volume; 1 if every image stands alone")
-    parser.add_argument("--data-range", type=real(above=0), required=True,
-                        help="range of the images PSNR is computed with; 1 for 8- and 16-bit ones, read into [0, 1]")
+    parser.add_argument(
+        "--field",
+        action="append",
+        required=True,
+        metavar="NAME=FILE[:KEY]",
+        help="a field and its .npy file, or .npz file and array name",
+    )
+    parser.add_argument(
+        "--group-size",
+        type=whole(1),
+        required=True,
+        help="neighbouring slices of one patient or volume; 1 if every image stands alone",
+    )
+    parser.add_argument(
+        "--data-range",
+        type=real(above=0),
+        required=True,
+        help="range of the images PSNR is computed with; 1 for 8- and 16-bit ones, read into [0, 1]",
+    )
     parser.add_argument("--licence", default="not stated", help="licence note for the shards")
     splits.add_argument(parser, "80,10,10")
 
@@ -41,8 +54,10 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
         raise DataError("fields of different length: " + ", ".join(f"{name} {size}" for name, size in lengths.items()))
     count = next(iter(lengths.values()))
     origin = tuple(Path(str(path).rpartition(":")[0] if ".npz:" in str(path) else path) for path in where.values())
-    items = [Item(f"g{group:05d}", f"g{group:05d}", partial(_load, stacks, group, args.group_size), origin)
-             for group in range(-(-count // args.group_size))]
+    items = [
+        Item(f"g{group:05d}", f"g{group:05d}", partial(_load, stacks, group, args.group_size), origin)
+        for group in range(-(-count // args.group_size))
+    ]
     home = splits.assign([item.group for item in items], args)
     chosen = {split: [item for item in items if home[item.group] == split] for split in splits.NAMES}
     meta = {"source": "arrays", "data_range": args.data_range, "seed": args.seed, "licence": args.licence}

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from configs.arguments import real
-from shards import assemble, images, splits
-from shards.assemble import Item
-from shards.recipe import INTEGER_TOP, stream_number
-from shards.transforms import generator
+from configs.support.arguments import real
+from shards.building import assemble, images, splits
+from shards.building.assemble import Item
+from shards.reading.recipe import INTEGER_TOP, stream_number
+from shards.reading.transforms import generator
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,15 +37,24 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
     chosen = {split: [item for item in items if home[item.group] == split] for split in splits.NAMES}
     if args.test:
         chosen["test"] = [*chosen["test"], *_items(args, Path(args.test), "test-")]
-    meta = {"source": "awgn", "data_range": 1.0, "sigma": args.sigma / 255, "seed": args.seed,
-            "noise": "gaussian, added, not clipped", "licence": args.licence, "second": args.second}
+    meta = {
+        "source": "awgn",
+        "data_range": 1.0,
+        "sigma": args.sigma / 255,
+        "seed": args.seed,
+        "noise": "gaussian, added, not clipped",
+        "licence": args.licence,
+        "second": args.second,
+    }
     return assemble.write(args, "awgn", chosen, meta)
 
 
 def _items(args: argparse.Namespace, folder: Path, prefix: str) -> list[Item]:
     found = images.by_key(images.files(folder))
-    return [Item(prefix + key, prefix + key, partial(_load, prefix + key, path, args), (path,))
-            for key, path in found.items()]
+    return [
+        Item(prefix + key, prefix + key, partial(_load, prefix + key, path, args), (path,))
+        for key, path in found.items()
+    ]
 
 
 def _load(key: str, path: Path, args: argparse.Namespace) -> list[assemble.Sample]:

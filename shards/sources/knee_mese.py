@@ -17,11 +17,11 @@ from zipfile import BadZipFile
 import numpy as np
 from scipy.ndimage import fourier_shift
 
-from configs.arguments import real
 from configs.errors import DataError
-from shards import assemble
-from shards.assemble import Item
-from shards.transforms import generator
+from configs.support.arguments import real
+from shards.building import assemble
+from shards.building.assemble import Item
+from shards.reading.transforms import generator
 
 SPLITS = {"train": range(0, 12), "val": range(13, 14), "test": range(15, 18)}
 ECHOES = {"pd": 0, "pdfs": 7}
@@ -33,14 +33,28 @@ FILE = "knee_mese_18x8x256x256.npz"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build knee_mese`."""
     parser.add_argument("--input", required=True, help=f"the .npz with `vol`, or the folder that holds {FILE}")
-    parser.add_argument("--sigma", type=real(least=0), default=0.1,
-                        help="added Gaussian noise; 1 is the 99.5th percentile of each contrast (default 0.1)")
-    parser.add_argument("--noise", choices=NOISES, default="gaussian",
-                        help="gaussian: real; complex: sigma in each component; rician: magnitudes of the complex ones")
-    parser.add_argument("--shift", type=float, default=0.0, metavar="PX",
-                        help="move pdfs by so many pixels along its rows, a fraction allowed (default 0)")
-    parser.add_argument("--second", action="store_true",
-                        help="also store a second noisy copy of each image: pd_second, pdfs_second")
+    parser.add_argument(
+        "--sigma",
+        type=real(least=0),
+        default=0.1,
+        help="added Gaussian noise; 1 is the 99.5th percentile of each contrast (default 0.1)",
+    )
+    parser.add_argument(
+        "--noise",
+        choices=NOISES,
+        default="gaussian",
+        help="gaussian: real; complex: sigma in each component; rician: magnitudes of the complex ones",
+    )
+    parser.add_argument(
+        "--shift",
+        type=float,
+        default=0.0,
+        metavar="PX",
+        help="move pdfs by so many pixels along its rows, a fraction allowed (default 0)",
+    )
+    parser.add_argument(
+        "--second", action="store_true", help="also store a second noisy copy of each image: pd_second, pdfs_second"
+    )
 
 
 def build(args: argparse.Namespace) -> dict[str, Any]:
@@ -48,12 +62,24 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
     contrasts = load(Path(args.input))
     if args.shift:
         contrasts["pdfs"] = shifted(contrasts["pdfs"], args.shift)
-    meta = {"source": "knee_mese", "data_range": 1.0, "sigma": args.sigma, "seed": args.seed,
-            "noise": NOISES[args.noise], "shift_px": args.shift, "licence": "MIT",
-            "splits": {split: f"slices {slices.start}..{slices.stop - 1}" for split, slices in SPLITS.items()}}
+    meta = {
+        "source": "knee_mese",
+        "data_range": 1.0,
+        "sigma": args.sigma,
+        "seed": args.seed,
+        "noise": NOISES[args.noise],
+        "shift_px": args.shift,
+        "licence": "MIT",
+        "splits": {split: f"slices {slices.start}..{slices.stop - 1}" for split, slices in SPLITS.items()},
+    }
     # Slices of one knee stand for groups here; the gaps between the splits are what keeps them apart.
-    chosen = {split: [Item(f"slice-{number:02d}", f"slice-{number:02d}", partial(_load, args, contrasts, number))
-                      for number in slices] for split, slices in SPLITS.items()}
+    chosen = {
+        split: [
+            Item(f"slice-{number:02d}", f"slice-{number:02d}", partial(_load, args, contrasts, number))
+            for number in slices
+        ]
+        for split, slices in SPLITS.items()
+    }
     return assemble.write(args, "knee_mese", chosen, meta)
 
 
@@ -68,8 +94,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
     if volume.ndim != 4 or volume.shape[1] < 8 or volume.shape[0] < 18:
         raise DataError(f"{file}: `vol` is {volume.shape}; expected (18 slices, 8 echoes, H, W)")
     contrasts = {name: volume[:, echo].astype(np.float64) for name, echo in ECHOES.items()}
-    return {name: (images / np.percentile(images, PERCENTILE)).astype(np.float32)
-            for name, images in contrasts.items()}
+    return {name: (images / np.percentile(images, PERCENTILE)).astype(np.float32) for name, images in contrasts.items()}
 
 
 def shifted(images_SHW: np.ndarray, pixels: float) -> np.ndarray:

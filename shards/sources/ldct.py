@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from configs.arguments import pattern
 from configs.errors import ConfigError, DataError
-from shards import assemble, images, splits
-from shards.assemble import Item
-from shards.sources import _dicom
+from configs.support.arguments import pattern
+from shards.building import assemble, images, splits
+from shards.building.assemble import Item
+from shards.sources.common import dicom_series
 
 DOSES = {"noisy": r"(?i)(quarter|low|[_-]?QD(?=[_.-]|$))", "clean": r"(?i)(full|high|[_-]?FD(?=[_.-]|$))"}
 
@@ -27,14 +27,24 @@ DOSES = {"noisy": r"(?i)(quarter|low|[_-]?QD(?=[_.-]|$))", "clean": r"(?i)(full|
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build ldct`."""
     parser.add_argument("--input", required=True, help="folder searched for slices of both doses")
-    parser.add_argument("--low", type=pattern(), default=DOSES["noisy"],
-                        help="regular expression that low-dose paths match")
-    parser.add_argument("--full", type=pattern(), default=DOSES["clean"],
-                        help="regular expression that full-dose paths match")
-    parser.add_argument("--patient", type=pattern(groups=1), default=r"(L\d{3})",
-                        help="regular expression whose first group is the patient")
-    parser.add_argument("--window", default="-1024,3072", metavar="LOW,HIGH",
-                        help="Hounsfield units stored as 0 and 1; not clipped (default -1024,3072)")
+    parser.add_argument(
+        "--low", type=pattern(), default=DOSES["noisy"], help="regular expression that low-dose paths match"
+    )
+    parser.add_argument(
+        "--full", type=pattern(), default=DOSES["clean"], help="regular expression that full-dose paths match"
+    )
+    parser.add_argument(
+        "--patient",
+        type=pattern(groups=1),
+        default=r"(L\d{3})",
+        help="regular expression whose first group is the patient",
+    )
+    parser.add_argument(
+        "--window",
+        default="-1024,3072",
+        metavar="LOW,HIGH",
+        help="Hounsfield units stored as 0 and 1; not clipped (default -1024,3072)",
+    )
     parser.add_argument("--licence", default="not stated; AAPM data may not be given on", help="licence note")
     splits.add_argument(parser, "80,10,10")
 
@@ -43,12 +53,20 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
     """Write the splits below args.output; returns split -> index header."""
     low, high = _window(args.window)
     found = _paired(args)
-    items = [Item(key, patient, partial(_load, key, noisy, clean, low, high), (noisy, clean))
-             for patient, key, noisy, clean in found]
+    items = [
+        Item(key, patient, partial(_load, key, noisy, clean, low, high), (noisy, clean))
+        for patient, key, noisy, clean in found
+    ]
     home = splits.assign([item.group for item in items], args)
     chosen = {split: [item for item in items if home[item.group] == split] for split in splits.NAMES}
-    meta = {"source": "ldct", "data_range": 1.0, "seed": args.seed, "licence": args.licence, "window_hu": [low, high],
-            "noise": "quantum noise of the low dose"}
+    meta = {
+        "source": "ldct",
+        "data_range": 1.0,
+        "seed": args.seed,
+        "licence": args.licence,
+        "window_hu": [low, high],
+        "noise": "quantum noise of the low dose",
+    }
     return assemble.write(args, "ldct", chosen, meta)
 
 
@@ -80,8 +98,11 @@ def _paired(args: argparse.Namespace) -> list[tuple[str, str, Path, Path]]:
         if dose in table[patient.group(1), place]:
             raise DataError(f"{path} and {table[patient.group(1), place][dose]} are the same slice of the same dose")
         table[patient.group(1), place][dose] = path
-    whole = [(patient, f"{patient}-{place}", files["noisy"], files["clean"])
-             for (patient, place), files in sorted(table.items()) if len(files) == 2]
+    whole = [
+        (patient, f"{patient}-{place}", files["noisy"], files["clean"])
+        for (patient, place), files in sorted(table.items())
+        if len(files) == 2
+    ]
     if not whole:
         raise DataError(f"{root}: {len(table)} slices found, none in both doses; see --low, --full and --patient")
     return whole
@@ -93,14 +114,14 @@ def _place(path: Path, args: argparse.Namespace) -> str | None:
         name = re.sub(args.full, "", re.sub(args.low, "", path.stem))
         return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
     if path.suffix.lower() in (".ima", ".dcm"):
-        return f"{_dicom.describe(path).position_mm:+09.2f}".replace(".", "_")
+        return f"{dicom_series.describe(path).position_mm:+09.2f}".replace(".", "_")
     return None
 
 
 def _load(key: str, noisy: Path, clean: Path, low: float, high: float) -> list[assemble.Sample]:
     parts = {}
     for name, path in (("noisy", noisy), ("clean", clean)):
-        image = images.read(path, grey=True) if path.suffix.lower() in images.SUFFIXES else _dicom.pixels(path)
+        image = images.read(path, grey=True) if path.suffix.lower() in images.SUFFIXES else dicom_series.pixels(path)
         if image.dtype.kind == "u":
             parts[name] = image  # 8- and 16-bit pictures are read into [0, 1] as they are
         else:

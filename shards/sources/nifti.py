@@ -1,6 +1,6 @@
 """NIfTI volumes of co-registered contrasts, matched by name, cut into slices; needs nibabel.
 
-  python -m shards.build nifti --field pd=T1w --field pdfs=T2w --match '(sub-\\d+)' --output DIR
+python -m shards.build nifti --field pd=T1w --field pdfs=T2w --match '(sub-\\d+)' --output DIR
 """
 
 import argparse
@@ -12,22 +12,35 @@ import nibabel
 import numpy as np
 
 from configs.errors import DataError
-from shards import assemble, images, splits
-from shards.assemble import Item
-from shards.sources import _stacks
+from shards.building import assemble, images, splits
+from shards.building.assemble import Item
+from shards.sources.common import stacks
 
 AFFINE_MM = 1e-2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build nifti`."""
-    parser.add_argument("--field", action="append", required=True, metavar="NAME=FOLDER",
-                        help="a contrast and the folder of its .nii or .nii.gz volumes")
-    parser.add_argument("--match", help="regular expression whose first group is the part of a name that must agree, "
-                        "for example the subject; it is also the group that stays in one split")
+    parser.add_argument(
+        "--field",
+        action="append",
+        required=True,
+        metavar="NAME=FOLDER",
+        help="a contrast and the folder of its .nii or .nii.gz volumes",
+    )
+    parser.add_argument(
+        "--match",
+        help="regular expression whose first group is the part of a name that must agree, "
+        "for example the subject; it is also the group that stays in one split",
+    )
     parser.add_argument("--axis", type=int, default=2, choices=(0, 1, 2), help="axis of the slices (default 2)")
-    parser.add_argument("--least-content", type=float, default=0.05, metavar="F",
-                        help="leave out slices with less than this share of bright pixels (default 0.05)")
+    parser.add_argument(
+        "--least-content",
+        type=float,
+        default=0.05,
+        metavar="F",
+        help="leave out slices with less than this share of bright pixels (default 0.05)",
+    )
     parser.add_argument("--allow-missing", action="store_true", help="leave out names that lack a partner")
     parser.add_argument("--licence", default="not stated", help="licence note for the shards")
     splits.add_argument(parser, "80,10,10")
@@ -35,13 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def build(args: argparse.Namespace) -> dict[str, Any]:
     """Write the splits below args.output; returns split -> index header."""
-    found = {name: _volumes(folder, args.match) for name, folder in _stacks.fields(args.field).items()}
+    found = {name: _volumes(folder, args.match) for name, folder in stacks.fields(args.field).items()}
     matched = images.pairs(found, allow_missing=args.allow_missing)
     items = [Item(key, key, partial(_load, key, files, args), tuple(files.values())) for key, files in matched.items()]
     home = splits.assign([item.group for item in items], args)
     chosen = {split: [item for item in items if home[item.group] == split] for split in splits.NAMES}
-    meta = {"source": "nifti", "data_range": 1.0, "seed": args.seed, "licence": args.licence, "axis": args.axis,
-            "units": "each volume divided by its 99.5th percentile"}
+    meta = {
+        "source": "nifti",
+        "data_range": 1.0,
+        "seed": args.seed,
+        "licence": args.licence,
+        "axis": args.axis,
+        "units": "each volume divided by its 99.5th percentile",
+    }
     return assemble.write(args, "nifti", chosen, meta)
 
 
@@ -74,6 +93,8 @@ def _load(key: str, files: dict[str, Path], args: argparse.Namespace) -> list[as
     first = next(iter(files))
     for name, affine in places.items():
         if volumes[name].shape == volumes[first].shape and not np.allclose(affine, places[first], atol=AFFINE_MM):
-            raise DataError(f"{files[name]} does not lie where {files[first]} does (affine matrices differ): register "
-                            "the contrasts first")
-    return _stacks.slices(key, volumes, least_content=args.least_content)
+            raise DataError(
+                f"{files[name]} does not lie where {files[first]} does (affine matrices differ): register "
+                "the contrasts first"
+            )
+    return stacks.slices(key, volumes, least_content=args.least_content)

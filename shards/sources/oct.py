@@ -20,12 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from configs.arguments import whole
 from configs.errors import ConfigError, DataError
-from shards import assemble, images, splits
-from shards.assemble import Item
-from shards.dataset import ShardSet
-from shards.sources import _registration
+from configs.support.arguments import whole
+from shards.building import assemble, images, splits
+from shards.building.assemble import Item
+from shards.reading.shard_set import ShardSet
+from shards.sources.common import registration
 
 PARTS = "70,15,15"
 AUTO = "auto"
@@ -47,20 +47,39 @@ class Subject(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build oct`."""
     parser.add_argument("--input", help="folder in one of the published layouts")
-    parser.add_argument("--lists", nargs=3, metavar=("NOISY", "OTHER", "CLEAN"),
-                        help="text files with one image path a line, as TCFL's code reads them; images are not paired")
-    parser.add_argument("--frames", choices=("auto", "together", "separate"), default="auto",
-                        help="one sample a subject, or one a frame; auto: separate where a subject has over 5 frames")
-    parser.add_argument("--register", type=whole(0), default=0, metavar="ROWS",
-                        help="align frames with the average along depth, up to so many rows, and report the shifts")
+    parser.add_argument(
+        "--lists",
+        nargs=3,
+        metavar=("NOISY", "OTHER", "CLEAN"),
+        help="text files with one image path a line, as TCFL's code reads them; images are not paired",
+    )
+    parser.add_argument(
+        "--frames",
+        choices=("auto", "together", "separate"),
+        default="auto",
+        help="one sample a subject, or one a frame; auto: separate where a subject has over 5 frames",
+    )
+    parser.add_argument(
+        "--register",
+        type=whole(0),
+        default=0,
+        metavar="ROWS",
+        help="align frames with the average along depth, up to so many rows, and report the shifts",
+    )
     parser.add_argument("--licence", default="not stated; see where the images come from", help="licence note")
     splits.add_argument(parser, AUTO, f"{DUKE_SPLIT.name} for subjects it lists if all are there, {PARTS} for others")
 
 
 def build(args: argparse.Namespace) -> dict[str, Any]:
     """Write the splits below args.output; returns split -> index header."""
-    meta = {"source": "oct", "data_range": 1.0, "seed": args.seed, "licence": args.licence,
-            "noise": "speckle of the instrument", "register": args.register}
+    meta = {
+        "source": "oct",
+        "data_range": 1.0,
+        "seed": args.seed,
+        "licence": args.licence,
+        "noise": "speckle of the instrument",
+        "register": args.register,
+    }
     known = splits.read(DUKE_SPLIT) if args.split == AUTO and not args.split_file else {}
     args.split = PARTS if args.split == AUTO else args.split
     if args.lists:
@@ -92,11 +111,17 @@ def find(root: Path) -> list[Subject]:
         raise DataError(f"{root}: no such folder")
     if (root / "noisy").is_dir() and (root / "clean").is_dir():
         return _pku(root)
-    found = [subject for folder in sorted(root.iterdir(), key=_number) if folder.is_dir()
-             if (subject := _duke(folder)) is not None]
+    found = [
+        subject
+        for folder in sorted(root.iterdir(), key=_number)
+        if folder.is_dir()
+        if (subject := _duke(folder)) is not None
+    ]
     if not found:
-        raise DataError(f"{root}: no subject folders with test.tif and average.tif or `N_Raw Image.tif`, and no noisy/ "
-                        "and clean/; for other layouts use the source `folder`")
+        raise DataError(
+            f"{root}: no subject folders with test.tif and average.tif or `N_Raw Image.tif`, and no noisy/ "
+            "and clean/; for other layouts use the source `folder`"
+        )
     return found
 
 
@@ -128,8 +153,11 @@ def _pku(root: Path) -> list[Subject]:
 def _together(subject: Subject, subjects: list[Subject], args: argparse.Namespace) -> Item:
     """One sample: as many further frames as every subject has."""
     more = min(len(one.frames) for one in subjects) - 1
-    files = {"noisy": subject.frames[0], "clean": subject.clean,
-             **{f"noisy_{number}": path for number, path in enumerate(subject.frames[1 : more + 1], 1)}}
+    files = {
+        "noisy": subject.frames[0],
+        "clean": subject.clean,
+        **{f"noisy_{number}": path for number, path in enumerate(subject.frames[1 : more + 1], 1)},
+    }
     return Item(subject.name, subject.name, partial(_load, subject.name, files, args), tuple(files.values()))
 
 
@@ -150,7 +178,7 @@ def _load(key: str, files: dict[str, Path], args: argparse.Namespace) -> list[as
     found = images.load_fields(files, grey=True)
     if not args.register:
         return assemble.one(key, found)
-    found, rows = _registration.align(found, args.register)
+    found, rows = registration.align(found, args.register)
     return assemble.one(key, found, shift_rows=rows)
 
 
@@ -166,8 +194,9 @@ def _report(output: Path, names: list[str]) -> None:
 
 def _listed(args: argparse.Namespace) -> dict[str, list[Item]]:
     """Unpaired samples from TCFL's lists: every noisy image once, beside it a clean image in turn."""
-    noisy_a, noisy_b, clean = ([Path(args.lists[0]).parent / line.strip() for line in _lines(name)]
-                               for name in args.lists)
+    noisy_a, noisy_b, clean = (
+        [Path(args.lists[0]).parent / line.strip() for line in _lines(name)] for name in args.lists
+    )
     noisy = sorted({*noisy_a, *noisy_b})
     cleans = sorted(set(clean))
     home = splits.assign([str(path) for path in noisy], args)
@@ -178,16 +207,18 @@ def _listed(args: argparse.Namespace) -> dict[str, list[Item]]:
         partners = [path for path in cleans if clean_home[str(path)] == split]
         if mine and not partners:
             raise DataError(f"{args.lists[2]}: {len(cleans)} clean images leave none for {split}; change --split")
-        chosen[split] = [_unpaired(number, path, partners[number % len(partners)], args)
-                         for number, path in enumerate(mine)]
+        chosen[split] = [
+            _unpaired(number, path, partners[number % len(partners)], args) for number, path in enumerate(mine)
+        ]
     return chosen
 
 
 def _unpaired(number: int, noisy: Path, clean: Path, args: argparse.Namespace) -> Item:
     key = f"{number:05d}-{images.key_of(noisy)}".replace(" ", "_")
     files = {"noisy": noisy, "clean": clean}
-    return Item(key, str(noisy), lambda: assemble.one(key, images.load_fields(files, grey=True), paired=False),
-                (noisy, clean))
+    return Item(
+        key, str(noisy), lambda: assemble.one(key, images.load_fields(files, grey=True), paired=False), (noisy, clean)
+    )
 
 
 def _lines(name: str) -> list[str]:
@@ -195,5 +226,3 @@ def _lines(name: str) -> list[str]:
         return [line for line in Path(name).read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{name}: cannot be read ({getattr(error, 'strerror', 'not UTF-8 text')})") from error
-
-

@@ -14,25 +14,47 @@ import numpy as np
 from PIL import Image
 
 from configs.errors import DataError
-from shards import assemble, images, likeness, splits
-from shards.assemble import Item
+from shards.building import assemble, images, near_duplicates, splits
+from shards.building.assemble import Item
 
-LAYOUTS = (("raw-890", "reference-890"), ("input", "GT"), ("input", "gt"), ("trainA", "trainB"), ("lrd", "hr"),
-           ("input", "target"), ("raw", "reference"))
+LAYOUTS = (
+    ("raw-890", "reference-890"),
+    ("input", "GT"),
+    ("input", "gt"),
+    ("trainA", "trainB"),
+    ("lrd", "hr"),
+    ("input", "target"),
+    ("raw", "reference"),
+)
 """Folder of photographs, folder of references."""
-SPLIT_FOLDERS = {"train": ("train", "train_val", "Train"), "val": ("val", "validation"),
-                 "test": ("test", "TEST", "Test")}
+SPLIT_FOLDERS = {
+    "train": ("train", "train_val", "Train"),
+    "val": ("val", "validation"),
+    "test": ("test", "TEST", "Test"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build underwater`."""
-    parser.add_argument("--input", required=True, help="folder that holds input/ and GT/, raw-890/ and reference-890/, "
-                        "trainA/ and trainB/, or lrd/ and hr/, directly or below train/ and test/")
-    parser.add_argument("--fit", action="store_true",
-                        help="resize photographs that are not of their reference's size (bicubic) instead of refusing")
-    parser.add_argument("--alike", type=float, default=0.95, metavar="R",
-                        help="references whose thumbnails correlate by R or more are one scene and stay in one split; "
-                        "0 looks at names alone (default 0.95)")
+    parser.add_argument(
+        "--input",
+        required=True,
+        help="folder that holds input/ and GT/, raw-890/ and reference-890/, "
+        "trainA/ and trainB/, or lrd/ and hr/, directly or below train/ and test/",
+    )
+    parser.add_argument(
+        "--fit",
+        action="store_true",
+        help="resize photographs that are not of their reference's size (bicubic) instead of refusing",
+    )
+    parser.add_argument(
+        "--alike",
+        type=float,
+        default=0.95,
+        metavar="R",
+        help="references whose thumbnails correlate by R or more are one scene and stay in one split; "
+        "0 looks at names alone (default 0.95)",
+    )
     parser.add_argument("--allow-missing", action="store_true", help="leave out names that lack a partner")
     parser.add_argument("--encoded", action="store_true", help="store files as they are (png, jpg) instead of arrays")
     parser.add_argument("--licence", default="not stated; see where the images come from", help="licence note")
@@ -47,25 +69,41 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
     chosen: dict[str, list[Item]] = {}
     pooled = _items(args, root) if _layout(root) else []
     for split, names in SPLIT_FOLDERS.items():
-        chosen[split] = [item for name in names if _layout(root / name)
-                         for item in _items(args, root / name, f"{name}-")]
+        chosen[split] = [
+            item for name in names if _layout(root / name) for item in _items(args, root / name, f"{name}-")
+        ]
     if not pooled and not any(chosen.values()):
         known = ", ".join("/".join(layout) for layout in LAYOUTS)
-        raise DataError(f"{root}: no pair of folders as in UIEB, LSUI, EUVP or UFO-120 (known: {known}); for other "
-                        "layouts use the source `folder`")
+        raise DataError(
+            f"{root}: no pair of folders as in UIEB, LSUI, EUVP or UFO-120 (known: {known}); for other "
+            "layouts use the source `folder`"
+        )
     if not chosen["test"] or not chosen["train"]:
         pooled += chosen.pop("train") + chosen.pop("test") + chosen.pop("val")
     home = splits.assign([item.group for item in pooled], args)
     for item in pooled:
         chosen.setdefault(home[item.group], []).append(item)
-    meta = {"source": "underwater", "data_range": 1.0, "seed": args.seed, "licence": args.licence,
-            "split_rule": "seeded by scene" if pooled else "as published", "encoded": args.encoded, "fit": args.fit}
+    meta = {
+        "source": "underwater",
+        "data_range": 1.0,
+        "seed": args.seed,
+        "licence": args.licence,
+        "split_rule": "seeded by scene" if pooled else "as published",
+        "encoded": args.encoded,
+        "fit": args.fit,
+    }
     return assemble.write(args, "underwater", {split: chosen.get(split, []) for split in splits.NAMES}, meta)
 
 
 def _layout(folder: Path) -> tuple[Path, Path] | None:
-    return next(((folder / noisy, folder / clean) for noisy, clean in LAYOUTS
-                 if (folder / noisy).is_dir() and (folder / clean).is_dir()), None)
+    return next(
+        (
+            (folder / noisy, folder / clean)
+            for noisy, clean in LAYOUTS
+            if (folder / noisy).is_dir() and (folder / clean).is_dir()
+        ),
+        None,
+    )
 
 
 def _items(args: argparse.Namespace, folder: Path, prefix: str = "") -> list[Item]:
@@ -74,9 +112,18 @@ def _items(args: argparse.Namespace, folder: Path, prefix: str = "") -> list[Ite
     found = {name: images.by_key(images.files(path)) for name, path in zip(("noisy", "clean"), layout, strict=True)}
     matched = images.pairs(found, allow_missing=args.allow_missing)
     keys = list(matched)
-    alike = likeness.groups([matched[key]["clean"] for key in keys], args.alike) if args.alike else range(len(keys))
-    return [Item(prefix + key, prefix + keys[first], partial(_load, prefix + key, matched[key], args),
-                 tuple(matched[key].values())) for key, first in zip(keys, alike, strict=True)]
+    alike = (
+        near_duplicates.groups([matched[key]["clean"] for key in keys], args.alike) if args.alike else range(len(keys))
+    )
+    return [
+        Item(
+            prefix + key,
+            prefix + keys[first],
+            partial(_load, prefix + key, matched[key], args),
+            tuple(matched[key].values()),
+        )
+        for key, first in zip(keys, alike, strict=True)
+    ]
 
 
 def _load(key: str, chosen: dict[str, Path], args: argparse.Namespace) -> list[assemble.Sample]:
@@ -86,11 +133,14 @@ def _load(key: str, chosen: dict[str, Path], args: argparse.Namespace) -> list[a
             raise DataError(f"{chosen[name]}: a grey image among colour photographs")
     if noisy.shape != clean.shape:
         if not args.fit:
-            raise DataError(f"{chosen['noisy']} is {noisy.shape[0]} x {noisy.shape[1]} but its reference is "
-                            f"{clean.shape[0]} x {clean.shape[1]}; --fit resizes it")
+            raise DataError(
+                f"{chosen['noisy']} is {noisy.shape[0]} x {noisy.shape[1]} but its reference is "
+                f"{clean.shape[0]} x {clean.shape[1]}; --fit resizes it"
+            )
         noisy = np.asarray(Image.fromarray(noisy).resize((clean.shape[1], clean.shape[0]), Image.Resampling.BICUBIC))
         return assemble.one(key, {"noisy": noisy, "clean": clean}, resized=True)
     if args.encoded:
-        return [{"__key__": key, **{f"{name}{path.suffix.lower()}": path.read_bytes()
-                                    for name, path in chosen.items()}}]
+        return [
+            {"__key__": key, **{f"{name}{path.suffix.lower()}": path.read_bytes() for name, path in chosen.items()}}
+        ]
     return assemble.one(key, {"noisy": noisy, "clean": clean})

@@ -38,30 +38,40 @@ def test_a_fault_of_the_program_is_not_taken_for_the_machines() -> None:
 
 
 @pytest.mark.parametrize("error, code", [(no_space(), 6), (KeyboardInterrupt(), 130)])
-def test_every_tool_ends_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-                            error: BaseException, code: int) -> None:
+def test_every_tool_ends_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int
+) -> None:
     monkeypatch.setattr(build, "build", fails(error))
     monkeypatch.setattr(inspect.index, "tars", fails(error))
     monkeypatch.setattr(submit, "submit", fails(error))
-    for main, words in ((build.main, ["phantom", "--output", "x"]), (inspect.main, ["nowhere"]),
-                        (verify.main, ["nowhere"]), (submit.main, ["--stages", "x.yaml"])):
+    for main, words in (
+        (build.main, ["phantom", "--output", "x"]),
+        (inspect.main, ["nowhere"]),
+        (verify.main, ["nowhere"]),
+        (submit.main, ["--stages", "x.yaml"]),
+    ):
         assert main(words) == code
         said = capsys.readouterr().err
         assert said.count("\n") == 1 and ("No space left on device" in said or said == "interrupted\n")
 
 
 def test_a_report_that_cannot_be_written_is_refused_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(verify, "verify",
-                        lambda *_, **__: {"folder": "x", "findings": [], "splits": {}, "errors": 0, "warnings": 0})
+    monkeypatch.setattr(
+        verify, "verify", lambda *_, **__: {"folder": "x", "findings": [], "splits": {}, "errors": 0, "warnings": 0}
+    )
     (tmp_path / "file").touch()
     assert verify.main(["x", "--report", str(tmp_path / "file" / "r.json")]) == 6
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file' / 'r.json'}: the report cannot be written (")
 
 
 def test_a_split_that_may_not_be_listed_is_not_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "val").mkdir()
     monkeypatch.setattr(verify.os, "listdir", fails(PermissionError(errno.EACCES, "Permission denied", "data/val")))

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from configs import legacy, loader
+from configs import loader
 from configs.errors import ConfigError
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from configs.legacy import conversion
+from configs.support.paths import ROOT
 
 WIDE = {"model.encoder.kwargs.latent_channels": 512} | {
     f"model.decoder_{x}.kwargs.{key}": value
@@ -35,8 +35,11 @@ def edge(weight: float) -> dict[str, Any]:
     return {"trainer.edge_loss.enabled": True, "trainer.edge_loss.weight": weight, **weights(edge=weight)}
 
 
-NO_EDGE, NO_SAME, TRUTH = ({"trainer.edge_loss.weight": 0.0}, {"trainer.same_domain_use_skip": False},
-                           {"trainer.use_ground_truth": True})
+NO_EDGE, NO_SAME, TRUTH = (
+    {"trainer.edge_loss.weight": 0.0},
+    {"trainer.same_domain_use_skip": False},
+    {"trainer.use_ground_truth": True},
+)
 STRATEGY = "trainer.cross_domain_strategy"
 
 OLDER: dict[str, dict[str, Any]] = {
@@ -56,20 +59,37 @@ OLDER: dict[str, dict[str, Any]] = {
     "extreme_denoising": {**NO_EDGE, **WIDE, **weights(content=0.5, recon=0.05), "trainer.epochs": 20},
     "progressive_training": {**NO_EDGE, **weights(recon=1.0, cross=0.1), "trainer.epochs": 10},
     "progressive_training_stage2": {
-        **edge(0.05), **weights(content=0.5, recon=0.1), **STAGE1, "trainer.epochs": 40,
+        **edge(0.05),
+        **weights(content=0.5, recon=0.1),
+        **STAGE1,
+        "trainer.epochs": 40,
         "optimizer.learning_rate": 1e-4,
     },
     "no_skip_everywhere": {
-        **NO_EDGE, **WIDE, **NO_SAME, **weights(recon=0.05), "trainer.epochs": 20, "model.cdlnet.M": 512,
+        **NO_EDGE,
+        **WIDE,
+        **NO_SAME,
+        **weights(recon=0.05),
+        "trainer.epochs": 20,
+        "model.cdlnet.M": 512,
     },
     "supervised_denoising": {
-        **TRUTH, **WIDE, **edge(0.1), **weights(recon=1.0), "trainer.epochs": 50, "trainer.same_domain_use_skip": True,
+        **TRUTH,
+        **WIDE,
+        **edge(0.1),
+        **weights(recon=1.0),
+        "trainer.epochs": 50,
+        "trainer.same_domain_use_skip": True,
     },
     "supervised_no_skip": {**TRUTH, **WIDE, **NO_SAME, **edge(0.1), "trainer.epochs": 50},
     "original_flat_cross": {
-        **weights(content=0.0, recon=0.0), "trainer.noise.sigma_a": 0.25, "trainer.noise.sigma_b": 0.25,
-        "model.decoder_a.kwargs.identity_mapping": True, "model.decoder_b.kwargs.identity_mapping": True,
-        "trainer.epochs": 5, STRATEGY: None,
+        **weights(content=0.0, recon=0.0),
+        "trainer.noise.sigma_a": 0.25,
+        "trainer.noise.sigma_b": 0.25,
+        "model.decoder_a.kwargs.identity_mapping": True,
+        "model.decoder_b.kwargs.identity_mapping": True,
+        "trainer.epochs": 5,
+        STRATEGY: None,
     },
 }
 """Each older file as its differences to the base; None leaves a key out."""
@@ -78,13 +98,17 @@ OLDER: dict[str, dict[str, Any]] = {
 def base() -> dict[str, Any]:
     """What the older files had in common."""
     stage = {"paired": True, "batch_size": 4}
-    decoder = {"checkpoint": None,
-               "kwargs": {"features": [256, 128, 64], "latent_channels": 256, "identity_mapping": False}}
+    decoder = {
+        "checkpoint": None,
+        "kwargs": {"features": [256, 128, 64], "latent_channels": 256, "identity_mapping": False},
+    }
     return {
         "seed": 1337,
         "device": "cuda:0",
         "data": {
-            "root": "runs/data/knee", "representation": "complex", "crop_size": 256,
+            "root": "runs/data/knee",
+            "representation": "complex",
+            "crop_size": 256,
             "stages": {
                 "train": {**stage, "split": "train", "augment": True, "shuffle": True, "drop_last": True},
                 "val": {**stage, "split": "val", "augment": False, "shuffle": False},
@@ -92,8 +116,11 @@ def base() -> dict[str, Any]:
         },
         "model": {
             "cdlnet": {"M": 256},
-            "encoder": {"class": "UNetEncoder", "checkpoint": None,
-                        "kwargs": {"features": [64, 128, 256], "latent_channels": 256}},
+            "encoder": {
+                "class": "UNetEncoder",
+                "checkpoint": None,
+                "kwargs": {"features": [64, 128, 256], "latent_channels": 256},
+            },
             "decoder_a": {"class": "UNetADecoder", **copy.deepcopy(decoder)},
             "decoder_b": {"class": "UNetBDecoder", **copy.deepcopy(decoder)},
         },
@@ -104,8 +131,13 @@ def base() -> dict[str, Any]:
             "noise": {"enabled": True, "sigma_a": 0.01, "sigma_b": 0.01},
             "augmentation": {"enable_jitter": False, "brightness": 0.05, "contrast": 0.1},
             "edge_loss": {"enabled": False, "weight": 0.02},
-            "anti_collapse": {"variance_threshold": 1e-5, "patience": 2, "adjustment_factor": 0.2, "max_alpha": 8.0,
-                              "min_beta": 5e-4},
+            "anti_collapse": {
+                "variance_threshold": 1e-5,
+                "patience": 2,
+                "adjustment_factor": 0.2,
+                "max_alpha": 8.0,
+                "min_beta": 5e-4,
+            },
             "logging": {"use_wandb": True, "image_interval": 200, "project": "c2c", "entity": None},
             "noise_estimation": {"enabled": True, "method": "auto"},
             "epochs": 10,
@@ -145,9 +177,9 @@ def test_the_yaml_of_that_name_says_the_same(name: str, tmp_path: Path) -> None:
 
 def test_every_key_is_accounted_for_once() -> None:
     data = changed(OLDER["progressive_training_stage2"])
-    _, account = legacy.convert(data)
+    _, account = conversion.convert(data)
     named = [line.split(" ")[0].rstrip(":") for line in account]
-    assert sorted(named) == sorted(legacy._flatten(data))
+    assert sorted(named) == sorted(conversion._flatten(data))
     assert "trainer.loss_weights.cross -> pipeline.weights.cross = 1.0" in account
     assert "device: not needed: the launcher chooses the device" in account
     assert "model.encoder.checkpoint -> init_from.run = runs/progressive_training, its best checkpoint" in account
@@ -157,7 +189,7 @@ def test_what_a_file_leaves_out_takes_the_older_default() -> None:
     data = base()
     for key in ("cross_domain_strategy", "loss_weights", "anti_collapse", "noise", "grad_clip_norm"):
         del data["trainer"][key]
-    new, account = legacy.convert(data)
+    new, account = conversion.convert(data)
     assert new["pipeline"]["cross_domain_strategy"] == "use_source_skip"
     assert new["pipeline"]["weights"] == {"content": 1.0, "recon": 1.0, "cross": 1.0, "edge": 0.0}
     assert new["pipeline"]["anti_collapse"]["patience"] == 1
@@ -167,16 +199,16 @@ def test_what_a_file_leaves_out_takes_the_older_default() -> None:
 
 def test_the_weight_of_edge_loss_wins_over_the_one_of_loss_weights() -> None:
     on = {"trainer.edge_loss.enabled": True, "trainer.edge_loss.weight": 0.02, "trainer.loss_weights.edge": 0.05}
-    assert legacy.convert(changed(on))[0]["pipeline"]["weights"]["edge"] == 0.02
+    assert conversion.convert(changed(on))[0]["pipeline"]["weights"]["edge"] == 0.02
     off = {"trainer.edge_loss.enabled": False, "trainer.loss_weights.edge": 0.05}
-    assert legacy.convert(changed(off))[0]["pipeline"]["weights"]["edge"] == 0.0
+    assert conversion.convert(changed(off))[0]["pipeline"]["weights"]["edge"] == 0.0
 
 
 def test_the_greek_names_of_the_weights_are_read_too() -> None:
     data = base()
     data["trainer"]["loss_weights"] = {"alpha": 0.5, "beta": 0.25, "gamma": 0.0, "delta": 0.1}
     data["trainer"]["edge_loss"] = {"enabled": True}
-    pipeline = legacy.convert(data)[0]["pipeline"]
+    pipeline = conversion.convert(data)[0]["pipeline"]
     assert pipeline["weights"] == {"content": 0.5, "recon": 0.25, "cross": 0.0, "edge": 0.1}
     assert pipeline["restore_path"] == "same"
 
@@ -198,11 +230,11 @@ def test_the_greek_names_of_the_weights_are_read_too() -> None:
 def test_what_cannot_be_honoured_is_refused_by_its_key(key: str, value: Any, said: str) -> None:
     data = changed({**STAGE1, key: value})
     with pytest.raises(ConfigError) as caught:
-        legacy.convert(data)
+        conversion.convert(data)
     assert said in str(caught.value) and len(caught.value.problems) == 1
 
 
 def test_all_problems_come_in_one_report() -> None:
     with pytest.raises(ConfigError) as caught:
-        legacy.convert(changed({"trainer.epoch": 3, "data.rooot": "x", "trainer.augmentation.enable_jitter": True}))
+        conversion.convert(changed({"trainer.epoch": 3, "data.rooot": "x", "trainer.augmentation.enable_jitter": True}))
     assert len(caught.value.problems) == 3

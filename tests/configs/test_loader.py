@@ -17,10 +17,15 @@ def problems(data: dict, *overrides: str) -> list[str]:
 
 
 def test_all_mistakes_come_in_one_report_with_their_paths() -> None:
-    found = problems({
-        "pipeline": {"name": "dual_domain", "weights": {"contnt": 1, "cross": "much"}},
-        "data": {"batch_size": 0, "lr": 1, "batch-size": 4}, "loop": {"max_epochs": 3}, "lr": 1, "seed": 2**64,
-    })
+    found = problems(
+        {
+            "pipeline": {"name": "dual_domain", "weights": {"contnt": 1, "cross": "much"}},
+            "data": {"batch_size": 0, "lr": 1, "batch-size": 4},
+            "loop": {"max_epochs": 3},
+            "lr": 1,
+            "seed": 2**64,
+        }
+    )
     text = "\n".join(found)
     assert len(found) == 8
     assert "data.batch-size: unknown key; did you mean 'batch_size'?" in text
@@ -56,9 +61,17 @@ def test_combinations_that_cannot_run_are_refused() -> None:
 
 
 def test_overrides_reach_any_depth_and_are_read_as_yaml() -> None:
-    run = loader.structure(loader.apply(dict(DUAL), [
-        "pipeline.weights.content=1e-2", "optimizer.phases.denoiser.lr=2e-5", "data.crop=null", "loop.max_steps=7",
-    ]))
+    run = loader.structure(
+        loader.apply(
+            dict(DUAL),
+            [
+                "pipeline.weights.content=1e-2",
+                "optimizer.phases.denoiser.lr=2e-5",
+                "data.crop=null",
+                "loop.max_steps=7",
+            ],
+        )
+    )
     assert run.pipeline.weights.content == 0.01  # type: ignore[attr-defined]
     assert run.optimizer.phases["denoiser"].lr == 2e-5
     assert run.data.crop is None

@@ -24,8 +24,12 @@ def write(folder: Path, name: str, body: str) -> None:
 
 
 def test_only_the_named_file_is_imported(folder: Path) -> None:
-    write(folder, "good", "class Good(nn.Module):\n    def __init__(self, width: int = 3) -> None:\n"
-                          "        super().__init__()\n        self.width = width\n")
+    write(
+        folder,
+        "good",
+        "class Good(nn.Module):\n    def __init__(self, width: int = 3) -> None:\n"
+        "        super().__init__()\n        self.width = width\n",
+    )
     write(folder, "broken", "raise RuntimeError('imported')\n")
     spec = registry.complete(folder.name, "good")
     assert spec == {"name": "good", "width": 3}
@@ -33,8 +37,12 @@ def test_only_the_named_file_is_imported(folder: Path) -> None:
 
 
 def test_every_wrong_argument_is_named(folder: Path) -> None:
-    write(folder, "picky", "class Picky(nn.Module):\n    def __init__(self, width: int, depth: int = 2, "
-                           "in_channels: int = 1) -> None:\n        super().__init__()\n")
+    write(
+        folder,
+        "picky",
+        "class Picky(nn.Module):\n    def __init__(self, width: int, depth: int = 2, "
+        "in_channels: int = 1) -> None:\n        super().__init__()\n",
+    )
     with pytest.raises(registry.Problems) as caught:
         registry.complete(folder.name, {"name": "picky", "widht": 4, "depth": "deep"}, given=("in_channels",))
     text = str(caught.value)
@@ -43,8 +51,11 @@ def test_every_wrong_argument_is_named(folder: Path) -> None:
 
 
 def test_an_argument_the_caller_gives_may_not_be_in_the_yaml(folder: Path) -> None:
-    write(folder, "net", "class Net(nn.Module):\n    def __init__(self, in_channels: int) -> None:\n"
-                         "        super().__init__()\n")
+    write(
+        folder,
+        "net",
+        "class Net(nn.Module):\n    def __init__(self, in_channels: int) -> None:\n        super().__init__()\n",
+    )
     with pytest.raises(registry.Problems, match="unknown argument 'in_channels'"):
         registry.complete(folder.name, {"name": "net", "in_channels": 1}, given=("in_channels",))
 

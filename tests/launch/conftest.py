@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from configs import loader
 from configs.schema import RunConfig
 from launch import train
-from shards.writer import write_split
+from shards.building.writer import write_split
 
 SIZE_PX, SIGMA = 24, 0.1
 
@@ -24,14 +24,16 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mini")
     rng = np.random.default_rng(0)
     for split, count in (("train", 26), ("val", 5), ("test", 3)):
-        write_split(root / split, [sample(rng, f"{split}{i:03d}") for i in range(count)], name="mini",
-                    meta={"data_range": 1.0})
+        write_split(
+            root / split, [sample(rng, f"{split}{i:03d}") for i in range(count)], name="mini", meta={"data_range": 1.0}
+        )
     return root
 
 
 @pytest.fixture(scope="session")
 def small_run(mini: Path, root: Path) -> Callable[..., RunConfig]:
     """`small_run("a.b=c", ...)`: a tiny dual-domain run on the mini shards."""
+
     def make(*overrides: str) -> RunConfig:
         return loader.load(root / SMALL, [f"data.root={mini}", *overrides])
 
@@ -52,9 +54,20 @@ def sample(rng: np.random.Generator, key: str) -> dict[str, object]:
 @pytest.fixture
 def go(mini: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     """Train in this process: `go("a.b=c", ...) -> (exit code, everything printed)`."""
+
     def run(*overrides: str, run_dir: Path | None = None, options: tuple[str, ...] = ()) -> tuple[int, str]:
-        code = train.main(["--config", SMALL, f"data.root={mini}", "loop.max_steps=4", *overrides,
-                           "--run-dir", str(run_dir or tmp_path / "run"), *options])
+        code = train.main(
+            [
+                "--config",
+                SMALL,
+                f"data.root={mini}",
+                "loop.max_steps=4",
+                *overrides,
+                "--run-dir",
+                str(run_dir or tmp_path / "run"),
+                *options,
+            ]
+        )
         said = capsys.readouterr()
         return code, said.out + said.err
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from tests.launch.conftest import SMALL
 
-NOT_USED = ("bm3d", "deepspeed", "h5py", "matplotlib", "submitit", "tensorboard", "transformers", "wandb",
-            "webdataset")
+NOT_USED = ("bm3d", "deepspeed", "h5py", "matplotlib", "submitit", "tensorboard", "transformers", "wandb", "webdataset")
 
 SCRIPT = """
 import json, sys
@@ -25,8 +24,20 @@ sys.exit(code)
 def test_a_run_imports_nothing_that_it_does_not_use(mini: Path, command, root: Path, tmp_path: Path) -> None:
     script, found = tmp_path / "script.py", tmp_path / "modules.json"
     script.write_text(SCRIPT.format(root=str(root)))
-    command([sys.executable, script, found, "--config", SMALL, f"data.root={mini}", "loop.max_steps=1",
-             "tracking.tensorboard=false", "--run-dir", tmp_path / "run"])
+    command(
+        [
+            sys.executable,
+            script,
+            found,
+            "--config",
+            SMALL,
+            f"data.root={mini}",
+            "loop.max_steps=1",
+            "tracking.tensorboard=false",
+            "--run-dir",
+            tmp_path / "run",
+        ]
+    )
     imported = set(json.loads(found.read_text()))
     assert imported.isdisjoint(NOT_USED), sorted(imported & set(NOT_USED))
     methods = {name for name in imported if name.startswith("pipelines.") and "._" not in name}

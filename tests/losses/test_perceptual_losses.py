@@ -12,7 +12,7 @@ from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 
 from configs.errors import ConfigError, DataError, EnvironmentProblem
-from losses._vgg import VGG16, VGG19
+from losses.common.frozen_vgg import VGG16, VGG19
 from losses.laplacian import Laplacian
 from losses.msssim import MsSsim
 from losses.total_variation import TotalVariation
@@ -134,10 +134,24 @@ def test_laplacian_is_the_depthwise_convolution_and_passes_a_gradient_check() ->
 def test_total_variation_is_the_sum_over_neighbours_and_passes_a_gradient_check() -> None:
     image, _ = pair(2, 2, 5, 6)
     pixels = image.numpy()
-    down = np.mean([abs(pixels[n, c, i + 1, j] - pixels[n, c, i, j])
-                    for n in range(2) for c in range(2) for i in range(4) for j in range(6)])
-    across = np.mean([abs(pixels[n, c, i, j + 1] - pixels[n, c, i, j])
-                      for n in range(2) for c in range(2) for i in range(5) for j in range(5)])
+    down = np.mean(
+        [
+            abs(pixels[n, c, i + 1, j] - pixels[n, c, i, j])
+            for n in range(2)
+            for c in range(2)
+            for i in range(4)
+            for j in range(6)
+        ]
+    )
+    across = np.mean(
+        [
+            abs(pixels[n, c, i, j + 1] - pixels[n, c, i, j])
+            for n in range(2)
+            for c in range(2)
+            for i in range(5)
+            for j in range(5)
+        ]
+    )
     assert float(TotalVariation()(image)) == pytest.approx(down + across)
     assert float(TotalVariation()(torch.ones(1, 1, 4, 1))) == 0
     squares = (np.diff(pixels, axis=2) ** 2).sum() / (2 * 4 * 6) + (np.diff(pixels, axis=3) ** 2).sum() / (2 * 5 * 5)
@@ -226,7 +240,9 @@ def test_vgg_is_not_in_a_checkpoint_and_the_random_trunk_is_always_the_same() ->
 
 
 def test_vgg_says_what_is_wrong(
-    weights: tuple[Path, str, dict[str, Tensor]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    weights: tuple[Path, str, dict[str, Tensor]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     path, checksum, state = weights
@@ -253,7 +269,7 @@ def test_vgg_says_what_is_wrong(
             Vgg(weights=str(tmp_path / name), sha256="")
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
     nowhere = VGG19._replace(url="http://127.0.0.1:9/vgg19-dcbb9e9d.pth")
-    monkeypatch.setattr("losses._vgg.VGG19", nowhere)
+    monkeypatch.setattr("losses.common.frozen_vgg.VGG19", nowhere)
     with pytest.raises(EnvironmentProblem, match="could not be fetched"):
         Vgg()
     (tmp_path / "hub" / "checkpoints" / "vgg19-dcbb9e9d.pth").write_bytes(path.read_bytes())

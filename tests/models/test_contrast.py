@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
-from models._complex import LayerNorm2d
-from models._contrast_blocks import Up
+from models.blocks.complex import LayerNorm2d
+from models.blocks.contrast import Up
 from models.contrast_decoder import ContrastDecoder
 from models.contrast_encoder import ContrastEncoder
 

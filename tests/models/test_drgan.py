@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from configs.errors import DataError
-from models._drgan_blocks import Residual
+from models.blocks.drgan import Residual
 from models.cncl_fusion import CnclFusion
 from models.drgan_clean_decoder import DrganCleanDecoder
 from models.drgan_content_encoder import DrganContentEncoder

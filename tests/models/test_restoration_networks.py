@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
-from models._norms import FrozenBatchNorm2d, Norm, norm_layer
+from models.blocks.norms import FrozenBatchNorm2d, Norm, norm_layer
 from models.dncnn import DnCNN
 from models.srdensenet import SRDenseNet
 from models.unet import UNet

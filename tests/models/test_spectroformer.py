@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from configs.errors import ConfigError
 from models import spectroformer
-from models._spectro_attention import FrequencyFilter, QueryCascade
-from models._spectro_scales import EnergyGate, HybridUp, PhaseGate, phase
+from models.blocks.spectro_attention import FrequencyFilter, QueryCascade
+from models.blocks.spectro_scales import EnergyGate, HybridUp, PhaseGate, phase
 from models.spectroformer import Spectroformer
 
 COUNTS = {

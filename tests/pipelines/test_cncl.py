@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from configs.fields import FieldSpec
 from pipelines.base import Batch
 from pipelines.cncl import Cncl
-from tests.pipelines._phases import each_phase_changes_only_its_own
+from tests.support.phases import each_phase_changes_only_its_own
 
 CONTENT = {"name": "unet", "width": 4, "norm": "instance"}
 NOISE = {"name": "dncnn", "depth": 3, "width": 4, "residual": False, "norm": "instance"}

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from configs.errors import ConfigError
 from configs.fields import FieldSpec
-from pipelines import _noise_patches as noise_patches
 from pipelines.base import Batch
+from pipelines.common import noise_patches
 from pipelines.drgan import KINDS, Drgan
-from tests.pipelines._phases import each_phase_changes_only_its_own
+from tests.support.phases import each_phase_changes_only_its_own
 
 CRITIC = {"name": "patch_discriminator", "width": 4, "variant": "cyclegan"}
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from configs.fields import FieldSpec
-from pipelines import _dual_instruments as instruments
+from pipelines.common.dual_domain import instruments
 from pipelines.dual_domain import DualDomain
 
 STRATEGIES = ["no_skip", "use_target_skip", "use_source_skip", "zero_skip", "mixed_skip"]
@@ -37,10 +37,13 @@ def batch(n: int = 3, channels: int = 2, size: int = 12, *, sigma: float = 0.1, 
     return out
 
 
-@pytest.mark.parametrize(("settings", "whole"), [
-    ({}, 2_778_178),
-    ({"latent_channels": 512, "decoder_features": (512, 256, 128)}, 7_540_546),
-])
+@pytest.mark.parametrize(
+    ("settings", "whole"),
+    [
+        ({}, 2_778_178),
+        ({"latent_channels": 512, "decoder_features": (512, 256, 128)}, 7_540_546),
+    ],
+)
 @pytest.mark.parametrize("is_complex", [True, False])
 def test_parameter_counts_are_the_documented_ones(settings: dict, whole: int, is_complex: bool) -> None:
     pipeline = make(1, is_complex=is_complex, small=False, **settings)
@@ -59,8 +62,13 @@ def test_batched_passes_equal_separate_ones(strategy: str, same: bool) -> None:
     z_a, skips_a = pipeline.encoder(data["pd"])
     z_b, skips_b = pipeline.encoder(data["pdfs"])
     mixed = [0.3 * a + 0.7 * b for a, b in zip(skips_a, skips_b, strict=True)]
-    cross = {"no_skip": None, "zero_skip": None, "use_target_skip": skips_a, "use_source_skip": skips_b,
-             "mixed_skip": mixed}[strategy]
+    cross = {
+        "no_skip": None,
+        "zero_skip": None,
+        "use_target_skip": skips_a,
+        "use_source_skip": skips_b,
+        "mixed_skip": mixed,
+    }[strategy]
     torch.testing.assert_close(images["pd_cross"], pipeline.decoder_a(z_b, cross, size=(12, 12)))
     torch.testing.assert_close(images["pd_same"], pipeline.decoder_a(z_a, skips_a if same else None, size=(12, 12)))
     torch.testing.assert_close(images["pdfs_same"], pipeline.decoder_b(z_b, skips_b if same else None, size=(12, 12)))
@@ -107,8 +115,10 @@ def test_noise_is_added_to_the_input_and_not_to_the_target() -> None:
     shifted = {**data, "pd": data["pd"] + 3.0 * data["pd_normal"]}
     z_loud = loud.encoder(shifted["pd"])[0]
     restored = loud.decoder_a(z_loud, loud.encoder(shifted["pd"])[1], size=(12, 12))
-    recon = torch.hypot(*(restored - data["pd"]).unbind(1)).mean() + torch.hypot(
-        *(quiet.restore(data)["pdfs_same"] - data["pdfs"]).unbind(1)).mean()
+    recon = (
+        torch.hypot(*(restored - data["pd"]).unbind(1)).mean()
+        + torch.hypot(*(quiet.restore(data)["pdfs_same"] - data["pdfs"]).unbind(1)).mean()
+    )
     torch.testing.assert_close(loud.loss("denoiser", data, {}).parts["recon"], recon.detach())
 
 
@@ -146,8 +156,11 @@ def test_copying_the_noise_is_called_a_leak_and_the_truth_is_not() -> None:
     data = batch(4, 2, 64)
     pipeline = make().double()
     clean = {f"{f}_{path}": data[f"{f}_clean"] for f in ("pd", "pdfs") for path in ("cross", "same")}
-    copied = {**clean, "pd_cross": 0.1 * data["pd_clean"] + 0.9 * data["pd"],
-              "pdfs_cross": 0.1 * data["pdfs_clean"] + 0.9 * data["pdfs"]}
+    copied = {
+        **clean,
+        "pd_cross": 0.1 * data["pd_clean"] + 0.9 * data["pd"],
+        "pdfs_cross": 0.1 * data["pdfs_clean"] + 0.9 * data["pdfs"],
+    }
 
     def verdicts(restored: dict[str, Tensor]) -> dict[str, bool]:
         found = {**instruments.levels(data, restored, pipeline.distance), **instruments.leakage(data, restored)}

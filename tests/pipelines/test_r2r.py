@@ -9,7 +9,7 @@ from torch import Tensor
 from configs.errors import ConfigError, DataError
 from configs.fields import FieldSpec
 from configs.loader import structure
-from pipelines import _recorruption as recorruption
+from pipelines.common import recorruption
 from pipelines.r2r import R2R
 
 COUNT = 200_000
@@ -115,7 +115,8 @@ def test_a_step_is_a_function_of_its_batch_and_trains_the_network(settings: dict
     pipeline = r2r(**settings)
     batch = {
         "noisy": 0.1 * torch.randint(0, 20, (2, 1, 16, 16), generator=torch.Generator().manual_seed(0)),
-        "noisy_scale": torch.ones(2, 1, 1, 1), "recorruption": normals(2, 1, 16, 16).float(),
+        "noisy_scale": torch.ones(2, 1, 1, 1),
+        "recorruption": normals(2, 1, 16, 16).float(),
     }
     first, second = (pipeline.loss("restorer", batch, {}).loss for _ in range(2))
     assert torch.equal(first, second)
@@ -124,8 +125,9 @@ def test_a_step_is_a_function_of_its_batch_and_trains_the_network(settings: dict
     assert len(pipeline.trained("restorer")) == len(list(pipeline.parameters()))
 
 
-@pytest.mark.parametrize("settings", [{}, {"sigma": "estimate"}, {"noise": "poisson", "gain": 0.1},
-                                      {"noise": "gamma", "looks": 3.0}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"sigma": "estimate"}, {"noise": "poisson", "gain": 0.1}, {"noise": "gamma", "looks": 3.0}]
+)
 def test_restoring_depends_on_the_sample_and_not_on_its_batch_or_the_time(settings: dict[str, Any]) -> None:
     pipeline = r2r(passes=3, **settings).eval()
     noisy = 0.1 * torch.randint(0, 20, (3, 1, 15, 13), generator=torch.Generator().manual_seed(0))
@@ -148,8 +150,11 @@ def test_a_noise_level_is_measured_on_whole_training_images_and_kept() -> None:
     noisy = (1 + 0.3 * normals(2, 1, 128, 128).float()) / scale
     pipeline.calibrate([{"noisy": noisy, "noisy_scale": scale}])
     assert pipeline.learned()["levels"].item() == pytest.approx(0.3, rel=0.03)
-    blank = {"noisy": torch.ones(1, 1, 8, 8), "noisy_scale": torch.full((1, 1, 1, 1), 4.0),
-             "recorruption": normals(1, 1, 8, 8).float()}
+    blank = {
+        "noisy": torch.ones(1, 1, 8, 8),
+        "noisy_scale": torch.full((1, 1, 1, 1), 4.0),
+        "recorruption": normals(1, 1, 8, 8).float(),
+    }
     kept = pipeline.learned()["levels"].item()
     assert pipeline.loss("restorer", blank, {}).parts["sigma"].item() == pytest.approx(kept), "not the image's own"
     older = {name: value for name, value in pipeline.learned().items() if name != "levels"}

@@ -11,7 +11,7 @@ from configs.errors import ConfigError
 from configs.fields import FieldSpec
 from pipelines.base import Batch
 from pipelines.tcfl import ESTIMATES, Tcfl
-from tests.pipelines._phases import each_phase_changes_only_its_own
+from tests.support.phases import each_phase_changes_only_its_own
 
 SMALL = {"name": "dncnn", "depth": 4, "width": 6, "residual": False, "activation": "leaky_relu", "norm": "instance"}
 CRITIC = {"name": "patch_discriminator", "width": 4}

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests._pairs import write_pairs
-from tests._train_each import Item, Pair, said, train_each
+from tests.support.pairs import write_pairs
+from tests.support.train_each import Item, Pair, said, train_each
 
 OVERRIDES = [
     "pipeline.network={name: dncnn, depth: 3, width: 4, norm: none, bias: true}",
@@ -31,8 +31,13 @@ def runs(photographs: Path, pair: Pair, tmp_path_factory: pytest.TempPathFactory
     """For each strategy `NAME-straight`, and `NAME-resumed` from its fourth step, by two processes."""
     folder, items = tmp_path_factory.mktemp("weights"), []
     for name in CHANGING:
-        words = ["--config", "configs/spectroformer.yaml", *OVERRIDES, f"data.root={photographs}",
-                 f"pipeline.weighting={name}"]
+        words = [
+            "--config",
+            "configs/spectroformer.yaml",
+            *OVERRIDES,
+            f"data.root={photographs}",
+            f"pipeline.weighting={name}",
+        ]
         straight = folder / f"{name}-straight"
         resumed = Item(words, folder / f"{name}-resumed", first_steps_of=(straight, 4), compare=True)
         items += [Item(words, straight), resumed]

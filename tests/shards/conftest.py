@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.dataset import ShardSet
-from shards.writer import write_split
+from shards.building.writer import write_split
+from shards.reading.shard_set import ShardSet
 
 
 def make_samples(count: int, shape: tuple[int, int] = (20, 24), kind: str = "real") -> list[dict[str, Any]]:
@@ -34,8 +34,9 @@ def split(tmp_path: Path) -> Callable[..., ShardSet]:
     """A function that writes a split of several small shards and opens it."""
 
     def write(count: int = 11, shape: tuple[int, int] = (20, 24), kind: str = "real", name: str = "train") -> ShardSet:
-        write_split(tmp_path / name, make_samples(count, shape, kind), name="demo", meta={"data_range": 1.0},
-                    max_size_mb=0.015)
+        write_split(
+            tmp_path / name, make_samples(count, shape, kind), name="demo", meta={"data_range": 1.0}, max_size_mb=0.015
+        )
         return ShardSet.open(tmp_path / name)
 
     return write

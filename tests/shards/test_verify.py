@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards import index, inspect, verify
-from shards.dataset import ShardSet
-from shards.writer import write_split
+from shards import inspect, verify
+from shards.building.writer import write_split
+from shards.format import index
+from shards.reading.shard_set import ShardSet
 
 Fault = Callable[[Path], None]
 
@@ -25,8 +26,14 @@ def images(seed: int, count: int = 8, **more: Any) -> list[dict[str, Any]]:
     for number in range(count):
         clean = np.kron(random.random((6, 6)), np.ones((8, 8))).astype(np.float32)
         noisy = clean + 0.1 * random.standard_normal(clean.shape).astype(np.float32)
-        samples.append({"__key__": f"{seed}-{number}", "noisy.npy": noisy, "clean.npy": clean,
-                        "json": {"group": f"{seed}-{number}", **more}})
+        samples.append(
+            {
+                "__key__": f"{seed}-{number}",
+                "noisy.npy": noisy,
+                "clean.npy": clean,
+                "json": {"group": f"{seed}-{number}", **more},
+            }
+        )
     return samples
 
 
@@ -164,20 +171,37 @@ def undecodable(d: Path) -> None:
 
 
 def duplicate_key(d: Path) -> None:
-    pair = [("3-0.noisy.npy", npy(np.random.default_rng(1).random((48, 48)).astype("f4"))),
-            ("3-0.clean.npy", npy(np.random.default_rng(2).random((48, 48)).astype("f4")))]
+    pair = [
+        ("3-0.noisy.npy", npy(np.random.default_rng(1).random((48, 48)).astype("f4"))),
+        ("3-0.clean.npy", npy(np.random.default_rng(2).random((48, 48)).astype("f4"))),
+    ]
     for name in ("x.tar", "y.tar"):
         rewrite(d / "train" / name, pair)
     unindexed(d / "train")
 
 
-@pytest.mark.parametrize("fault,kind,says", [
-    (truncated, "index", TAR), (truncated_unindexed, "shard", TAR), (missing, "index", TAR), (extra, "index", "w.tar"),
-    (replaced, "shard", TAR), (pixel, "shard", TAR), (header, "shard", TAR), (index_json, "index", "index.json"),
-    (index_table, "index", "index.npy"), (version, "index", "version 2"), (twice, "shard", "field x twice"),
-    (apart, "shard", "not adjacent"), (pickled, "shard", "pickled objects"), (packed, "shard", "gzip"),
-    (undecodable, "index", "a.noisy.png"), (duplicate_key, "duplicate key", "3-0"),
-], ids=lambda value: getattr(value, "__name__", None))
+@pytest.mark.parametrize(
+    "fault,kind,says",
+    [
+        (truncated, "index", TAR),
+        (truncated_unindexed, "shard", TAR),
+        (missing, "index", TAR),
+        (extra, "index", "w.tar"),
+        (replaced, "shard", TAR),
+        (pixel, "shard", TAR),
+        (header, "shard", TAR),
+        (index_json, "index", "index.json"),
+        (index_table, "index", "index.npy"),
+        (version, "index", "version 2"),
+        (twice, "shard", "field x twice"),
+        (apart, "shard", "not adjacent"),
+        (pickled, "shard", "pickled objects"),
+        (packed, "shard", "gzip"),
+        (undecodable, "index", "a.noisy.png"),
+        (duplicate_key, "duplicate key", "3-0"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
 def test_faults_in_files(data: Path, fault: Fault, kind: str, says: str) -> None:
     fault(data)
     found(data, kind, says)
@@ -218,15 +242,33 @@ def copied(samples: list[dict[str, Any]]) -> None:
     samples[3]["noisy.npy"] = samples[5]["noisy.npy"]
 
 
-@pytest.mark.parametrize("change,kind", [
-    (set_pixel(np.nan), "damaged image"), (set_pixel(np.inf), "damaged image"), (constant, "empty image"),
-    (other_type, "mixed types"), (colour, "mixed types"), (smaller, "size mismatch"), (lacking, "missing member"),
-    (swapped, "doubtful pair"), (copied, "same pixels twice"),
-])
+@pytest.mark.parametrize(
+    "change,kind",
+    [
+        (set_pixel(np.nan), "damaged image"),
+        (set_pixel(np.inf), "damaged image"),
+        (constant, "empty image"),
+        (other_type, "mixed types"),
+        (colour, "mixed types"),
+        (smaller, "size mismatch"),
+        (lacking, "missing member"),
+        (swapped, "doubtful pair"),
+        (copied, "same pixels twice"),
+    ],
+)
 def test_faults_in_samples(tmp_path: Path, change: Callable[[list[dict[str, Any]]], None], kind: str) -> None:
     make(tmp_path, change)
-    found(tmp_path, kind, "noisy" if kind == "mixed types" else "clean" if kind == "missing member" else "5-3"
-          if kind != "same pixels twice" else "5-5")
+    found(
+        tmp_path,
+        kind,
+        "noisy"
+        if kind == "mixed types"
+        else "clean"
+        if kind == "missing member"
+        else "5-3"
+        if kind != "same pixels twice"
+        else "5-5",
+    )
 
 
 def test_leaks_between_splits(data: Path, tmp_path: Path) -> None:
@@ -272,14 +314,17 @@ def test_a_note_can_be_set_and_stays_checked(data: Path, capsys: pytest.CaptureF
     assert "expected KEY=VALUE" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("note", "says"), [
-    ("data_rnage=4095", "did you mean 'data_range'?"),
-    ("author=me", "known: data_range, licence, noise, sigma, source"),
-    ("plan=0", "known: data_range"),  # by which a build knows its own work again
-    ("data_range=wide", "expected a number above 0"),
-    ("data_range=0", "expected a number above 0"),
-    ("data_range=true", "expected a number above 0"),
-])
+@pytest.mark.parametrize(
+    ("note", "says"),
+    [
+        ("data_rnage=4095", "did you mean 'data_range'?"),
+        ("author=me", "known: data_range, licence, noise, sigma, source"),
+        ("plan=0", "known: data_range"),  # by which a build knows its own work again
+        ("data_range=wide", "expected a number above 0"),
+        ("data_range=0", "expected a number above 0"),
+        ("data_range=true", "expected a number above 0"),
+    ],
+)
 def test_a_mistaken_note_is_refused(data: Path, capsys: pytest.CaptureFixture[str], note: str, says: str) -> None:
     before = (data / "test" / index.HEADER).read_bytes()
     assert inspect.main([str(data), "--set", "licence=MIT", "--set", note]) == 2

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import Cluster, install
-from tests.slurm.driver import Launcher
+from tests.support.slurm.cluster import Cluster, install
+from tests.support.slurm.driver import Launcher
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from configs import errors, loader
-from slurm.stage import Resources, Site, Stage
-from tests.slurm.driver import ROOT, TIMEOUT_S, TINY, Launcher
-from tests.slurm.trainers import Trainers
+from slurm.stages.schema import Resources, Site, Stage
+from tests.support.slurm.driver import ROOT, TIMEOUT_S, TINY, Launcher
+from tests.support.slurm.trainers import Trainers
 
 GUIDE = (ROOT / "docs" / "slurm.md").read_text("utf-8")
 COMMANDS = re.findall(r"^(?:python|sbatch) .*$", GUIDE, flags=re.MULTILINE)

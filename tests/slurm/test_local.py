@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from slurm import local
-from slurm.task import Task
+from slurm.stages.task import Task
 
 MEETS = """
 import os, sys
@@ -37,8 +37,14 @@ def test_two_processes_meet_at_the_parents_store(tmp_path: Path, monkeypatch: py
         return start(children)
 
     monkeypatch.setattr(local.Children, "__enter__", try_to_take_the_port)
-    task = Task(stage="meets", kind="command", arguments=("-c", MEETS, str(tmp_path)), run_dir=str(tmp_path / "run"),
-                folder=str(tmp_path / "records"), code=str(tmp_path))
+    task = Task(
+        stage="meets",
+        kind="command",
+        arguments=("-c", MEETS, str(tmp_path)),
+        run_dir=str(tmp_path / "run"),
+        folder=str(tmp_path / "records"),
+        code=str(tmp_path),
+    )
     task.write()
     assert local.run_task(task, 2) == 0
     said = [(tmp_path / rank).read_text().split() for rank in "01"]

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from configs import loader
-from slurm import records
-from tests.slurm.campaign import CHAIN, EVERYTHING, GPUS, INTERRUPTED, NAME, STEPS
-from tests.slurm.driver import TIMEOUT_S, Launcher, steps_logged, wait_until, weights
-from tests.slurm.trainers import Trainers
+from slurm.node import records
+from tests.support.slurm.campaign import CHAIN, EVERYTHING, GPUS, INTERRUPTED, NAME, STEPS
+from tests.support.slurm.driver import TIMEOUT_S, Launcher, steps_logged, wait_until, weights
+from tests.support.slurm.trainers import Trainers
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(TIMEOUT_S)]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from configs.errors import DataError
-from losses.metrics._rois import Box, Rois, automatic
 from losses.metrics.cnr import cnr
+from losses.metrics.common.rois import Box, Rois, automatic
 from losses.metrics.enl import enl
 from losses.metrics.msr import msr
 

@@ -1,0 +1,1 @@
+"""Configurations of the older program, converted to today's schema."""

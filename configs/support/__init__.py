@@ -1,0 +1,1 @@
+"""Shared machinery that every folder may import: paths, files, locks, signals, processes."""

@@ -1,0 +1,1 @@
+"""From a configuration to the samples of a run: splits, fields, recipes, loaders."""

@@ -1,0 +1,1 @@
+"""Measuring restored images: metrics, baselines, reports and pictures."""

@@ -1,0 +1,1 @@
+"""The machine and the world of processes: device, precision, memory layout, random numbers."""

@@ -1,0 +1,79 @@
+"""One optimizer per phase, and the step that skips itself when the gradient is not finite."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from configs.errors import ConfigError
+from configs.schema import OptimizerConfig
+from configs.support.suggestions import did_you_mean
+
+
+def make(config: OptimizerConfig, phase: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of one phase; per-phase settings replace the common ones."""
+    own = config.phases.get(phase)
+    chosen = {key: value for key, value in (own.model_dump() if own else {}).items() if value is not None}
+    settings = config.model_copy(update=chosen)
+    lr, betas, decay = settings.lr, settings.betas, settings.weight_decay
+    fused: dict[str, Any] = {"fused": True} if can_fuse(config, parameters) else {}
+    match config.name:
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=decay, **fused)
+        case "adam":
+            return torch.optim.Adam(parameters, lr=lr, betas=betas, weight_decay=decay, **fused)
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=lr, momentum=betas[0], weight_decay=decay, **fused)
+        case _:
+            return torch.optim.RMSprop(parameters, lr=lr, weight_decay=decay)
+
+
+def refuse_other_phases(config: OptimizerConfig, phases: list[str]) -> None:
+    """ConfigError unless every phase that `optimizer.phases` has settings for is one of the method's."""
+    unknown = [
+        f"optimizer.phases.{name}: the method has no such phase; {did_you_mean(name, phases)}"
+        for name in config.phases
+        if name not in phases
+    ]
+    if unknown:
+        raise ConfigError(unknown)
+
+
+def can_fuse(config: OptimizerConfig, parameters: list[nn.Parameter]) -> bool:
+    """Whether torch has a fused kernel: real float parameters on CPU or CUDA, and not RMSprop."""
+    return config.name != "rmsprop" and all(
+        p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters
+    )
+
+
+def apply(
+    optimizer: torch.optim.Optimizer,
+    parameters: list[nn.Parameter],
+    *,
+    clip: float | None,
+    scaler: torch.amp.GradScaler,
+) -> tuple[Tensor, Tensor]:
+    """Unscale, clip, and step unless the gradient is not finite; (gradient norm, 1 if skipped else 0), both on device.
+
+    Gradients have been averaged over ranks, so one bad rank makes every rank skip. A fused optimizer is told to skip
+    and to clip while it steps: the decision stays on the device, and gradients are not walked through once more. Only
+    others make the host wait.
+    """
+    scaler.unscale_(optimizer)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    bad = (norm * 0).ne_(0).float()  # infinity and NaN times zero are NaN; fewer kernels than isfinite
+    fused = bool(optimizer.defaults.get("fused")) and not scaler.is_enabled()
+    if fused:
+        # read by torch's fused kernels: they divide gradients by grad_scale, and change nothing where found_inf is 1
+        optimizer.found_inf = bad  # type: ignore[attr-defined]
+        optimizer.grad_scale = None  # type: ignore[attr-defined]
+    if clip is not None:
+        if fused and norm.dtype == torch.float32:  # the only type that grad_scale may have
+            optimizer.grad_scale = ((norm + 1e-6) / clip).clamp_(min=1.0)  # type: ignore[attr-defined]
+        else:
+            torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+    if scaler.is_enabled():
+        scaler.step(optimizer)
+    elif fused or not bool(bad):
+        optimizer.step()
+    return norm.detach(), bad

@@ -1,0 +1,140 @@
+"""The transformer block of Spectroformer: channel attention with a second query from the spectrum (MQCA), and GDFN.
+
+Khan et al., WACV 2024, after Restormer (Zamir et al., CVPR 2022). Everything spectral and every normalisation runs in
+float32, whatever autocast is on around it: half precision has no FFT for most sizes, and rounds the small angles that
+attention lives on.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.blocks.precision import full_precision
+
+Spectrum = Literal["real", "complex"]
+
+EPS = 1e-6
+"""Least length that a query or key is divided by."""
+
+
+def conv1(wide_in: int, wide_out: int, *, bias: bool = False) -> nn.Conv2d:
+    """A 1x1 convolution."""
+    return nn.Conv2d(wide_in, wide_out, 1, bias=bias)
+
+
+class FrequencyFilter(nn.Module):
+    """An image filtered in its spectrum: FFT, 1x1 convolution, GELU, 1x1 convolution, inverse FFT.
+
+    `real` keeps only the real part of the spectrum, as the official code does, which is the spectrum of the image's
+    point-symmetric half; `complex` mixes real and imaginary parts as twice the channels. Both use that the spectrum of
+    a real image is known from half of it.
+    """
+
+    def __init__(self, channels: int, *, spectrum: Spectrum, bias: bool = False) -> None:
+        super().__init__()
+        self.spectrum = spectrum
+        width = channels if spectrum == "real" else 2 * channels
+        self.mix = nn.Sequential(conv1(width, width, bias=bias), nn.GELU(), conv1(width, width, bias=bias))
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Filtered image, real, of the same shape."""
+        size = x_NCHW.shape[-2:]
+        with torch.autocast(x_NCHW.device.type, enabled=False):
+            x_NCHW = full_precision(x_NCHW)
+            if self.spectrum == "real":
+                mixed = self.mix(torch.fft.rfft2(x_NCHW).real)
+                return torch.fft.irfft2(torch.complex(mixed, torch.zeros_like(mixed)), s=size)
+            half = torch.fft.rfft2(x_NCHW, norm="ortho")
+            real, imaginary = self.mix(torch.cat([half.real, half.imag], 1)).chunk(2, 1)
+            return torch.fft.irfft2(torch.complex(real, imaginary), s=size, norm="ortho")
+
+
+class QueryCascade(nn.Module):
+    """MQCA: channel attention in space, then again with a query from the spectrum over keys and values of the first.
+
+    The official code computes this second attention and then multiplies the first one; here the second one is used, so
+    that the frequency query learns. One temperature per head serves both stages, as published.
+    """
+
+    def __init__(self, channels: int, heads: int, *, spectrum: Spectrum) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(1, heads, 1, 1))
+        self.first = nn.Sequential(conv1(channels, 3 * channels), _depthwise(3 * channels))
+        self.between = conv1(channels, channels)
+        self.query = FrequencyFilter(channels, spectrum=spectrum)
+        self.second = nn.Sequential(conv1(channels, 2 * channels), _depthwise(2 * channels))
+        self.out = conv1(channels, channels)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        query, key, value = self.first(x_NCHW).chunk(3, 1)
+        spatial = self.between(self._attend(query, key, value))
+        key, value = self.second(spatial).chunk(2, 1)
+        return self.out(self._attend(self.query(x_NCHW), key, value))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Values mixed over the channels of each head."""
+        N, C, H, W = value.shape
+        heads = self.temperature.shape[1]
+        with torch.autocast(value.device.type, enabled=False):
+            q = full_precision(query).reshape(N, heads, C // heads, H * W)
+            k = full_precision(key).reshape(N, heads, C // heads, H * W)
+            # cosines from lengths: the C x C products are divided by them, not the C x HW queries and keys
+            lengths = q.norm(dim=-1).clamp_min(EPS)[..., None] * k.norm(dim=-1).clamp_min(EPS)[..., None, :]
+            attention = torch.softmax(q @ k.transpose(-2, -1) / lengths * self.temperature, dim=-1)
+        return (attention.to(value.dtype) @ value.reshape(N, heads, C // heads, H * W)).reshape(N, C, H, W)
+
+
+class GatedFeedForward(nn.Module):
+    """GDFN: two depth-wise filtered copies of wider features, one opening the other through GELU."""
+
+    def __init__(self, channels: int, expansion: float) -> None:
+        super().__init__()
+        hidden = int(channels * expansion)
+        self.wide = nn.Sequential(conv1(channels, 2 * hidden), _depthwise(2 * hidden))
+        self.out = conv1(hidden, channels)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        gate, features = self.wide(x_NCHW).chunk(2, 1)
+        return self.out(F.gelu(gate) * features)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each pixel, in float32."""
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """(N, C, H, W) to the same, float32, in the memory order of the input."""
+        with torch.autocast(x_NCHW.device.type, enabled=False):
+            x_NCHW = full_precision(x_NCHW)
+            if x_NCHW.is_contiguous() and x_NCHW.device.type == "cpu":
+                return self._planar(x_NCHW)
+            return super().forward(x_NCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def _planar(self, x_NCHW: Tensor) -> Tensor:
+        """The same numbers without turning the image over in memory, which takes longer than the norm."""
+        centred = x_NCHW - x_NCHW.mean(1, keepdim=True)
+        scale = (centred.square().mean(1, keepdim=True) + self.eps).rsqrt()
+        return centred * scale * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+
+
+class Block(nn.Module):
+    """One transformer block: x + MQCA(norm(x)), then x + GDFN(norm(x))."""
+
+    def __init__(self, channels: int, heads: int, *, expansion: float, spectrum: Spectrum) -> None:
+        super().__init__()
+        self.norm1 = ChannelNorm(channels)
+        self.attention = QueryCascade(channels, heads, spectrum=spectrum)
+        self.norm2 = ChannelNorm(channels)
+        self.feed = GatedFeedForward(channels, expansion)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        x_NCHW = x_NCHW + self.attention(self.norm1(x_NCHW))
+        return x_NCHW + self.feed(self.norm2(x_NCHW))
+
+
+def _depthwise(channels: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)

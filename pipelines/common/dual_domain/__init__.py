@@ -1,0 +1,1 @@
+"""Instruments and diagnosis of the dual-domain method."""

@@ -1,0 +1,108 @@
+"""What is done to an image between shard and batch, in numpy: geometry, phase, units, noise. Pure functions.
+
+Everything random is drawn from Philox, a counter-based generator (Salmon et al., SC 2011), keyed by
+(seed, epoch, sample, stream): a sample looks the same whichever rank or thread loads it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+_MASK = 2**64 - 1
+
+
+class Geometry(NamedTuple):
+    """One draw of position, mirroring, turn and phase; every field of a sample shares it."""
+
+    top: float
+    """Place of the crop in [0, 1) of the room there is."""
+    left: float
+    mirror_rows: bool
+    mirror_columns: bool
+    turns: int
+    """Quarter turns, 0 to 3."""
+    theta: float
+    """Phase in radians, 0 to 2 pi."""
+
+
+STILL = Geometry(0.0, 0.0, False, False, 0, 0.0)
+
+
+def generator(seed: int, epoch: int, sample: int, stream: int) -> np.random.Generator:
+    """The random numbers that belong to one sample in one epoch."""
+    key = np.array([seed & _MASK, stream & _MASK], dtype=np.uint64)
+    counter = np.array([0, 0, sample & _MASK, epoch & _MASK], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def draw(random: np.random.Generator, *, flip: bool, rotate: bool) -> Geometry:
+    """A geometry; the numbers taken from `random` do not depend on what is switched on."""
+    top, left, rows, columns, turn, theta = random.random(6).tolist()
+    return Geometry(
+        top, left, flip and rows < 0.5, flip and columns < 0.5, int(turn * 4) if rotate else 0, theta * 2 * np.pi
+    )
+
+
+def window(shape: tuple[int, ...], crop: int | None, geometry: Geometry) -> tuple[int, int, int, int]:
+    """Top, left, height and width of what is read from an image of this shape."""
+    height, width = shape[:2]
+    if crop is None:
+        return 0, 0, height, width
+    return int(geometry.top * (height - crop + 1)), int(geometry.left * (width - crop + 1)), crop, crop
+
+
+def oriented(image: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The image mirrored and turned, as a view."""
+    if geometry.mirror_rows:
+        image = image[::-1]
+    if geometry.mirror_columns:
+        image = image[:, ::-1]
+    return np.rot90(image, geometry.turns) if geometry.turns else image
+
+
+def put(image: np.ndarray, out_CHW: np.ndarray, *, divisor: float = 1.0, phase: float | None = None) -> None:
+    """Write a stored image (H, W) or (H, W, C) into its place in the batch, converting on the way.
+
+    Complex images become two channels (re, im), their magnitude, or stay complex, as `out_CHW` has room for. `phase`
+    multiplies complex images by exp(i phase).
+    """
+    if image.dtype.kind == "c":
+        if phase is not None and (out_CHW.dtype.kind == "c" or out_CHW.shape[0] == 2):
+            image = image * np.complex64(np.exp(1j * phase))
+        if out_CHW.dtype.kind == "c":
+            out_CHW[0] = image
+        elif out_CHW.shape[0] == 2:
+            out_CHW[0], out_CHW[1] = image.real, image.imag
+        else:
+            np.abs(image, out=out_CHW[0], casting="same_kind")
+        return
+    source = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+    if divisor == 1.0:
+        out_CHW[...] = source
+    else:
+        np.multiply(source, np.float32(1 / divisor), out=out_CHW)
+
+
+def typical_magnitude(image_CHW: np.ndarray) -> float:
+    """The median magnitude, by which an image is normalised; the mean where that is zero, else 1.
+
+    Two channels that came from a complex image must be passed as complex.
+    """
+    magnitude = np.abs(image_CHW).ravel()
+    middle = (magnitude.size - 1) // 2
+    median = float(np.partition(magnitude, middle)[middle])
+    if median > 0:
+        return median
+    mean = float(magnitude.mean())
+    return mean if mean > 0 else 1.0
+
+
+def as_complex(image_CHW: np.ndarray) -> np.ndarray:
+    """Two real channels (re, im) as one complex image (H, W)."""
+    return image_CHW[0] + 1j * image_CHW[1]
+
+
+def fill_normal(random: np.random.Generator, out_CHW: np.ndarray) -> None:
+    """Standard normal numbers; in a complex tensor each component is standard normal."""
+    real = out_CHW.view(np.float32) if out_CHW.dtype.kind == "c" else out_CHW
+    random.standard_normal(out=real, dtype=np.float32)

@@ -1,0 +1,1 @@
+"""What a submission is doing: status, logs, dry runs."""

@@ -1,0 +1,1 @@
+"""Stage files: what they say, checked, as a plan of tasks."""

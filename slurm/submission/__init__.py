@@ -1,0 +1,1 @@
+"""From a plan to jobs in SLURM's queue."""

@@ -1,0 +1,75 @@
+"""Numbers on the command line are refused outside their range, naming argument, range and what was given."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from configs.support import paths
+from configs.support.arguments import real, whole
+from launch import denoise, evaluate, experiments
+from shards import build
+
+
+def refused(kind: object, text: str) -> str:
+    with pytest.raises(argparse.ArgumentTypeError) as caught:
+        kind(text)  # type: ignore[operator]
+    return str(caught.value)
+
+
+def test_whole_numbers_and_numbers_have_bounds() -> None:
+    assert whole(0)("0") == 0 and whole(-2)("-2") == -2 and whole(1)("12") == 12
+    assert refused(whole(1), "0") == "expected a whole number of 1 or more, got '0'"
+    for text in ("-1", "1.5", "six", "", "--1", "nan"):
+        assert f"got '{text}'" in refused(whole(0), text)
+    assert real(least=0)("0") == 0 and real(above=0)("1e-3") == 1e-3
+    assert refused(real(above=0), "0") == "expected a number above 0, got '0'"
+    assert refused(real(least=0), "-0.1") == "expected a number of 0 or more, got '-0.1'"
+    for text in ("nan", "inf", "much"):
+        assert f"got '{text}'" in refused(real(least=0), text)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["phantom", "--size", "0"],
+        ["phantom", "--train", "-3"],
+        ["phantom", "--sigma", "-1"],
+        ["phantom", "--limit", "0"],
+        ["phantom", "--workers", "0"],
+        ["phantom", "--shard-mb", "0"],
+        ["awgn", "--sigma", "-5"],
+        ["oct_synthetic", "--frames", "0"],
+        ["underwater_synthetic", "--scenes", "0"],
+        ["arrays", "--group-size", "0"],
+        ["folder", "--data-range", "0"],
+        ["oct", "--register", "-1"],
+        ["knee_mese", "--sigma", "nan"],
+        ["ldct", "--low", "("],
+        ["ldct", "--patient", "L.."],
+    ],
+)
+def test_builders_refuse_them(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        build.main([*words, "--output", "nowhere"])
+    assert ended.value.code == 2
+    assert f"argument {words[1]}: expected a " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (denoise, ["--batch", "0", "--run", "r", "--output", "o", "i"]),
+        (evaluate, ["--limit", "0", "--run", "r"]),
+        (experiments, ["--processes", "0", "--all"]),
+    ],
+)
+def test_scripts_refuse_them(script: object, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        script.main(words)  # type: ignore[attr-defined]
+    assert ended.value.code == 2 and f"argument {words[0]}: expected a whole number" in capsys.readouterr().err
+
+
+def test_a_path_of_an_unknown_user_is_taken_as_it_is(root: Path) -> None:
+    assert paths.resolve("~nobody-of-this-name/x") == root / "~nobody-of-this-name" / "x"
+    assert paths.resolve("~nobody-of-this-name/x") == root / "~nobody-of-this-name" / "x"

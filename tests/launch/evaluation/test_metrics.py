@@ -1,0 +1,139 @@
+"""Which metrics are measured, on what, and what a report says about them."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.errors import ConfigError, DataError
+from launch import evaluate, train
+from launch.evaluation import evaluator, metrics
+from losses.metrics.cnr import cnr
+from losses.metrics.common.rois import automatic
+from losses.metrics.enl import enl
+from shards.building.writer import write_split
+
+SIZE_PX = 64
+REGIONS = {"background": [[4, 4, 20, 20]], "foreground": [[4, 40, 12, 12], [40, 40, 16, 16]]}
+
+
+def scene(sigma: float, seed: int = 0) -> np.ndarray:
+    """A dark left half and a bright right half with noise."""
+    clean = np.where(np.arange(SIZE_PX) < SIZE_PX // 2, 0.2, 0.8) * np.ones((SIZE_PX, SIZE_PX))
+    return clean + sigma * np.random.default_rng(seed).standard_normal(clean.shape)
+
+
+def regions(folder: Path) -> Path:
+    file = folder / "regions.json"
+    file.write_text(json.dumps(REGIONS))
+    return file
+
+
+def test_without_a_clean_image_only_what_needs_none_is_measured() -> None:
+    noisy, restored = scene(0.2), scene(0.05)
+    found = metrics.find(["psnr", "enl", "cnr"])
+    values = {name: metric(restored, None, noisy=noisy, data_range=1) for name, metric in found.items()}
+    assert values["psnr"] is None
+    same = automatic(noisy)
+    assert values["enl"] == enl(restored, data_range=1, rois=same)
+    assert values["cnr"] == cnr(restored, data_range=1, rois=same)
+    assert automatic(restored) != same, "regions of its own would compare different places"
+
+
+def test_given_regions_are_the_ones_looked_at(tmp_path: Path) -> None:
+    restored = scene(0.05)
+    found = metrics.find(["enl", "psnr"], regions(tmp_path))
+    dark = restored[4:24, 4:24]
+    for clean in (None, scene(0.01)):
+        value = found["enl"](restored, clean, noisy=scene(0.2), data_range=1)
+        assert value == pytest.approx(dark.mean() ** 2 / dark.var())
+
+
+def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no metric 'psrn'; did you mean 'psnr'"):
+        metrics.find(["psrn"])
+    with pytest.raises(ConfigError, match="psnr, ssim look at none: add --metrics cnr enl msr"):
+        metrics.find(["psnr", "ssim"], regions(tmp_path))
+    with pytest.raises(DataError, match="nowhere.json: expected"):
+        metrics.find(["enl"], tmp_path / "nowhere.json")
+    assert list(metrics.find(["gcmse", "psnr"])) == ["gcmse", "gcmse_per_pixel", "psnr"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network trained for a step; its shards `with` and `without` clean images in the same folder."""
+    folder = tmp_path_factory.mktemp("measured")
+    for name, fields in (("with", ("noisy", "clean")), ("without", ("noisy",))):
+        for split in ("train", "val", "test"):
+            images = {"noisy": scene(0.1, 1), "clean": scene(0.01, 2)}
+            held = [
+                {"__key__": f"{split}{i}", **{f"{f}.npy": images[f].astype(np.float32) for f in fields}}
+                for i in range(2)
+            ]
+            write_split(folder / name / split, held, name="scene", meta={"data_range": 1.0})
+    words = [
+        "--config",
+        "configs/r2r.yaml",
+        f"data.root={folder}/with",
+        "data.batch_size=2",
+        "pipeline.passes=1",
+        "pipeline.network={name: dncnn, depth: 3, width: 4}",
+        "loop.max_steps=1",
+        "loop.threads=1",
+        "evaluation.every_epochs=null",
+        "tracking.tensorboard=false",
+        "--run-dir",
+        str(folder / "run"),
+    ]
+    assert train.main(words) == 0
+    return folder
+
+
+def report(run: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[dict, str]:
+    capsys.readouterr()
+    assert evaluate.main(["--run", str(run / "run"), "--pictures", "0", "--output", str(run / "r.json"), *words]) == 0
+    return json.loads((run / "r.json").read_text()), capsys.readouterr().out
+
+
+def test_data_without_clean_images_have_a_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made, said = report(
+        run,
+        capsys,
+        "--data",
+        str(run / "without"),
+        "--metrics",
+        "psnr",
+        "enl",
+        "--baseline",
+        "noisy",
+        "--rois",
+        str(regions(run)),
+    )
+    dark = scene(0.1, 1).astype(np.float32)[4:24, 4:24].astype(np.float64)
+    assert made["means"]["noisy/noisy/enl"] == pytest.approx(dark.mean() ** 2 / dark.var())
+    assert {"restored/enl", "restored/noisy_enl"} <= made["means"].keys()
+    assert not any("psnr" in name for name in made["means"])
+    assert "No clean images: PSNR cannot be measured." in said and "(64x64 px)" in said
+
+
+def test_the_published_parameters_and_the_size_of_gcmse(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--baseline", "nlm", "--baseline", "gaussian", "--metrics", "gcmse", "--limit", "1"]
+    tuned, _ = report(run, capsys, *words)
+    seed, said = report(run, capsys, *words, "--preset", "seed")
+    assert seed["baselines"] == {"nlm": {"preset": "seed"}, "gaussian": {}}
+    assert seed["means"]["noisy/nlm/gcmse"] != tuned["means"]["noisy/nlm/gcmse"]
+    assert seed["means"]["noisy/gaussian/gcmse"] == tuned["means"]["noisy/gaussian/gcmse"]
+    assert "nlm with the fixed parameters of the published scripts" in said
+    assert seed["means"]["restored/gcmse"] == pytest.approx(64 * 64 * seed["means"]["restored/gcmse_per_pixel"])
+    assert "GCMSE grows with the area" in said and "(64x64 px)" in said
+    assert evaluate.main(["--run", str(run / "run"), "--preset", "seed", "--tune", "1"]) == 2
+    assert "--preset seed fixes what --tune would choose" in capsys.readouterr().err
+
+
+def test_means_are_exact_whatever_the_order_and_survive_infinities_of_both_signs() -> None:
+    rows = [{"psnr": value} for value in (1e16, 1.0, -1e16)]
+    assert evaluator.means(rows) == evaluator.means(rows[::-1]) == {"psnr": pytest.approx(1 / 3)}
+    assert evaluator.means([{"psnr": math.nan}, {"psnr": 2.0}]) == {"psnr": 2.0}
+    assert math.isnan(evaluator.means([{"psnr": math.inf}, {"psnr": -math.inf}])["psnr"])

@@ -1,0 +1,159 @@
+"""Every file of configs/accelerate starts a run; checkpoints move between one process, DDP and ZeRO-1, 2 and 3."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from launch import train
+from tests.launch.conftest import SMALL
+from tests.support.ports import free_ports
+
+FOLDER = Path("configs/accelerate")
+TARGETS = ["cpu", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3", "multi_gpu", "multi_node", "one_gpu"]
+WITHOUT_DEEPSPEED = not all(importlib.util.find_spec(name) for name in ("deepspeed", "transformers"))
+needs_deepspeed = pytest.mark.skipif(WITHOUT_DEEPSPEED, reason="needs pip install -e '.[deepspeed]'")
+
+
+@pytest.fixture
+def arguments(mini: Path) -> list[str]:
+    return [
+        "launch/train.py",
+        "--config",
+        SMALL,
+        f"data.root={mini}",
+        "optimizer.lr=1e-3",
+        "evaluation.every_epochs=null",
+        "schedule.name=constant",
+        "loop.ema_decay=0.9",
+    ]
+
+
+def launch(target: str, *words: object) -> list[object]:
+    """A command that starts a script as `configs/accelerate/<target>.yaml` says."""
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", FOLDER / f"{target}.yaml", *words]
+
+
+def start_of(run: Path) -> dict:
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+
+
+def test_every_file_says_how_it_is_used(root: Path) -> None:
+    assert sorted(path.stem for path in (root / FOLDER).glob("*.yaml")) == TARGETS
+    for name in TARGETS:
+        text = (root / FOLDER / f"{name}.yaml").read_text()
+        assert f"accelerate launch --config_file {FOLDER}/{name}.yaml" in text and "launch/train.py --config" in text
+        assert yaml.safe_load(text)["num_processes"] >= 1
+
+
+@pytest.mark.parametrize(("target", "world"), [("cpu", 1), ("one_gpu", 1), ("multi_gpu", 2)])
+def test_a_target_trains(target: str, world: int, arguments: list[str], command, tmp_path: Path) -> None:
+    """Here on CPU, where the GPUs of the last two are not."""
+    more = ["--main_process_port", free_ports(1)[0]] if world > 1 else []
+    said = command(launch(target, *more, *arguments, "loop.max_steps=2", "--run-dir", tmp_path / "run"))
+    assert start_of(tmp_path / "run")["world"] == world
+    assert f"{world} process{'es' if world > 1 else ''} on cpu" in said.output
+
+
+def test_two_machines_form_one_world(arguments: list[str], command, root: Path, tmp_path: Path) -> None:
+    """Both on this computer, started by the line that the file documents."""
+
+    def machine(rank: int) -> list[object]:
+        return launch(
+            "multi_node",
+            "--machine_rank",
+            rank,
+            "--main_process_port",
+            port,
+            *arguments,
+            "loop.max_steps=2",
+            "--run-dir",
+            tmp_path / "run",
+        )
+
+    port = free_ports(1)[0]
+    both = [[str(word) for word in machine(rank)] for rank in (0, 1)]
+    script = f"import subprocess as s; a = s.Popen({both[1]!r}); b = s.call({both[0]!r}); exit(a.wait() or b)"
+    command([sys.executable, "-c", script])
+    assert start_of(tmp_path / "run")["world"] == 2
+
+
+@needs_deepspeed
+@pytest.mark.timeout(1200)
+def test_a_run_moves_from_target_to_target(arguments: list[str], command, tmp_path: Path) -> None:
+    """ZeRO-1, then 3, then 2, then this process, three steps each, against twelve steps of this process.
+
+    With AdamW, whose first steps after a lost state would differ by the learning rate, 1e-3.
+    """
+
+    def go(run: str, steps: int, target: str | None) -> None:
+        words = [f"loop.max_steps={steps}", "--run-dir", str(tmp_path / run)]
+        if target is None:
+            assert train.main([*arguments[1:], *words]) == 0
+            return
+        start = launch(target, "--main_process_port", free_ports(1)[0])
+        command([*start, *arguments, *words], env={"ACCELERATE_USE_CPU": "false"})
+
+    go("straight", 12, None)
+    for steps, target in ((3, "deepspeed_zero1"), (6, "deepspeed_zero3"), (9, "deepspeed_zero2"), (12, None)):
+        go("moving", steps, target)
+    for name in ("weights", "ema"):
+        straight, moved = (
+            load_file(tmp_path / run / "checkpoints" / "step-00000012" / f"{name}.safetensors")
+            for run in ("straight", "moving")
+        )
+        assert straight.keys() == moved.keys()
+        assert max(float((moved[k].double() - straight[k].double()).abs().max()) for k in moved) < 3e-4
+    means = [json.loads((tmp_path / run / "summary.json").read_text())["metrics"] for run in ("straight", "moving")]
+    assert means[0]["psnr"] == pytest.approx(means[1]["psnr"], abs=5e-3)
+    resumed = [json.loads(line) for line in (tmp_path / "moving" / "metrics.jsonl").read_text().splitlines()]
+    assert [(e["step"], e["world"]) for e in resumed if e["event"] in ("start", "resume")] == [
+        (0, 2),
+        (3, 2),
+        (6, 2),
+        (9, 1),
+    ]
+
+
+@needs_deepspeed
+def test_several_phases_are_refused_under_deepspeed(arguments: list[str], command, tmp_path: Path) -> None:
+    words = [
+        "launch/train.py",
+        "--config",
+        "configs/tcfl.yaml",
+        arguments[3],
+        "data.fields.noisy=pd",
+        "data.fields.clean=pd_clean",
+        "data.representation=magnitude",
+        "data.crop=16",
+        "tracking.tensorboard=false",
+    ]
+    refused = command(
+        launch(
+            "deepspeed_zero2",
+            "--num_processes",
+            1,
+            "--main_process_port",
+            free_ports(1)[0],
+            *words,
+            "--run-dir",
+            tmp_path / "run",
+        ),
+        code=None,
+        env={"ACCELERATE_USE_CPU": "false"},
+    )
+    assert "error: pipeline tcfl trains generator and critic in turns" in refused.output
+    assert "use DDP" in refused.output and not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_without_deepspeed_the_way_out_is_said(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    assert train.main([*arguments[1:], "--run-dir", str(tmp_path / "run")]) == 6
+    assert "pip install -e '.[deepspeed]'" in capsys.readouterr().err

@@ -1,0 +1,99 @@
+"""Tiles: for a local network the same image whatever the tile size, and no seams for the others."""
+
+import pytest
+import torch
+from torch import nn
+
+from configs.errors import ConfigError
+from launch.inference.tiling import starts, tiled, window
+
+RADIUS_PX = 3
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    """A network that looks 3 px far, with zero padding as most have it."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 1, 3, padding=1),
+    ).requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def images_NCHW() -> torch.Tensor:
+    return torch.randn(2, 1, 61, 47, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("tile", "overlap", "batch"), [(32, 12, 1), (24, 12, 3), (40, 16, 5), (50, 12, 2), (0, 0, 4), (128, 64, 2)]
+)
+def test_a_local_network_gives_the_same_whatever_the_tiles(
+    network: nn.Module, images_NCHW: torch.Tensor, tile: int, overlap: int, batch: int
+) -> None:
+    seen = []
+
+    def restore(images: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        seen.append(images["noisy"].shape)
+        return {"restored": network(images["noisy"])}
+
+    out = tiled(restore, {"noisy": images_NCHW}, tile=tile, overlap=overlap, batch=batch)["restored"]
+    torch.testing.assert_close(out, network(images_NCHW), atol=1e-6, rtol=0)
+    assert all(shape[0] <= batch for shape in seen)
+    assert {shape[2:] for shape in seen} == {(min(tile or 61, 61), min(tile or 47, 47))}
+
+
+def test_too_small_an_overlap_is_seen_at_the_joints(network: nn.Module, images_NCHW: torch.Tensor) -> None:
+    """The guarantee above is the overlap's doing: without one the zero padding of every tile shows."""
+    out = tiled(lambda images: {"restored": network(images["noisy"])}, {"noisy": images_NCHW}, tile=24, overlap=0)
+    wrong = (out["restored"] - network(images_NCHW)).abs().amax((0, 1)) > 1e-5
+    assert wrong.any()
+    assert not wrong[: 24 - RADIUS_PX, : 23 - RADIUS_PX].any()
+
+
+def test_tiles_that_disagree_are_blended_without_a_step() -> None:
+    """Each tile returns its own mean; neighbours differ, the result changes by little from pixel to pixel."""
+    ramp = torch.linspace(0, 1, 96).expand(1, 1, 96, 96).contiguous()
+    out = tiled(
+        lambda images: {"mean": images["x"].mean((1, 2, 3), keepdim=True).expand_as(images["x"])},
+        {"x": ramp},
+        tile=48,
+        overlap=24,
+    )["mean"]
+    jump = out.diff(dim=-1).abs().max()
+    assert float(out.max() - out.min()) > 0.2
+    assert float(jump) < 0.04
+    assert float(out.diff(dim=-2).abs().max()) < 1e-6
+
+
+def test_numbers_of_an_image_go_with_its_tiles_and_complex_stays_complex() -> None:
+    images = torch.ones(3, 2, 20, 30, dtype=torch.complex64)
+    factors = torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1, 1)
+    out = tiled(
+        lambda given: {"y": given["x"] * given["factor"] * 1j},
+        {"x": images, "factor": factors},
+        tile=16,
+        overlap=4,
+        batch=3,
+    )["y"]
+    assert out.dtype == torch.complex64
+    torch.testing.assert_close(out, images * factors * 1j)
+
+
+def test_tiles_cover_every_pixel_once_or_more() -> None:
+    for length in range(20, 70):
+        covered = torch.zeros(length)
+        for start in starts(length, 20, 7):
+            assert 0 <= start <= length - 20
+            covered[start : start + 20] += window(start, 20, length, 7)
+        assert float(covered.min()) > 0
+    assert starts(15, 20, 7) == [0]
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(32, 17), (-1, 0), (32, -2)])
+def test_impossible_tiles_are_refused(tile: int, overlap: int) -> None:
+    with pytest.raises(ConfigError, match="cannot overlap"):
+        tiled(lambda images: images, {"x": torch.zeros(1, 1, 64, 64)}, tile=tile, overlap=overlap)

@@ -1,0 +1,160 @@
+"""What cross-guided steps show and compare: no target's noise is seen; and the corrections of magnitudes."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from configs.errors import ConfigError
+from configs.loader import structure
+from pipelines.common import guided_views, rician
+from tests.pipelines.test_cross_guided import SIGMA, batch, make, normals, pictures
+
+WIDTHS = [1, 2]
+
+
+def noisy_stack(side: int = 400) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise of three channels around 0.5, a draw for it, and its level."""
+    noise = SIGMA * normals(2, 3, side, side, seed=3)
+    return 0.5 + noise, normals(2, 3, side, side, seed=4), torch.full((2, 3, 1, 1), SIGMA)
+
+
+@pytest.mark.parametrize("scheme", ["stack", "own", "masked"])
+def test_where_views_are_compared_the_noise_of_the_target_is_not_seen(scheme: guided_views.Scheme) -> None:
+    noisy, normal, sigma = noisy_stack()
+    seen, target, counts = guided_views.training(scheme, noisy, normal, sigma=sigma, alpha=0.5, widths=WIDTHS)
+    counts = torch.ones_like(seen) if counts is None else counts
+    assert len(seen) == len(target) == len(counts) == (2 if scheme == "stack" else 4)
+    for shift in (0, 1):  # the pixel itself and its neighbour
+        moved = torch.roll(seen, shift, dims=-1) - 0.5
+        for channel in range(3):
+            here = counts[:, channel] > 0
+            for other in range(3):
+                products = (moved[:, other] * (target[:, channel] - 0.5))[here] / SIGMA**2
+                assert abs(float(products.mean())) < 5 * float(products.std()) / products.numel() ** 0.5
+
+
+def test_views_about_one_contrast_show_the_others_as_they_are() -> None:
+    noisy, normal, sigma = noisy_stack(32)
+    for scheme in ("own", "masked"):
+        seen, _, counts = guided_views.training(scheme, noisy, normal, sigma=sigma, alpha=0.5, widths=WIDTHS)
+        assert counts is not None
+        assert torch.equal(seen[:2, 1:], noisy[:, 1:]) and torch.equal(seen[2:, :1], noisy[:, :1])
+        assert not counts[:2, 1:].any() and not counts[2:, :1].any()
+        assert torch.equal(seen[:2, :1] != noisy[:, :1], counts[:2, :1] > 0)
+    assert counts[:2, :1].mean() == pytest.approx(guided_views.HIDDEN, rel=0.2)
+    first = noisy + 1
+    shown = guided_views.shown("own", noisy, first, WIDTHS)
+    assert torch.equal(guided_views.restored("own", shown, WIDTHS), first)
+    assert torch.equal(guided_views.shown("masked", noisy, first, WIDTHS), noisy)
+
+
+def test_a_hidden_pixel_shows_a_visible_neighbour_in_its_place() -> None:
+    noisy = torch.arange(64.0).view(1, 1, 8, 8)
+    normal = torch.full((1, 1, 8, 8), 3.0)
+    normal[0, 0, 4, 4] = normal[0, 0, 3, 3] = -3.0
+    seen, target, _ = guided_views.training("masked", noisy, normal, sigma=torch.ones(1), alpha=0.5, widths=[1])
+    neighbours = {float(noisy[0, 0, y, x]) for y in (3, 4, 5) for x in (3, 4, 5)} - {4 * 8 + 4, 3 * 8 + 3}
+    assert float(seen[0, 0, 4, 4]) in neighbours
+    assert torch.equal(target, noisy) and int((seen != noisy).sum()) == 2
+    drawn = torch.full((1, 1, 400, 400), 3.0)
+    drawn[..., ::3, ::3] = torch.special.ndtri(guided_views.HIDDEN * (torch.arange(134 * 134) + 0.5) / 134**2).view(
+        134, 134
+    )
+    place = torch.arange(160_000.0).view(1, 1, 400, 400)
+    moved = guided_views.training("masked", place, drawn, sigma=torch.ones(1), alpha=0.5, widths=[1]).seen - place
+    counts = moved[..., 3:-3:3, 3:-3:3].unique(return_counts=True)[1]
+    assert len(counts) == 8 and counts.min() > 0.9 * counts.max()
+
+
+class Smoothing(nn.Module):
+    """A fixed, imperfect restoration: the mean of nine pixels."""
+
+    def forward(self, stack: Tensor) -> Tensor:
+        return nn.functional.avg_pool2d(stack, 3, 1, 1, count_include_pad=False)
+
+
+@pytest.mark.parametrize("scheme", ["own", "masked"])
+def test_the_loss_is_the_error_where_it_counts_and_its_expectation_that_to_the_clean_images(scheme: str) -> None:
+    pipeline = make(scheme=scheme, antithetic=False)
+    pipeline.network = Smoothing()
+    data = batch(*pictures(4, 256, seed=2))
+    noisy, normal = (torch.cat([data[f"{n}{s}"] for n in ("pd", "pdfs")], 1) for s in ("", "_normal"))
+    clean = torch.cat([data["pd_clean"], data["pdfs_clean"]], 1).repeat(2, 1, 1, 1)
+    seen, target, counts = guided_views.training(
+        scheme, noisy, normal, sigma=torch.full((1, 1, 1, 1), SIGMA), alpha=0.5, widths=[1, 1]
+    )  # type: ignore[arg-type]
+    assert counts is not None
+    error = pipeline.network(seen)
+    parts = pipeline.loss("restorer", data, {}).parts
+    assert float(parts["l2"]) == pytest.approx(float((error - target)[counts > 0].square().mean()), rel=1e-4)
+    assert float(parts["mse_to_clean"]) == pytest.approx(float((error - clean)[counts > 0].square().mean()), rel=0.1)
+
+
+@pytest.mark.parametrize("scheme", ["own", "masked"])
+@pytest.mark.parametrize("network", ["residual_unet", "fusion_unet"])
+def test_every_scheme_trains_and_restores_each_contrast_with_the_other(scheme: str, network: str) -> None:
+    torch.manual_seed(0)
+    pipeline = make(scheme=scheme, passes=2, network={"name": network, "widths": [4, 6], "blocks": [1, 1]})
+    data = batch(*pictures(2, 22, seed=3))
+    pipeline.loss("restorer", data, {}).loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in pipeline.trained("restorer"))
+    with torch.no_grad():
+        before, after = (pipeline.eval().restore(d) for d in (data, data | {"pdfs": data["pdfs"] + 1}))
+    assert before["pd"].shape == data["pd"].shape and not torch.equal(before["pd"], after["pd"])
+
+
+def test_the_noise_level_of_whole_images_is_kept_with_the_weights_and_used() -> None:
+    clean = torch.full((3, 1, 96, 96), 0.5)
+    images = [batch(clean, clean, seed=k, sigma=s) for k, s in ((1, 0.1), (2, 0.2), (3, 0.2))]
+    for data in images:
+        for name in ("pd", "pdfs"):
+            data[name], data[f"{name}_scale"] = data[name] / 5, data[f"{name}_scale"] * 5
+    pipeline, copy = make(sigma="estimate"), make(sigma="estimate")
+    assert pipeline.calibrates and not make().calibrates
+    pipeline.calibrate(iter(images))
+    copy.load_learned(pipeline.learned())
+    data = batch(clean, clean, sigma=0.4)
+    for told in (pipeline, copy):
+        parts = told.loss("restorer", data, {}).parts
+        assert float(parts["sigma_pd"]) == pytest.approx(0.2, rel=0.05)
+    each = make(sigma="estimate_each").loss("restorer", data, {}).parts
+    assert float(each["sigma_pd"]) == pytest.approx(0.4, rel=0.05)
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.3, 1.0, 5.0, 11.9, 12.1, 40.0])
+def test_the_mean_of_magnitudes_is_taken_back_to_the_signal(signal: float) -> None:
+    sigma = 0.1
+    noise = sigma * normals(2, 1_000_000, seed=int(10 * signal))
+    mean = torch.hypot(signal * sigma + noise[0], noise[1]).mean()
+    assert float(rician.mean(torch.tensor(signal))) * sigma == pytest.approx(float(mean), abs=5e-4)
+    found = rician.from_mean((rician.mean(torch.tensor([signal])) * sigma).float(), torch.tensor([sigma]))
+    assert float(found) == pytest.approx(signal * sigma, abs=1e-4)
+    square = (signal**2 + 2) * sigma**2
+    assert float(rician.from_square(torch.tensor(square).sqrt(), torch.tensor(sigma))) == pytest.approx(
+        signal * sigma, abs=1e-4
+    )
+
+
+def test_without_noise_the_mean_of_magnitudes_is_the_signal() -> None:
+    restored, none = torch.tensor([0.0, 0.3, 2.0]), torch.zeros(1)
+    for way in (rician.from_mean, rician.from_square):
+        torch.testing.assert_close(way(restored, none), restored)
+
+
+@pytest.mark.parametrize("magnitude", ["koay", "square"])
+def test_restored_magnitudes_lose_the_lift_of_the_noise(magnitude: str) -> None:
+    lifted = torch.full((1, 1, 32, 32), float(rician.mean(torch.tensor(0.0))) * SIGMA)
+    data = batch(lifted, lifted, sigma=0)
+    settings: dict[str, Any] = {"passes": 0}
+    plain, corrected = make(**settings), make(**settings, magnitude=magnitude)
+    for pipeline in (plain, corrected):
+        pipeline.network = nn.Identity()
+    assert float(plain.restore(data)["pd"].mean()) == pytest.approx(1.2533 * SIGMA, rel=1e-3)
+    assert float(corrected.restore(data)["pd"].mean()) < 0.02 * SIGMA
+
+
+def test_a_scheme_that_shows_the_other_contrast_needs_it() -> None:
+    with pytest.raises(ConfigError, match="needs scheme stack"):
+        structure({"pipeline": {"name": "cross_guided", "together": False, "scheme": "own"}})

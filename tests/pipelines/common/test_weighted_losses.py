@@ -1,0 +1,225 @@
+"""Supervised, Noise2Noise and Spectroformer: losses by name, what learns, precision, and what is said."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from configs.errors import ConfigError
+from configs.fields import FieldSpec
+from configs.loader import dump, parse, structure
+from pipelines.common.weighted_losses import WeightedPipeline
+from pipelines.noise2noise import Noise2Noise
+from pipelines.spectroformer import Spectroformer
+from pipelines.supervised import Supervised
+
+SMALL = {"name": "dncnn", "depth": 3, "width": 8}
+VGG: dict[str, Any] = {"weights": None, "random_trunk": True}
+
+
+def fields(channels: int = 1, *names: str, complex: bool = False) -> dict[str, FieldSpec]:
+    return {name: FieldSpec(channels, complex) for name in names or ("noisy", "clean")}
+
+
+def batch(*names: str, channels: int = 1, size: int = 24, count: int = 2) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(3)
+    images = {name: torch.rand(count, channels, size, size, generator=generator) for name in names}
+    return {**images, "noisy_scale": torch.ones(count, 1, 1, 1), "index": torch.arange(count)}
+
+
+def supervised(**settings: Any) -> Supervised:
+    config = Supervised.Config(**{"name": "supervised", "network": SMALL, **settings})
+    return Supervised(config, fields())
+
+
+def run(settings: dict[str, Any]) -> Any:
+    """The pipeline section of a whole run's configuration."""
+    return structure({"pipeline": settings}).pipeline
+
+
+def step(pipeline: WeightedPipeline, batch: dict[str, Any]) -> dict[str, Tensor]:
+    """One optimizer step of the one phase; the parts."""
+    optimizer = torch.optim.SGD(pipeline.trained("restorer"), lr=0.1)
+    result = pipeline.loss("restorer", batch, {})
+    result.loss.backward()
+    optimizer.step()
+    return result.parts
+
+
+def test_losses_are_given_by_name_with_a_weight_or_arguments_or_as_a_list() -> None:
+    wanted = {"l1": {"weight": 0.5, "modulus": False}, "charbonnier": {"weight": 2.0, "eps": 0.01}}
+    mapped = {"l1": 0.5, "charbonnier": {"weight": 2, "eps": 0.01}}
+    assert run({"name": "supervised", "losses": mapped}).losses == wanted
+    listed = [{"name": "l1", "weight": 0.5}, {"name": "charbonnier", "weight": 2, "eps": 0.01}]
+    assert run({"name": "supervised", "losses": listed}).losses == wanted
+    assert run({"name": "supervised", "losses": "l2"}).losses == {"l2": {"weight": 1.0}}
+    assert list(run({"name": "spectroformer", "losses": {"l1": 1, "vgg": None}}).losses) == ["l1"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "says"),
+    [
+        ({"l1": 0}, "pipeline.losses: l1: weight must be a positive number"),
+        ({"charbonier": 1}, "did you mean 'charbonnier'"),
+        ({"charbonnier": {"epsilon": 1e-3}}, "unknown argument 'epsilon' of charbonnier; did you mean 'eps'"),
+        (["l1", "l1"], "l1 is given twice"),
+        ([3], "expected losses by name"),
+        ({}, "at least one loss"),
+    ],
+)
+def test_wrong_losses_are_refused_by_name(losses: object, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run({"name": "supervised", "losses": losses})
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["supervised", "noise2noise", "spectroformer", "r2r"])
+def test_the_resolved_configuration_loads_back_equal(name: str) -> None:
+    settings = {"name": name, "sigma": 0.1} if name == "r2r" else {"name": name}
+    config = structure({"pipeline": settings})
+    assert structure(parse(dump(config))) == config
+
+
+def test_total_is_the_weighted_sum_and_every_part_is_logged() -> None:
+    pipeline = supervised(losses={"l1": 0.5, "l2": 2.0, "msssim": {"weight": 0.1, "scales": 1}})
+    images = batch("noisy", "clean")
+    result = pipeline.loss("restorer", images, {})
+    restored = pipeline.network(images["noisy"])
+    l1, l2 = (restored - images["clean"]).abs().mean(), (restored - images["clean"]).square().mean()
+    parts = {name: float(value) for name, value in result.parts.items()}
+    total = 0.5 * float(l1.detach()) + 2 * float(l2.detach()) + 0.1 * parts["msssim"]
+    assert float(result.loss.detach()) == pytest.approx(total, rel=1e-5)
+    assert set(parts) == {"l1", "l2", "msssim", "msssim_dead", "weight_l1", "weight_l2", "weight_msssim"}
+    assert not any(value.requires_grad for value in result.parts.values())
+
+
+def test_supervised_trains_its_network_and_nothing_else() -> None:
+    pipeline = supervised(losses={"l1": 1, "vgg": VGG})
+    before = {name: p.detach().clone() for name, p in pipeline.named_parameters()}
+    step(pipeline, batch("noisy", "clean"))
+    changed = {name.split(".")[0] for name, p in pipeline.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == {"network"}
+    assert pipeline.restore(batch("noisy"))["restored"].shape == (2, 1, 24, 24)
+
+
+def test_learned_weights_are_trained_and_saved_with_the_network() -> None:
+    pipeline = Spectroformer(
+        Spectroformer.Config(name="spectroformer", losses={"charbonnier": {}, "vgg": VGG, "laplacian": {}}), fields(3)
+    )
+    assert pipeline.config.weighting == "uncertainty"
+    before = pipeline.weighting.current().detach().clone()
+    parts = step(pipeline, batch("noisy", "clean", channels=3))
+    assert {"weight_charbonnier", "weight_vgg", "weight_laplacian"} <= set(parts)
+    assert (pipeline.weighting.current() != before).all()
+    saved = pipeline.learned()
+    assert "weighting.log_variance" in saved and not any(name.startswith("criteria") for name in saved)
+    assert any(name.startswith("network.") for name in saved)
+
+
+def test_a_random_draw_of_weights_is_in_the_checkpoint_and_not_trained() -> None:
+    torch.manual_seed(0)
+    pipeline = supervised(losses={"l1": 1, "l2": 1}, weighting="random_softmax")
+    saved = {name: value.clone() for name, value in pipeline.learned().items()}
+    other = supervised(losses={"l1": 1, "l2": 1}, weighting="random_softmax")
+    assert not torch.equal(other.weighting.current(), pipeline.weighting.current())
+    other.load_learned(saved)
+    assert torch.equal(other.weighting.current(), pipeline.weighting.current())
+    assert len(pipeline.trained("restorer")) == len(list(pipeline.network.parameters()))
+
+
+def test_epochs_end_with_words_about_dead_samples_and_one_hot_weights() -> None:
+    pipeline = supervised(losses={"l1": 1, "msssim": 1}, weighting="softmax")
+    said = pipeline.epoch_end({"weight_l1": 0.98, "weight_msssim": 0.02, "msssim_dead": 0.25})
+    assert len(said) == 2 and "gone to l1" in said[0] and "25 %" in said[1]
+    assert pipeline.epoch_end({"weight_l1": 0.98, "weight_msssim": 0.02, "msssim_dead": 0.25}) == []
+    healthy = supervised(losses={"l1": 1, "msssim": 1}, weighting="softmax")
+    assert healthy.epoch_end({"weight_l1": 0.5, "weight_msssim": 0.5, "msssim_dead": 0.0}) == []
+
+
+def test_losses_are_float32_under_bfloat16_and_near_those_without() -> None:
+    torch.manual_seed(0)
+    losses = {"charbonnier": {}, "laplacian": {}, "msssim": {"scales": 2}}
+    pipeline = Spectroformer(Spectroformer.Config(name="spectroformer", losses=losses), fields(3))
+    images = batch("noisy", "clean", channels=3, size=32)
+    exact = pipeline.loss("restorer", images, {})
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = pipeline.loss("restorer", images, {})
+    assert rough.loss.dtype == torch.float32
+    assert all(value.dtype == torch.float32 for value in rough.parts.values())
+    assert float(rough.loss.detach()) == pytest.approx(float(exact.loss.detach()), rel=0.05)
+
+
+def test_complex_and_unequal_channels_are_refused() -> None:
+    config = Supervised.Config(name="supervised", network=SMALL)
+    with pytest.raises(ConfigError, match="representation to ri"):
+        Supervised(config, fields(complex=True))
+    perceptual = Spectroformer.Config(name="spectroformer", losses={"vgg": VGG})
+    with pytest.raises(ConfigError, match="vgg loss is for grey or RGB images, but these have 2"):
+        Spectroformer(perceptual, fields(2))
+    with pytest.raises(ConfigError, match="noisy 1, clean 3"):
+        Supervised(config, {"noisy": FieldSpec(1), "clean": FieldSpec(3)})
+
+
+def test_supervised_needs_clean_images_and_noise2noise_only_to_measure() -> None:
+    assert not Supervised.needs(Supervised.Config(name="supervised")).fields["clean"].optional
+    clean = Noise2Noise.needs(Noise2Noise.Config(name="noise2noise")).fields["clean"]
+    assert clean.optional and clean.evaluation and clean.scale_of == "noisy"
+
+
+def noise2noise(*others: str, **settings: Any) -> Noise2Noise:
+    config = Noise2Noise.Config(name="noise2noise", network=SMALL, others=others or ("noisy_other",), **settings)
+    return Noise2Noise(config, fields(1, "noisy", *config.others))
+
+
+def test_noise2noise_predicts_the_other_noisy_image() -> None:
+    pipeline, images = noise2noise().eval(), batch("noisy", "noisy_other")
+    wanted = (pipeline.network(images["noisy"]) - images["noisy_other"]).square().mean()
+    assert torch.allclose(pipeline.loss("restorer", images, {}).loss, wanted)
+
+
+def test_symmetric_noise2noise_is_the_mean_of_both_directions() -> None:
+    pipeline, images = noise2noise(symmetric=True).eval(), batch("noisy", "noisy_other")
+    a, b = images["noisy"], images["noisy_other"]
+    wanted = ((pipeline.network(a) - b).square().mean() + (pipeline.network(b) - a).square().mean()) / 2
+    assert torch.allclose(pipeline.loss("restorer", images, {}).loss, wanted)
+
+
+def test_noise2noise_with_several_others_takes_each_equally_often_by_the_batchs_own_draw() -> None:
+    pipeline = noise2noise("one", "two", "three")
+    assert Noise2Noise.needs(pipeline.config).normals == {"choice": "noisy"}
+    count = 3000
+    values = {name: torch.full((count, 1, 1, 1), float(i)) for i, name in enumerate(("one", "two", "three"))}
+    choice = torch.randn(count, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+    chosen = pipeline._other({**values, "choice": choice}).flatten()
+    assert torch.equal(chosen, pipeline._other({**values, "choice": choice}).flatten())
+    shares = torch.bincount(chosen.long(), minlength=3) / count
+    assert (shares - 1 / 3).abs().max() < 4 * (2 / 9 / count) ** 0.5
+    extreme = torch.tensor([-40.0, 40.0]).view(2, 1, 1, 1)
+    ends = {name: value[:2] for name, value in values.items()} | {"choice": extreme}
+    assert pipeline._other(ends).flatten().tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("others", [(), ("noisy",), ("a", "a")])
+def test_noise2noise_refuses_others_that_are_not_others(others: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="others must name"):
+        run({"name": "noise2noise", "others": others})
+
+
+def test_fixed_weights_are_the_configurations_and_no_checkpoints() -> None:
+    """A warm start from a run with other weights must not bring them along."""
+    light, heavy = (supervised(losses={"l1": weight}) for weight in (0.5, 2.0))
+    assert {name.split(".")[0] for name in light.learned()} == {"network"}
+    older = {**light.learned(), "weighting.weights": torch.tensor([0.5])}
+    heavy.load_learned(heavy.upgraded(older))
+    data = batch("noisy", "clean")
+    losses = [method.loss("restorer", data, {}).loss.item() for method in (light, heavy)]
+    assert losses[1] == pytest.approx(4 * losses[0])
+    learned = supervised(losses={"l1": 1}, weighting="softmax")
+    assert "weighting.logits" in learned.upgraded(learned.learned())
+
+
+@pytest.mark.parametrize("name", ["adversarial", "gradient_penalty"])
+def test_a_loss_of_something_else_than_two_images_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: does not compare a restored image with a target"):
+        run({"name": "supervised", "losses": {name: 1.0}})

@@ -1,0 +1,106 @@
+"""What is written: readable by stock webdataset, same bytes every time, refused when it cannot be right."""
+
+import gc
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import webdataset
+
+from configs.errors import DataError, EnvironmentProblem
+from shards.building.writer import write_split
+from shards.reading.shard_set import ShardSet
+
+
+def samples(count: int = 7) -> list[dict[str, Any]]:
+    return [
+        {
+            "__key__": f"k{i}",
+            "json": {"i": i},
+            "pd.npy": np.full((4, 5), i, np.complex64),
+            "mask.npy": np.full((4, 5), i, np.uint16),
+            "png": png(i),
+        }
+        for i in range(count)
+    ]
+
+
+def png(value: int) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(np.full((4, 5, 3), value, np.uint8)).save(file, "png")
+    return file.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its files open
+def test_stock_webdataset_reads_what_we_write(tmp_path: Path) -> None:
+    write_split(tmp_path / "train", samples(), name="demo", meta={}, max_size_mb=0.002)
+    tars = sorted(str(tar) for tar in (tmp_path / "train").glob("*.tar"))
+    assert len(tars) > 1 and tars[0].endswith("demo-000000.tar")
+    stock = webdataset.WebDataset(tars, shardshuffle=False).decode("rgb8")
+    for i, sample in enumerate(stock):
+        assert sample["__key__"] == f"k{i}" and sample["json"] == {"i": i}
+        assert sample["pd.npy"].dtype == np.complex64 and (sample["pd.npy"] == i).all()
+        assert sample["mask.npy"].dtype == np.uint16 and (sample["png"] == i).all()
+    assert i == 6
+    del stock
+    gc.collect()
+
+
+def test_we_read_what_stock_webdataset_writes(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    with webdataset.ShardWriter(str(tmp_path / "val" / "x-%03d.tar"), maxcount=3, verbose=0) as sink:
+        for i in range(7):
+            sink.write(
+                {
+                    "__key__": f"folder.v1/case-{i}",
+                    "pd.npy": np.full((4, 5), i, np.float32),
+                    "json": {"i": i},
+                    "txt": "a caption",
+                    "jpg": np.full((16, 16, 3), 40 * i, np.uint8),
+                }
+            )
+    shards = ShardSet.open(tmp_path / "val")
+    assert len(shards) == 7 and set(shards.fields) == {"pd", "jpg"}
+    for i in range(7):
+        assert shards.key(i) == f"folder.v1/case-{i}" and shards.json(i) == {"i": i}
+        assert (shards.read(i, "pd") == i).all() and shards.read(i, "jpg").shape == (16, 16, 3)
+        assert abs(int(shards.read(i, "jpg")[3, 3, 0]) - 40 * i) < 4
+
+
+def test_same_samples_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_split(tmp_path / name, samples(), name="demo", meta={"sigma": 1}, max_size_mb=0.002)
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "b").iterdir()) and len(files) > 3
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    "broken,says",
+    [
+        ([{"__key__": "a.b", "pd.npy": np.zeros((2, 2))}], "without dots"),
+        ([{"pd.npy": np.zeros((2, 2))}], "sample key None"),
+        ([{"__key__": "a", "pd.npy": np.zeros((2, 2))}] * 2, "'a' appears twice"),
+        ([], "no samples"),
+        ([{"__key__": "a", "pd.npy": [1, 2]}], "list cannot be stored"),
+        ([{"__key__": "a", "pd.npy": np.zeros(3, np.float32)}], "shape \\(3,\\) is not an image"),
+    ],
+)
+def test_unusable_samples_are_refused(tmp_path: Path, broken: list[dict[str, Any]], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        write_split(tmp_path / "train", broken, name="demo", meta={})
+    assert not (tmp_path / "train").exists()
+
+
+def test_nothing_is_overwritten_and_a_broken_build_leaves_no_split(tmp_path: Path) -> None:
+    write_split(tmp_path / "train", samples(2), name="demo", meta={})
+    with pytest.raises(DataError, match="already holds files"):
+        write_split(tmp_path / "train", samples(2), name="demo", meta={})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentProblem, match="cannot write shards"):
+        write_split(tmp_path / "file" / "train", samples(2), name="demo", meta={})

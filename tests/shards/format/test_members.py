@@ -1,0 +1,188 @@
+"""What a tar may hold: every form of array and image, and one sentence for everything that cannot be used."""
+
+import gzip
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from configs.errors import DataError
+from shards.format import members as _members
+from shards.reading.shard_set import ShardSet
+from tests.support.tars import encoded, npy, refused, write_tar
+
+GOOD = npy(np.ones((4, 4), "f4"))
+PICKLED = io.BytesIO()
+np.save(PICKLED, np.array([{}, 1], dtype=object), allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(12, dtype=">f4").reshape(3, 4),
+        np.arange(12.0).reshape(3, 4),
+        np.asfortranarray(np.ones((3, 4), "f4")),
+        np.arange(12, dtype="<u2").reshape(3, 4),
+        np.ones((3, 4, 2), "c8"),
+        np.ones((1, 30, 40), "f4"),
+        np.ones((3, 4, 1), "u1"),
+        np.ones((3, 4), bool),
+        np.ones((3, 4), "f2"),
+        np.ones((3, 4), "i2"),
+    ],
+    ids=lambda array: f"{array.dtype.str}{array.shape}",
+)
+def test_array_forms(tmp_path: Path, array: np.ndarray) -> None:
+    write_tar(tmp_path / "a.tar", {"k.x.npy": npy(array)})
+    image = ShardSet.open(tmp_path).read(0, "x")
+    assert image.dtype == array.dtype.newbyteorder("=") and np.array_equal(image, np.squeeze(array))
+
+
+def test_image_forms(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    grey = random.integers(0, 255, (9, 7), np.uint8)
+    rgb = random.integers(0, 255, (9, 7, 3), np.uint8)
+    deep = random.integers(0, 65535, (9, 7), np.uint16)
+    tif = io.BytesIO()
+    tifffile.imwrite(tif, deep)
+    palette = io.BytesIO()
+    Image.fromarray(rgb).quantize(4).save(palette, "png")
+    write_tar(
+        tmp_path / "a.tar",
+        {
+            "k.grey.png": encoded(grey, "png"),
+            "k.rgb.PNG": encoded(rgb, "png"),
+            "k.deep.png": encoded(deep, "png"),
+            "k.t.tiff": tif.getvalue(),
+            "k.j.jpeg": encoded(rgb, "jpeg"),
+            "k.pal.png": palette.getvalue(),
+        },
+    )
+    shards = ShardSet.open(tmp_path)
+    assert np.array_equal(shards.read(0, "grey"), grey) and np.array_equal(shards.read(0, "rgb"), rgb)
+    assert np.array_equal(shards.read(0, "deep"), deep) and np.array_equal(shards.read(0, "t"), deep)
+    assert shards.read(0, "j").shape == (9, 7, 3) and shards.read(0, "pal").shape == (9, 7, 3)
+    assert {name: info.dtype for name, info in shards.fields.items()} == {
+        "grey": "uint8",
+        "rgb": "uint8",
+        "deep": "uint16",
+        "t": "uint16",
+        "j": "uint8",
+        "pal": "uint8",
+    }
+
+
+def test_png_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind of PNG gives Pillow's pixels, through imagecodecs where it is installed and without it."""
+    random = np.random.default_rng(0)
+    rgb = random.integers(0, 255, (9, 7, 3), np.uint8)
+    kinds = {
+        "rgb": Image.fromarray(rgb),
+        "grey": Image.fromarray(rgb[..., 0]),
+        "palette": Image.fromarray(rgb).quantize(4),
+        "clear": Image.fromarray(np.dstack([rgb, rgb[..., :1]])),
+        "bits": Image.fromarray(rgb[..., 0] > 99),
+    }
+    members = {}
+    for name, image in kinds.items():
+        file = io.BytesIO()
+        image.save(file, "png", **({"transparency": (1, 2, 3)} if name == "rgb" else {}))
+        members[f"k.{name}.png"] = file.getvalue()
+    write_tar(tmp_path / "a.tar", members)
+    shards = ShardSet.open(tmp_path)
+    found = {name: shards.read(0, name) for name in kinds}
+    monkeypatch.setattr(_members, "_decoder", lambda name: None)
+    for name, image in found.items():
+        assert np.array_equal(image, shards.read(0, name)), name
+    assert np.array_equal(found["rgb"], rgb) and found["palette"].shape == (9, 7, 3) and found["bits"].max() == 255
+
+
+def test_jpeg_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind of JPEG gives Pillow's pixels; one that is cut off is refused, not filled up."""
+    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 5, 3), np.uint8)).resize((41, 37))
+    kinds = {
+        "half": (smooth, {"subsampling": 2}),
+        "full": (smooth, {"subsampling": 0}),
+        "steps": (smooth, {"progressive": True}),
+        "grey": (smooth.convert("L"), {}),
+        "print": (smooth.convert("CMYK"), {}),
+    }
+    members = {}
+    for name, (image, options) in kinds.items():
+        file = io.BytesIO()
+        image.save(file, "jpeg", quality=90, **options)
+        members[f"k.{name}.jpg"] = file.getvalue()
+    write_tar(tmp_path / "a.tar", members)
+    whole, kind = members["k.half.jpg"], _members.Kind("jpg", "|u1")
+    with pytest.raises(DataError, match="cannot be decoded"):
+        _members.decode(kind, 0, (37, 41, 3), whole[: len(whole) // 2])
+    shards = ShardSet.open(tmp_path)
+    found = {name: shards.read(0, name) for name in kinds}
+    monkeypatch.setattr(_members, "_decoder", lambda name: None)
+    for name, image in found.items():
+        assert np.array_equal(image, shards.read(0, name)), name
+
+
+def test_foreign_tars_with_folders_and_other_members(tmp_path: Path) -> None:
+    image = np.ones((4, 4), np.uint8)
+    write_tar(
+        tmp_path / "b.tar",
+        {
+            "README": b"x",
+            "data/v1.0/k1.png": encoded(image, "png"),
+            "data/v1.0/k1.txt": b"t",
+            "data/v1.0/k2.png": encoded(image, "png"),
+            "__meta__.json": b"{}",
+        },
+    )
+    shards = ShardSet.open(tmp_path)
+    assert [shards.key(i) for i in range(len(shards))] == ["data/v1.0/k1", "data/v1.0/k2"]
+    assert shards.meta["data_range"] == 1.0  # 8-bit images are read into [0, 1]
+
+
+@pytest.mark.parametrize(
+    "members,says",
+    [
+        ([("k.x.pkl", b"x")], "pickled members"),
+        ([("k.x.npz", b"x")], "compressed members"),
+        ([("k.x.npy", PICKLED.getvalue())], "pickled objects"),
+        ([("k.x.npy", b"junk")], "not a .npy array"),
+        ([("k.x.npy", GOOD[:-3])], "does not fill"),
+        ([("k.x.npy", GOOD[:40])], "header is cut off"),
+        ([("k.x.npy", npy(np.ones(3, "f4")))], "shape (3,) is not an image"),
+        ([("k.x.npy", npy(np.ones((3, 64, 64), "f4")))], "shape (3, 64, 64) is not an image"),
+        ([("k.x.npy", npy(np.array([["a"]])))], "dtype '<U1'"),
+        ([("k.x.png", b"junk")], "not an image"),
+        ([("k.x.tif", b"junk")], "not a TIFF"),
+        ([("k.x.npy", GOOD), ("k.x.npy", GOOD)], "field x twice"),
+        ([("k.x.npy", GOOD), ("k.x.png", encoded(np.ones((4, 4), "u1"), "png"))], "field x twice"),
+        ([("k.x.npy", GOOD), ("j.x.npy", GOOD), ("k.y.npy", GOOD)], "not adjacent"),
+        ([("readme.txt", b"")], "no arrays"),
+        ([("k.x.npy", npy(np.full((4, 4), np.nan, "f4")))], "NaN or Inf"),
+        ([("k.x.npy", npy(np.full((4, 4), 1j * np.inf, "c8")))], "NaN or Inf"),
+    ],
+)
+def test_members_that_cannot_be_used(tmp_path: Path, members: list[tuple[str, bytes]], says: str) -> None:
+    write_tar(tmp_path / "bad.tar", members)
+    refused(tmp_path, "bad.tar" if "no arrays" not in says else str(tmp_path), says)
+
+
+def test_sixteen_bit_colour_is_not_silently_halved(tmp_path: Path) -> None:
+    data = bytearray(encoded(np.ones((4, 4, 3), "u1"), "png"))
+    data[24] = 16
+    write_tar(tmp_path / "bad.tar", {"k.x.png": bytes(data)})
+    refused(tmp_path, "bad.tar", "16-bit colour PNG")
+
+
+def test_links_and_compressed_tars(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "link.tar", "w") as tar:
+        info = tarfile.TarInfo("k.x.npy")
+        info.type, info.linkname = tarfile.SYMTYPE, "elsewhere.npy"
+        tar.addfile(info)
+    refused(tmp_path, "link.tar", "is a link")
+    (tmp_path / "link.tar").write_bytes(gzip.compress(b"whatever"))
+    refused(tmp_path, "link.tar", "compressed with gzip")

@@ -1,0 +1,338 @@
+"""Batches: exact, independent of processes and of where the run was opened; refusals in one sentence; no leftovers."""
+
+import io
+import os
+import tarfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from configs.errors import ConfigError, DataError
+from configs.fields import FieldSpec, Source
+from shards.building.writer import write_split
+from shards.reading import recipe as recipes
+from shards.reading.loaders import EvalLoader, Loader
+from shards.reading.order import Plan, share
+from shards.reading.recipe import Recipe
+from shards.reading.shard_set import ShardSet
+
+Open = Callable[..., ShardSet]
+PAIR = {"pd": Source(), "pdfs": Source()}
+FULL = Recipe(
+    {**PAIR, "clean": Source("pd_clean", scale_of="pd"), "other": Source("pd", draw="other")},
+    {"noise": "pd"},
+    crop=16,
+    flip=True,
+    rotate=True,
+    phase=True,
+    normalise="median",
+)
+
+
+def our_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("quell")]
+
+
+def flatten(steps: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    """All samples of all batches in a row, field by field."""
+    batches = [batch for step in steps for batch in step]
+    return {
+        name: [key for batch in batches for key in batch[name]]
+        if name == "key"
+        else torch.cat([batch[name] for batch in batches])
+        for name in batches[0]
+    }
+
+
+def same(left: dict[str, Any], right: dict[str, Any]) -> None:
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        assert value == right[name] if name == "key" else torch.equal(value, right[name]), name
+
+
+@pytest.mark.parametrize("kind", ["real", "complex", "uint8"])
+def test_batches_do_not_depend_on_world_accumulation_threads_or_opening(split: Open, kind: str) -> None:
+    shards = split(11, kind=kind)
+
+    def run(world: int, accumulate: int, start: int, steps: int, threads: int = 1) -> dict[str, Any]:
+        loaders = [
+            Loader(
+                shards, Plan(11, 8, 3, rank, world, accumulate), FULL, start_step=start, steps=steps, threads=threads
+            )
+            for rank in range(world)
+        ]
+        together = [list(loader) for loader in loaders]
+        for loader in loaders:
+            loader.close()
+        return flatten(
+            [
+                [batch for micro in range(accumulate) for batch in (rank[step][micro] for rank in together)]
+                for step in range(steps)
+            ]
+        )
+
+    whole = run(1, 1, 0, 6)
+    assert sorted(whole["index"][:11].tolist()) == sorted(whole["index"][11:22].tolist()) == list(range(11))
+    same(whole, run(2, 1, 0, 6))
+    same(whole, run(4, 2, 0, 6))
+    same(whole, run(1, 4, 0, 6, threads=3))
+    same({name: value[24:] for name, value in whole.items()}, run(2, 2, 3, 3))
+
+
+def test_fields_of_a_sample_share_everything_but_other_draws(split: Open) -> None:
+    shards = split(8, shape=(24, 24), kind="complex")
+    recipe = Recipe(
+        {
+            "pd": Source(),
+            "again": Source("pd"),
+            "other": Source("pd", draw="other"),
+            "third": Source("pdfs", draw="other", scale_of="other"),
+        },
+        crop=16,
+        flip=True,
+        rotate=True,
+        phase=True,
+        representation="complex",
+    )
+    with Loader(shards, Plan(8, 4, 0), recipe, steps=8) as loader:
+        batches = flatten(list(loader))
+    assert torch.equal(batches["pd"], batches["again"]) and batches["pd"].dtype == torch.complex64
+    assert not any(torch.equal(a, b) for a, b in zip(batches["pd"].abs(), batches["other"].abs(), strict=True))
+    # `third` follows `other`: same sample, window and phase, so pixels of the two fields belong together.
+    for other, third in zip(batches["other"], batches["third"], strict=True):
+        found = [i for i in range(8) if np.isclose(np.abs(shards.read(i, "pd")), other[0, 3, 3].abs(), atol=1e-6).any()]
+        partner = [np.isclose(np.abs(shards.read(i, "pdfs")), third[0, 3, 3].abs(), atol=1e-6).any() for i in found]
+        assert any(partner)
+
+
+def test_whole_images_arrive_as_stored(split: Open) -> None:
+    shards = split(6)
+    with Loader(shards, Plan(6, 2, 0), Recipe(PAIR), steps=6) as loader:
+        for (batch,) in loader:
+            for row, index in enumerate(batch["index"].tolist()):
+                assert np.array_equal(batch["pd"][row, 0], shards.read(index, "pd"))
+                assert np.array_equal(batch["pdfs"][row, 0], shards.read(index, "pdfs"))
+                assert batch["key"][row] == shards.key(index) and batch["pd_scale"][row].item() == 1
+
+
+def test_median_normalisation_and_shared_scale(split: Open) -> None:
+    shards = split(6)
+    recipe = Recipe({"pd": Source(), "clean": Source("pd_clean", scale_of="pd")}, normalise="median")
+    with Loader(shards, Plan(6, 6, 0), recipe, steps=1) as loader:
+        ((batch,),) = loader
+    assert batch["pd_scale"].shape == (6, 1, 1, 1) and torch.equal(batch["pd_scale"], batch["clean_scale"])
+    assert torch.allclose(batch["pd"].flatten(1).abs().median(1).values, torch.ones(6))
+    for row, index in enumerate(batch["index"].tolist()):
+        stored = batch["clean"][row, 0] * batch["clean_scale"][row, 0]
+        assert np.allclose(stored, shards.read(index, "pd_clean"), rtol=1e-6)
+
+
+def test_representations(split: Open) -> None:
+    shards = split(4, kind="complex")
+    for name, spec in {
+        "auto": FieldSpec(2),
+        "ri": FieldSpec(2),
+        "complex": FieldSpec(1, True),
+        "magnitude": FieldSpec(1),
+    }.items():
+        recipe = Recipe(PAIR, normalise="median", representation=name)  # type: ignore[arg-type]
+        assert recipes.specs(recipe, shards) == {"pd": spec, "pdfs": spec}
+        with Loader(shards, Plan(4, 4, 0), recipe, steps=1) as loader:
+            ((batch,),) = loader
+        assert batch["pd"].shape[1] == spec.channels and batch["pd"].is_complex() == spec.complex
+        image = shards.read(int(batch["index"][0]), "pd")
+        assert batch["pd_scale"][0].item() == pytest.approx(np.sort(np.abs(image), None)[(image.size - 1) // 2])
+
+
+def test_normals_change_with_epoch_and_sample_only(split: Open) -> None:
+    shards = split(4)
+    with Loader(shards, Plan(4, 4, 0), Recipe(PAIR, {"n": "pd", "m": "pd"}, crop=16), steps=2) as loader:
+        (first,), (second,) = loader
+    assert first["n"].shape == (4, 1, 16, 16)
+    draws = [*first["n"], *first["m"], *second["n"]]
+    assert not any(torch.equal(a, b) for i, a in enumerate(draws) for b in draws[:i])
+
+
+def test_memory_is_used_again_only_when_nobody_holds_it(split: Open) -> None:
+    """Views, detached copies and graph-held tensors all keep a batch as it was."""
+    shards = split(8)
+    with Loader(shards, Plan(8, 2, 0), Recipe(PAIR), steps=40, prefetch=2) as loader:
+        kept, places = [], []
+        for number, (batch,) in enumerate(loader):
+            places.append(batch["pd"].data_ptr())
+            if number % 5 == 0:
+                view = {0: batch["pd"][1:, :, 3:], 1: batch["pd"].detach(), 2: batch["pd"].flatten()}[number // 5 % 3]
+                kept.append((view, view.clone()))
+            del batch
+    assert all(torch.equal(view, copy) for view, copy in kept)
+    assert len(set(places)) < 20  # 8 kept, a few in flight, the others share
+
+
+def test_optional_fields_are_left_out(split: Open) -> None:
+    shards = split(4)
+    recipe = Recipe({"pd": Source(), "mask": Source(optional=True)}, {"n": "mask"})
+    with Loader(shards, Plan(4, 2, 0), recipe, steps=1) as loader:
+        ((batch,),) = loader
+    assert set(batch) == {"pd", "pd_scale", "index", "key"}
+
+
+def test_evaluation_shows_every_image_whole_and_once(tmp_path: Path) -> None:
+    shapes = [(8, 9), (8, 9), (8, 9), (10, 9), (8, 9), (8, 9)]
+    write_split(
+        tmp_path / "val",
+        [{"__key__": f"k{i}", "x.npy": np.full(shape, i, np.float32)} for i, shape in enumerate(shapes)],
+        name="v",
+        meta={},
+    )
+    shards = ShardSet.open(tmp_path / "val")
+    recipe = Recipe({"x": Source(), "y": Source("x", draw="other")}, {"n": "x"}, crop=64, flip=True)
+    seen: list[int] = []
+    for rank in range(2):
+        with EvalLoader(shards, share(6, rank, 2), recipe, 2) as loader:
+            batches = list(loader)
+            assert len(batches) == len(loader)
+        for batch in batches:
+            seen += batch["index"].tolist()
+            for row, index in enumerate(batch["index"].tolist()):
+                assert batch["x"][row, 0].shape == shapes[index] and (batch["x"][row] == index).all()
+                assert torch.equal(batch["x"], batch["y"])
+    assert seen == list(range(6))
+    with EvalLoader(shards, np.arange(0), recipe, 2) as loader:
+        assert list(loader) == []
+
+
+def test_refusals_before_anything_is_read(split: Open, tmp_path: Path) -> None:
+    shards = split(6)
+
+    def refused(error: type[Exception], says: str, data: ShardSet = shards, **settings: Any) -> None:
+        with pytest.raises(error, match=says):
+            Loader(data, Plan(len(data), 2, 0), Recipe(**{"fields": PAIR, **settings}))
+
+    refused(
+        DataError,
+        r"needs noisy, clean \(member truth\), these shards hold pd, pd_clean, pdfs",
+        fields={"noisy": Source(), "clean": Source("truth")},
+    )
+    refused(DataError, r"data.crop 64 is larger than the smallest image of field pd \(20 x 24\)", crop=64)
+    refused(ConfigError, "has no imaginary part", representation="ri")
+    refused(ConfigError, "has no imaginary part", representation="complex")
+    refused(ConfigError, "set data.crop, or data.rotate=false", rotate=True)
+    refused(ConfigError, "scale_of nothing", fields={"pd": Source(scale_of="nothing")})
+    refused(ConfigError, "no field q", normals={"n": "q"})
+    refused(ConfigError, "same name", normals={"pd": "pd"})
+    for name, images in {"sizes": [(8, 8), (9, 8)], "channels": [(8, 8), (8, 8, 3)]}.items():
+        write_split(
+            tmp_path / name,
+            [{"__key__": f"k{i}", "x.npy": np.ones(shape, np.float32)} for i, shape in enumerate(images)],
+            name="v",
+            meta={},
+        )
+    only = {"x": Source()}
+    refused(DataError, "differ in size.*set data.crop to 8", ShardSet.open(tmp_path / "sizes"), fields=only)
+    refused(DataError, "mixed: sample k1 has 3 channel", ShardSet.open(tmp_path / "channels"), fields=only, crop=4)
+    write_split(
+        tmp_path / "holes",
+        [
+            {"__key__": "a", "x.npy": np.ones((4, 4)), "y.npy": np.ones((4, 4))},
+            {"__key__": "b", "y.npy": np.ones((4, 4))},
+        ],
+        name="v",
+        meta={},
+    )
+    refused(DataError, "1 of 2 samples lack field x, the first is b", ShardSet.open(tmp_path / "holes"), fields=only)
+    assert our_threads() == []
+
+
+def test_fields_of_different_size(tmp_path: Path) -> None:
+    pair = {"x": Source(), "y": Source()}
+    write_split(
+        tmp_path / "a",
+        [{"__key__": f"k{i}", "x.npy": np.ones((8, 8)), "y.npy": np.ones((8, 7))} for i in range(2)],
+        name="v",
+        meta={},
+    )
+    with pytest.raises(DataError, match="differ in size"):
+        Loader(ShardSet.open(tmp_path / "a"), Plan(2, 2, 0), Recipe(pair))
+    write_split(
+        tmp_path / "b",
+        [{"__key__": f"k{i}", "x.npy": np.ones((8, 8)), "y.npy": np.ones((8, 8 - i))} for i in range(2)],
+        name="v",
+        meta={},
+    )
+    with (
+        Loader(ShardSet.open(tmp_path / "b"), Plan(2, 2, 0), Recipe(pair, crop=4)) as loader,
+        pytest.raises(DataError, match=r"v-000000.tar: sample k1: field y is \(8, 7\) but field x"),
+    ):
+        next(iter(loader))
+
+
+@pytest.mark.parametrize("when", ["first", "always"])
+def test_damage_surfaces_in_the_consumer_and_the_thread_ends(tmp_path: Path, when: str) -> None:
+    file = io.BytesIO()
+    np.save(file, np.full((8, 8), np.nan, "f4"))
+    with tarfile.open(tmp_path / "bad.tar", "w") as tar:
+        info = tarfile.TarInfo("k0.x.npy")
+        info.size = file.tell()
+        file.seek(0)
+        tar.addfile(info, file)
+    loader = Loader(ShardSet.open(tmp_path), Plan(1, 1, 0), Recipe({"x": Source()}), verify=when)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="bad.tar: sample k0: field x holds NaN or Inf"):
+        next(iter(loader))
+    assert our_threads() == []
+    loader.close()
+
+
+def test_verify_policy(split: Open) -> None:
+    shards = split(3)
+    recipe, plan = Recipe(PAIR, crop=16), Plan(3, 3, 0)
+    with Loader(shards, plan, recipe, steps=3) as loader:
+        list(loader)
+    # The column table says the member's checksum; another number there is what a flipped bit looks like.
+    shards._table = np.array(shards._table)
+    shards._table["pd"]["crc"][1] ^= 1
+    for verify, fails in (("never", False), ("first", True), ("always", True)):
+        with Loader(shards, plan, recipe, steps=2, verify=verify) as loader:  # type: ignore[arg-type]
+            if fails:
+                with pytest.raises(DataError, match="sample s0001: field pd is damaged"):
+                    list(loader)
+            else:
+                list(loader)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5])
+def test_closing_early_leaves_nothing_behind(split: Open, taken: int) -> None:
+    shards = split(8, kind="uint8")
+    files = len(os.listdir("/proc/self/fd"))
+    with Loader(shards, Plan(8, 2, 0, accumulate=2), Recipe(PAIR, crop=8), prefetch=3, threads=2) as loader:
+        for _, _step in zip(range(taken), loader, strict=False):
+            pass
+    assert our_threads() == []
+    loader.close()
+    shards.files.close()
+    assert len(os.listdir("/proc/self/fd")) <= files
+    assert list(loader) == []
+
+
+def test_an_error_in_the_consumer_closes_the_loader(split: Open) -> None:
+    with pytest.raises(KeyError), Loader(split(8), Plan(8, 2, 0), Recipe(PAIR)) as loader:
+        for _ in loader:
+            raise KeyError("from the training step")
+    assert our_threads() == []
+
+
+def test_waiting_is_counted_and_batches_are_made_ahead(split: Open) -> None:
+    shards = split(8)
+    with Loader(shards, Plan(8, 2, 0), Recipe(PAIR), steps=3, prefetch=3) as loader:
+        iterator = iter(loader)
+        next(iterator)
+        assert loader.wait_s > 0
+        while loader._ahead._ready.qsize() < 3:  # two batches and the end, before anybody asks for them
+            time.sleep(0.001)
+        assert len(list(iterator)) == 2
+        assert list(iterator) == []

@@ -1,0 +1,219 @@
+"""Opening and reading: right pixels, and one clear sentence for everything that can be wrong with tars."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.errors import DataError
+from shards.format import index, open_files
+from shards.format import tar as _tar
+from shards.reading.shard_set import ShardSet
+from tests.support.tars import npy, refused, write_tar
+
+Open = Callable[..., ShardSet]
+GOOD = npy(np.ones((4, 4), "f4"))
+
+
+def test_a_user_without_a_home_keeps_the_index_beside_the_tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user has neither $HOME nor an entry in the list of users."""
+    monkeypatch.delenv("QUELL_CACHE", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
+    assert index.locations(tmp_path) == [tmp_path]
+
+
+def test_reads_what_was_written(split: Open) -> None:
+    shards = split(11)
+    assert len(shards) == 11 and len(shards.shards) > 3 and shards.meta == {"data_range": 1.0}
+    assert set(shards.fields) == {"pd", "pdfs", "pd_clean"}
+    info = shards.fields["pd"]
+    assert (info.dtype, info.shape, info.channels, info.count) == ("float32", (20, 24), 1, 11)
+    for i in range(11):
+        for place, field in enumerate(("pd", "pdfs", "pd_clean")):
+            image = shards.read(i, field)
+            assert image.dtype == np.float32 and tuple(image[0, :2]) == (i, place)
+        assert shards.json(i) == {"number": i} and shards.key(i) == f"s{i:04d}" and shards.shape(i, "pd") == (20, 24)
+    images = np.stack([shards.read(i, "pd") for i in range(11)])
+    assert shards.statistics["pd"]["images"] == 11
+    assert shards.statistics["pd"]["mean"] == pytest.approx(images.mean(), rel=1e-4)
+    assert shards.statistics["pd"]["std"] == pytest.approx(images.std(), rel=1e-4)
+
+
+def test_rows_and_straight_reads_agree(split: Open) -> None:
+    shards = split(5)
+    for i in range(5):
+        whole = shards.read(i, "pdfs")
+        (member,) = shards.locate([i], "pdfs")
+        assert np.array_equal(shards.read_rows(i, "pdfs", member, 7, 9), whole[7:16])
+        for verify in (True, False):
+            out = np.empty((1, 20, 24), np.float32)
+            assert shards.read_into(i, "pdfs", member, out, verify=verify) and np.array_equal(out[0], whole)
+
+
+def test_meta_json_beside_foreign_tars(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", {"k.x.npy": npy(np.ones((4, 4), "f4"))})
+    (tmp_path / "meta.json").write_text('{"data_range": 4095.0}')
+    assert ShardSet.open(tmp_path).meta == {"data_range": 4095.0}
+
+
+def test_index_goes_to_the_cache_when_the_folder_is_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "data"
+    write_tar(folder / "a.tar", {"k.x.npy": npy(np.ones((4, 4), "f4"))})
+    monkeypatch.setenv("QUELL_CACHE", str(tmp_path / "cache"))
+    whole = index.write_files
+
+    def refuse(place: Path, *rest: object) -> None:  # root may write anywhere, so the refusal is made here
+        if place == folder:
+            raise PermissionError(13, "Permission denied")
+        whole(place, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(index, "write_files", refuse)
+    assert len(ShardSet.open(folder)) == 1
+    assert not (folder / "index.json").exists() and len(list((tmp_path / "cache").rglob("index.json"))) == 1
+    assert len(ShardSet.open(folder, build_index=False)) == 1
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    refused(tmp_path / "none", "no such folder")
+    refused(tmp_path, "no .tar shards")
+    write_tar(tmp_path / "train" / "a.tar", {"k.x.npy": npy(np.ones((4, 4), "f4"))})
+    refused(tmp_path, "splits train")
+    (tmp_path / "a.tar.gz").write_bytes(b"")
+    refused(tmp_path, "a.tar.gz is compressed")
+    with pytest.raises(DataError, match="have no index"):
+        ShardSet.open(tmp_path / "train", build_index=False)
+
+
+@pytest.mark.parametrize("cut", [100, 700, 5000, 20_000])
+def test_truncated_before_indexing(split: Open, cut: int) -> None:
+    folder = split(9).path
+    for name in (index.HEADER, index.TABLE):
+        (folder / name).unlink()
+    tar = folder / "demo-000001.tar"
+    os.truncate(tar, min(cut, tar.stat().st_size - 1100))
+    refused(folder, "demo-000001.tar")
+
+
+def test_a_tar_without_its_closing_zeros_is_cut(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", {"k.x.npy": GOOD})
+    os.truncate(path, 1024)  # header and padded member, whole; nothing else
+    refused(tmp_path, "a.tar", "cut off")
+
+
+def test_truncated_removed_added_and_changed_after_indexing(split: Open, tmp_path: Path) -> None:
+    folder = split(9).path
+    kept = tmp_path / "kept"
+    shutil.copytree(folder, kept)
+    tar = folder / "demo-000001.tar"
+
+    def restore() -> None:
+        shutil.rmtree(folder)
+        shutil.copytree(kept, folder)
+
+    os.truncate(tar, tar.stat().st_size - 600)
+    refused(folder, "demo-000001.tar", "cut off or replaced", "--repair")
+    restore()
+    tar.unlink()
+    refused(folder, "demo-000001.tar", "missing")
+    restore()
+    shutil.copy(tar, folder / "extra.tar")
+    refused(folder, "extra.tar", "stale")
+    restore()
+    data = bytearray(tar.read_bytes())
+    data[1500] ^= 1
+    tar.write_bytes(data)
+    refused(folder, "demo-000001.tar", "changed since it was indexed")
+    restore()
+    shutil.copy(folder / "demo-000000.tar", tar)
+    refused(folder, "demo-000001.tar")
+    restore()
+    refused_nothing = ShardSet.open(folder)
+    assert len(refused_nothing) == 9
+
+
+def test_a_flipped_bit_in_the_middle_of_a_large_shard(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).random((200, 200)).astype("f4")
+    tar = write_tar(tmp_path / "a.tar", {f"k{i}.x.npy": npy(image) for i in range(4)})
+    ShardSet.open(tmp_path)
+    data = bytearray(tar.read_bytes())
+    data[200_000] ^= 1  # outside the first and last 64 KiB, which the fingerprint covers
+    tar.write_bytes(data)
+    refused(tmp_path, "a.tar", "sample k1", "field x", "checksum")
+
+
+def test_truncated_while_open(split: Open) -> None:
+    shards = split(9)
+    shards.read(0, "pd")
+    os.truncate(shards.path / "demo-000000.tar", 1000)
+    with pytest.raises(DataError, match=r"demo-000000.tar: cut off at byte"):
+        shards.read(0, "pd")
+
+
+def test_a_damaged_index_is_refused(split: Open) -> None:
+    folder = split(9).path
+    header, table = (folder / index.HEADER).read_text(), (folder / index.TABLE).read_bytes()
+    for broken in (
+        "",
+        "{",
+        "[]",
+        header.replace('"version": 1', '"version": 9'),
+        header.replace('"samples": 9', "1"),
+        header.replace("quell shard", "other"),
+        header.replace('"kinds"', '"kin"'),
+    ):
+        (folder / index.HEADER).write_text(broken)
+        refused(folder, "index.json")
+    (folder / index.HEADER).write_text(header)
+    for damaged in (b"", table[:-1], table[:100], table + b"x", table[:-40] + b"x" * 40):
+        (folder / index.TABLE).write_bytes(damaged)
+        refused(folder, "index.npy")
+    (folder / index.TABLE).unlink()
+    refused(folder, "index.npy", "missing")
+
+
+def test_unknown_field_and_partial_field(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", {"k.x.npy": GOOD, "j.x.npy": GOOD, "j.y.npy": GOOD})
+    shards = ShardSet.open(tmp_path)
+    assert shards.fields["y"].count == 1 and shards.json(0) == {}
+    with pytest.raises(DataError, match="no field 'z' in these shards; they hold x, y"):
+        shards.read(0, "z")
+    with pytest.raises(DataError, match="a.tar: sample k: field y is missing"):
+        shards.read(0, "y")
+
+
+def test_more_shards_than_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shards.format import open_files
+
+    monkeypatch.setattr(open_files, "OPEN_FILES", 3)
+    for i in range(9):
+        write_tar(tmp_path / f"{i}.tar", {f"k{i}.x.npy": npy(np.full((4, 4), i, "f4"))})
+    shards = ShardSet.open(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    for i in (*range(9), *range(9)):
+        assert (shards.read(i, "x") == i).all()
+        assert len(os.listdir("/proc/self/fd")) <= before + 4
+    shards.files.close()
+
+
+def test_a_shard_that_changes_between_two_openings_is_seen(split: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards beyond the number of open files are opened again and again, but compared with the index only once."""
+    monkeypatch.setattr(open_files, "OPEN_FILES", 1)
+    prints: list[int] = []
+    real = _tar.fingerprint
+    monkeypatch.setattr(_tar, "fingerprint", lambda number: prints.append(1) or real(number))
+    shards = split(9)
+    opened = len(prints)
+    for number in (0, 1, 0, 1):
+        shards.files.check(number)
+    assert len(prints) == opened + 2
+    path = shards.files.paths[0]
+    content = bytearray(path.read_bytes())
+    content[600] ^= 1
+    path.write_bytes(content)
+    os.utime(path, (1, 1))
+    with pytest.raises(DataError, match="changed since it was indexed"):
+        shards.files.check(0)

@@ -1,0 +1,218 @@
+"""Remote splits give the batches of local ones, from any protocol, whatever the network does on the way."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import fsspec
+import numpy as np
+import pytest
+import torch
+from moto.server import ThreadedMotoServer
+
+from configs.errors import ConfigError, DataError, EnvironmentProblem
+from configs.fields import Source
+from configs.schema import CacheConfig, DataConfig
+from launch.data import splits
+from shards.building.writer import write_split
+from shards.reading.loaders import EvalLoader, Loader
+from shards.reading.order import Plan
+from shards.reading.recipe import Recipe
+from shards.reading.shard_set import ShardSet
+from shards.remote import store
+from tests.shards.conftest import make_samples
+from tests.support.http import FAULTS, Server, serving
+
+SAMPLES = 11
+FULL = Recipe(
+    {"pd": Source(), "pdfs": Source(), "other": Source("pd", draw="other")},
+    {"noise": "pd"},
+    crop=16,
+    flip=True,
+    phase=True,
+    normalise="median",
+)
+WHOLE_GB, RANGED_GB = 1.0, 5e-6
+"""Caches that hold all of the split, or its index only."""
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    folder = tmp_path_factory.mktemp("local") / "train"
+    write_split(folder, make_samples(SAMPLES), name="demo", meta={"data_range": 1.0}, max_size_mb=0.015)
+    shards = ShardSet.open(folder)
+    assert len(shards.shards) > 3
+    return shards
+
+
+@pytest.fixture
+def server(local: ShardSet) -> Iterator[Server]:
+    with serving(Path(str(local.path)).parent) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def s3(local: ShardSet) -> Iterator[str]:
+    """The split in an S3 server of this process."""
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **keys)
+    client.create_bucket(Bucket="shards")
+    for file in Path(str(local.path)).iterdir():
+        client.upload_file(str(file), "shards", f"demo/train/{file.name}")
+    before = fsspec.config.conf.get("s3")
+    fsspec.config.conf["s3"] = {"endpoint_url": f"http://{host}:{port}", "key": "test", "secret": "test"}
+    yield "s3://shards/demo/train"
+    fsspec.config.conf.pop("s3") if before is None else fsspec.config.conf.update(s3=before)
+    running.stop()
+
+
+@pytest.fixture
+def memory(local: ShardSet) -> str:
+    system = fsspec.filesystem("memory")
+    system.put(str(local.path), "/demo/train", recursive=True)
+    return "memory://demo/train"
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(store, "LONGEST_PAUSE_S", 0.002)
+    monkeypatch.setattr(store, "PIECE_BYTES", 5000)
+
+
+def kept(tmp_path: Path, **settings: Any) -> CacheConfig:
+    return CacheConfig(folder=str(tmp_path / "cache"), **settings)
+
+
+def batches(shards: ShardSet, start: int = 0, steps: int = 6) -> list[dict[str, Any]]:
+    with Loader(shards, Plan(SAMPLES, 4, 3), FULL, start_step=start, steps=steps) as loader:
+        found = [batch for (batch,) in loader]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("quell")]
+    return found
+
+
+def same(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> None:
+    assert len(left) == len(right)
+    for a, b in zip(left, right, strict=True):
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) if torch.is_tensor(a[name]) else a[name] == b[name] for name in a)
+
+
+@pytest.mark.parametrize("max_gb", [WHOLE_GB, RANGED_GB])
+@pytest.mark.parametrize("protocol", ["memory", "http", "s3"])
+def test_batches_and_resumed_batches_are_those_of_the_local_split(
+    protocol: str, max_gb: float, local: ShardSet, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = f"{request.getfixturevalue('server').url}/train" if protocol == "http" else request.getfixturevalue(protocol)
+    shards = ShardSet.open(url, cache=kept(tmp_path, max_gb=max_gb))
+    assert shards.files.whole == (max_gb == WHOLE_GB) and str(shards.path) == url
+    expected = batches(local)
+    same(batches(shards), expected)
+    same(batches(shards, start=3, steps=3), expected[3:])
+    again = ShardSet.open(url, cache=kept(tmp_path, max_gb=max_gb))
+    same(batches(again, start=3, steps=3), expected[3:])
+    assert shards.meta == local.meta and shards.json(4) == local.json(4)
+    with EvalLoader(shards, np.arange(SAMPLES), FULL, 4) as loader:
+        assert torch.equal(torch.cat([batch["index"] for batch in loader]), torch.arange(SAMPLES))
+
+
+@pytest.mark.parametrize("max_gb", [WHOLE_GB, RANGED_GB])
+def test_a_bad_network_changes_nothing(
+    max_gb: float, local: ShardSet, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "SILENCE_S", 0.3)  # a busy machine may be silent for longer: retries are many
+    server.faults.extend(FAULTS * 2 + ("503", "429", "slow"))
+    shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path, max_gb=max_gb, retries=100))
+    same(batches(shards), batches(local))
+    assert not server.faults
+
+
+def test_each_shard_comes_once_and_is_continued_where_it_broke_off(
+    local: ShardSet, server: Server, tmp_path: Path
+) -> None:
+    server.faults.extend(("", "", "truncate", "", "reset"))
+    shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path))
+    batches(shards)
+    batches(ShardSet.open(f"{server.url}/train", cache=kept(tmp_path)))
+    sizes = {shard["name"]: shard["size"] for shard in local.shards}
+    assert sorted(server.asked) == sorted(
+        (name, at, min(at + 5000, size)) for name, size in sizes.items() for at in range(0, size, 5000)
+    )
+
+
+def test_what_an_interrupted_process_fetched_is_used(local: ShardSet, server: Server, tmp_path: Path) -> None:
+    shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path))
+    name, size = local.shards[0]["name"], local.shards[0]["size"]
+    (shards.index_path / f"{name}.part").write_bytes(local.files.paths[0].read_bytes()[: size - 700])
+    shards.files.check(0)
+    assert server.asked == [(name, size - 700, size)]
+
+
+def test_reading_by_ranges_fetches_an_epoch_once_per_epoch(local: ShardSet, server: Server, tmp_path: Path) -> None:
+    shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path, max_gb=RANGED_GB))
+    before = shards.files.store.bytes_read
+    with Loader(shards, Plan(SAMPLES, 1, 3), Recipe({"pd": Source(), "pdfs": Source()}), steps=SAMPLES) as loader:
+        list(loader)
+    members = sum(int(local.column(field)["size"].sum()) for field in ("pd", "pdfs"))
+    assert shards.files.store.bytes_read - before == members
+    assert "does not fit" in shards.notes[0].replace("do not", "does not") and "per epoch" in shards.notes[0]
+    assert not list(shards.index_path.glob("*.tar*"))
+
+
+def test_a_server_without_ranges(local: ShardSet, server: Server, tmp_path: Path) -> None:
+    server.ranges = False
+    same(batches(ShardSet.open(f"{server.url}/train", cache=kept(tmp_path))), batches(local))
+    shards = ShardSet.open(f"{server.url}/train", cache=CacheConfig(folder=str(tmp_path / "b"), max_gb=RANGED_GB))
+    with pytest.raises(EnvironmentProblem, match="demo-00000.*does not answer range requests.*data.cache.max_gb"):
+        shards.read(0, "pd")
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "says"),
+    [
+        ("500", EnvironmentProblem, "cannot be read after 3 attempts"),
+        ("truncate", EnvironmentProblem, "cannot be read after 3 attempts"),
+        ("reset", EnvironmentProblem, "cannot be read after 3 attempts"),
+        ("403", EnvironmentProblem, "access refused"),
+        ("404", DataError, "not there"),
+        ("410", EnvironmentProblem, "the server answers 410"),
+    ],
+)
+@pytest.mark.parametrize("max_gb", [WHOLE_GB, RANGED_GB])
+def test_lasting_faults_are_one_sentence(
+    fault: str, kind: type[Exception], says: str, max_gb: float, server: Server, tmp_path: Path
+) -> None:
+    server.always = fault
+    shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path, max_gb=max_gb, retries=2))
+    with pytest.raises(kind) as caught, Loader(shards, Plan(SAMPLES, 4, 3), FULL, steps=1) as loader:
+        list(loader)
+    assert f"{server.url}/train/demo-0" in str(caught.value) and says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_there_or_not_understood_is_named(server: Server, tmp_path: Path) -> None:
+    for url, kind, says in [
+        (f"{server.url}/test", DataError, "test/index.json: no index there"),
+        ("gs://bucket/train", EnvironmentProblem, "needs a package that is not installed"),
+        ("nosuch://bucket/train", ConfigError, "no protocol fsspec knows"),
+    ]:
+        with pytest.raises(kind, match=says):
+            ShardSet.open(url, cache=kept(tmp_path))
+    with pytest.raises(DataError, match="no index there"):
+        splits.open_split(DataConfig(root=server.url + "/", cache=kept(tmp_path)), "val")
+    assert len(splits.open_split(DataConfig(root=server.url + "/", cache=kept(tmp_path)), "train")) == SAMPLES
+
+
+def test_closing_does_not_wait_for_the_network(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "FIRST_PAUSE_S", 1000.0)
+    monkeypatch.setattr(store, "LONGEST_PAUSE_S", 1000.0)
+    server.always = "500"
+    shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path))
+    with Loader(shards, Plan(SAMPLES, 4, 3), FULL):
+        pass
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("quell")]

@@ -1,0 +1,128 @@
+"""The status table, from what runs and jobs leave on disk."""
+
+import fcntl
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import EnvironmentProblem
+from slurm.node import records
+from slurm.report import status
+from slurm.submission import client, state
+from slurm.submission.client import Queued
+from slurm.submission.manifest import Manifest, SubmittedStage, SubmittedTask, is_locked, locked
+
+
+def submission(root: Path, after: dict[str, dict[str, Any]]) -> Manifest:
+    """Training stages handed in as jobs 1, 2, ..."""
+    stages = {}
+    for number, (name, waits_for) in enumerate(after.items(), 1):
+        folder, run = root / "jobs" / name, root / name
+        folder.mkdir(parents=True)
+        task = SubmittedTask(name=name, job=str(number), kind="train", run_dir=str(run), folder=str(folder), digest="x")
+        stages[name] = SubmittedStage(job=str(number), after=waits_for, tasks=(task,))
+    return Manifest(name="n", executor="slurm", stage_file="f", created="c", commit="", code="", stages=stages)
+
+
+def standing(manifest: Manifest, name: str, **queue: Queued) -> tuple[str, str]:
+    known = {job.removeprefix("job"): queued for job, queued in queue.items()}
+    found = state.of(manifest, name, manifest.stages[name].tasks[0], known)
+    return found.word, found.why
+
+
+def finish(root: Path, name: str, job: str) -> None:
+    run = root / name
+    run.mkdir(exist_ok=True)
+    (run / "summary.json").write_text(json.dumps({"status": "finished", "step": 9, "steps": 9}))
+    records.note(root / "jobs" / name, "end", job=job, code=0, step=9, reason="finished")
+
+
+def test_a_running_stage_shows_step_loss_and_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = submission(tmp_path, {"a": {}})
+    monkeypatch.setattr(client, "states", lambda: {"1": Queued("RUNNING", "None")})
+    run = tmp_path / "a"
+    run.mkdir()
+    (run / "summary.json").write_text(json.dumps({"status": "running", "step": 20, "steps": 100}))
+    # the job waited an hour in the queue between its steps 30 and 40
+    times = {10: 1000.0, 20: 1100.0, 30: 1200.0, 40: 4900.0}
+    events = [{"event": "train", "step": step, "time": at, "loss_a": 1 / step} for step, at in times.items()]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events) + '{"half')
+    header, row = status.table(manifest).splitlines()
+    assert header.split() == ["stage", "job", "state", "step", "loss", "left", "why"]
+    assert row.split() == ["a", "1", "running", "40/100", "0.025", "0:10:00"]
+
+
+def test_the_folders_alone_tell_how_things_stand_when_slurm_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = submission(tmp_path, {"a": {}})
+    finish(tmp_path, "a", "1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    note, _, row = status.table(manifest).splitlines()
+    assert "squeue is not installed here" in note and row.split()[:3] == ["a", "1", "finished"]
+
+
+def test_every_end_has_its_word_and_its_reason(tmp_path: Path) -> None:
+    manifest = submission(tmp_path, {"a": {}, "b": {"a": "afterok"}, "c": {"a": "afternotok"}})
+    assert standing(manifest, "b", job2=Queued("PENDING", "Dependency")) == ("waiting", "for the stages before it")
+    assert standing(manifest, "a")[0] == "gone", "left the queue without a trace"
+    records.note(tmp_path / "jobs" / "a", "start", job="1", step=0)
+    assert standing(manifest, "a", job1=Queued("TIMEOUT", "TimeLimit"))[1].startswith("SLURM says TIMEOUT (TimeLimit)")
+    assert standing(manifest, "a")[1].startswith("job 1 ended without a word")
+    assert standing(manifest, "a", job1=Queued("PENDING", "BeginTime")) == (
+        "waiting",
+        "to be started again, requeued 1 times",
+    )
+    records.note(tmp_path / "jobs" / "a", "end", job="1", step=4, code=75, reason="started 3 times")
+    assert standing(manifest, "a") == ("stopped", "started 3 times")
+    assert standing(manifest, "a", job1=Queued("CANCELLED", "None")) == ("cancelled", "with a checkpoint at step 4")
+    assert standing(manifest, "b", job2=Queued("CANCELLED", "x")) == ("skipped", "because a did not finish")
+    finish(tmp_path, "a", "1")
+    assert standing(manifest, "a") == ("finished", "")
+    assert standing(manifest, "c") == ("skipped", "not needed: a finished")
+    shutil.rmtree(tmp_path / "a")
+    assert standing(manifest, "a")[0] == "gone"
+
+
+def test_the_rank_that_failed_first_is_shown(tmp_path: Path) -> None:
+    manifest = submission(tmp_path, {"a": {}})
+    said = {0: (20.0, ["RuntimeError: Connection closed by peer"]), 1: (10.0, ["x", "error: bad data", ""])}
+    for rank, (at, tail) in said.items():
+        folder = tmp_path / "jobs" / "a"
+        records.write_failure(folder, job="1", rank=rank, node=f"n{rank}", says="exit code 4", at=at, tail=tail)
+    assert standing(manifest, "a") == ("failed", "rank 1 on n1, exit code 4: error: bad data")
+    again = manifest.model_copy(update={"stages": {"a": _as_job(manifest, "7")}})
+    assert standing(again, "a")[0] == "gone", "a failure of an earlier job is not this one's"
+
+
+def _as_job(manifest: Manifest, job: str) -> SubmittedStage:
+    stage = manifest.stages["a"]
+    return stage.model_copy(update={"job": job, "tasks": (stage.tasks[0].model_copy(update={"job": job}),)})
+
+
+def test_looking_at_a_submission_does_not_stop_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look takes the lock for a moment: the next submission waits for it, and a second look is not misled by it."""
+    assert not is_locked(tmp_path) and not list(tmp_path.iterdir()), "looking leaves nothing behind"
+    with locked(tmp_path):
+        assert is_locked(tmp_path)
+    with (tmp_path / ".lock").open() as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        assert not is_locked(tmp_path)
+        monkeypatch.setattr("time.sleep", lambda _: look.close())
+        with locked(tmp_path):
+            assert look.closed and is_locked(tmp_path)
+
+
+def test_a_submission_under_way_stops_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    with (
+        locked(tmp_path),
+        pytest.raises(EnvironmentProblem, match="another process is submitting"),
+        locked(tmp_path),
+    ):
+        pytest.fail("two submissions at once")
+    assert 0.5 < sum(pauses) < 5

@@ -1,0 +1,238 @@
+"""A real SLURM for one test session: munged, slurmctld, one slurmd a virtual node, in a folder and on ports of its own.
+
+The daemons run in the foreground as children of the test process and die with it. Nodes are named by loopback addresses
+(127.0.0.2, 127.0.0.3, ...), so that a job's MASTER_ADDR resolves without a line in /etc/hosts.
+"""
+
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from tests.support.ports import free_ports
+
+PACKAGES = ["slurmctld", "slurmd", "slurm-client", "munge"]
+PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol"]
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+_PR_SET_PDEATHSIG = 1
+
+# Waits of SLURM's own are long where a loaded machine might overrun them, and short where tests would wait for them.
+_CONF = """\
+ClusterName=quell
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+SlurmctldPort={port}
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={folder}/munge.sock
+MessageTimeout=100
+TCPTimeout=60
+BatchStartTimeout=300
+UnkillableStepTimeout=300
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+JobCompType=jobcomp/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0,defer_batch
+SlurmdParameters=config_overrides
+GresTypes=gpu
+ReturnToService=2
+KillWait=60
+OverTimeLimit=10
+MinJobAge=3600
+InactiveLimit=0
+JobRequeue=1
+FirstJobId={first_job}
+MaxJobCount=180
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+RebootProgram=/bin/false
+{nodes}
+PartitionName=main Nodes={common} Default=YES MaxTime=60 State=UP PreemptMode=off
+PartitionName=low Nodes={contested} MaxTime=60 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=300
+PartitionName=high Nodes={contested} MaxTime=60 State=UP PriorityTier=9 PreemptMode=off
+"""
+
+
+def missing_programs() -> list[str]:
+    """The SLURM programs this machine lacks."""
+    return [name for name in PROGRAMS if shutil.which(name, path=_PATH) is None]
+
+
+def install() -> str:
+    """Install the Debian packages when root; the reason why SLURM is still missing, or an empty string."""
+    if not (missing := missing_programs()):
+        return ""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return f"SLURM programs are missing ({', '.join(missing)}): apt-get install {' '.join(PACKAGES)}"
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update", "-q"], ["install", "-yq", "--no-install-recommends", *PACKAGES]):
+        done = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True)
+        if done.returncode:
+            return f"apt-get {command[0]} failed: {done.stderr.strip()[-300:]}"
+    missing = missing_programs()
+    return f"still missing after installing: {', '.join(missing)}" if missing else ""
+
+
+class Cluster:
+    """A running SLURM of `nodes` virtual nodes; use as a context manager.
+
+    The last node is for preemption: a job in partition `high` takes it from one in `low`. The others are `main`.
+    """
+
+    def __init__(self, *, nodes: int = 4, cpus: int = 4, gpus: int = 2) -> None:
+        self.names = [f"127.0.0.{index + 2}" for index in range(nodes)]
+        self._cpus, self.gpus = cpus, gpus if os.geteuid() == 0 else 0
+        self._user = pwd.getpwuid(os.getuid()).pw_name
+        self.folder = Path(tempfile.mkdtemp(prefix="quell-slurm-"))
+        self.conf = self.folder / "slurm.conf"
+        self._daemons: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> "Cluster":
+        try:
+            self._configure()
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def environment(self) -> dict[str, str]:
+        """The environment in which SLURM's commands reach this cluster and no other."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "SBATCH", "SUBMITIT"))}
+        return {**kept, "SLURM_CONF": str(self.conf), "PATH": f"{kept.get('PATH', '')}:{_PATH}"}
+
+    def run(self, *command: str, timeout_s: float = 120) -> str:
+        """Standard output of a SLURM command; raises when it fails."""
+        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=timeout_s)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout.strip()
+
+    def start_requeued(self) -> None:
+        """Let requeued jobs start now; SLURM keeps them back for two minutes, the life of their first credential."""
+        queue = self.run("squeue", "-h", "-r", "-t", "PENDING", "-o", "%i|%r")
+        jobs = [line.partition("|")[0] for line in queue.splitlines() if line.endswith("|BeginTime")]
+        for job in jobs:  # without a look at the exit code: the job may have started meanwhile
+            words = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
+            subprocess.run(words, env=self.environment(), capture_output=True, timeout=120)
+
+    def close(self) -> None:
+        """End every job and daemon, and remove the folder."""
+        if len(self._daemons) > 1:
+            self._cancel_everything()
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            for daemon in self._daemons:
+                if daemon.poll() is None:
+                    daemon.send_signal(signum)
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline and any(daemon.poll() is None for daemon in self._daemons):
+                time.sleep(0.05)
+        self._daemons.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _configure(self) -> None:
+        ports = free_ports(len(self.names) + 1)
+        host = socket.gethostname().split(".")[0]
+        user = self._user
+        devices = self._devices()
+        gres = f"Gres=gpu:{self.gpus}" if self.gpus else ""
+        lines = [
+            f"NodeName={name} NodeHostname={host} NodeAddr={name} Port={port} CPUs={self._cpus} RealMemory=8000 {gres} "
+            "State=UNKNOWN"
+            for name, port in zip(self.names, ports[1:], strict=True)
+        ]
+        text = _CONF.format(
+            host=host, user=user, port=ports[0], folder=self.folder, nodes="\n".join(lines),
+            common=",".join(self.names[:-1]), contested=self.names[-1], first_job=1000 + ports[0] % 9000,
+        )  # fmt: skip
+        self.conf.write_text(text)
+        gres_line = f"NodeName={','.join(self.names)} Name=gpu File={devices}\n" if self.gpus else ""
+        (self.folder / "gres.conf").write_text(gres_line)
+        key = self.folder / "munge.key"
+        key.touch(mode=0o600)
+        key.write_bytes(os.urandom(1024))
+        (self.folder / "state").mkdir()
+        self.folder.chmod(0o755)
+
+    def _devices(self) -> str:
+        """Device files that stand for GPUs, as SLURM wants character devices; nothing ever opens them."""
+        for index in range(self.gpus):
+            os.mknod(self.folder / f"gpu{index}", 0o20666, os.makedev(1, 3))
+        return f"{self.folder}/gpu[0-{self.gpus - 1}]"
+
+    def _start(self) -> None:
+        socket_path = self.folder / "munge.sock"
+        self._spawn(
+            "munged", "--foreground", "--force", f"--key-file={self.folder}/munge.key", f"--socket={socket_path}",
+            f"--pid-file={self.folder}/munged.pid", f"--log-file={self.folder}/munged.log",
+            f"--seed-file={self.folder}/munge.seed",
+        )  # fmt: skip
+        _wait_until(socket_path.exists, "munged")
+        self._spawn("slurmctld", "-D", "-f", str(self.conf))
+        for name in self.names:
+            (self.folder / f"spool-{name}").mkdir()
+            self._spawn("slurmd", "-D", "-N", name, "-f", str(self.conf))
+        _wait_until(self._all_idle, f"the nodes (logs in {self.folder})")
+
+    def _spawn(self, program: str, *arguments: str) -> None:
+        path = shutil.which(program, path=_PATH)
+        assert path, program
+        log = (self.folder / f"{program}.out").open("ab")
+        with log:
+            self._daemons.append(
+                subprocess.Popen(
+                    [path, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=_die_with_parent,
+                    env=self.environment(),
+                    start_new_session=True,
+                )  # fmt: skip
+            )
+
+    def _all_idle(self) -> bool:
+        command = ["sinfo", "-h", "-N", "-t", "idle", "-o", "%N"]
+        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=120)
+        return set(done.stdout.split()) == set(self.names)
+
+    def _cancel_everything(self) -> None:
+        try:
+            self.run("scancel", "--full", "--signal=KILL", f"--user={self._user}", timeout_s=60)
+            self.run("scancel", f"--user={self._user}", timeout_s=60)
+            _wait_until(lambda: not self.run("squeue", "-h", timeout_s=60), "the queue to empty")
+        except (AssertionError, subprocess.TimeoutExpired):
+            pass  # the daemons are stopped next in any case
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _wait_until(condition: object, what: str, *, seconds: float = 120) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come up in {seconds} s")
+        time.sleep(0.05)

@@ -1,0 +1,171 @@
+"""The launcher as a user starts it, and waiting for what it does."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import yaml
+
+from configs.support.paths import ROOT
+from slurm.report import status
+from slurm.submission import manifest
+from tests.support.slurm.cluster import Cluster
+
+GATE = ROOT / "tests" / "support" / "slurm" / "gate"
+"""Folder of the code by which runs wait for a test; see its sitecustomize.py."""
+PATIENCE_S = 900.0
+"""How long a test waits for something that takes seconds on an idle machine."""
+TIMEOUT_S = 3600
+"""When a test on the cluster is given up whatever it waits for: well after several waits in a row."""
+
+TINY = {
+    "pipeline.encoder_features": [4, 8, 16],
+    "pipeline.decoder_features": [16, 8, 4],
+    "pipeline.latent_channels": 8,
+    "data.crop": 32,
+    "data.batch_size": 4,
+    "loop.epochs": None,
+    "loop.max_steps": 40,
+    "tracking.log_every": 1,
+    "evaluation.every_epochs": None,
+    "evaluation.images": 0,
+    "checkpoint.every_steps": 10,
+    "tracking.tensorboard": False,
+}
+"""Changes that make any dual-domain configuration train in a second or two."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the launcher did: exit code and everything it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Launcher:
+    """`python slurm/submit.py` in a working folder that has nothing to do with the project."""
+
+    def __init__(self, folder: Path, data: Path, cluster: Cluster | None) -> None:
+        self.folder, self.data, self.cluster = folder, data, cluster
+
+    def stage_file(self, name: str, stages: dict[str, Any], **others: Any) -> Path:
+        """Write a stage file whose training stages are tiny."""
+        resources = {"time_min": 30, "grace_s": 20, **others.pop("resources", {})}
+        overrides = {**TINY, "data.root": str(self.data), **others.pop("overrides", {})}
+        file = self.folder / f"{name}.yaml"
+        content = {"name": name, "resources": resources, "overrides": overrides, "stages": stages, **others}
+        file.write_text(yaml.safe_dump(content, sort_keys=False))
+        return file
+
+    def start(self, *words: object) -> "subprocess.Popen[str]":
+        """The launcher, started."""
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "slurm" / "submit.py"), *map(str, words)],
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: object, code: int | None = 0) -> Said:
+        """The launcher, run to its end; its exit code is checked."""
+        return self.ended(self.start(*words), code=code)
+
+    def ended(self, process: "subprocess.Popen[str]", *, code: int | None = 0) -> Said:
+        """What a started launcher did."""
+        try:
+            out, err = process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            out, err = process.communicate()
+            raise AssertionError(f"not within {PATIENCE_S:g} s: {process.args}\n{out}\n{err}") from None
+        assert code is None or process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
+        return Said(process.returncode, out, err)
+
+    def submit(self, file: Path, *words: object, code: int | None = 0) -> Said:
+        """Hand in a stage file; its folder is `folder(name)`."""
+        return self.run("--stages", file, "--run-dir", self.runs(file.stem), *words, code=code)
+
+    def runs(self, name: str) -> Path:
+        """Where the stages of a file write."""
+        return self.folder / "runs" / name
+
+    def manifest(self, name: str) -> dict[str, Any]:
+        """stages.json."""
+        return json.loads((self.runs(name) / "stages.json").read_text())
+
+    def job(self, name: str, stage: str) -> str:
+        """A stage's job id."""
+        return str(self.manifest(name)["stages"][stage]["job"])
+
+    def status(self, name: str) -> dict[str, str]:
+        """The status table: the line of each task by its name."""
+        return _by_task(self.run("status", self.runs(name)).out)
+
+    def word(self, name: str, task: str) -> str:
+        """The state of a task in one word."""
+        return self.status(name)[task].split()[2]
+
+    def until(self, name: str, task: str, *words: str) -> str:
+        """Wait until a task stands so; its line of the table."""
+        lines: dict[str, str] = {}
+
+        def stands_so() -> bool:
+            if self.cluster:
+                self.cluster.start_requeued()
+            lines.update(self._look(name))
+            return lines[task].split()[2] in words
+
+        wait_until(stands_so, lambda: f"{task} {words}:\n{lines[task]}", pause_s=0.3)
+        return self.status(name)[task]
+
+    def _look(self, name: str) -> dict[str, str]:
+        """The status table without a process of its own, for looking often."""
+        with mock.patch.dict(os.environ, self.environment()):
+            return _by_task(status.table(manifest.need(self.runs(name))))
+
+    def log(self, name: str, stage: str) -> str:
+        """What the ranks of a stage printed in all starts of its job."""
+        files = sorted((self.runs(name) / "logs" / stage).glob("*/*_log.out"))
+        return "\n".join(file.read_text() for file in files)
+
+    def environment(self) -> dict[str, str]:
+        """What the launcher and all it starts see."""
+        known = self.cluster.environment() if self.cluster else dict(os.environ)
+        path = os.pathsep.join(filter(None, [str(GATE), known.get("PYTHONPATH")]))
+        return {**known, "CUDA_VISIBLE_DEVICES": "", "QUELL_TIMEOUT_MINUTES": "5", "PYTHONPATH": path}
+
+
+def _by_task(table: str) -> dict[str, str]:
+    """The lines of a status table by the names of their tasks."""
+    return {line.split()[0]: line for line in table.splitlines()[1:]}
+
+
+def wait_until(condition: Callable[[], object], what: Callable[[], str], *, pause_s: float = 0.1) -> None:
+    """Wait for something that happens in other processes; fails with what it was."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {PATIENCE_S:g} s: {what()}"
+        time.sleep(pause_s)
+
+
+def steps_logged(run: Path) -> list[int]:
+    """The training steps in a run's event log, in the order of its lines."""
+    events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [event["step"] for event in events if event["event"] == "train"]
+
+
+def weights(run: Path) -> bytes:
+    """The weights of a run's last checkpoint, byte for byte."""
+    return max(run.glob("checkpoints/step-*/weights.safetensors")).read_bytes()
