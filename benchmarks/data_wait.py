@@ -22,7 +22,7 @@ from configs.fields import Source
 from models.unet import UNet
 from shards.building.writer import write_split
 from shards.reading.loaders import Loader
-from shards.reading.order import Plan
+from shards.reading.order import SampleOrder
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
 
@@ -74,7 +74,7 @@ def train(shards: ShardSet, steps: int) -> tuple[float, float]:
     network = UNet(width=WIDTH)
     optimizer = torch.optim.AdamW(network.parameters())
     began = waited = 0.0
-    with Loader(shards, Plan(len(shards), BATCH, 1), FULL, steps=steps + 1) as loader:
+    with Loader(shards, SampleOrder(len(shards), BATCH, 1), FULL, steps=steps + 1) as loader:
         for number, (batch,) in enumerate(loader):
             loss = (network(batch["pd"] + 0.1 * batch["pd_normal"]) - batch["pdfs"]).abs().mean()
             optimizer.zero_grad()

@@ -35,7 +35,7 @@ from configs.fields import Source
 from shards.building.writer import write_split
 from shards.format import index
 from shards.reading.loaders import Loader
-from shards.reading.order import Plan
+from shards.reading.order import SampleOrder
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
 
@@ -192,7 +192,7 @@ def _first_batch_ms(path: Path) -> float:
     for _ in range(7):
         began = time.perf_counter()
         shards = ShardSet.open(path)
-        plan = Plan(len(shards), BATCH, 1)
+        plan = SampleOrder(len(shards), BATCH, 1)
         with Loader(shards, plan, Recipe(FIELDS), start_step=int(0.9 * plan.steps(1)), steps=1) as loader:
             next(iter(loader))
             times.append((time.perf_counter() - began) * 1e3)
@@ -210,7 +210,7 @@ def _rate(batches: Iterator[int], seconds: float) -> Measured:
 
 
 def _ours(shards: ShardSet, recipe: Recipe, seconds: float, **settings: Any) -> Measured:
-    plan = Plan(len(shards), BATCH, 1)
+    plan = SampleOrder(len(shards), BATCH, 1)
     with Loader(shards, plan, recipe, **settings) as loader:
         iterator = iter(loader)
         for _ in range(plan.steps(1) if settings.get("verify") is None else 1):
@@ -222,7 +222,7 @@ def _limit(shards: ShardSet) -> Iterator[int]:
     """What the operating system can do: one preadv per image, at offsets known beforehand, into the batch."""
     rows = {name: shards.locate(np.arange(len(shards)), name) for name in FIELDS}
     descriptors = [os.open(path, os.O_RDONLY) for path in shards.files.paths]
-    plan = Plan(len(shards), BATCH, 1)
+    plan = SampleOrder(len(shards), BATCH, 1)
     order = [plan.samples(step, 0)[1].tolist() for step in range(plan.steps(1))]
     # Four batches in turn, as many as are alive when two are made ahead, one is filled and one is learned from.
     views = [

@@ -32,7 +32,7 @@ from shards.building.writer import write_split
 from shards.format import index
 from shards.format.open_files import OPEN_FILES
 from shards.reading.loaders import Loader
-from shards.reading.order import Plan
+from shards.reading.order import SampleOrder
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
 
@@ -63,11 +63,11 @@ def main() -> int:
 def exactness(size: int, ranks: int, workers: int, epochs: int) -> None:
     """Count every sample of every epoch over all ranks."""
     batch = ranks * workers
-    steps = Plan(size, batch, SEED).steps(epochs)
+    steps = SampleOrder(size, batch, SEED).steps(epochs)
     times = np.zeros(size * (epochs + 1), dtype=np.uint8)
     per_worker = np.zeros((ranks, workers, epochs), dtype=np.int32)
     for rank in range(ranks):
-        epoch, samples, _ = Plan(size, batch, SEED, rank, ranks).block(0, steps)
+        epoch, samples, _ = SampleOrder(size, batch, SEED, rank, ranks).block(0, steps)
         flat = (epoch * size + samples).reshape(-1, workers)
         np.add.at(times, flat.ravel(), 1)
         for worker in range(workers):
@@ -85,7 +85,7 @@ def exactness(size: int, ranks: int, workers: int, epochs: int) -> None:
 
 def locality(ranks: int, workers: int) -> None:
     """Follow one rank for as many reads as fill its open files many times."""
-    plan = Plan(MANY, ranks * workers, SEED, ranks // 3, ranks)
+    plan = SampleOrder(MANY, ranks * workers, SEED, ranks // 3, ranks)
     _, samples, _ = plan.block(1000, 2000)
     shards = (samples.ravel() // (MANY // SHARDS)).tolist()
     held: OrderedDict[int, None] = OrderedDict()
@@ -137,7 +137,7 @@ def measured(path: Path) -> list[float]:
     """Seconds, by the clock and of the processor, of: everything before the first read; the first batch; the next."""
     marks = [(time.perf_counter(), time.process_time())]
     shards = ShardSet.open(path)
-    plan = Plan(len(shards), BATCH, SEED)
+    plan = SampleOrder(len(shards), BATCH, SEED)
     start = int(0.9 * plan.steps(1))
     plan.block(start, 32)  # what the loader's thread begins with
     marks.append((time.perf_counter(), time.process_time()))

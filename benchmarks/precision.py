@@ -43,7 +43,7 @@ def losses(config: RunConfig, precision: str, steps: int) -> tuple[dict[str, tor
         found: dict[str, list[torch.Tensor]] = {}
         skipped = 0
         for step in range(steps):
-            pipeline.at(step, step / steps)
+            pipeline.on_step_start(step, step / steps)
             log = train_step(phases, pipeline, step, batches, scaler)
             for name, value in log.items():
                 if name.startswith("loss_"):

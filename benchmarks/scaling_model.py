@@ -87,7 +87,7 @@ def counted(name: str) -> dict[str, float]:
         if torch.is_tensor(v) and v.dim() == 4 and v.shape[-1] > 1 and "normal" not in k
     )
     scale = (crop / side) ** 2
-    trained = sum(p.numel() for phase in pipeline.phases for p in pipeline.trained(phase))
+    trained = sum(p.numel() for phase in pipeline.phases for p in pipeline.trained_parameters(phase))
     return {"flops": total * scale, "parameters": trained, "bytes": read * scale, "crop": crop}
 
 

@@ -8,7 +8,7 @@
 | 3 | DivergedError | training stopped itself: not finite, collapsed, no progress |
 | 4 | DataError | data that is missing, damaged, stale or of the wrong shape |
 | 5 | CheckpointError | a checkpoint that does not belong to this run |
-| 6 | EnvironmentProblem | the machine: folder not writable, package missing, disk full |
+| 6 | MachineError | the machine: folder not writable, package missing, disk full |
 | 75 | (no error) | stopped on a signal with a checkpoint; start the same command again |
 | 130 | (no error) | interrupted from the keyboard |
 """
@@ -18,9 +18,9 @@ import sys
 from collections.abc import Callable
 
 EXIT_REQUEUE = 75
-INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
 
-MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ENFILE, errno.EMFILE)
+MACHINE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ENFILE, errno.EMFILE)
 """What a disk or a machine may answer to any read or write at any time, whatever the program asked for."""
 
 
@@ -64,13 +64,13 @@ class CheckpointError(QuellError):
     exit_code = 5
 
 
-class EnvironmentProblem(QuellError):
+class MachineError(QuellError):
     """Something about the machine: a folder that cannot be written, a missing package, a full disk."""
 
     exit_code = 6
 
 
-def told(function: Callable[[], int], who: str = "") -> int:
+def run_command(function: Callable[[], int], who: str = "") -> int:
     """The exit code of a command's work; what a user or the machine did wrong becomes one sentence on stderr.
 
     `who` stands before the sentence, where several processes may say one.
@@ -81,7 +81,7 @@ def told(function: Callable[[], int], who: str = "") -> int:
         print(f"{who}error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     except OSError as error:
-        if error.errno not in MACHINE:
+        if error.errno not in MACHINE_ERRNOS:
             raise
         where = f"{error.filename}: " if error.filename else ""
         print(
@@ -89,7 +89,7 @@ def told(function: Callable[[], int], who: str = "") -> int:
             file=sys.stderr,
             flush=True,
         )
-        return EnvironmentProblem.exit_code
+        return MachineError.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return EXIT_INTERRUPTED

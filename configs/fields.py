@@ -12,14 +12,14 @@ class Source:
     `member` is the name inside the shard (`pd` for `key.pd.npy`); empty means the field's own name. A member with the
     name of another field is that field's, whatever the data call it (`Needs.members`).
     `draw`: fields with "same" show the same sample through the same crop, flip, rotation and phase; a field with
-    "other" shows an unrelated sample, with a geometry of its own (unpaired methods).
+    "unpaired" shows an unrelated sample, with a geometry of its own (unpaired methods).
     `scale_of` names the field whose normalisation this one shares (a clean image shares its noisy one's).
     An `optional` field is left out of the batch when the shards do not hold it; one for `evaluation` is not read in
     training.
     """
 
     member: str = ""
-    draw: Literal["same", "other"] = "same"
+    draw: Literal["same", "unpaired"] = "same"
     scale_of: str | None = None
     optional: bool = False
     evaluation: bool = False

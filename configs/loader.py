@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.errors import ConfigError
-from configs.registry import Problems, find
+from configs.registry import SettingsError, find
 from configs.schema import RunConfig
 from configs.support.suggestions import did_you_mean
 
@@ -106,7 +106,7 @@ def explain(error: ValidationError, data: dict[str, Any]) -> list[str]:
         loc = tuple(str(part) for part in item["loc"] if not _is_marker(part))
         where = ".".join(loc)
         inner = item.get("ctx", {}).get("error")
-        if isinstance(inner, Problems):
+        if isinstance(inner, SettingsError):
             lines += [f"{where}: {problem}".removeprefix(": ") for problem in inner.problems]
         elif item["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key; {_known_at(loc, data)}")

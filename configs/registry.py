@@ -13,7 +13,7 @@ from configs.support.paths import ROOT
 from configs.support.suggestions import did_you_mean
 
 
-class Problems(ValueError):
+class SettingsError(ValueError):
     """Several sentences about one place in the configuration."""
 
     def __init__(self, problems: list[str]) -> None:
@@ -55,16 +55,16 @@ def complete(folder: str, spec: Any, *, given: tuple[str, ...] = ()) -> dict[str
     """A `{name: ..., argument: ...}` mapping checked against the constructor, with its defaults filled in.
 
     A bare string is a name without arguments. `given` are arguments the caller will supply and a YAML may not.
-    Raises Problems with every unknown or ill-typed argument.
+    Raises SettingsError with every unknown or ill-typed argument.
     """
     if isinstance(spec, str):
         spec = {"name": spec}
     if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
-        raise Problems([f"expected the name of a file in {folder}/, or a mapping with `name`; got {spec!r}"])
+        raise SettingsError([f"expected the name of a file in {folder}/, or a mapping with `name`; got {spec!r}"])
     try:
         cls = find(folder, spec["name"])
     except ConfigError as error:
-        raise Problems(error.problems) from error
+        raise SettingsError(error.problems) from error
     arguments = {key: value for key, value in spec.items() if key != "name"}
     known, fields = _arguments(cls, given)
     problems = [
@@ -80,7 +80,7 @@ def complete(folder: str, spec: Any, *, given: tuple[str, ...] = ()) -> dict[str
             where = ".".join(str(part) for part in item["loc"])
             problems.append(f"{where}: {item['msg']} (got {item['input']!r})")
     if problems:
-        raise Problems(problems)
+        raise SettingsError(problems)
     return {"name": spec["name"], **checked}
 
 
@@ -102,13 +102,13 @@ def pipeline_config(value: Any) -> Any:
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, dict):
-        raise Problems([f"expected a mapping with the method's `name` and its settings; got {value!r}"])
+        raise SettingsError([f"expected a mapping with the method's `name` and its settings; got {value!r}"])
     if not isinstance(value.get("name"), str):
-        raise Problems([f"name: give the method's name; {did_you_mean('', names('pipelines'))}"])
+        raise SettingsError([f"name: give the method's name; {did_you_mean('', names('pipelines'))}"])
     try:
         cls: Any = find("pipelines", value["name"])
     except ConfigError as error:
-        raise Problems([f"name: {problem}" for problem in error.problems]) from error
+        raise SettingsError([f"name: {problem}" for problem in error.problems]) from error
     return cls.Config.model_validate(value)
 
 

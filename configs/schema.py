@@ -227,7 +227,7 @@ class ProfileConfig(Section):
     @model_validator(mode="after")
     def _is_a_range(self) -> "ProfileConfig":
         if self.steps is not None and self.steps[0] >= self.steps[1]:
-            raise registry.Problems([f"steps is [first, one after the last], got {list(self.steps)}"])
+            raise registry.SettingsError([f"steps is [first, one after the last], got {list(self.steps)}"])
         return self
 
 
@@ -280,5 +280,5 @@ class RunConfig(Section):
         if self.schedule.name == "plateau" and not (self.evaluation.every_epochs or self.evaluation.every_steps):
             problems.append("schedule.name plateau follows the validation metric: give evaluation.every_epochs")
         if problems:
-            raise registry.Problems(problems)
+            raise registry.SettingsError(problems)
         return self

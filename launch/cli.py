@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from configs.errors import told
+from configs.errors import run_command
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -33,7 +33,7 @@ def overrides(options: argparse.Namespace) -> list[str]:
 def run(function: Callable[[], int]) -> int:
     """The exit code of a script's work; a user's mistake becomes one sentence on stderr."""
     rank = os.environ.get("RANK", "0")
-    return told(function, "" if rank == "0" else f"rank {rank}: ")
+    return run_command(function, "" if rank == "0" else f"rank {rank}: ")
 
 
 def leave(code: int) -> NoReturn:

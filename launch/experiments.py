@@ -16,7 +16,7 @@ if not __package__:  # started as a script: the folder on the path must be the p
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs import loader, studies
-from configs.errors import EXIT_REQUEUE, ConfigError, EnvironmentProblem
+from configs.errors import EXIT_REQUEUE, ConfigError, MachineError
 from configs.schema import RunConfig
 from configs.support import paths
 from configs.support.arguments import whole
@@ -146,7 +146,7 @@ def experiments(options: argparse.Namespace) -> int:
     if options.summary:
         folders = [one.folder for one in chosen] or sorted(file.parent for file in output.glob("*/config.yaml"))
         if not compare(folders, output):
-            raise EnvironmentProblem(f"no run in {output} has begun: start the experiments without --summary first")
+            raise MachineError(f"no run in {output} has begun: start the experiments without --summary first")
         return 0
     if not chosen:
         raise ConfigError(

@@ -20,7 +20,7 @@ class Vgg(nn.Module):
     - `normalise`: subtract ImageNet's mean and divide by its deviation first, as the trunk was trained; the user's
       script does not.
 
-    Raises ConfigError for arguments and channels, EnvironmentProblem when the file cannot be had, DataError when it is
+    Raises ConfigError for arguments and channels, MachineError when the file cannot be had, DataError when it is
     not the right one. Source: Johnson, Alahi and Fei-Fei, ECCV 2016; Simonyan and Zisserman, ICLR 2015.
     """
 

@@ -20,7 +20,7 @@ class Vgg16(nn.Module):
     parameters) is frozen and never in a checkpoint. `weights`, `random_trunk`, `sha256`: see common/frozen_vgg.py;
     `channels` are given by the method.
 
-    Raises ConfigError for arguments and channels, EnvironmentProblem when the file cannot be had, DataError when it is
+    Raises ConfigError for arguments and channels, MachineError when the file cannot be had, DataError when it is
     not the right one. Source: the perceptual loss of Spectroformer's authors' code (Khan et al., WACV 2024).
     """
 

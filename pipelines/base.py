@@ -15,7 +15,7 @@ Batch = dict[str, Any]
 """Fields by name: NCHW tensors, `<field>_scale` (N, 1, 1, 1), `index` (N,), `key` (list); see shards/reading/."""
 
 
-class Step(NamedTuple):
+class PhaseOutput(NamedTuple):
     """What one phase made of a batch."""
 
     loss: Tensor
@@ -80,7 +80,7 @@ class Pipeline(nn.Module):
         """Fields and noise draws that `loss` reads."""
         raise TypeError(f"{cls.__name__} does not say what it needs")
 
-    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Step:
+    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """The loss of one phase; `carry` holds what earlier phases made of this batch."""
         raise TypeError(f"{type(self).__name__} has no loss")
 
@@ -88,7 +88,7 @@ class Pipeline(nn.Module):
         """Restored images by output name, any height and width, in the units of their noisy field."""
         raise TypeError(f"{type(self).__name__} restores nothing")
 
-    def overview(self, batch: Batch) -> dict[str, Tensor]:
+    def image_statistics(self, batch: Batch) -> dict[str, Tensor]:
         """What `restore` measures on whole images, (N, 1, 1, 1) by name; joins the batch of every tile cut from them.
 
         Tiles that measured themselves (their mean, for one) would differ in it, and that would show as seams.
@@ -98,21 +98,21 @@ class Pipeline(nn.Module):
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Told whole training images before the first step, for what is measured once and kept in a buffer."""
 
-    def active(self, phase: str, step: int) -> bool:
+    def is_active(self, phase: str, step: int) -> bool:
         """Whether a phase runs at this step (a critic may run less often than its generator)."""
         return True
 
-    def at(self, step: int, epoch: float) -> None:
+    def on_step_start(self, step: int, epoch: float) -> None:
         """Told before each step where training stands, for weights that follow a schedule."""
 
     def after_step(self, phase: str) -> None:
         """Called after the phase's optimizer step, e.g. to clip a critic's weights in place."""
 
-    def epoch_end(self, means: dict[str, float]) -> list[str]:
+    def on_epoch_end(self, means: dict[str, float]) -> list[str]:
         """Told each logged part's mean over the epoch, equal on all ranks; returns messages about what it changed."""
         return []
 
-    def examine(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
+    def diagnostics(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
         """Instruments on a validation batch: per-image values (N,), NaN where one cannot be measured."""
         return {}
 
@@ -127,24 +127,24 @@ class Pipeline(nn.Module):
     def load_rank_state(self, state: dict[str, Any]) -> None:
         """Take back what `rank_state` gave."""
 
-    def learned(self) -> dict[str, Tensor]:
+    def checkpoint_state(self) -> dict[str, Tensor]:
         """Every tensor a checkpoint must hold, by name: parameters, and buffers that are not rebuilt from files or
         settings."""
         return dict(self.state_dict())
 
-    def upgraded(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What `learned` gave in an older version of this method, as this one names it."""
+    def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What `checkpoint_state` gave in an older version of this method, as this one names it."""
         return tensors
 
-    def load_learned(self, tensors: dict[str, Tensor]) -> None:
-        """Copy back what `learned` gave; names and shapes must be equal (checked by the caller)."""
-        own = self.learned()
+    def load_checkpoint_state(self, tensors: dict[str, Tensor]) -> None:
+        """Copy back what `checkpoint_state` gave; names and shapes must be equal (checked by the caller)."""
+        own = self.checkpoint_state()
         assert own.keys() == tensors.keys(), "the caller compares names first"
         with torch.no_grad():
             for name, value in tensors.items():
                 own[name].copy_(value)
 
-    def trained(self, phase: str) -> list[nn.Parameter]:
+    def trained_parameters(self, phase: str) -> list[nn.Parameter]:
         """The parameters a phase trains, in a stable order."""
         found: list[nn.Parameter] = []
         for name in self.phases[phase]:
@@ -165,5 +165,5 @@ def real_channels(fields: dict[str, FieldSpec], *alike: str, otherwise: str) -> 
 
 
 def detached(parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same numbers, cut from the graph, for `Step.parts`."""
+    """The same numbers, cut from the graph, for `PhaseOutput.parts`."""
     return {name: torch.as_tensor(value).detach() for name, value in parts.items()}

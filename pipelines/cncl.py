@@ -16,7 +16,7 @@ from configs.schema import Network, PipelineConfig, Section, Weight
 from losses.adversarial import Adversarial
 from losses.l1 import L1
 from models.cncl_fusion import CnclFusion
-from pipelines.base import Batch, Output, Pipeline, Step, detached, real_channels
+from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached, real_channels
 from pipelines.common.network_passes import passes
 
 CONSTANT = 1e-6
@@ -57,7 +57,7 @@ class Cncl(Pipeline):
         @model_validator(mode="after")
         def _goes_together(self) -> "Cncl.Config":
             if self.noise.get("residual"):
-                raise registry.Problems(["noise.residual must be false: that network gives the noise itself"])
+                raise registry.SettingsError(["noise.residual must be false: that network gives the noise itself"])
             return self
 
     config: Config
@@ -83,7 +83,7 @@ class Cncl(Pipeline):
         """Paired noisy and clean images in one unit."""
         return Needs({"noisy": Source(), "clean": Source(scale_of="noisy")})
 
-    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Step:
+    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """L1 of content and noise and the critic's word, or the critic's own loss on the same images."""
         mean, spread = self._mean_and_spread(batch["noisy"])
         x, clean = ((batch[name] - mean) / spread for name in ("noisy", "clean"))
@@ -92,15 +92,15 @@ class Cncl(Pipeline):
 
     def restore(self, batch: Batch) -> dict[str, Tensor]:
         """The fused clean image."""
-        known = batch if "noisy_spread" in batch else self.overview(batch)
+        known = batch if "noisy_spread" in batch else self.image_statistics(batch)
         mean, spread = known["noisy_mean"], known["noisy_spread"]
         return {"restored": self._made((batch["noisy"] - mean) / spread)[0] * spread + mean}
 
-    def overview(self, batch: Batch) -> dict[str, Tensor]:
+    def image_statistics(self, batch: Batch) -> dict[str, Tensor]:
         """Mean and spread of the noisy image."""
         return dict(zip(("noisy_mean", "noisy_spread"), self._mean_and_spread(batch["noisy"]), strict=True))
 
-    def _generator_loss(self, x: Tensor, real: Tensor) -> Step:
+    def _generator_loss(self, x: Tensor, real: Tensor) -> PhaseOutput:
         fused, noise = self._made(x)
         clean, true_noise, _ = real.chunk(3, dim=1)
         triple = torch.cat([fused, noise, x], dim=1)
@@ -110,12 +110,12 @@ class Cncl(Pipeline):
         if weights.adversarial:
             terms["adversarial"] = self.adversarial.fool(self.critic(triple))
             total = total + weights.adversarial * terms["adversarial"]
-        return Step(total, detached(terms), {"triple": triple.detach()})
+        return PhaseOutput(total, detached(terms), {"triple": triple.detach()})
 
-    def _critic_loss(self, real: Tensor, made: Tensor) -> Step:
+    def _critic_loss(self, real: Tensor, made: Tensor) -> PhaseOutput:
         score_real, score_made = passes(self.critic, (real, made), together=self.config.batch_passes)
         total = (self.adversarial(score_real, real=True) + self.adversarial(score_made, real=False)) / 2
-        return Step(total, detached({"score_clean": score_real.mean(), "score_made": score_made.mean()}), {})
+        return PhaseOutput(total, detached({"score_clean": score_real.mean(), "score_made": score_made.mean()}), {})
 
     def _made(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Fused clean image and noise, in the networks' units."""

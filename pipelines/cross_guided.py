@@ -12,7 +12,7 @@ from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Rate
 from losses.l2 import L2
-from pipelines.base import Batch, Finding, Output, Pipeline, Step, detached
+from pipelines.base import Batch, Finding, Output, PhaseOutput, Pipeline, detached
 from pipelines.common import guided_views, noise_calibration, recorruption, rician
 from pipelines.common.dual_domain.instruments import correlation
 
@@ -72,7 +72,7 @@ class CrossGuided(Pipeline):
             if not self.together and self.scheme != "stack":
                 problems.append("together false needs scheme stack: there is no other contrast to show")
             if problems:
-                raise registry.Problems(problems)
+                raise registry.SettingsError(problems)
             return self
 
     config: Config
@@ -110,7 +110,7 @@ class CrossGuided(Pipeline):
                 fields[known] = Source(scale_of=name, optional=True, evaluation=True)
         return Needs(fields, {f"{name}_normal": name for name in config.contrasts})
 
-    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Step:
+    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """Mean squared error between the restored first stack and the second one.
 
         The part `mse_to_clean` is what the mean squared error to the clean images is expected to be, from noisy images
@@ -138,7 +138,7 @@ class CrossGuided(Pipeline):
         parts = {"l2": loss, "mse_to_clean": expected}
         for name, level in zip(self.config.contrasts, levels, strict=True):
             parts[f"sigma_{name}"] = (level[: len(batch[name]), :1] * batch[f"{name}_scale"]).mean()
-        return Step(loss, detached(parts), {})
+        return PhaseOutput(loss, detached(parts), {})
 
     def restore(self, batch: Batch) -> dict[str, Tensor]:
         """Each contrast by its name; the recorruption depends on the sample's index alone."""
@@ -158,7 +158,7 @@ class CrossGuided(Pipeline):
             total = (rician.from_mean if self.config.magnitude == "koay" else rician.from_square)(total, sigma)
         return dict(zip(self.config.contrasts, total.split(self.widths, dim=1), strict=True))
 
-    def overview(self, batch: Batch) -> dict[str, Tensor]:
+    def image_statistics(self, batch: Batch) -> dict[str, Tensor]:
         """Noise of each contrast in the units of the batch, where it is estimated from the image itself."""
         return {
             f"{name}_sigma": recorruption.estimated_sigma(batch[name])
@@ -172,11 +172,11 @@ class CrossGuided(Pipeline):
         needed = self.config.scheme != "masked"  # which learns without it
         self.levels.copy_(noise_calibration.measured(batches, self.config.contrasts, needed=needed))
 
-    def upgraded(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Noise levels were not always kept."""
-        return noise_calibration.upgraded(tensors, len(self.config.contrasts)) if self.calibrates else tensors
+        return noise_calibration.migrate_state(tensors, len(self.config.contrasts)) if self.calibrates else tensors
 
-    def examine(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
+    def diagnostics(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
         """Per image: what was taken away over the noise level, and how the error correlates with own and other noise.
 
         The correlations need clean images. Some correlation with the own noise is right: an error is noise not removed.

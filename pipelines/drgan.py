@@ -23,7 +23,7 @@ from models.drgan_clean_decoder import DrganCleanDecoder
 from models.drgan_content_encoder import DrganContentEncoder
 from models.drgan_noise_encoder import DrganNoiseEncoder
 from models.drgan_noisy_decoder import DrganNoisyDecoder
-from pipelines.base import Batch, Output, Pipeline, Step, detached, real_channels
+from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached, real_channels
 from pipelines.common import noise_patches
 from pipelines.common.image_pool import Pools
 from pipelines.common.network_passes import passes
@@ -76,7 +76,7 @@ class Drgan(Pipeline):
         @model_validator(mode="after")
         def _is_a_range(self) -> "Drgan.Config":
             if self.range[0] >= self.range[1]:
-                raise registry.Problems([f"range is (low, high) with low < high, got {list(self.range)}"])
+                raise registry.SettingsError([f"range is (low, high) with low < high, got {list(self.range)}"])
             return self
 
     config: Config
@@ -114,17 +114,17 @@ class Drgan(Pipeline):
         return Needs(
             {
                 "noisy": Source(),
-                "unpaired_clean": Source("clean", draw="other"),
-                "noise_patch": Source(draw="other", optional=True),
+                "unpaired_clean": Source("clean", draw="unpaired"),
+                "noise_patch": Source(draw="unpaired", optional=True),
                 "clean": Source(scale_of="noisy", optional=True, evaluation=True),
             }
         )
 
-    def active(self, phase: str, step: int) -> bool:
+    def is_active(self, phase: str, step: int) -> bool:
         """The critics learn at every `critic_every`-th step."""
         return phase == "generator" or step % self.config.critic_every == 0
 
-    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Step:
+    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """The generators' loss, or the critics' on the images they made."""
         x, y = (self._to_unit(batch, name) for name in ("noisy", "unpaired_clean"))
         return self._generator_loss(x, y, batch) if phase == "generator" else self._critic_loss(x, y, batch, carry)
@@ -145,7 +145,7 @@ class Drgan(Pipeline):
         """Take the image pools back."""
         self.pools.load(state["pools"])
 
-    def _generator_loss(self, x: Tensor, y: Tensor, batch: Batch) -> Step:
+    def _generator_loss(self, x: Tensor, y: Tensor, batch: Batch) -> PhaseOutput:
         """Encoders and decoders work on two images at a time: their norms look at one sample only."""
         n, size = len(x), x.shape[-2:]
         both = pad_to_multiple(torch.cat([x, y]), MULTIPLE)
@@ -168,9 +168,9 @@ class Drgan(Pipeline):
             "noise": 2 * fool(self.critic_noise(torch.cat(residuals))),
         }
         total = torch.stack([getattr(self.config.weights, name) * value for name, value in terms.items()]).sum()
-        return Step(total, detached(terms), {"clear_x": clear_x.detach(), "noisy_y": noisy_y.detach()})
+        return PhaseOutput(total, detached(terms), {"clear_x": clear_x.detach(), "noisy_y": noisy_y.detach()})
 
-    def _critic_loss(self, x: Tensor, y: Tensor, batch: Batch, carry: dict[str, Tensor]) -> Step:
+    def _critic_loss(self, x: Tensor, y: Tensor, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """Each critic: half the sum of its real and made terms; the noise critic's is taken for X and for Y."""
         clear_x, noisy_y = carry["clear_x"], carry["noisy_y"]
         made = dict(zip(KINDS, (clear_x, noisy_y, x - clear_x, noisy_y - y), strict=True))
@@ -182,7 +182,7 @@ class Drgan(Pipeline):
             "critic_noisy": self._judged(self.critic_noisy, x, fake["noisy"]),
             "critic_noise": 2 * self._judged(self.critic_noise, patches, torch.cat(residuals)),
         }
-        return Step(torch.stack(list(terms.values())).sum(), detached(terms), {})
+        return PhaseOutput(torch.stack(list(terms.values())).sum(), detached(terms), {})
 
     def _judged(self, critic: torch.nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         if real.shape == fake.shape:

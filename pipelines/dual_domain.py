@@ -18,7 +18,7 @@ from losses.edge import Edge
 from losses.l1 import L1
 from models.contrast_decoder import ContrastDecoder
 from models.contrast_encoder import ContrastEncoder
-from pipelines.base import Batch, Finding, Output, Pipeline, Step, detached
+from pipelines.base import Batch, Finding, Output, PhaseOutput, Pipeline, detached
 from pipelines.common.dual_domain import instruments
 from pipelines.common.noise_calibration import HostCopy
 
@@ -144,11 +144,11 @@ class DualDomain(Pipeline):
         second = {f"{f}_second": Source(scale_of=f, optional=True, evaluation=True) for f in ("pd", "pdfs")}
         return Needs({"pd": Source(), "pdfs": Source(), **clean, **second}, {"pd_normal": "pd", "pdfs_normal": "pdfs"})
 
-    def at(self, step: int, epoch: float) -> None:
+    def on_step_start(self, step: int, epoch: float) -> None:
         """How far the content and the cross weight have risen."""
         self.risen = min(1.0, (step + 1) / self.config.ramp_steps) if self.config.ramp_steps else 1.0
 
-    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Step:
+    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """Weighted sum of content, recon, cross and edge on one batch."""
         pd, pdfs = batch["pd"], batch["pdfs"]
         noisy_pd = pd + self.config.sigma_a * batch["pd_normal"]
@@ -169,13 +169,13 @@ class DualDomain(Pipeline):
         spread = torch.cat([images["pd_cross"], images["pdfs_cross"]]).detach().abs()
         parts = {**terms, "variance_latent": z_a.detach().var(), "variance_cross": spread.var()}
         parts |= {f"weight_{term}": weight for term, weight in zip(TERMS, self.weights, strict=True)}
-        return Step(total, detached(parts), {})
+        return PhaseOutput(total, detached(parts), {})
 
     def restore(self, batch: Batch) -> dict[str, Tensor]:
         """Both contrasts along both paths, (N, C, H, W) in the units of the input; no noise is added."""
         return self._decode(batch["pd"], batch["pdfs"])[2]
 
-    def epoch_end(self, means: dict[str, float]) -> list[str]:
+    def on_epoch_end(self, means: dict[str, float]) -> list[str]:
         """The anti-collapse rule: after `patience` epochs in a row of too small a variance, shift weight to content."""
         rule = self.config.anti_collapse
         low = min(means["variance_latent"], means["variance_cross"]) < rule.variance_threshold
@@ -193,7 +193,7 @@ class DualDomain(Pipeline):
         now = f"content weight {content:g} -> {self.weights[0]:g}, recon {recon:g} -> {self.weights[1]:g}"
         return [f"anti-collapse: {now}"]
 
-    def examine(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
+    def diagnostics(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
         """Noise floor, constant-predictor level, latent collapse and noise leakage of a validation batch."""
         z = self.encoder(torch.cat([batch["pd"], batch["pdfs"]]))[0]
         z_a, z_b = z.chunk(2)

@@ -5,7 +5,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from configs.fields import Needs, Source
-from pipelines.base import Batch, Step
+from pipelines.base import Batch, PhaseOutput
 from pipelines.common.weighted_losses import Losses, WeightedConfig, WeightedPipeline
 
 
@@ -42,13 +42,13 @@ class Noise2Noise(WeightedPipeline):
         clean = Source(scale_of="noisy", optional=True, evaluation=True)
         return Needs({"noisy": Source(), **others, "clean": clean}, {"choice": "noisy"} if len(others) > 1 else {})
 
-    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Step:
+    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """Weighted losses between the restored image and another noisy one."""
         noisy, other = batch["noisy"], self._other(batch)
         if self.config.symmetric:
             noisy, other = torch.cat([noisy, other]), torch.cat([other, noisy])
         total, parts = self.compare(self.network(noisy), other)
-        return Step(total, parts, {})
+        return PhaseOutput(total, parts, {})
 
     def _other(self, batch: Batch) -> Tensor:
         """One of the other noisy images of each sample, drawn evenly by the batch's own random number."""

@@ -12,7 +12,7 @@ from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Rate
 from losses.l2 import L2
-from pipelines.base import Batch, Output, Pipeline, Step, detached
+from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from pipelines.common import noise_calibration, recorruption
 
 
@@ -66,7 +66,7 @@ class R2R(Pipeline):
             if self.noise != "gaussian" and self.alpha >= 1:
                 problems.append(f"alpha is a share with noise {self.noise}: it must be below 1")
             if problems:
-                raise registry.Problems(problems)
+                raise registry.SettingsError(problems)
             return self
 
     config: Config
@@ -94,7 +94,7 @@ class R2R(Pipeline):
         clean = Source(scale_of="noisy", optional=True, evaluation=True)
         return Needs({"noisy": Source(), "clean": clean}, {"recorruption": "noisy"})
 
-    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Step:
+    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """Mean squared error between the restored first image and the second one.
 
         With Gaussian noise the part `mse_to_clean` is the loss less the known noise of the second image: what the mean
@@ -107,7 +107,7 @@ class R2R(Pipeline):
             sigma = self._sigma(batch)
             floor = (1 + self.config.alpha**-2) * sigma.square().mean()
             parts |= {"mse_to_clean": loss - floor, "sigma": (sigma * batch["noisy_scale"]).mean()}
-        return Step(loss, detached(parts), {})
+        return PhaseOutput(loss, detached(parts), {})
 
     def restore(self, batch: Batch) -> dict[str, Tensor]:
         """The mean of `passes` restorations of recorrupted copies, whose noise depends on the sample's index alone."""
@@ -123,9 +123,9 @@ class R2R(Pipeline):
         """Take the noise level, in stored units, from whole training images: the median over them."""
         self.levels.copy_(noise_calibration.measured(batches, ["noisy"]))
 
-    def upgraded(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The noise level was not always kept."""
-        return noise_calibration.upgraded(tensors, 1) if self.calibrates else tensors
+        return noise_calibration.migrate_state(tensors, 1) if self.calibrates else tensors
 
     def _draws(self, batch: Batch) -> Iterator[Tensor]:
         indices = [int(index) for index in batch["index"]]

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from configs.fields import Needs, Source
 from configs.schema import Rate
-from pipelines.base import Batch, Step
+from pipelines.base import Batch, PhaseOutput
 from pipelines.common.weighted_losses import WeightedConfig, WeightedPipeline
 
 
@@ -31,10 +31,10 @@ class Supervised(WeightedPipeline):
         normals = {"fresh": "clean"} if config.fresh_sigma else {}
         return Needs({"noisy": Source(), "clean": Source(scale_of="noisy")}, normals)
 
-    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Step:
+    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """Weighted losses between the restored and the clean image."""
         noisy = batch["noisy"]
         if self.config.fresh_sigma:
             noisy = batch["clean"] + self.config.fresh_sigma / batch["noisy_scale"] * batch["fresh"]
         total, parts = self.compare(self.network(noisy), batch["clean"])
-        return Step(total, parts, {})
+        return PhaseOutput(total, parts, {})

@@ -25,7 +25,7 @@ from losses.gradient_penalty import GradientPenalty
 from losses.l1 import L1
 from losses.separation import Separation
 from losses.total_variation import TotalVariation
-from pipelines.base import Batch, Finding, Output, Pipeline, Step, detached, real_channels
+from pipelines.base import Batch, Finding, Output, PhaseOutput, Pipeline, detached, real_channels
 from pipelines.common import noise_maps
 from pipelines.common.image_pool import Pools
 from pipelines.common.network_passes import clip_weights, passes
@@ -106,7 +106,7 @@ class Tcfl(Pipeline):
             if self.clip is not None and self.clip[0] >= self.clip[1]:
                 problems.append(f"clip is (low, high) with low < high, got {list(self.clip)}")
             if problems:
-                raise registry.Problems(problems)
+                raise registry.SettingsError(problems)
             return self
 
     config: Config
@@ -144,17 +144,17 @@ class Tcfl(Pipeline):
         """Two unrelated noisy images and an unrelated clean one; the noisy image's own clean one only to measure."""
         fields = {
             "noisy": Source(),
-            "noisy_other": Source("noisy", draw="other"),
-            "unpaired_clean": Source("clean", draw="other"),
+            "noisy_other": Source("noisy", draw="unpaired"),
+            "unpaired_clean": Source("clean", draw="unpaired"),
             "clean": Source(scale_of="noisy", optional=True, evaluation=True),
         }
         return Needs(fields, {"penalty_normal": "noisy"} if config.gan == "wgan_gp" else {})
 
-    def active(self, phase: str, step: int) -> bool:
+    def is_active(self, phase: str, step: int) -> bool:
         """The generator rests for all but one of `critic_updates` steps."""
         return phase == "critic" or self.config.gan == "none" or step % self.config.critic_updates == 0
 
-    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Step:
+    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """The generator's loss on the three ways, or the critic's on the images they gave."""
         return self._generator_loss(batch) if phase == "generator" else self._critic_loss(batch, carry)
 
@@ -171,7 +171,7 @@ class Tcfl(Pipeline):
             restored = restored.clamp(low, high)
         return {"restored": restored}
 
-    def examine(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
+    def diagnostics(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
         """How much the noise map changes with the image: zero for a generator of one fixed map."""
         return noise_maps.variation(self.generator, batch["noisy"])
 
@@ -197,7 +197,7 @@ class Tcfl(Pipeline):
         second = [x - n for x, n in zip(crossed, passes(self.generator, crossed, together=together), strict=True)]
         return first + second, noise_a, noise_b
 
-    def _generator_loss(self, batch: Batch) -> Step:
+    def _generator_loss(self, batch: Batch) -> PhaseOutput:
         estimates, noise_a, noise_b = self._estimates(batch)
         a1, b1, a2, b2, c1, c2 = estimates
         clean, weights = batch["unpaired_clean"], self.config.weights
@@ -214,9 +214,9 @@ class Tcfl(Pipeline):
             terms["separation"] = self.separation(noise_a, noise_b)
         total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
         parts = {**terms, "noise_distance": self.distance(noise_a.detach(), noise_b.detach())}
-        return Step(total, detached(parts), {"estimates": together.detach()})
+        return PhaseOutput(total, detached(parts), {"estimates": together.detach()})
 
-    def _critic_loss(self, batch: Batch, carry: dict[str, Tensor]) -> Step:
+    def _critic_loss(self, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """Real is C, fake are the estimates of the generator's phase; made here only when the generator rested."""
         clean = batch["unpaired_clean"]
         if "estimates" in carry:
@@ -235,7 +235,7 @@ class Tcfl(Pipeline):
         if self.config.gan == "wgan_gp":
             parts["penalty"] = self.penalty(self.critic, clean.repeat(6, 1, 1, 1), fake, _shares(batch))
             total = total + self.config.gradient_penalty * parts["penalty"]
-        return Step(total, detached(parts), {})
+        return PhaseOutput(total, detached(parts), {})
 
 
 def _shares(batch: Batch) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from configs.errors import ConfigError, told
+from configs.errors import ConfigError, run_command
 from configs.support.suggestions import did_you_mean
 from shards.building import assemble
 
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
         return 0
 
-    return told(work)
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from configs.errors import ConfigError, EnvironmentProblem, told
+from configs.errors import ConfigError, MachineError, run_command
 from configs.support.arguments import whole
 from configs.support.suggestions import did_you_mean
 from shards.building import card
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         "a note that the index has already",
     )
     args = parser.parse_args(arguments)
-    return told(lambda: _inspect(args))
+    return run_command(lambda: _inspect(args))
 
 
 def _inspect(args: argparse.Namespace) -> int:
@@ -71,7 +71,7 @@ def _noted(shards: ShardSet, notes: list[str]) -> ShardSet:
     try:
         index.write_header(shards.index_path, header)
     except OSError as error:
-        raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror})") from error
+        raise MachineError(f"{path}: cannot be written ({error.strerror})") from error
     shards.files.close()
     return ShardSet.open(str(shards.path))
 
@@ -92,7 +92,7 @@ def _save(shards: ShardSet, path: Path) -> None:
     try:
         card.preview(shards).save(path)
     except (OSError, ValueError) as error:
-        raise EnvironmentProblem(f"{path}: the preview cannot be written ({error})") from error
+        raise MachineError(f"{path}: the preview cannot be written ({error})") from error
 
 
 def describe(shards: ShardSet, samples: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from configs.errors import DataError, EnvironmentProblem, told
+from configs.errors import DataError, MachineError, run_command
 from shards.format import index
 from shards.reading.integrity import Content, Finding, check_samples, same_pixels
 from shards.reading.shard_set import ShardSet
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         bad = report["errors"] + (report["warnings"] if args.strict else 0)
         return DataError.exit_code if bad else 0
 
-    return told(work)
+    return run_command(work)
 
 
 def verify(folder: Path, *, repair: bool = False) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _write(path: Path, report: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"{path}: the report cannot be written ({error.strerror}): choose another --report"
         ) from error
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from configs.errors import EXIT_REQUEUE, ConfigError, EnvironmentProblem, QuellError
+from configs.errors import EXIT_REQUEUE, ConfigError, MachineError, QuellError
 from slurm.node import pick, records
 from slurm.node.processes import Children, clean_environment, rank_environment
 from slurm.stages.plan import Plan
@@ -22,7 +22,7 @@ _HOST = "127.0.0.1"
 def run(plan: Plan, chosen: list[str], fresh: Manifest) -> int:
     """Run the chosen stages that are not finished; 0, the first failure's exit code, or 75 when told to stop.
 
-    Raises ConfigError when a finished stage had other settings or one before the chosen is missing, EnvironmentProblem
+    Raises ConfigError when a finished stage had other settings or one before the chosen is missing, MachineError
     while SLURM has jobs of these stages.
     """
     before = manifest.read(plan.root)
@@ -86,14 +86,14 @@ def run_task(task: Task, world: int) -> int:
 
 
 def _refuse_beside_jobs(before: Manifest) -> None:
-    """EnvironmentProblem while jobs of an earlier submission may write the same run folders."""
+    """MachineError while jobs of an earlier submission may write the same run folders."""
     try:
         queue = client.states()
-    except EnvironmentProblem:
+    except MachineError:
         return  # no SLURM here: nothing to ask
     for name, stage in before.stages.items():
         if stage.known_to(queue):
-            raise EnvironmentProblem(
+            raise MachineError(
                 f"stage '{name}' is in SLURM's queue as job {stage.job}: cancel it, or use another --run-dir"
             )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 if not __package__:  # started as a script: the folder on the path must be the project's, not slurm/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from configs.errors import ConfigError, told
+from configs.errors import ConfigError, run_command
 from configs.support.paths import ROOT
 from configs.support.suggestions import did_you_mean
 
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the arguments say; the exit code (table in configs/errors.py)."""
     words = sys.argv[1:] if arguments is None else arguments
     options = _parser(words).parse_args(words)
-    return told(lambda: int(options.run(options)))
+    return run_command(lambda: int(options.run(options)))
 
 
 def submit(options: argparse.Namespace) -> int:

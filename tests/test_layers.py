@@ -1,7 +1,7 @@
 """The design, held by a test: who may import whom, and how long, documented and finished a file is.
 
-Every law holds for every file; there is no list of exceptions. (Only this file is not searched for unfinished work, whose
-words it has to name.)
+Every law holds for every file; there is no list of exceptions. (Only this file is not searched for unfinished work: it
+has to name the words.)
 """
 
 import ast

@@ -30,20 +30,22 @@ def step(config: RunConfig) -> Callable[[], object]:
     """One step of the plain loop, to be called in a process of its own: torch's own norms and memory stay in use."""
     plain_networks()
     pipeline, batches = common.built(config)
-    optimizers = {name: torch.optim.Adam(pipeline.trained(name), lr=config.optimizer.lr) for name in pipeline.phases}
+    optimizers = {
+        name: torch.optim.Adam(pipeline.trained_parameters(name), lr=config.optimizer.lr) for name in pipeline.phases
+    }
 
     def go() -> None:
         carry: dict[str, Tensor] = {}
         for name, optimizer in optimizers.items():
             if config.pipeline.name in FREEZES_CRITICS:
-                for parameter in pipeline.trained("critic"):
+                for parameter in pipeline.trained_parameters("critic"):
                     parameter.requires_grad_(name == "critic")
             optimizer.zero_grad()
             value, made = loss(pipeline, name, batches[0], carry)
             carry |= made
             value.backward()
             if config.loop.clip_norm:
-                nn.utils.clip_grad_norm_(pipeline.trained(name), config.loop.clip_norm)
+                nn.utils.clip_grad_norm_(pipeline.trained_parameters(name), config.loop.clip_norm)
             optimizer.step()
             value.item()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from configs.errors import EnvironmentProblem
+from configs.errors import MachineError
 
 POLL_S = 0.02
 
@@ -73,11 +73,11 @@ def snapshot(value: Any) -> Any:
 
 
 def wait_for(files: list[Path], timeout_s: float) -> None:
-    """Return when all files are there, which other ranks write; EnvironmentProblem when they do not come."""
+    """Return when all files are there, which other ranks write; MachineError when they do not come."""
     deadline = time.monotonic() + timeout_s
     while missing := [file for file in files if not file.exists()]:
         if time.monotonic() > deadline:
-            raise EnvironmentProblem(
+            raise MachineError(
                 f"{missing[0].name} of the checkpoint in {missing[0].parent} did not appear "
                 f"within {timeout_s:.0f} s: the run folder must be one that all processes share"
             )

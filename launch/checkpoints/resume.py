@@ -40,12 +40,12 @@ def load(session: Session, path: Path) -> None:
             f"{path} was trained on {meta['samples']} samples, {session.shards.path} now has "
             f"{session.plan.size}: the order depends on it; restore the data, or start anew"
         )
-    weights = session.pipeline.upgraded(store.read_weights(path))
+    weights = session.pipeline.migrate_state(store.read_weights(path))
     with session.whole(write=True):
-        store.fit(weights, session.pipeline.learned(), path)
-        session.pipeline.load_learned(weights)
+        store.fit(weights, session.pipeline.checkpoint_state(), path)
+        session.pipeline.load_checkpoint_state(weights)
     if session.average is not None:
-        averaged = session.pipeline.upgraded(store.read_weights(path, averaged=True))
+        averaged = session.pipeline.migrate_state(store.read_weights(path, averaged=True))
         session.average.state = {name: value.to(session.device) for name, value in averaged.items()}
     state = store.read_state(path, "state.pt")
     for phase in session.phases:
@@ -86,7 +86,7 @@ def warm_start(session: Session) -> None:
         path = store.choose(resolve(init.run), init.which)
     except CheckpointError as error:
         raise CheckpointError(f"init_from.run: {error}") from error
-    weights = session.pipeline.upgraded(store.read_weights(path, averaged=True))
+    weights = session.pipeline.migrate_state(store.read_weights(path, averaged=True))
     measured = {name for name, _ in session.pipeline.named_buffers(recurse=False)}  # on these data, not on the others
     available = sorted({name.split(".")[0] for name in weights} - measured)
     parts = list(init.parts) or available
@@ -95,11 +95,11 @@ def warm_start(session: Session) -> None:
             raise CheckpointError(f"init_from.parts names '{part}', but {path} has {', '.join(available)}")
     chosen = {name: value for name, value in weights.items() if name.split(".")[0] in parts}
     with session.whole(write=True):
-        own = session.pipeline.learned()
+        own = session.pipeline.checkpoint_state()
         store.fit(chosen, {name: value for name, value in own.items() if name.split(".")[0] in parts}, path)
-        session.pipeline.load_learned({**own, **chosen})
+        session.pipeline.load_checkpoint_state({**own, **chosen})
         if session.average is not None:
-            session.average.state = {name: value.clone() for name, value in session.pipeline.learned().items()}
+            session.average.state = {name: value.clone() for name, value in session.pipeline.checkpoint_state().items()}
     session.tracker.say(f"starting from {', '.join(parts)} of {path}")
 
 

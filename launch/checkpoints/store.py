@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from configs.errors import CheckpointError, EnvironmentProblem
+from configs.errors import CheckpointError, MachineError
 from configs.support.atomic_files import write_atomically
 
 FORMAT = 1
@@ -181,7 +181,7 @@ def _guarded(write: Callable[[], Any]) -> None:
     try:
         write()
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"cannot write the checkpoint ({error}): free space and start the same command again; "
             "the last complete checkpoint is untouched"
         ) from error

@@ -12,7 +12,7 @@ from launch.data.fields import present
 from launch.data.splits import open_split, size
 from pipelines.base import Batch, Pipeline
 from shards.reading.loaders import EvalLoader, Loader
-from shards.reading.order import Plan
+from shards.reading.order import SampleOrder
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
 from shards.reading.streaming import StreamedSet, StreamLoader
@@ -22,7 +22,7 @@ CALIBRATION = 32
 
 
 def training_loader(
-    recipe: Recipe, data: DataConfig, shards: ShardSet, plan: Plan, **settings: Any
+    recipe: Recipe, data: DataConfig, shards: ShardSet, plan: SampleOrder, **settings: Any
 ) -> Loader | StreamLoader:
     """The training batches of one rank; `settings` as of shards.loader.Loader."""
     settings |= {"prefetch": data.prefetch, "verify": data.verify}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import loader
-from configs.errors import CheckpointError, ConfigError, DataError, DivergedError, EnvironmentProblem
+from configs.errors import CheckpointError, ConfigError, DataError, DivergedError, MachineError
 from configs.support.atomic_files import write_atomically
 from launch.diagnosis import checks, facts, probe
 from launch.diagnosis.checks import Check, Dispute
@@ -48,7 +48,7 @@ class Diagnosis:
         return f"\n{title}\n{'=' * len(title)}\n{body}"
 
     def write(self, path: Path) -> None:
-        """As JSON. EnvironmentProblem when the place cannot be written."""
+        """As JSON. MachineError when the place cannot be written."""
         about: dict[str, Any] = {
             "run": str(self.folder),
             "name": self.facts.config.name,
@@ -60,7 +60,7 @@ class Diagnosis:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, json.dumps(checks.as_json(self.checks, self.disputes, about), indent=1) + "\n")
         except OSError as error:
-            raise EnvironmentProblem(f"cannot write {path} ({error.strerror}): choose another --output") from error
+            raise MachineError(f"cannot write {path} ({error.strerror}): choose another --output") from error
 
 
 def train(config: str | Path, overrides: list[str], folder: Path, *, steps: int) -> None:

@@ -20,7 +20,7 @@ from launch.inference import trained_model
 from pipelines.base import Batch, Finding, Pipeline
 from pipelines.common.dual_domain import instruments
 from shards.reading.loaders import EvalLoader, Loader
-from shards.reading.order import Plan
+from shards.reading.order import SampleOrder
 from shards.reading.shard_set import ShardSet
 
 IMAGES = 8
@@ -46,7 +46,9 @@ def probe(run: Path, metrics: dict[str, float]) -> tuple[dict[str, float], list[
     needs = type(pipeline).needs(config.pipeline)
     recipe = loading.training_recipe(needs, config.data, shards)
     count = min(config.data.batch_size, len(shards))
-    with Loader(shards, Plan(size=len(shards), batch=count, seed=config.seed), recipe, steps=1, prefetch=1) as loader:
+    with Loader(
+        shards, SampleOrder(size=len(shards), batch=count, seed=config.seed), recipe, steps=1, prefetch=1
+    ) as loader:
         ((batch,),) = loader
     found = {**gradients(pipeline, batch), **levels(pipeline, batch)}
     validation = splits.open_split(config.data, config.data.val_split)
@@ -107,7 +109,7 @@ def gradients(pipeline: Pipeline, batch: Batch) -> dict[str, float]:
     pipeline.train()
     for phase, parts in pipeline.phases.items():
         pipeline.requires_grad_(False)
-        for parameter in pipeline.trained(phase):
+        for parameter in pipeline.trained_parameters(phase):
             parameter.requires_grad_(True).grad = None
         step = pipeline.loss(phase, batch, carry)
         step.loss.backward()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from skimage.restoration import denoise_nl_means
 
-from configs.errors import ConfigError, DataError, EnvironmentProblem
+from configs.errors import ConfigError, DataError, MachineError
 from losses.common.noise_level import noise_level
 from losses.metrics.psnr import psnr
 
@@ -59,7 +59,7 @@ def restore(
 
     `preset="seed"` fixes the parameters of the published scripts instead: NLM with 5 px patches within 5 px, h = 10/255
     and no sigma; BM3D with sigma 25/255, DCT blocks of 8 px, thresholds 2.7, 2500 and 400.
-    Raises ConfigError for another baseline, EnvironmentProblem where the `bm3d` package is missing.
+    Raises ConfigError for another baseline, MachineError where the `bm3d` package is missing.
     """
     if baseline not in BASELINES:
         raise ConfigError(f"no baseline '{baseline}'; known: {', '.join(BASELINES)}")
@@ -145,7 +145,7 @@ def _bm3d(unit: Image, sigma: float, preset: Preset) -> Any:
     try:
         import bm3d
     except ImportError as error:
-        raise EnvironmentProblem(
+        raise MachineError(
             "the baseline bm3d needs the package 'bm3d' (its licence allows non-commercial use only): pip install bm3d"
         ) from error
     profile = bm3d.BM3DProfile()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from configs.errors import ConfigError, DataError, EnvironmentProblem
+from configs.errors import ConfigError, DataError, MachineError
 from configs.fields import Needs
 from configs.schema import DataConfig
 from configs.support.paths import resolve
@@ -215,5 +215,5 @@ def write(path: Path, facts: dict[str, Any], rows: Rows, rivals: Rivals, outputs
         if rivals.strips:
             report.sheet(rivals.strips, path.with_suffix(".png"))
     except OSError as error:
-        raise EnvironmentProblem(f"cannot write {path} ({error.strerror}): choose another --output") from error
+        raise MachineError(f"cannot write {path} ({error.strerror}): choose another --output") from error
     print(f"{text}\n{said}", flush=True)

@@ -55,7 +55,7 @@ def rows(
                     name: value.float() if not value.is_complex() else value
                     for name, value in pipeline.restore(on_device).items()
                 }
-                examined = pipeline.examine(on_device, restored)
+                examined = pipeline.diagnostics(on_device, restored)
             for i, key in enumerate(batch["key"]):
                 row: dict[str, Any] = {"index": int(batch["index"][i]), "key": key}
                 row |= {name: float(values[i]) for name, values in examined.items()}

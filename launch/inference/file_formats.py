@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from configs.errors import DataError, EnvironmentProblem
+from configs.errors import DataError, MachineError
 
 Arrays = dict[str, np.ndarray]
 
@@ -71,7 +71,7 @@ def write(path: Path, arrays: Arrays, *, colour: bool = False, top: float = 1.0)
     """Write arrays in the format the file name says; the files written.
 
     `colour`: the last axis holds channels; `top`: the value shown white when floats become a PNG.
-    Raises EnvironmentProblem when the place cannot be written.
+    Raises MachineError when the place cannot be written.
     """
     suffix = suffix_of(path)
     try:
@@ -89,7 +89,7 @@ def write(path: Path, arrays: Arrays, *, colour: bool = False, top: float = 1.0)
             for i, page in enumerate(image)
         ]
     except OSError as error:
-        raise EnvironmentProblem(f"cannot write {path} ({error.strerror or error}): choose another --output") from error
+        raise MachineError(f"cannot write {path} ({error.strerror or error}): choose another --output") from error
 
 
 def drawable(array: np.ndarray, *, colour: bool, top: float) -> np.ndarray:

@@ -79,7 +79,7 @@ class Restorer:
             batch[name], batch[f"{name}_scale"] = self._tensor(stacks[name], self.pipeline.fields[name], shared)
         batch["index"] = torch.arange(len(batch[name])).reshape(-1, 1, 1, 1)
         with torch.inference_mode():
-            batch |= self.pipeline.overview(batch)
+            batch |= self.pipeline.image_statistics(batch)
             restored = tiling.tiled(
                 lambda images: self._run(images, where),
                 batch,

@@ -53,10 +53,10 @@ def load(
                 )
         specs = here
     pipeline = method(config.pipeline, specs)
-    weights = pipeline.upgraded(store.read_weights(path, averaged=True))
-    store.fit(weights, pipeline.learned(), path)
-    pipeline.load_learned(weights)
-    pipeline.at(meta["step"], meta["epoch"])
+    weights = pipeline.migrate_state(store.read_weights(path, averaged=True))
+    store.fit(weights, pipeline.checkpoint_state(), path)
+    pipeline.load_checkpoint_state(weights)
+    pipeline.on_step_start(meta["step"], meta["epoch"])
     memory_layout.place(pipeline, device or torch.device("cpu"), config.loop)
     return Trained(pipeline.eval(), config, path, images)
 

@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import filter_trackers
 from accelerate.utils import DeepSpeedPlugin, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
-from configs.errors import EnvironmentProblem
+from configs.errors import MachineError
 from configs.schema import LoopConfig
 from launch.machine.memory_layout import keep_freed_memory
 from launch.machine.precision import precision
@@ -26,7 +26,7 @@ TIMEOUT = timedelta(minutes=float(os.environ.get("QUELL_TIMEOUT_MINUTES", "10"))
 def make_accelerator(loop: LoopConfig, *, complex_numbers: bool = False) -> Accelerator:
     """The accelerator of this process, with its world formed from the environment (torchrun, accelerate, SLURM).
 
-    Raises EnvironmentProblem when the world that formed is not the one the environment announced, and ConfigError for a
+    Raises MachineError when the world that formed is not the one the environment announced, and ConfigError for a
     precision this device does not have.
     """
     on_cpu = not torch.accelerator.is_available()
@@ -45,7 +45,7 @@ def make_accelerator(loop: LoopConfig, *, complex_numbers: bool = False) -> Acce
         )
     announced = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != announced:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"{announced} processes were started but a world of {accelerator.num_processes} formed: on CPU start with "
             "ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node N launch/train.py ..."
         )
@@ -70,9 +70,9 @@ def close(accelerator: Accelerator) -> None:
 def start_wandb(
     accelerator: Accelerator, project: str, config: dict[str, Any]
 ) -> Callable[[dict[str, Any], int], None]:
-    """A function that also sends numbers to Weights & Biases; EnvironmentProblem where the package is missing."""
+    """A function that also sends numbers to Weights & Biases; MachineError where the package is missing."""
     if importlib.util.find_spec("wandb") is None:
-        raise EnvironmentProblem(
+        raise MachineError(
             "tracking.wandb_project is set but wandb is not installed: pip install wandb, or set it to null"
         )
     accelerator.log_with = filter_trackers(["wandb"])
@@ -92,7 +92,7 @@ def _with_deepspeed(on_cpu: bool) -> Accelerator:
     """
     missing = [name for name in ("deepspeed", "transformers") if importlib.util.find_spec(name) is None]
     if missing:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"DeepSpeed was asked for but {' and '.join(missing)} is not installed (accelerate "
             "needs both): pip install -e '.[deepspeed]', or launch with another accelerate config"
         )

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from configs.errors import CheckpointError, EnvironmentProblem
+from configs.errors import CheckpointError, MachineError
 from configs.loader import dump, load
 from configs.schema import RunConfig
 
@@ -35,13 +35,13 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
 
     def create(self) -> None:
-        """Make the folder and prove that it can be written; EnvironmentProblem otherwise."""
+        """Make the folder and prove that it can be written; MachineError otherwise."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
-            raise EnvironmentProblem(
+            raise MachineError(
                 f"cannot write the run folder {self.path} ({error.strerror}): choose another with --run-dir"
             ) from error
 
@@ -50,7 +50,7 @@ class RunFolder:
         """Nobody else trains in this folder inside the block: two runs would mix their checkpoints.
 
         The lock ends with the process, however that ends. Where a node crashed, a network disk may keep it for the
-        dead: a SLURM job that comes again passes by its own. EnvironmentProblem where another run holds it.
+        dead: a SLURM job that comes again passes by its own. MachineError where another run holds it.
         """
         with (self.path / LOCK).open("a+", encoding="utf-8") as file:
             if _taken(file.fileno()):
@@ -61,7 +61,7 @@ class RunFolder:
                 holder = file.read().strip() or "unknown"
                 job = os.environ.get("SLURM_JOB_ID")
                 if not (job and holder.endswith(_of_job(job))):
-                    raise EnvironmentProblem(
+                    raise MachineError(
                         f"another run is training in {self.path} ({holder}): wait for its end, choose another folder "
                         f"with --run-dir, or delete {self.path / LOCK} where that process is gone for certain"
                     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.errors import EnvironmentProblem
+from configs.errors import MachineError
 from launch.runs.folder import RunFolder
 
 
@@ -131,7 +131,7 @@ def drop_events_after(file: Path, step: int) -> None:
         temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         temporary.replace(file)
     except OSError as error:
-        raise EnvironmentProblem(f"cannot write {file} ({error.strerror}): make the run folder writable") from error
+        raise MachineError(f"cannot write {file} ({error.strerror}): make the run folder writable") from error
 
 
 def progress_line(step: int, steps: int, *, losses: str, rate: float, wait: float, seconds_left: float) -> str:

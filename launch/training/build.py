@@ -11,7 +11,7 @@ from launch.data import fields
 from launch.training import complex_gradients, optimizers
 from launch.training.phases import Phase
 from pipelines.base import Pipeline
-from shards.reading.order import Plan
+from shards.reading.order import SampleOrder
 from shards.reading.shard_set import ShardSet
 
 
@@ -34,9 +34,9 @@ def make_pipeline(config: RunConfig, shards: ShardSet) -> Pipeline:
     return pipeline
 
 
-def make_plan(config: RunConfig, size: int, rank: int, world: int) -> Plan:
+def make_plan(config: RunConfig, size: int, rank: int, world: int) -> SampleOrder:
     """Which samples each step takes."""
-    return Plan(
+    return SampleOrder(
         size=size,
         batch=config.data.batch_size,
         seed=config.seed,
@@ -48,7 +48,7 @@ def make_plan(config: RunConfig, size: int, rank: int, world: int) -> Plan:
     )
 
 
-def length(config: RunConfig, plan: Plan) -> tuple[int, float]:
+def length(config: RunConfig, plan: SampleOrder) -> tuple[int, float]:
     """Steps and epochs of the whole run."""
     limits = [config.loop.max_steps] if config.loop.max_steps is not None else []
     if config.loop.epochs is not None:

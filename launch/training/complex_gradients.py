@@ -7,7 +7,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from configs.errors import EnvironmentProblem
+from configs.errors import MachineError
 from pipelines.base import Pipeline
 
 TOLERANCE = 1e-5
@@ -15,7 +15,7 @@ TOLERANCE = 1e-5
 
 
 def check_complex(accelerator: Accelerator, pipeline: Pipeline) -> None:
-    """EnvironmentProblem on every rank unless a complex layer's gradient, averaged by DDP, is the one computed alone.
+    """MachineError on every rank unless a complex layer's gradient, averaged by DDP, is the one computed alone.
 
     Backends have averaged only the real parts or refused complex tensors; a network would train, on wrong gradients.
     Costs a few milliseconds, and nothing where no weight is complex or one process trains.
@@ -24,7 +24,7 @@ def check_complex(accelerator: Accelerator, pipeline: Pipeline) -> None:
         return
     difference = complex_gradient_difference(accelerator)
     if difference > TOLERANCE:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"gradients of complex64 weights averaged over {accelerator.num_processes} processes differ by "
             f"{difference:.1e} of their size from those computed on one ({dist.get_backend()}): set "
             "data.representation=ri, or train on one process"

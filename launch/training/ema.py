@@ -18,7 +18,7 @@ class Average:
 
     def __init__(self, pipeline: Pipeline, decay: float) -> None:
         self.pipeline, self.decay = pipeline, decay
-        learned = pipeline.learned()
+        learned = pipeline.checkpoint_state()
         self.state = {name: value.detach().clone() for name, value in learned.items()}
         # the parameters and buffers themselves: walking through the modules at every step takes longer than the average
         self.live = {name: value for name, value in pipeline.state_dict(keep_vars=True).items() if name in learned}
@@ -44,9 +44,9 @@ class Average:
         """Inside the block the pipeline holds the average; its own weights come back afterwards."""
         now = self.pipeline.state_dict(keep_vars=True)
         assert all(now[name] is value for name, value in self.live.items()), "a pipeline keeps its tensors, in place"
-        own = {name: value.detach().clone() for name, value in self.pipeline.learned().items()}
-        self.pipeline.load_learned(self.state)
+        own = {name: value.detach().clone() for name, value in self.pipeline.checkpoint_state().items()}
+        self.pipeline.load_checkpoint_state(self.state)
         try:
             yield
         finally:
-            self.pipeline.load_learned(own)
+            self.pipeline.load_checkpoint_state(own)

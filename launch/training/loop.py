@@ -22,7 +22,7 @@ def train(session: Session, batches: Iterator[list[Batch]]) -> str:
     s.meter.start()
     for global_batch in batches:
         epoch = s.plan.epoch_at(s.step)
-        s.pipeline.at(s.step, epoch)
+        s.pipeline.on_step_start(s.step, epoch)
         set_rates(s, epoch)
         micro_batches = [s.to_device(batch) for batch in global_batch]
         s.meter.add(train_step(s.phases, s.pipeline, s.step, micro_batches, s.scaler))

@@ -132,7 +132,7 @@ class Meter:
         self.read()
         counts = self.epoch_counts
         means = {name: total / counts[name] if counts[name] else math.nan for name, total in self.epoch_sums.items()}
-        for message in self.s.pipeline.epoch_end(self._over_ranks(means)):
+        for message in self.s.pipeline.on_epoch_end(self._over_ranks(means)):
             self.s.tracker.say(message)
             self.s.tracker.event("note", self.s.step, {"message": message})
         self.epoch_sums, self.epoch_counts = {}, {}

@@ -43,7 +43,7 @@ class Phase:
 
     def __init__(self, accelerator: Accelerator, pipeline: Pipeline, name: str, config: RunConfig) -> None:
         self.name = name
-        self.parameters = pipeline.trained(name)
+        self.parameters = pipeline.trained_parameters(name)
         assert self.parameters, f"phase {name} trains nothing"
         own = {id(parameter) for parameter in self.parameters}
         self.others = [parameter for parameter in pipeline.parameters() if id(parameter) not in own]
@@ -111,7 +111,7 @@ def train_step(
     """
     log: dict[str, Tensor] = {}
     count = len(batches)
-    active = [phase for phase in phases if pipeline.active(phase.name, step)]
+    active = [phase for phase in phases if pipeline.is_active(phase.name, step)]
     for number, batch in enumerate(batches, 1):
         last = number == count
         carry: dict[str, Tensor] = {}

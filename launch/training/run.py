@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from configs.errors import EXIT_REQUEUE, ConfigError, DivergedError, EnvironmentProblem, QuellError
+from configs.errors import EXIT_REQUEUE, ConfigError, DivergedError, MachineError, QuellError
 from configs.loader import dump
 from configs.schema import RunConfig
 from launch.checkpoints import resume, store
@@ -24,7 +24,7 @@ from launch.training.build import length, make_pipeline, make_plan
 from launch.training.profiling import profiled
 from launch.training.session import Session
 from pipelines.base import Pipeline
-from shards.reading.order import Plan
+from shards.reading.order import SampleOrder
 from shards.reading.shard_set import ShardSet
 
 TRIED = 2
@@ -86,17 +86,17 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
 
 
 def claim(folder: RunFolder, accelerator: Accelerator, running: ExitStack) -> None:
-    """Have rank 0 hold the folder's lock while `running`; EnvironmentProblem on every rank where another run has it."""
+    """Have rank 0 hold the folder's lock while `running`; MachineError on every rank where another run has it."""
     refused = [""]
     if accelerator.is_main_process:
         try:
             running.enter_context(folder.alone())
-        except EnvironmentProblem as error:
+        except MachineError as error:
             refused = [str(error)]
     if accelerator.num_processes > 1:
         broadcast_object_list(refused)
     if refused[0]:
-        raise EnvironmentProblem(refused[0])
+        raise MachineError(refused[0])
 
 
 def describe(config: RunConfig) -> int:
@@ -132,7 +132,7 @@ def describe(config: RunConfig) -> int:
 
 
 @torch.no_grad()
-def try_losses(config: RunConfig, pipeline: Pipeline, shards: ShardSet, plan: Plan) -> None:
+def try_losses(config: RunConfig, pipeline: Pipeline, shards: ShardSet, plan: SampleOrder) -> None:
     """Compute the losses of the first step on a few real samples, and forget them: nothing is learned.
 
     A small batch is enough, because no network or loss refuses one for its number of samples alone. What is otherwise
@@ -146,10 +146,10 @@ def try_losses(config: RunConfig, pipeline: Pipeline, shards: ShardSet, plan: Pl
         (batch,) = next(iter(batches))
     if pipeline.calibrates:
         pipeline.calibrate([batch])
-    pipeline.at(0, 0.0)
+    pipeline.on_step_start(0, 0.0)
     carry: dict[str, Tensor] = {}
     for phase in pipeline.phases:
-        if pipeline.active(phase, 0):
+        if pipeline.is_active(phase, 0):
             carry |= pipeline.loss(phase, batch, carry).carry
 
 

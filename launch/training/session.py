@@ -196,7 +196,11 @@ class Session:
         }
         with self.whole():
             first = self.rank == 0
-            weights = snapshot(self.pipeline.learned()) if first and self.gathers else keep(self.pipeline.learned())
+            weights = (
+                snapshot(self.pipeline.checkpoint_state())
+                if first and self.gathers
+                else keep(self.pipeline.checkpoint_state())
+            )
             averaged = keep(self.average.state) if self.average is not None else None
 
         def write() -> None:
@@ -244,8 +248,10 @@ class Session:
         if self.gathers:
             with torch.random.fork_rng(devices=[]), self.whole():
                 whole = make_pipeline(self.config, self.shards).to(self.device)
-                whole.load_learned(self.average.state if self.average is not None else self.pipeline.learned())
-            whole.at(self.step, self.plan.epoch_at(self.step))
+                whole.load_checkpoint_state(
+                    self.average.state if self.average is not None else self.pipeline.checkpoint_state()
+                )
+            whole.on_step_start(self.step, self.plan.epoch_at(self.step))
             yield whole
         elif self.average is not None:
             with self.average.swapped_in():

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError, DataError, EnvironmentProblem
+from configs.errors import ConfigError, DataError, MachineError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's photographs in [0, 1], red green blue."""
@@ -55,7 +55,7 @@ def trunk(
     leaves the trunk random (the same in every run) and needs `random_trunk`, because such features were never trained
     to see anything. `sha256`: how the file's checksum must begin. `channels`: of the images that will be shown. The
     weights lie channels-last, the order in which wide convolutions are fastest.
-    Raises ConfigError for arguments and channels, EnvironmentProblem when the file cannot be had, DataError when it is
+    Raises ConfigError for arguments and channels, MachineError when the file cannot be had, DataError when it is
     not the right one.
     """
     if channels not in (1, 3):
@@ -135,7 +135,7 @@ def _find(network: Published, weights: str) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(network.url, str(path), hash_prefix=network.sha256, progress=False)
         except (OSError, RuntimeError) as error:
-            raise EnvironmentProblem(
+            raise MachineError(
                 f"the {network.loss} loss needs {network.url}, which could not be fetched ({error}): put that file at "
                 f"{path}, or give its path as weights, or train on a random trunk with weights: null and random_trunk: "
                 "true"

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.errors import DataError, EnvironmentProblem
+from configs.errors import DataError, MachineError
 from losses.metrics.common.alexnet import PerceptualDistance
 from losses.metrics.common.images import Image, checked_pair, checked_range, finite
 
@@ -28,7 +28,7 @@ def lpips(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_ran
 
     The image is scaled from [0, data_range] to [-1, 1] and not clipped; grey images count as RGB of equal channels.
     The two weight files are never downloaded: they are looked for in the folder named by the environment variable
-    QUELL_LPIPS, else in torch.hub's. EnvironmentProblem where they are not. Source: Zhang et al., CVPR 2018.
+    QUELL_LPIPS, else in torch.hub's. MachineError where they are not. Source: Zhang et al., CVPR 2018.
     """
     restored, clean = checked_pair(restored, clean)
     if min(restored.shape[:2]) < SMALLEST_PX or (restored.ndim == 3 and restored.shape[2] not in (1, 3)):
@@ -56,14 +56,14 @@ def _tensor(image: Image, data_range: float) -> Tensor:
 def _network(where: Path) -> PerceptualDistance:
     missing = [name for name in (TRUNK, WEIGHTS) if not (where / name).is_file()]
     if missing:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"LPIPS needs its weights, and {' and '.join(missing)} are not in {where}: put torchvision's {TRUNK} and "
             f"the LPIPS v0.1 {WEIGHTS} there, name their folder in {FOLDER_VARIABLE}, or leave the metric out"
         )
     if not hashlib.sha256((where / TRUNK).read_bytes()).hexdigest().startswith(TRUNK_SHA256):
-        raise EnvironmentProblem(f"{where / TRUNK} is damaged: its SHA-256 does not begin with {TRUNK_SHA256}")
+        raise MachineError(f"{where / TRUNK} is damaged: its SHA-256 does not begin with {TRUNK_SHA256}")
     try:
         trunk, weights = (torch.load(where / name, map_location="cpu", weights_only=True) for name in (TRUNK, WEIGHTS))
         return PerceptualDistance(trunk, weights)
     except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise EnvironmentProblem(f"the LPIPS weights in {where} cannot be used: {error}") from error
+        raise MachineError(f"the LPIPS weights in {where} cannot be used: {error}") from error

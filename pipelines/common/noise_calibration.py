@@ -35,7 +35,7 @@ def measured(batches: Iterable[Batch], fields: Sequence[str], *, needed: bool = 
     return torch.stack(list(medians.values()))
 
 
-def upgraded(tensors: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+def migrate_state(tensors: dict[str, Tensor], count: int) -> dict[str, Tensor]:
     """The tensors of a checkpoint; one older than the buffer estimated each image's own level, and goes on so."""
     return tensors if BUFFER in tensors else {**tensors, BUFFER: torch.zeros(count)}
 

@@ -36,7 +36,7 @@ def _checked(value: Any) -> dict[str, dict[str, Any]]:
             continue
         try:
             found[name] = {"weight": weight} | registry.complete("losses", {**arguments, "name": name}, given=GIVEN)
-        except registry.Problems as error:
+        except registry.SettingsError as error:
             problems += [f"{name}: {problem}" for problem in error.problems]
             continue
         if not _compares(name):
@@ -44,7 +44,7 @@ def _checked(value: Any) -> dict[str, dict[str, Any]]:
     if not found and not problems:
         problems.append("give at least one loss, e.g. {l1: 1.0}")
     if problems:
-        raise registry.Problems(problems)
+        raise registry.SettingsError(problems)
     return {name: {key: value for key, value in spec.items() if key != "name"} for name, spec in found.items()}
 
 
@@ -102,7 +102,7 @@ class WeightedPipeline(Pipeline):
         """The network's image, (N, C, H, W) in the units of the noisy one."""
         return {"restored": self.network(batch["noisy"])}
 
-    def upgraded(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Fixed weights were once kept with the network."""
         fixed = self.config.weighting == "fixed"
         return {name: value for name, value in tensors.items() if not (fixed and name == "weighting.weights")}
@@ -121,7 +121,7 @@ class WeightedPipeline(Pipeline):
             total, weights = self.weighting(terms)
         return total, detached({**terms, **parts, **weights})
 
-    def epoch_end(self, means: dict[str, float]) -> list[str]:
+    def on_epoch_end(self, means: dict[str, float]) -> list[str]:
         """What became of the losses, said once each: channels MS-SSIM cannot learn from, weights gone one-hot."""
         found: dict[str, str] = {}
         if one_hot := self.weighting.one_hot(means):
@@ -142,7 +142,7 @@ def _pairs(value: Any) -> list[tuple[str, Any]]:
         return [(str(name), spec) for name, spec in value.items()]
     entries = value if isinstance(value, list | tuple) else [value]
     if not all(isinstance(entry, str) or (isinstance(entry, dict) and "name" in entry) for entry in entries):
-        raise registry.Problems([f"expected losses by name, e.g. {{l1: 1.0}}, or a list of them; got {value!r}"])
+        raise registry.SettingsError([f"expected losses by name, e.g. {{l1: 1.0}}, or a list of them; got {value!r}"])
     named = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
     return [(entry["name"], {key: value for key, value in entry.items() if key != "name"}) for entry in named]
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from configs.errors import DataError, EnvironmentProblem, QuellError
+from configs.errors import DataError, MachineError, QuellError
 from configs.support.arguments import real, whole
 from shards.building import card
 from shards.building.writer import SHARD_MB, encode, open_writer
@@ -120,7 +120,7 @@ class _Build:
                 self.final.rmdir()
             os.replace(self.work, self.final)
         except OSError as error:
-            raise EnvironmentProblem(f"{self.final}: cannot write shards ({error.strerror or error})") from error
+            raise MachineError(f"{self.final}: cannot write shards ({error.strerror or error})") from error
         return header
 
     def _same_as_before(self) -> dict[str, Any]:

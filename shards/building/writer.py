@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from webdataset import ShardWriter
 
-from configs.errors import DataError, EnvironmentProblem
+from configs.errors import DataError, MachineError
 from shards.format import index, members
 
 SHARD_MB = 64.0
@@ -30,7 +30,7 @@ def write_split(
 
     A sample is `{"__key__": "case-07", "pd.npy": array, "json": {...}}`; values are arrays, dicts, or encoded bytes
     (for .png and the like). `meta` describes the split: data_range, source, licence, sigma. The folder appears when it
-    is complete. Raises DataError for an unusable sample or an existing folder, EnvironmentProblem when the folder
+    is complete. Raises DataError for an unusable sample or an existing folder, MachineError when the folder
     cannot be written.
     """
     final = Path(path)
@@ -48,7 +48,7 @@ def write_split(
             final.rmdir()
         os.replace(work, final)
     except OSError as error:
-        raise EnvironmentProblem(f"{final}: cannot write shards ({error.strerror or error})") from error
+        raise MachineError(f"{final}: cannot write shards ({error.strerror or error})") from error
     return header
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.errors import DataError, EnvironmentProblem
+from configs.errors import DataError, MachineError
 from shards.format import members as _members
 from shards.format import tar
 from shards.format.members import Head, Kind
@@ -162,7 +162,7 @@ def _write(folder: Path, header: dict[str, Any], table: np.ndarray) -> None:
             return write_files(place, header, table)
         except OSError as error:
             problems.append(f"{place}: {error.strerror or error}")
-    raise EnvironmentProblem(f"the index of {folder} can be written nowhere ({'; '.join(problems)}); set QUELL_CACHE")
+    raise MachineError(f"the index of {folder} can be written nowhere ({'; '.join(problems)}); set QUELL_CACHE")
 
 
 def _print_of(shard: Path) -> tar.Fingerprint:

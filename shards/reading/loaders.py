@@ -10,14 +10,14 @@ import numpy as np
 
 from shards.format.members import IMAGES
 from shards.reading.batch_assembler import Filler, Verify, same_sized_runs
-from shards.reading.order import Plan
+from shards.reading.order import SampleOrder
 from shards.reading.prefetch import Ahead
 from shards.reading.recipe import Recipe, bind
 from shards.reading.shard_set import ShardSet
 
 Batch = dict[str, Any]
 Block = tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]
-"""Epochs, samples and those of other draws of several steps, as shards.order.Plan.block gives them."""
+"""Epochs, samples and those of other draws of several steps, as shards.order.SampleOrder.block gives them."""
 BLOCK_STEPS = 32
 """Steps whose order is computed together."""
 
@@ -55,7 +55,7 @@ class Loader(Closing):
     def __init__(
         self,
         shards: ShardSet,
-        plan: Plan,
+        plan: SampleOrder,
         recipe: Recipe,
         *,
         start_step: int = 0,

@@ -57,7 +57,7 @@ def share(size: int, rank: int, world: int) -> Ints:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SampleOrder:
     """Which samples each micro-batch of each rank holds, for the whole run.
 
     `batch` is the global batch of one optimizer step. With tail "carry" the epochs are laid end to end and cut into

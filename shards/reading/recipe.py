@@ -122,13 +122,17 @@ def _bind(name: str, source: Source, member: str, recipe: Recipe, shards: ShardS
             f"the first is {shards.key(first)}"
         )
     anchor = name
-    if source.draw == "other" and source.scale_of and recipe.fields.get(source.scale_of, Source()).draw == "other":
+    if (
+        source.draw == "unpaired"
+        and source.scale_of
+        and recipe.fields.get(source.scale_of, Source()).draw == "unpaired"
+    ):
         anchor = source.scale_of  # shares the scale, so it must show the same sample
     spec = spec_of(member, info.dtype, info.channels, recipe.representation)
     return BoundField(
         name,
         member,
-        stream_number(anchor) if source.draw == "other" else 0,
+        stream_number(anchor) if source.draw == "unpaired" else 0,
         source.scale_of,
         info,
         spec,

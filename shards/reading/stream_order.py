@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shards.reading.order import Ints, Plan, permute
+from shards.reading.order import Ints, SampleOrder, permute
 
 SHARDS, BLOCKS = 1 << 33, 1 << 34
 """Streams of draws (shards.order.permute) for the order of shards, and from there on for that inside each block."""
@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StreamPlan:
+class StreamOrder:
     """Each epoch lays the shards end to end in a new order and cuts that row into one part per rank.
 
     Every sample is in one part exactly, parts differ by one sample at most, and so do the sums of a rank's parts over
@@ -40,7 +40,7 @@ class StreamPlan:
 
     counts: tuple[int, ...]
     """Samples of each shard."""
-    plan: Plan
+    plan: SampleOrder
     buffer: int
 
     def part(self, epoch: int) -> tuple[int, int]:

@@ -20,11 +20,11 @@ from shards.format.members import Head
 from shards.format.open_files import Files
 from shards.reading.batch_assembler import Filler, Verify
 from shards.reading.loaders import Batch, Closing, pool_for
-from shards.reading.order import Plan
+from shards.reading.order import SampleOrder
 from shards.reading.prefetch import Ahead
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import Member, ShardSet
-from shards.reading.stream_order import Run, StreamPlan, limited
+from shards.reading.stream_order import Run, StreamOrder, limited
 from shards.reading.tar_stream import Members, samples
 from shards.remote.opening import read_header
 from shards.remote.store import Store
@@ -154,7 +154,7 @@ class StreamLoader(Closing):
     def __init__(
         self,
         shards: StreamedSet,
-        plan: Plan,
+        plan: SampleOrder,
         recipe: Recipe,
         *,
         buffer: int,
@@ -167,7 +167,7 @@ class StreamLoader(Closing):
     ) -> None:
         counts = tuple(shard["samples"] for shard in shards.shards)
         self._shards, self._plan, self._steps = shards, plan, steps
-        self._order = StreamPlan(limited(counts, plan.size), plan, buffer)
+        self._order = StreamOrder(limited(counts, plan.size), plan, buffer)
         self._first = np.cumsum([0, *counts])
         self._pool = pool_for(shards, recipe, threads)
         self._filler = Filler(shards, recipe, seed=plan.seed, verify=verify, pin=pin, pool=self._pool)

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from configs.errors import DataError, EnvironmentProblem
+from configs.errors import DataError, MachineError
 from configs.schema import CacheConfig
 from shards.remote.store import Stopped
 
@@ -38,7 +38,7 @@ class Kept:
         with self._problems():
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             if config.folder is None and self.root.stat().st_uid != os.getuid():
-                raise EnvironmentProblem(f"{self.root}: belongs to another user; set data.cache.folder")
+                raise MachineError(f"{self.root}: belongs to another user; set data.cache.folder")
             with _locked(self.root / _LOCK, stop):
                 self.folder.mkdir(exist_ok=True)
                 self._in_use = _Held(self.folder / _USERS, fcntl.LOCK_SH)
@@ -122,7 +122,7 @@ class Kept:
                 if full
                 else f"{error.strerror or error}: set data.cache.folder to a writable folder on a local disk"
             )
-            raise EnvironmentProblem(f"{self.root}: the cache of remote shards cannot be used, {what}") from error
+            raise MachineError(f"{self.root}: the cache of remote shards cannot be used, {what}") from error
 
 
 def default_folder() -> Path:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from configs.errors import DataError, EnvironmentProblem
+from configs.errors import DataError, MachineError
 from configs.schema import CacheConfig
 from shards.format import index, opening, tar
 from shards.remote.cache import Kept
@@ -31,7 +31,7 @@ class Opened(NamedTuple):
 def open_split(url: str, config: CacheConfig) -> Opened:
     """The split at `url`.
 
-    Raises DataError when there is no index, or it is damaged or belongs to another table, and EnvironmentProblem for
+    Raises DataError when there is no index, or it is damaged or belongs to another table, and MachineError for
     what network, credentials or the local disk have against it.
     """
     store = Store(Url(url.rstrip("/")), config.retries)
@@ -42,7 +42,7 @@ def open_split(url: str, config: CacheConfig) -> Opened:
     kept = Kept(config, hashlib.sha256(str(store.url).encode() + b"\n" + text).hexdigest()[:24], store.stop)
     lacking = kept.reserve(size + shards)
     if lacking is not None and (even_less := kept.reserve(size)) is not None:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"{store.url}: not even its index of {size / 1e9:.3g} GB can be kept, {even_less}; "
             "raise data.cache.max_gb or set data.cache.folder"
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import fsspec
 
-from configs.errors import ConfigError, DataError, EnvironmentProblem, QuellError
+from configs.errors import ConfigError, DataError, MachineError, QuellError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 """Pauses between attempts double from the first to the longest."""
@@ -51,7 +51,7 @@ class Stopped(Exception):
 class Store:
     """Reads the files of one remote folder; safe from several threads.
 
-    Errors of the network are tried again `retries` times, then raised as EnvironmentProblem; files that are not there
+    Errors of the network are tried again `retries` times, then raised as MachineError; files that are not there
     are a DataError at once. `stop` ends every wait with Stopped.
     """
 
@@ -75,7 +75,7 @@ class Store:
             parts.append(self._tried(name, lambda at=at: self._range(name, at, end)))  # type: ignore[misc]
             at += len(parts[-1])
             if at > end:
-                raise EnvironmentProblem(
+                raise MachineError(
                     f"{self.url / name}: the server does not answer range requests, so single "
                     "samples cannot be read: raise data.cache.max_gb until the split fits"
                 )
@@ -124,7 +124,7 @@ class Store:
                     raise problem from error
                 reason = f"{type(error).__name__}: {error}".partition("\n")[0]
                 if attempt > self._retries:
-                    raise EnvironmentProblem(
+                    raise MachineError(
                         f"{self.url / name}: cannot be read after {attempt} attempts ({reason}); check the network and "
                         "start the same command again, it goes on where it was"
                     ) from error
@@ -145,7 +145,7 @@ def _filesystem(url: Url) -> tuple[Any, str]:
             options["client_kwargs"] = {"timeout": timeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)}
         system, root = fsspec.core.url_to_fs(url.text, **options)
     except ImportError as error:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"{url}: {protocol}:// needs a package that is not installed ({error}); pip install -e .[remote]"
         ) from error
     except ValueError as error:
@@ -159,13 +159,13 @@ def _final(url: Url, error: Exception) -> QuellError | None:
     if isinstance(error, FileNotFoundError):
         return DataError(f"{url}: not there; check data.root and the split's name, or upload it")
     if isinstance(error, PermissionError) or status in (401, 403) or "Credentials" in type(error).__name__:
-        return EnvironmentProblem(
+        return MachineError(
             f"{url}: access refused ({type(error).__name__}); give the protocol's credentials as docs/data.md says"
         )
     if status in GIVE_UP and status not in TRY_AGAIN:
-        return EnvironmentProblem(f"{url}: the server answers {status}; check data.root")
+        return MachineError(f"{url}: the server answers {status}; check data.root")
     if isinstance(error, (ImportError, TypeError)):
-        return EnvironmentProblem(
+        return MachineError(
             f"{url}: cannot be read with the packages installed here ({error}); pip install -e .[remote]"
         )
     return None

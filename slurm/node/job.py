@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import EXIT_REQUEUE, DivergedError, EnvironmentProblem, QuellError
+from configs.errors import EXIT_REQUEUE, DivergedError, MachineError, QuellError
 from slurm.node import pick, records, requeue
 from slurm.node.processes import Children, Ended, clean_environment, rank_environment
 from slurm.stages.task import Task, read_task
@@ -128,7 +128,7 @@ def _another_failed(task: Task, place: Place) -> bool:
 
 
 def _place() -> Place:
-    """This task's place from SLURM's variables; EnvironmentProblem when the first node's name does not resolve."""
+    """This task's place from SLURM's variables; MachineError when the first node's name does not resolve."""
     from submitit.helpers import TorchDistributedEnvironment
 
     number = os.environ["SLURM_JOB_ID"]
@@ -140,7 +140,7 @@ def _place() -> Place:
         try:
             socket.getaddrinfo(world.master_addr, world.master_port)
         except OSError as error:
-            raise EnvironmentProblem(
+            raise MachineError(
                 f"the first node's name {world.master_addr} is unknown on {socket.gethostname()} ({error.strerror}): "
                 "the processes cannot find each other; set MASTER_ADDR's name in DNS or /etc/hosts"
             ) from error

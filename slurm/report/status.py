@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from configs.errors import EnvironmentProblem
+from configs.errors import MachineError
 from slurm.node import records
 from slurm.submission import client, state
 from slurm.submission.manifest import Manifest, SubmittedTask
@@ -19,7 +19,7 @@ def table(manifest: Manifest) -> str:
     if manifest.executor == "slurm":
         try:
             queue = client.states()
-        except EnvironmentProblem as error:
+        except MachineError as error:
             note = f"{error}; what follows is from the run folders alone\n"
     rows = [HEADINGS] + [
         _row(manifest, name, task, queue) for name, stage in manifest.stages.items() for task in stage.tasks

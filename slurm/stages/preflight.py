@@ -43,7 +43,7 @@ def networks(config: RunConfig) -> list[str]:
         fields = {field: FieldSpec(channels=1) for field in cls.needs(config.pipeline).fields}
         with torch.device("meta"):
             pipeline = cls(config.pipeline, fields)
-        _NETWORKS[method] = sorted({key.split(".")[0] for key in pipeline.learned()})
+        _NETWORKS[method] = sorted({key.split(".")[0] for key in pipeline.checkpoint_state()})
     return _NETWORKS[method]
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from configs import loader
 from configs.errors import ConfigError
-from configs.registry import Problems
+from configs.registry import SettingsError
 from configs.support.paths import resolve
 from configs.support.suggestions import did_you_mean
 from slurm.stages.schema import Section, Site, Stage, StageFile
@@ -67,7 +67,7 @@ def explain(error: ValidationError, model: type[Section], prefix: str) -> list[s
         parts = [str(part) for part in item["loc"] if part != "[key]"]
         where = ".".join([prefix, *parts]).strip(".")
         inner = item.get("ctx", {}).get("error")
-        if isinstance(inner, Problems):
+        if isinstance(inner, SettingsError):
             lines += [f"{where}: {text}" for text in inner.problems]
         elif item["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key; {did_you_mean(parts[-1], _keys(model, parts[:-1]))}")

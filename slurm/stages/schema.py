@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from configs.registry import Problems
+from configs.registry import SettingsError
 
 Condition = Literal["afterok", "afterany", "afternotok"]
 Positive = Annotated[int, Field(gt=0)]
@@ -208,7 +208,7 @@ class Stage(Section):
         if self.grid and self.members:
             problems.append("grid and list: a sweep is one or the other")
         if problems:
-            raise Problems(problems)
+            raise SettingsError(problems)
         return self
 
     def _kinds(self) -> dict[str, bool]:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from configs.errors import EnvironmentProblem
+from configs.errors import MachineError
 from slurm.stages.schema import Init, Pick, Section
 
 
@@ -62,11 +62,11 @@ class Task(Section):
 
 
 def read_task(file: str | Path) -> Task:
-    """The task of a job; EnvironmentProblem when the folder it was written in is gone."""
+    """The task of a job; MachineError when the folder it was written in is gone."""
     try:
         return Task.model_validate_json(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"the job's description {file} cannot be read ({error.strerror}): its folder was moved or removed after "
             "submission; submit the stage again"
         ) from error

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from configs.errors import ConfigError, EnvironmentProblem
+from configs.errors import ConfigError, MachineError
 from slurm.stages.plan import CONFIG_FILE, Plan
 from slurm.stages.schema import Condition
 from slurm.stages.task import Task
@@ -30,7 +30,7 @@ def submit(plan: Plan, chosen: list[str], fresh: Manifest, *, say: Callable[[str
     """Hand in the chosen stages that are not finished; the manifest, already on disk.
 
     Jobs that wait for no other stage are handed in held and released at the end. When SLURM refuses one, those before
-    it are withdrawn and EnvironmentProblem says so; a process killed on the way leaves held jobs for the next
+    it are withdrawn and MachineError says so; a process killed on the way leaves held jobs for the next
     submission to take over.
     """
     before = manifest.read(plan.root)
@@ -156,7 +156,7 @@ def write_task(plan: Plan, task: Task) -> None:
         if task.name in plan.configs:
             (Path(task.folder) / CONFIG_FILE).write_text(plan.configs[task.name], encoding="utf-8")
     except OSError as error:
-        raise EnvironmentProblem(f"cannot write {task.folder} ({error.strerror}): choose another --run-dir") from error
+        raise MachineError(f"cannot write {task.folder} ({error.strerror}): choose another --run-dir") from error
 
 
 def describe(plan: Plan, stage_file: Path, kind: str, code: Path, commit: str) -> Manifest:
@@ -196,8 +196,8 @@ def _release(held: dict[str, str], current: Manifest, queue: Mapping[str, Queued
     for name, job in reversed(held.items()):
         try:
             client.release([job])
-        except EnvironmentProblem as error:
-            raise EnvironmentProblem(
+        except MachineError as error:
+            raise MachineError(
                 f"SLURM will not start stage '{name}' ({error}): does its partition have the nodes, cores, memory and "
                 "GPUs that its resources ask for?"
             ) from error
@@ -207,15 +207,15 @@ def _roll_back(root: Path, current: Manifest, new: dict[str, str], error: BaseEx
     """Withdraw what was handed in; says which jobs are left when even that fails."""
     try:
         client.cancel(new.values())
-    except EnvironmentProblem as second:
-        raise EnvironmentProblem(
+    except MachineError as second:
+        raise MachineError(
             f"{error}; the jobs before it could not be withdrawn either ({second}): scancel {' '.join(new.values())}"
         ) from error
     for name in new:
         current = current.with_stage(name, current.stages[name].model_copy(update={"withdrawn": True}))
     current.write(root)
-    if new and isinstance(error, EnvironmentProblem):
-        raise EnvironmentProblem(f"{error}; the {len(new)} jobs handed in were withdrawn") from error
+    if new and isinstance(error, MachineError):
+        raise MachineError(f"{error}; the {len(new)} jobs handed in were withdrawn") from error
 
 
 def _unneeded(plan: Plan, name: str, current: Manifest) -> str:

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from configs.errors import EnvironmentProblem
+from configs.errors import MachineError
 
 TIMEOUT_S = 30
 ACTIVE = (
@@ -36,19 +36,17 @@ class Queued:
 
 
 def call(*words: str) -> str:
-    """Output of one of SLURM's commands; EnvironmentProblem in one sentence when it is missing, silent or refuses."""
+    """Output of one of SLURM's commands; MachineError in one sentence when it is missing, silent or refuses."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S)
     except FileNotFoundError as error:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"{words[0]} is not installed here: run on a cluster's login node, or use --local or --dry-run"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise EnvironmentProblem(
-            f"{words[0]} did not answer within {TIMEOUT_S} s: is SLURM's controller up?"
-        ) from error
+        raise MachineError(f"{words[0]} did not answer within {TIMEOUT_S} s: is SLURM's controller up?") from error
     if done.returncode:
-        raise EnvironmentProblem(f"{words[0]}: {reason(done.stderr) or f'exit code {done.returncode}'}")
+        raise MachineError(f"{words[0]}: {reason(done.stderr) or f'exit code {done.returncode}'}")
     return done.stdout
 
 
@@ -62,20 +60,20 @@ def states() -> dict[str, Queued]:
 
 
 def check_room(wanted: int, max_jobs: int) -> None:
-    """EnvironmentProblem when so many jobs more would pass the site's limit or fill SLURM's queue.
+    """MachineError when so many jobs more would pass the site's limit or fill SLURM's queue.
 
     sbatch itself would wait for minutes at a full queue, with half of a chain submitted.
     """
     own = sum(job.active for job in states().values())
     if own + wanted > max_jobs:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"{wanted} jobs more would make {own + wanted} of yours in the queue, and site.max_jobs is {max_jobs}: "
             "wait, or submit part of the stages with --only"
         )
     match = re.search(r"^MaxJobCount\s*=\s*(\d+)", call("scontrol", "show", "config"), re.MULTILINE)
     known = len(call("squeue", "-h", "-r", "-t", "all", "-o", "%i").splitlines())
     if match and known + wanted > int(match[1]):
-        raise EnvironmentProblem(
+        raise MachineError(
             f"the queue is full: SLURM keeps {known} jobs, {wanted} more would pass MaxJobCount={match[1]}: "
             "try again later"
         )

@@ -10,7 +10,7 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from configs.errors import EnvironmentProblem
+from configs.errors import MachineError
 from slurm.node.job import Job
 from slurm.stages.schema import Condition, Site, Stage
 from slurm.stages.task import Task
@@ -46,7 +46,7 @@ def submit(
     """Job ids of the tasks: a job array when there are several.
 
     `after` maps job ids to conditions; with `hold` the tasks wait besides until they are released. Raises
-    EnvironmentProblem with SLURM's reason when it refuses.
+    MachineError with SLURM's reason when it refuses.
     """
     executor = _prepare(name, tasks, stage, site, root=root, after=after, hold=hold, title=title)
     try:
@@ -54,11 +54,11 @@ def submit(
         with contextlib.redirect_stderr(io.StringIO()):
             jobs = executor.submit_array([Job(str(task.file)) for task in tasks])
     except FileNotFoundError as error:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"{error.filename} is not installed here: run on a cluster's login node, or use --local or --dry-run"
         ) from error
     except (FailedJobError, FailedSubmissionError) as error:
-        raise EnvironmentProblem(f"SLURM refused stage '{name}': {client.reason(str(error))}") from error
+        raise MachineError(f"SLURM refused stage '{name}': {client.reason(str(error))}") from error
     return [job.job_id for job in jobs]
 
 

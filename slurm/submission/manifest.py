@@ -10,7 +10,7 @@ from typing import Literal, TextIO
 
 from pydantic import ValidationError
 
-from configs.errors import ConfigError, EnvironmentProblem
+from configs.errors import ConfigError, MachineError
 from slurm.stages.schema import Condition, Section
 from slurm.submission.client import Queued
 
@@ -95,19 +95,19 @@ def need(root: Path) -> Manifest:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Nobody else submits into this folder meanwhile; EnvironmentProblem when somebody does or it is not writable."""
+    """Nobody else submits into this folder meanwhile; MachineError when somebody does or it is not writable."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         file = (root / _LOCK).open("w")
     except OSError as error:
-        raise EnvironmentProblem(f"cannot write {root} ({error.strerror}): choose another --run-dir") from error
+        raise MachineError(f"cannot write {root} ({error.strerror}): choose another --run-dir") from error
     with file:
         for _ in range(_TRIES):
             if _taken(file, fcntl.LOCK_EX):
                 break
             time.sleep(_PAUSE_S)
         else:
-            raise EnvironmentProblem(f"another process is submitting or running the stages in {root}")
+            raise MachineError(f"another process is submitting or running the stages in {root}")
         yield
 
 

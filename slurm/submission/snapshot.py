@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from configs.errors import EnvironmentProblem
+from configs.errors import MachineError
 from configs.support.paths import ROOT
 
 FOLDERS = ("configs", "launch", "losses", "models", "pipelines", "shards", "slurm")
@@ -37,9 +37,7 @@ def _write(files: Mapping[str, bytes], target: Path) -> None:
         temporary.chmod(0o755)
         os.rename(temporary, target)
     except OSError as error:
-        raise EnvironmentProblem(
-            f"cannot copy the code to {folder} ({error.strerror}): choose another --run-dir"
-        ) from error
+        raise MachineError(f"cannot copy the code to {folder} ({error.strerror}): choose another --run-dir") from error
 
 
 def commit() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import DataError, told
+from configs.errors import DataError, run_command
 from shards import build, inspect, verify
 from slurm import submit
 
@@ -24,17 +24,17 @@ def no_space() -> OSError:
 
 
 def test_each_end_has_its_sentence_and_code(capsys: pytest.CaptureFixture[str]) -> None:
-    assert told(lambda: 7) == 7
-    assert told(fails(DataError("x.tar: cut off")), "rank 2: ") == 4
+    assert run_command(lambda: 7) == 7
+    assert run_command(fails(DataError("x.tar: cut off")), "rank 2: ") == 4
     assert capsys.readouterr().err == "rank 2: error: x.tar: cut off\n"
-    assert told(fails(no_space())) == 6
+    assert run_command(fails(no_space())) == 6
     assert capsys.readouterr().err.startswith("error: runs/one/metrics.jsonl: No space left on device: free space")
-    assert told(fails(KeyboardInterrupt())) == 130
+    assert run_command(fails(KeyboardInterrupt())) == 130
 
 
 def test_a_fault_of_the_program_is_not_taken_for_the_machines() -> None:
     with pytest.raises(FileNotFoundError):
-        told(fails(FileNotFoundError(errno.ENOENT, "no such file", "x")))
+        run_command(fails(FileNotFoundError(errno.ENOENT, "no such file", "x")))
 
 
 @pytest.mark.parametrize("error, code", [(no_space(), 6), (KeyboardInterrupt(), 130)])

@@ -43,7 +43,7 @@ def test_every_wrong_argument_is_named(folder: Path) -> None:
         "class Picky(nn.Module):\n    def __init__(self, width: int, depth: int = 2, "
         "in_channels: int = 1) -> None:\n        super().__init__()\n",
     )
-    with pytest.raises(registry.Problems) as caught:
+    with pytest.raises(registry.SettingsError) as caught:
         registry.complete(folder.name, {"name": "picky", "widht": 4, "depth": "deep"}, given=("in_channels",))
     text = str(caught.value)
     assert "unknown argument 'widht' of picky; did you mean 'width'?" in text
@@ -56,7 +56,7 @@ def test_an_argument_the_caller_gives_may_not_be_in_the_yaml(folder: Path) -> No
         "net",
         "class Net(nn.Module):\n    def __init__(self, in_channels: int) -> None:\n        super().__init__()\n",
     )
-    with pytest.raises(registry.Problems, match="unknown argument 'in_channels'"):
+    with pytest.raises(registry.SettingsError, match="unknown argument 'in_channels'"):
         registry.complete(folder.name, {"name": "net", "in_channels": 1}, given=("in_channels",))
 
 

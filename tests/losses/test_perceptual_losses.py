@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 
-from configs.errors import ConfigError, DataError, EnvironmentProblem
+from configs.errors import ConfigError, DataError, MachineError
 from losses.common.frozen_vgg import VGG16, VGG19
 from losses.laplacian import Laplacian
 from losses.msssim import MsSsim
@@ -270,7 +270,7 @@ def test_vgg_says_what_is_wrong(
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
     nowhere = VGG19._replace(url="http://127.0.0.1:9/vgg19-dcbb9e9d.pth")
     monkeypatch.setattr("losses.common.frozen_vgg.VGG19", nowhere)
-    with pytest.raises(EnvironmentProblem, match="could not be fetched"):
+    with pytest.raises(MachineError, match="could not be fetched"):
         Vgg()
     (tmp_path / "hub" / "checkpoints" / "vgg19-dcbb9e9d.pth").write_bytes(path.read_bytes())
     with pytest.raises(DataError, match="not dcbb9e9d"):

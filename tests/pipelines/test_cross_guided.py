@@ -102,8 +102,8 @@ def test_training_reads_no_clean_image_and_trains_the_whole_network() -> None:
     step, again = (pipeline.loss("restorer", data, {}) for _ in range(2))
     assert torch.equal(step.loss, again.loss)
     step.loss.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in pipeline.trained("restorer"))
-    assert len(pipeline.trained("restorer")) == len(list(pipeline.parameters()))
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in pipeline.trained_parameters("restorer"))
+    assert len(pipeline.trained_parameters("restorer")) == len(list(pipeline.parameters()))
 
 
 def test_alone_a_contrast_cannot_see_the_other_and_together_it_does() -> None:
@@ -176,18 +176,20 @@ def test_a_noise_level_of_the_whole_image_is_that_of_its_tiles() -> None:
     tile = {name: value[..., :24, :24] if value.shape[-1] == 64 else value for name, value in data.items()}
     whole = pipeline._sigmas(data)
     assert not torch.allclose(pipeline._sigmas(tile), whole)
-    assert torch.equal(pipeline._sigmas({**tile, **pipeline.overview(data)}), whole)
-    assert make(sigma=0.1).overview(data) == {}
-    assert list(pipeline.overview({"pd": data["pd"]})) == ["pd_sigma"], "what is missing is said by who restores"
+    assert torch.equal(pipeline._sigmas({**tile, **pipeline.image_statistics(data)}), whole)
+    assert make(sigma=0.1).image_statistics(data) == {}
+    assert list(pipeline.image_statistics({"pd": data["pd"]})) == ["pd_sigma"], (
+        "what is missing is said by who restores"
+    )
 
 
 def test_a_checkpoint_from_before_levels_were_kept_estimates_as_it_did() -> None:
     torch.manual_seed(0)
     new, each = make(sigma="estimate"), make(sigma="estimate_each")
-    each.load_learned({name: value for name, value in new.learned().items() if name != "levels"})
-    assert each.upgraded(each.learned()).keys() == each.learned().keys()
+    each.load_checkpoint_state({name: value for name, value in new.checkpoint_state().items() if name != "levels"})
+    assert each.migrate_state(each.checkpoint_state()).keys() == each.checkpoint_state().keys()
     new.levels.fill_(0.7)
-    new.load_learned(new.upgraded(each.learned()))
+    new.load_checkpoint_state(new.migrate_state(each.checkpoint_state()))
     data = batch(torch.full((2, 1, 32, 32), 0.5), torch.full((2, 1, 32, 32), 0.5))
     for name in ("pd", "pdfs"):
         assert torch.equal(new.restore(data)[name], each.restore(data)[name])
@@ -198,7 +200,7 @@ def test_a_restoration_that_keeps_noise_or_loses_structure_is_told_so(kept: floa
     pipeline, clean = make(), torch.full((2, 1, 64, 64), 0.5)
     data = batch(clean, clean)
     restored = {name: clean + kept * (data[name] - clean) for name in ("pd", "pdfs")}
-    measured = {key: float(value.mean()) for key, value in pipeline.examine(data, restored).items()}
+    measured = {key: float(value.mean()) for key, value in pipeline.diagnostics(data, restored).items()}
     assert measured["removed_over_sigma"] == pytest.approx(1 - kept, rel=0.03)
     assert measured["leak_own"] == pytest.approx(1 if kept > 0 else -1, abs=0.01)
     assert abs(measured["leak_other"]) < 0.05
@@ -227,7 +229,7 @@ def test_it_restores_unseen_images_without_a_clean_one() -> None:
         optimizer.step()
     with torch.no_grad():
         restored = pipeline.eval().restore(unseen)
-        measured = pipeline.examine(unseen, restored)
+        measured = pipeline.diagnostics(unseen, restored)
     error = torch.stack([(restored[n] - unseen[f"{n}_clean"]).square().mean() for n in ("pd", "pdfs")]).mean()
     assert float(10 * torch.log10(SIGMA**2 / error)) > 8
     (finding,) = pipeline.findings({key: float(value.mean()) for key, value in measured.items()})

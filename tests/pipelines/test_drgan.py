@@ -92,8 +92,8 @@ def test_each_phase_changes_only_its_own_networks(gan: str) -> None:
 
 def test_critics_learn_at_every_fifth_step() -> None:
     method = pipeline()
-    assert [step for step in range(12) if method.active("critic", step)] == [0, 5, 10]
-    assert all(method.active("generator", step) for step in range(12))
+    assert [step for step in range(12) if method.is_active("critic", step)] == [0, 5, 10]
+    assert all(method.is_active("generator", step) for step in range(12))
 
 
 def test_pools_hold_five_of_each_kind_and_survive_a_checkpoint() -> None:

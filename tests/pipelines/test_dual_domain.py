@@ -47,9 +47,12 @@ def batch(n: int = 3, channels: int = 2, size: int = 12, *, sigma: float = 0.1, 
 @pytest.mark.parametrize("is_complex", [True, False])
 def test_parameter_counts_are_the_documented_ones(settings: dict, whole: int, is_complex: bool) -> None:
     pipeline = make(1, is_complex=is_complex, small=False, **settings)
-    assert sum(p.numel() for p in pipeline.trained("denoiser")) == whole
+    assert sum(p.numel() for p in pipeline.trained_parameters("denoiser")) == whole
     if is_complex:
-        real = sum(torch.view_as_real(p).numel() if p.is_complex() else p.numel() for p in pipeline.trained("denoiser"))
+        real = sum(
+            torch.view_as_real(p).numel() if p.is_complex() else p.numel()
+            for p in pipeline.trained_parameters("denoiser")
+        )
         assert real == {2_778_178: 5_553_028, 7_540_546: 15_076_228}[whole]
 
 
@@ -94,8 +97,8 @@ def test_the_content_term_is_chosen_by_name_and_all_of_it_learns(name: str) -> N
     z_a, z_b = (pipeline.encoder(data[field])[0] for field in ("pd", "pdfs"))
     torch.testing.assert_close(step.parts["content"], pipeline.content(z_a, z_b).detach())
     step.loss.backward()
-    assert all(p.grad is not None for p in pipeline.trained("denoiser"))
-    assert len(pipeline.trained("denoiser")) == len(list(pipeline.parameters()))
+    assert all(p.grad is not None for p in pipeline.trained_parameters("denoiser"))
+    assert len(pipeline.trained_parameters("denoiser")) == len(list(pipeline.parameters()))
 
 
 def test_content_and_cross_rise_from_nothing() -> None:
@@ -103,7 +106,7 @@ def test_content_and_cross_rise_from_nothing() -> None:
     pipeline = make(weights=weights, ramp_steps=4, sigma_a=0, sigma_b=0).double()
     data = batch()
     for step, risen in ((0, 0.25), (1, 0.5), (3, 1.0), (9, 1.0)):
-        pipeline.at(step, 0.0)
+        pipeline.on_step_start(step, 0.0)
         found = pipeline.loss("denoiser", data, {})
         total = sum(w * found.parts[t] * (risen if t in ("content", "cross") else 1) for t, w in weights.items())
         torch.testing.assert_close(found.loss.detach(), total)
@@ -135,10 +138,10 @@ def test_every_parameter_learns_and_identity_mapping_is_the_dead_start() -> None
 def test_the_anti_collapse_rule_shifts_weight_after_patience() -> None:
     pipeline = make(weights={"content": 1.0, "recon": 0.5})
     low, high = {"variance_latent": 1e-6, "variance_cross": 1.0}, {"variance_latent": 1.0, "variance_cross": 1.0}
-    assert pipeline.epoch_end(low) == [] and pipeline.epoch_end(high) == [] and pipeline.epoch_end(low) == []
-    assert "content weight 1 -> 1.2" in pipeline.epoch_end(low)[0]
+    assert pipeline.on_epoch_end(low) == [] and pipeline.on_epoch_end(high) == [] and pipeline.on_epoch_end(low) == []
+    assert "content weight 1 -> 1.2" in pipeline.on_epoch_end(low)[0]
     torch.testing.assert_close(pipeline.weights, torch.tensor([1.2, 0.4, 1.0, 0.0]))
-    assert "weights" in pipeline.learned()  # a resumed run goes on with the shifted weights
+    assert "weights" in pipeline.checkpoint_state()  # a resumed run goes on with the shifted weights
 
 
 def test_the_noise_floor_is_the_mean_modulus_of_the_noise() -> None:
@@ -195,7 +198,7 @@ def test_any_size_comes_back_at_its_size(channels: int, is_complex: bool, size: 
 def test_the_anti_collapse_rule_never_lowers_the_content_weight() -> None:
     pipeline = make(weights={"content": 10.0, "recon": 0.5})
     low = {"variance_latent": 1e-6, "variance_cross": 1.0}
-    pipeline.epoch_end(low), pipeline.epoch_end(low)
+    pipeline.on_epoch_end(low), pipeline.on_epoch_end(low)
     assert pipeline.weights[:2].tolist() == pytest.approx([10.0, 0.4])
 
 
@@ -203,7 +206,7 @@ def test_a_content_term_of_weight_zero_has_nothing_to_learn() -> None:
     """DDP would wait for ever for gradients that never come."""
     pipeline = make(content="predicted_content", weights={"content": 0})
     pipeline.loss("denoiser", batch(dtype=torch.float32), {}).loss.backward()
-    assert all(p.grad is not None for p in pipeline.trained("denoiser"))
+    assert all(p.grad is not None for p in pipeline.trained_parameters("denoiser"))
 
 
 def test_the_noise_level_is_that_of_all_channels() -> None:

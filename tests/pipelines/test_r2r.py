@@ -121,8 +121,8 @@ def test_a_step_is_a_function_of_its_batch_and_trains_the_network(settings: dict
     first, second = (pipeline.loss("restorer", batch, {}).loss for _ in range(2))
     assert torch.equal(first, second)
     first.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in pipeline.trained("restorer"))
-    assert len(pipeline.trained("restorer")) == len(list(pipeline.parameters()))
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in pipeline.trained_parameters("restorer"))
+    assert len(pipeline.trained_parameters("restorer")) == len(list(pipeline.parameters()))
 
 
 @pytest.mark.parametrize(
@@ -149,16 +149,16 @@ def test_a_noise_level_is_measured_on_whole_training_images_and_kept() -> None:
     pipeline, scale = r2r(sigma="estimate"), torch.tensor([2.0, 5.0]).view(2, 1, 1, 1)
     noisy = (1 + 0.3 * normals(2, 1, 128, 128).float()) / scale
     pipeline.calibrate([{"noisy": noisy, "noisy_scale": scale}])
-    assert pipeline.learned()["levels"].item() == pytest.approx(0.3, rel=0.03)
+    assert pipeline.checkpoint_state()["levels"].item() == pytest.approx(0.3, rel=0.03)
     blank = {
         "noisy": torch.ones(1, 1, 8, 8),
         "noisy_scale": torch.full((1, 1, 1, 1), 4.0),
         "recorruption": normals(1, 1, 8, 8).float(),
     }
-    kept = pipeline.learned()["levels"].item()
+    kept = pipeline.checkpoint_state()["levels"].item()
     assert pipeline.loss("restorer", blank, {}).parts["sigma"].item() == pytest.approx(kept), "not the image's own"
-    older = {name: value for name, value in pipeline.learned().items() if name != "levels"}
-    pipeline.load_learned(pipeline.upgraded(older))
+    older = {name: value for name, value in pipeline.checkpoint_state().items() if name != "levels"}
+    pipeline.load_checkpoint_state(pipeline.migrate_state(older))
     assert pipeline.loss("restorer", blank, {}).parts["sigma"].item() == 0, "estimated from the image, as it was then"
 
 

@@ -156,8 +156,8 @@ def test_the_penalty_is_part_of_the_loss_and_drawn_from_the_batch() -> None:
 
 def test_the_generator_rests_between_critic_updates() -> None:
     method, data = pipeline(critic_updates=3), batch()
-    assert [method.active("generator", step) for step in range(6)] == [True, False, False] * 2
-    assert all(method.active("critic", step) for step in range(6))
+    assert [method.is_active("generator", step) for step in range(6)] == [True, False, False] * 2
+    assert all(method.is_active("critic", step) for step in range(6))
     other = pipeline()
     carry = other.loss("generator", data, {}).carry
     same([method.loss("critic", data, {}).loss], [other.loss("critic", data, carry).loss])
@@ -201,12 +201,12 @@ def make_constant(generator: nn.Module, level: float) -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_constant_generator_is_named(count: int) -> None:
     method, data = pipeline(), batch(count, side=150)
-    healthy = method.examine(data, {})
+    healthy = method.diagnostics(data, {})
     assert healthy["noise_variance"].shape == (count,)
     means = {name: values.mean().item() for name, values in healthy.items()}
     assert [finding.ok for finding in method.findings(means)] == [True]
     make_constant(method.generator, 0.3)
-    means = {name: values.mean().item() for name, values in method.examine(data, {}).items()}
+    means = {name: values.mean().item() for name, values in method.diagnostics(data, {}).items()}
     assert means["noise_variance"] == 0
     (finding,) = method.findings(means)
     assert finding.name == "constant_generator" and not finding.ok and "constant" in finding.says
@@ -216,7 +216,7 @@ def test_a_constant_generator_is_named(count: int) -> None:
 def test_the_variance_is_that_over_two_inputs() -> None:
     method, data = pipeline(), batch(3, side=40)
     noise = method.generator(data["noisy"])
-    value = method.examine(data, {})["noise_variance"][1]
+    value = method.diagnostics(data, {})["noise_variance"][1]
     expected = torch.stack([noise[1], noise[2]]).var(0).mean()
     torch.testing.assert_close(value, expected.detach())
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from configs.errors import EnvironmentProblem
+from configs.errors import MachineError
 from launch.checkpoints import store
 from launch.checkpoints.async_writer import Saver, snapshot, wait_for
 from launch.training import run
@@ -38,19 +38,19 @@ def test_writing_does_not_hold_the_caller_and_its_end_is_noticed() -> None:
 
 def test_an_error_of_the_thread_is_raised_at_the_next_save_or_the_end() -> None:
     def fail() -> None:
-        raise EnvironmentProblem("disk full")
+        raise MachineError("disk full")
 
-    with pytest.raises(EnvironmentProblem, match="disk full"), Saver() as saver:
+    with pytest.raises(MachineError, match="disk full"), Saver() as saver:
         saver.run(fail, lambda: pytest.fail("nothing was saved"), wait=False)
         saver.run(lambda: pytest.fail("the next write must not begin"), lambda: None, wait=False)
-    with pytest.raises(EnvironmentProblem, match="disk full"), Saver() as saver:
+    with pytest.raises(MachineError, match="disk full"), Saver() as saver:
         saver.run(fail, lambda: None, wait=False)
 
 
 def test_a_rank_that_does_not_write_is_named(tmp_path: Path) -> None:
     (tmp_path / "rank-0.pt").touch()
     wait_for([tmp_path / "rank-0.pt"], 0)
-    with pytest.raises(EnvironmentProblem, match=r"rank-1\.pt .* did not appear"):
+    with pytest.raises(MachineError, match=r"rank-1\.pt .* did not appear"):
         wait_for([tmp_path / "rank-0.pt", tmp_path / "rank-1.pt"], 0)
 
 
@@ -89,12 +89,12 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(small_run, tmp_
 
     def full(hidden: Path, *arguments) -> None:
         if hidden.name.endswith("2"):
-            raise EnvironmentProblem("cannot write the checkpoint (no space left)")
+            raise MachineError("cannot write the checkpoint (no space left)")
         write(hidden, *arguments)
 
     monkeypatch.setattr(store, "write_weights", full)
     config = small_run("loop.max_steps=4", "checkpoint.every_steps=1", "checkpoint.keep_last=9")
-    with pytest.raises(EnvironmentProblem, match="no space left"):
+    with pytest.raises(MachineError, match="no space left"):
         run.train(config, tmp_path / "run")
     assert [path.name for path in store.complete(tmp_path / "run" / "checkpoints")] == ["step-00000001"]
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"

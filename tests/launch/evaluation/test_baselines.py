@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from configs.errors import ConfigError, DataError, EnvironmentProblem
+from configs.errors import ConfigError, DataError, MachineError
 from launch.evaluation.baselines import BASELINES, BLURS_PX, STRENGTHS, Baseline, best_blur_px, restore, tune
 from losses.metrics.psnr import psnr
 
@@ -115,7 +115,7 @@ def test_wrong_use_and_a_missing_package_are_said_plainly(monkeypatch: pytest.Mo
     with pytest.raises(DataError, match="shape|height"):
         restore(noisy[None, None], "nlm", data_range=1)
     monkeypatch.setitem(sys.modules, "bm3d", None)
-    with pytest.raises(EnvironmentProblem, match="pip install bm3d"):
+    with pytest.raises(MachineError, match="pip install bm3d"):
         restore(noisy, "bm3d", data_range=1)
 
 

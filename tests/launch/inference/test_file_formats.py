@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from configs.errors import DataError, EnvironmentProblem
+from configs.errors import DataError, MachineError
 from launch.inference import file_formats
 
 RNG = np.random.default_rng(3)
@@ -124,5 +124,5 @@ def test_sixteen_bit_colour_is_refused_before_bits_are_lost(tmp_path: Path) -> N
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnvironmentProblem, match="cannot write"):
+    with pytest.raises(MachineError, match="cannot write"):
         file_formats.write(tmp_path / "file" / "a.npy", {"": FLOAT})

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from configs.errors import EnvironmentProblem
+from configs.errors import MachineError
 from launch.runs import folder as run_folder
 from launch.training import run
 from launch.runs.folder import RunFolder
@@ -52,7 +52,7 @@ def test_every_rank_hears_that_the_folder_is_taken(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(run, "broadcast_object_list", from_rank_0)
     rank_1 = SimpleNamespace(is_main_process=False, num_processes=2)
-    with ExitStack() as running, pytest.raises(EnvironmentProblem, match="another run is training"):
+    with ExitStack() as running, pytest.raises(MachineError, match="another run is training"):
         run.claim(RunFolder(tmp_path), rank_1, running)  # type: ignore[arg-type]
 
 
@@ -79,5 +79,5 @@ def test_a_job_that_comes_again_passes_by_the_lock_of_its_dead_self(
             again.__enter__()
             again.__exit__(None, None, None)
         else:
-            with pytest.raises(EnvironmentProblem, match=r"SLURM job 77\).*or delete .*\.lock where"):
+            with pytest.raises(MachineError, match=r"SLURM job 77\).*or delete .*\.lock where"):
                 again.__enter__()

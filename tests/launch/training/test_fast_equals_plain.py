@@ -50,7 +50,7 @@ def plain_step(pipeline: Tcfl, made: dict[str, torch.optim.Optimizer], batch: Ba
         step = pipeline.loss(name, batch, carry)
         carry |= step.carry
         step.loss.backward()
-        nn.utils.clip_grad_norm_(pipeline.trained(name), clip)
+        nn.utils.clip_grad_norm_(pipeline.trained_parameters(name), clip)
         optimizer.step()
 
 
@@ -106,7 +106,7 @@ def test_the_average_equals_the_one_written_out() -> None:
                 parameter.add_(torch.rand_like(parameter))
         average.update(step)
         decay = min(0.9, (1 + step) / (10 + step))
-        for name, value in pipeline.learned().items():
+        for name, value in pipeline.checkpoint_state().items():
             mixed = decay * expected[name] + (1 - decay) * value if value.is_floating_point() else value.clone()
             expected[name] = mixed
     for name, value in average.state.items():
@@ -119,7 +119,7 @@ def test_epoch_means_are_the_same_wherever_the_reading_is_cut() -> None:
 
     def means(cuts: tuple[int, ...]) -> dict[str, float]:
         told: list[dict[str, float]] = []
-        pipeline = SimpleNamespace(epoch_end=lambda found: told.append(found) or [])
+        pipeline = SimpleNamespace(on_epoch_end=lambda found: told.append(found) or [])
         session: Any = SimpleNamespace(
             device=torch.device("cpu"), world=1, pipeline=pipeline, step=0, waited_s=lambda: 0.0
         )
@@ -140,7 +140,7 @@ def test_epoch_means_are_the_same_wherever_the_reading_is_cut() -> None:
 def test_epoch_means_leave_out_what_was_not_finite() -> None:
     """A zero in its place would tell the dual-domain method of a collapse."""
     told: list[dict[str, float]] = []
-    pipeline = SimpleNamespace(epoch_end=lambda found: told.append(found) or [])
+    pipeline = SimpleNamespace(on_epoch_end=lambda found: told.append(found) or [])
     session: Any = SimpleNamespace(device=torch.device("cpu"), world=1, pipeline=pipeline, step=0, waited_s=lambda: 0.0)
     meter = Meter(session)
     for value in (1.0, math.nan, 3.0, math.inf):

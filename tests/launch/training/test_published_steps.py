@@ -44,7 +44,10 @@ def as_published(config: RunConfig) -> Found:
         value, made = published.loss(pipeline, phase, batch, carry)
         carry |= made
         value.backward()
-        found[phase] = value.detach(), [p.grad.clone() for p in pipeline.trained(phase) if p.grad is not None]
+        found[phase] = (
+            value.detach(),
+            [p.grad.clone() for p in pipeline.trained_parameters(phase) if p.grad is not None],
+        )
     return found
 
 

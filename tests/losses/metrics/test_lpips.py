@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from configs.errors import DataError, EnvironmentProblem
+from configs.errors import DataError, MachineError
 from losses.metrics import lpips as module
 from losses.metrics.lpips import lpips
 
@@ -89,17 +89,17 @@ def test_unsuitable_images_are_refused(weights_folder: Path) -> None:
 def test_missing_and_damaged_weights_are_said(weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.zeros((32, 32))
     torch.save({}, weights_folder / module.WEIGHTS)
-    with pytest.raises(EnvironmentProblem, match="cannot be used"):
+    with pytest.raises(MachineError, match="cannot be used"):
         lpips(image, image, data_range=1)
     (weights_folder / module.WEIGHTS).write_bytes(b"<html>not found</html>")
-    with pytest.raises(EnvironmentProblem, match="cannot be used"):
+    with pytest.raises(MachineError, match="cannot be used"):
         lpips(image, image, data_range=1)
     (weights_folder / module.WEIGHTS).unlink()
-    with pytest.raises(EnvironmentProblem, match="alex.pth are not in"):
+    with pytest.raises(MachineError, match="alex.pth are not in"):
         lpips(image, image, data_range=1)
     torch.save({}, weights_folder / module.WEIGHTS)
     monkeypatch.setattr(module, "TRUNK_SHA256", "0" * 64)
-    with pytest.raises(EnvironmentProblem, match="damaged"):
+    with pytest.raises(MachineError, match="damaged"):
         lpips(image, image, data_range=1)
     monkeypatch.delenv(module.FOLDER_VARIABLE)
     assert module.folder() == Path(torch.hub.get_dir()) / "checkpoints"

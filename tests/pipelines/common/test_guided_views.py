@@ -99,7 +99,7 @@ def test_every_scheme_trains_and_restores_each_contrast_with_the_other(scheme: s
     pipeline = make(scheme=scheme, passes=2, network={"name": network, "widths": [4, 6], "blocks": [1, 1]})
     data = batch(*pictures(2, 22, seed=3))
     pipeline.loss("restorer", data, {}).loss.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in pipeline.trained("restorer"))
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in pipeline.trained_parameters("restorer"))
     with torch.no_grad():
         before, after = (pipeline.eval().restore(d) for d in (data, data | {"pdfs": data["pdfs"] + 1}))
     assert before["pd"].shape == data["pd"].shape and not torch.equal(before["pd"], after["pd"])
@@ -114,7 +114,7 @@ def test_the_noise_level_of_whole_images_is_kept_with_the_weights_and_used() -> 
     pipeline, copy = make(sigma="estimate"), make(sigma="estimate")
     assert pipeline.calibrates and not make().calibrates
     pipeline.calibrate(iter(images))
-    copy.load_learned(pipeline.learned())
+    copy.load_checkpoint_state(pipeline.checkpoint_state())
     data = batch(clean, clean, sigma=0.4)
     for told in (pipeline, copy):
         parts = told.loss("restorer", data, {}).parts

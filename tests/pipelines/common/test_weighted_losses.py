@@ -40,7 +40,7 @@ def run(settings: dict[str, Any]) -> Any:
 
 def step(pipeline: WeightedPipeline, batch: dict[str, Any]) -> dict[str, Tensor]:
     """One optimizer step of the one phase; the parts."""
-    optimizer = torch.optim.SGD(pipeline.trained("restorer"), lr=0.1)
+    optimizer = torch.optim.SGD(pipeline.trained_parameters("restorer"), lr=0.1)
     result = pipeline.loss("restorer", batch, {})
     result.loss.backward()
     optimizer.step()
@@ -112,7 +112,7 @@ def test_learned_weights_are_trained_and_saved_with_the_network() -> None:
     parts = step(pipeline, batch("noisy", "clean", channels=3))
     assert {"weight_charbonnier", "weight_vgg", "weight_laplacian"} <= set(parts)
     assert (pipeline.weighting.current() != before).all()
-    saved = pipeline.learned()
+    saved = pipeline.checkpoint_state()
     assert "weighting.log_variance" in saved and not any(name.startswith("criteria") for name in saved)
     assert any(name.startswith("network.") for name in saved)
 
@@ -120,21 +120,21 @@ def test_learned_weights_are_trained_and_saved_with_the_network() -> None:
 def test_a_random_draw_of_weights_is_in_the_checkpoint_and_not_trained() -> None:
     torch.manual_seed(0)
     pipeline = supervised(losses={"l1": 1, "l2": 1}, weighting="random_softmax")
-    saved = {name: value.clone() for name, value in pipeline.learned().items()}
+    saved = {name: value.clone() for name, value in pipeline.checkpoint_state().items()}
     other = supervised(losses={"l1": 1, "l2": 1}, weighting="random_softmax")
     assert not torch.equal(other.weighting.current(), pipeline.weighting.current())
-    other.load_learned(saved)
+    other.load_checkpoint_state(saved)
     assert torch.equal(other.weighting.current(), pipeline.weighting.current())
-    assert len(pipeline.trained("restorer")) == len(list(pipeline.network.parameters()))
+    assert len(pipeline.trained_parameters("restorer")) == len(list(pipeline.network.parameters()))
 
 
 def test_epochs_end_with_words_about_dead_samples_and_one_hot_weights() -> None:
     pipeline = supervised(losses={"l1": 1, "msssim": 1}, weighting="softmax")
-    said = pipeline.epoch_end({"weight_l1": 0.98, "weight_msssim": 0.02, "msssim_dead": 0.25})
+    said = pipeline.on_epoch_end({"weight_l1": 0.98, "weight_msssim": 0.02, "msssim_dead": 0.25})
     assert len(said) == 2 and "gone to l1" in said[0] and "25 %" in said[1]
-    assert pipeline.epoch_end({"weight_l1": 0.98, "weight_msssim": 0.02, "msssim_dead": 0.25}) == []
+    assert pipeline.on_epoch_end({"weight_l1": 0.98, "weight_msssim": 0.02, "msssim_dead": 0.25}) == []
     healthy = supervised(losses={"l1": 1, "msssim": 1}, weighting="softmax")
-    assert healthy.epoch_end({"weight_l1": 0.5, "weight_msssim": 0.5, "msssim_dead": 0.0}) == []
+    assert healthy.on_epoch_end({"weight_l1": 0.5, "weight_msssim": 0.5, "msssim_dead": 0.0}) == []
 
 
 def test_losses_are_float32_under_bfloat16_and_near_those_without() -> None:
@@ -209,14 +209,14 @@ def test_noise2noise_refuses_others_that_are_not_others(others: tuple[str, ...])
 def test_fixed_weights_are_the_configurations_and_no_checkpoints() -> None:
     """A warm start from a run with other weights must not bring them along."""
     light, heavy = (supervised(losses={"l1": weight}) for weight in (0.5, 2.0))
-    assert {name.split(".")[0] for name in light.learned()} == {"network"}
-    older = {**light.learned(), "weighting.weights": torch.tensor([0.5])}
-    heavy.load_learned(heavy.upgraded(older))
+    assert {name.split(".")[0] for name in light.checkpoint_state()} == {"network"}
+    older = {**light.checkpoint_state(), "weighting.weights": torch.tensor([0.5])}
+    heavy.load_checkpoint_state(heavy.migrate_state(older))
     data = batch("noisy", "clean")
     losses = [method.loss("restorer", data, {}).loss.item() for method in (light, heavy)]
     assert losses[1] == pytest.approx(4 * losses[0])
     learned = supervised(losses={"l1": 1}, weighting="softmax")
-    assert "weighting.logits" in learned.upgraded(learned.learned())
+    assert "weighting.logits" in learned.migrate_state(learned.checkpoint_state())
 
 
 @pytest.mark.parametrize("name", ["adversarial", "gradient_penalty"])

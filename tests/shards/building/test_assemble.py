@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.errors import DataError, EnvironmentProblem
+from configs.errors import DataError, MachineError
 from configs.support.paths import ROOT
 from shards import build
 from shards.building import assemble, splits
@@ -124,7 +124,7 @@ def test_refusals(tmp_path: Path) -> None:
         {"train": [Item("a", "a", lambda: assemble.one("a", {"x": np.full((2, 2), np.nan)}))]},
     )
     (tmp_path / "r2").write_text("")
-    with pytest.raises(EnvironmentProblem, match="cannot write shards"):
+    with pytest.raises(MachineError, match="cannot write shards"):
         assemble.write(arguments(tmp_path / "r2"), "demo", {"train": items(1)}, {})
 
 
@@ -198,5 +198,5 @@ def test_the_output_must_be_writable(tmp_path: Path) -> None:
         (tmp_path / "o").write_text("")
     else:
         (tmp_path / "o").mkdir(mode=0o500)
-    with pytest.raises(EnvironmentProblem):
+    with pytest.raises(MachineError):
         assemble.write(arguments(tmp_path / "o"), "demo", {"train": items(1)}, {})

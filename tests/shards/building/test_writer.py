@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import webdataset
 
-from configs.errors import DataError, EnvironmentProblem
+from configs.errors import DataError, MachineError
 from shards.building.writer import write_split
 from shards.reading.shard_set import ShardSet
 
@@ -102,5 +102,5 @@ def test_nothing_is_overwritten_and_a_broken_build_leaves_no_split(tmp_path: Pat
     with pytest.raises(DataError, match="already holds files"):
         write_split(tmp_path / "train", samples(2), name="demo", meta={})
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnvironmentProblem, match="cannot write shards"):
+    with pytest.raises(MachineError, match="cannot write shards"):
         write_split(tmp_path / "file" / "train", samples(2), name="demo", meta={})

@@ -18,7 +18,7 @@ from configs.fields import FieldSpec, Source
 from shards.building.writer import write_split
 from shards.reading import recipe as recipes
 from shards.reading.loaders import EvalLoader, Loader
-from shards.reading.order import Plan, share
+from shards.reading.order import SampleOrder, share
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
 
@@ -63,7 +63,12 @@ def test_batches_do_not_depend_on_world_accumulation_threads_or_opening(split: O
     def run(world: int, accumulate: int, start: int, steps: int, threads: int = 1) -> dict[str, Any]:
         loaders = [
             Loader(
-                shards, Plan(11, 8, 3, rank, world, accumulate), FULL, start_step=start, steps=steps, threads=threads
+                shards,
+                SampleOrder(11, 8, 3, rank, world, accumulate),
+                FULL,
+                start_step=start,
+                steps=steps,
+                threads=threads,
             )
             for rank in range(world)
         ]
@@ -100,7 +105,7 @@ def test_fields_of_a_sample_share_everything_but_other_draws(split: Open) -> Non
         phase=True,
         representation="complex",
     )
-    with Loader(shards, Plan(8, 4, 0), recipe, steps=8) as loader:
+    with Loader(shards, SampleOrder(8, 4, 0), recipe, steps=8) as loader:
         batches = flatten(list(loader))
     assert torch.equal(batches["pd"], batches["again"]) and batches["pd"].dtype == torch.complex64
     assert not any(torch.equal(a, b) for a, b in zip(batches["pd"].abs(), batches["other"].abs(), strict=True))
@@ -113,7 +118,7 @@ def test_fields_of_a_sample_share_everything_but_other_draws(split: Open) -> Non
 
 def test_whole_images_arrive_as_stored(split: Open) -> None:
     shards = split(6)
-    with Loader(shards, Plan(6, 2, 0), Recipe(PAIR), steps=6) as loader:
+    with Loader(shards, SampleOrder(6, 2, 0), Recipe(PAIR), steps=6) as loader:
         for (batch,) in loader:
             for row, index in enumerate(batch["index"].tolist()):
                 assert np.array_equal(batch["pd"][row, 0], shards.read(index, "pd"))
@@ -124,7 +129,7 @@ def test_whole_images_arrive_as_stored(split: Open) -> None:
 def test_median_normalisation_and_shared_scale(split: Open) -> None:
     shards = split(6)
     recipe = Recipe({"pd": Source(), "clean": Source("pd_clean", scale_of="pd")}, normalise="median")
-    with Loader(shards, Plan(6, 6, 0), recipe, steps=1) as loader:
+    with Loader(shards, SampleOrder(6, 6, 0), recipe, steps=1) as loader:
         ((batch,),) = loader
     assert batch["pd_scale"].shape == (6, 1, 1, 1) and torch.equal(batch["pd_scale"], batch["clean_scale"])
     assert torch.allclose(batch["pd"].flatten(1).abs().median(1).values, torch.ones(6))
@@ -143,7 +148,7 @@ def test_representations(split: Open) -> None:
     }.items():
         recipe = Recipe(PAIR, normalise="median", representation=name)  # type: ignore[arg-type]
         assert recipes.specs(recipe, shards) == {"pd": spec, "pdfs": spec}
-        with Loader(shards, Plan(4, 4, 0), recipe, steps=1) as loader:
+        with Loader(shards, SampleOrder(4, 4, 0), recipe, steps=1) as loader:
             ((batch,),) = loader
         assert batch["pd"].shape[1] == spec.channels and batch["pd"].is_complex() == spec.complex
         image = shards.read(int(batch["index"][0]), "pd")
@@ -152,7 +157,7 @@ def test_representations(split: Open) -> None:
 
 def test_normals_change_with_epoch_and_sample_only(split: Open) -> None:
     shards = split(4)
-    with Loader(shards, Plan(4, 4, 0), Recipe(PAIR, {"n": "pd", "m": "pd"}, crop=16), steps=2) as loader:
+    with Loader(shards, SampleOrder(4, 4, 0), Recipe(PAIR, {"n": "pd", "m": "pd"}, crop=16), steps=2) as loader:
         (first,), (second,) = loader
     assert first["n"].shape == (4, 1, 16, 16)
     draws = [*first["n"], *first["m"], *second["n"]]
@@ -162,7 +167,7 @@ def test_normals_change_with_epoch_and_sample_only(split: Open) -> None:
 def test_memory_is_used_again_only_when_nobody_holds_it(split: Open) -> None:
     """Views, detached copies and graph-held tensors all keep a batch as it was."""
     shards = split(8)
-    with Loader(shards, Plan(8, 2, 0), Recipe(PAIR), steps=40, prefetch=2) as loader:
+    with Loader(shards, SampleOrder(8, 2, 0), Recipe(PAIR), steps=40, prefetch=2) as loader:
         kept, places = [], []
         for number, (batch,) in enumerate(loader):
             places.append(batch["pd"].data_ptr())
@@ -177,7 +182,7 @@ def test_memory_is_used_again_only_when_nobody_holds_it(split: Open) -> None:
 def test_optional_fields_are_left_out(split: Open) -> None:
     shards = split(4)
     recipe = Recipe({"pd": Source(), "mask": Source(optional=True)}, {"n": "mask"})
-    with Loader(shards, Plan(4, 2, 0), recipe, steps=1) as loader:
+    with Loader(shards, SampleOrder(4, 2, 0), recipe, steps=1) as loader:
         ((batch,),) = loader
     assert set(batch) == {"pd", "pd_scale", "index", "key"}
 
@@ -212,7 +217,7 @@ def test_refusals_before_anything_is_read(split: Open, tmp_path: Path) -> None:
 
     def refused(error: type[Exception], says: str, data: ShardSet = shards, **settings: Any) -> None:
         with pytest.raises(error, match=says):
-            Loader(data, Plan(len(data), 2, 0), Recipe(**{"fields": PAIR, **settings}))
+            Loader(data, SampleOrder(len(data), 2, 0), Recipe(**{"fields": PAIR, **settings}))
 
     refused(
         DataError,
@@ -258,7 +263,7 @@ def test_fields_of_different_size(tmp_path: Path) -> None:
         meta={},
     )
     with pytest.raises(DataError, match="differ in size"):
-        Loader(ShardSet.open(tmp_path / "a"), Plan(2, 2, 0), Recipe(pair))
+        Loader(ShardSet.open(tmp_path / "a"), SampleOrder(2, 2, 0), Recipe(pair))
     write_split(
         tmp_path / "b",
         [{"__key__": f"k{i}", "x.npy": np.ones((8, 8)), "y.npy": np.ones((8, 8 - i))} for i in range(2)],
@@ -266,7 +271,7 @@ def test_fields_of_different_size(tmp_path: Path) -> None:
         meta={},
     )
     with (
-        Loader(ShardSet.open(tmp_path / "b"), Plan(2, 2, 0), Recipe(pair, crop=4)) as loader,
+        Loader(ShardSet.open(tmp_path / "b"), SampleOrder(2, 2, 0), Recipe(pair, crop=4)) as loader,
         pytest.raises(DataError, match=r"v-000000.tar: sample k1: field y is \(8, 7\) but field x"),
     ):
         next(iter(loader))
@@ -281,7 +286,7 @@ def test_damage_surfaces_in_the_consumer_and_the_thread_ends(tmp_path: Path, whe
         info.size = file.tell()
         file.seek(0)
         tar.addfile(info, file)
-    loader = Loader(ShardSet.open(tmp_path), Plan(1, 1, 0), Recipe({"x": Source()}), verify=when)  # type: ignore[arg-type]
+    loader = Loader(ShardSet.open(tmp_path), SampleOrder(1, 1, 0), Recipe({"x": Source()}), verify=when)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="bad.tar: sample k0: field x holds NaN or Inf"):
         next(iter(loader))
     assert our_threads() == []
@@ -290,7 +295,7 @@ def test_damage_surfaces_in_the_consumer_and_the_thread_ends(tmp_path: Path, whe
 
 def test_verify_policy(split: Open) -> None:
     shards = split(3)
-    recipe, plan = Recipe(PAIR, crop=16), Plan(3, 3, 0)
+    recipe, plan = Recipe(PAIR, crop=16), SampleOrder(3, 3, 0)
     with Loader(shards, plan, recipe, steps=3) as loader:
         list(loader)
     # The column table says the member's checksum; another number there is what a flipped bit looks like.
@@ -309,7 +314,7 @@ def test_verify_policy(split: Open) -> None:
 def test_closing_early_leaves_nothing_behind(split: Open, taken: int) -> None:
     shards = split(8, kind="uint8")
     files = len(os.listdir("/proc/self/fd"))
-    with Loader(shards, Plan(8, 2, 0, accumulate=2), Recipe(PAIR, crop=8), prefetch=3, threads=2) as loader:
+    with Loader(shards, SampleOrder(8, 2, 0, accumulate=2), Recipe(PAIR, crop=8), prefetch=3, threads=2) as loader:
         for _, _step in zip(range(taken), loader, strict=False):
             pass
     assert our_threads() == []
@@ -320,7 +325,7 @@ def test_closing_early_leaves_nothing_behind(split: Open, taken: int) -> None:
 
 
 def test_an_error_in_the_consumer_closes_the_loader(split: Open) -> None:
-    with pytest.raises(KeyError), Loader(split(8), Plan(8, 2, 0), Recipe(PAIR)) as loader:
+    with pytest.raises(KeyError), Loader(split(8), SampleOrder(8, 2, 0), Recipe(PAIR)) as loader:
         for _ in loader:
             raise KeyError("from the training step")
     assert our_threads() == []
@@ -328,7 +333,7 @@ def test_an_error_in_the_consumer_closes_the_loader(split: Open) -> None:
 
 def test_waiting_is_counted_and_batches_are_made_ahead(split: Open) -> None:
     shards = split(8)
-    with Loader(shards, Plan(8, 2, 0), Recipe(PAIR), steps=3, prefetch=3) as loader:
+    with Loader(shards, SampleOrder(8, 2, 0), Recipe(PAIR), steps=3, prefetch=3) as loader:
         iterator = iter(loader)
         next(iterator)
         assert loader.wait_s > 0

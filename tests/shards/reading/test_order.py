@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from configs.errors import ConfigError, DataError
-from shards.reading.order import Plan, permute, share, shift
+from shards.reading.order import SampleOrder, permute, share, shift
 
 SIZES = [*range(1, 40), 64, 97, 100, 255, 256, 257, 1000, 4096, 9973, 100_000]
 
@@ -64,7 +64,7 @@ def test_shift_never_meets_the_sample_itself() -> None:
     ],
 )
 def test_every_sample_exactly_once_per_epoch(size: int, batch: int, world: int, accumulate: int) -> None:
-    plans = [Plan(size, batch, 7, rank, world, accumulate) for rank in range(world)]
+    plans = [SampleOrder(size, batch, 7, rank, world, accumulate) for rank in range(world)]
     epochs_wanted = 6
     seen: dict[int, list[int]] = {}
     for step in range(plans[0].steps(epochs_wanted)):
@@ -80,7 +80,7 @@ def test_every_sample_exactly_once_per_epoch(size: int, batch: int, world: int, 
 
 def test_the_global_batch_does_not_depend_on_world_or_accumulation() -> None:
     def stream(world: int, accumulate: int) -> list[int]:
-        plans = [Plan(53, 8, 1, rank, world, accumulate) for rank in range(world)]
+        plans = [SampleOrder(53, 8, 1, rank, world, accumulate) for rank in range(world)]
         return [
             int(index)
             for step in range(20)
@@ -93,7 +93,7 @@ def test_the_global_batch_does_not_depend_on_world_or_accumulation() -> None:
 
 
 def test_blocks_hold_the_same_numbers() -> None:
-    plan = Plan(11, 8, 5, rank=1, world=2, accumulate=2)
+    plan = SampleOrder(11, 8, 5, rank=1, world=2, accumulate=2)
     epochs, samples, others = plan.block(3, 4, [7])
     for step in range(4):
         for micro in range(2):
@@ -103,7 +103,7 @@ def test_blocks_hold_the_same_numbers() -> None:
 
 
 def test_drop_leaves_out_another_rest_each_epoch() -> None:
-    plan = Plan(10, 4, 0, tail="drop")
+    plan = SampleOrder(10, 4, 0, tail="drop")
     assert plan.steps(1) == 2 and plan.steps(3) == 6 and plan.steps(0.5) == 1
     left = []
     for epoch in range(20):
@@ -116,15 +116,15 @@ def test_drop_leaves_out_another_rest_each_epoch() -> None:
 @pytest.mark.parametrize("tail", ["carry", "drop"])
 def test_steps_epochs_and_ends_agree(tail: str) -> None:
     for size in (7, 8, 9, 16, 100):
-        plan = Plan(size, 4, 0, tail=tail)  # type: ignore[arg-type]
+        plan = SampleOrder(size, 4, 0, tail=tail)  # type: ignore[arg-type]
         ends = [step for step in range(plan.steps(5)) if plan.ends_epoch(step)]
         assert ends == [plan.steps(epoch) - 1 for epoch in range(1, 6)]
         assert plan.epoch_at(plan.steps(5)) >= 5 > plan.epoch_at(plan.steps(5) - 1)
-    assert Plan(3, 8, 0).ends_epoch(0)  # a batch larger than the data ends an epoch at every step
+    assert SampleOrder(3, 8, 0).ends_epoch(0)  # a batch larger than the data ends an epoch at every step
 
 
 def test_others_are_never_the_sample_itself_and_cover_the_epoch() -> None:
-    plan = Plan(24, 4, 3)
+    plan = SampleOrder(24, 4, 3)
     for epoch in range(3):
         other = []
         for step in range(6 * epoch, 6 * epoch + 6):
@@ -136,7 +136,7 @@ def test_others_are_never_the_sample_itself_and_cover_the_epoch() -> None:
 
 
 def test_stored_order_without_shuffle() -> None:
-    plan = Plan(6, 4, 0, shuffle=False)
+    plan = SampleOrder(6, 4, 0, shuffle=False)
     assert [plan.samples(step, 0)[1].tolist() for step in range(3)] == [[0, 1, 2, 3], [4, 5, 0, 1], [2, 3, 4, 5]]
 
 
@@ -151,9 +151,9 @@ def test_share_covers_everything_once() -> None:
 def test_a_thousand_ranks_a_hundred_epochs() -> None:
     """1,024 ranks x 8 micro-batches x 100 epochs of 20,011 samples: each epoch exactly once, the shares equal."""
     size, world, accumulate, batch = 20_011, 1024, 8, 8192
-    steps = Plan(size, batch, 1, 0, world, accumulate).steps(100)
+    steps = SampleOrder(size, batch, 1, 0, world, accumulate).steps(100)
     counts = np.zeros((101, size), dtype=np.int32)
-    everything = Plan(size, batch, 1)
+    everything = SampleOrder(size, batch, 1)
     for step in range(steps):
         epochs, indices = everything.samples(step, 0)
         np.add.at(counts, (epochs, indices), 1)
@@ -161,7 +161,7 @@ def test_a_thousand_ranks_a_hundred_epochs() -> None:
     step = steps // 2
     joined = np.concatenate(
         [
-            Plan(size, batch, 1, rank, world, accumulate).samples(step, micro)[1]
+            SampleOrder(size, batch, 1, rank, world, accumulate).samples(step, micro)[1]
             for micro in range(accumulate)
             for rank in range(world)
         ]
@@ -171,8 +171,8 @@ def test_a_thousand_ranks_a_hundred_epochs() -> None:
 
 def test_impossible_plans_say_why() -> None:
     with pytest.raises(ConfigError, match="does not divide by 3 processes x 2"):
-        Plan(10, 8, 0, world=3, accumulate=2)
+        SampleOrder(10, 8, 0, world=3, accumulate=2)
     with pytest.raises(DataError, match="data.tail=carry"):
-        Plan(3, 8, 0, tail="drop")
+        SampleOrder(3, 8, 0, tail="drop")
     with pytest.raises(DataError, match="no samples"):
-        Plan(0, 8, 0)
+        SampleOrder(0, 8, 0)

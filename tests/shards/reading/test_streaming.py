@@ -18,10 +18,10 @@ from configs.schema import DataConfig
 from launch.data import loading, splits
 from shards.building.writer import write_split
 from shards.format import index
-from shards.reading.order import Plan
+from shards.reading.order import SampleOrder
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
-from shards.reading.stream_order import StreamPlan, limited
+from shards.reading.stream_order import StreamOrder, limited
 from shards.reading.streaming import StreamedSet, StreamLoader
 from shards.remote import store
 from tests.shards.conftest import make_samples
@@ -40,14 +40,14 @@ import json, sys
 import torch.distributed as dist
 from configs.fields import Source
 from launch import cli
-from shards.order import Plan
+from shards.order import SampleOrder
 from shards.recipe import Recipe
 from shards.streaming import StreamedSet, StreamLoader
 dist.init_process_group("gloo")
 rank, world = dist.get_rank(), dist.get_world_size()
 assert world == 2
 shards = StreamedSet.open_stream(sys.argv[1], 0)
-plan = Plan(len(shards), 4, 1, rank, world)
+plan = SampleOrder(len(shards), 4, 1, rank, world)
 seen = []
 with StreamLoader(shards, plan, Recipe({"pd": Source()}), buffer=3, steps=13) as loader:
     for (batch,) in loader:
@@ -84,7 +84,7 @@ def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def batches(
     shards: StreamedSet, *, rank: int = 0, world: int = 1, accumulate: int = 1, start: int = 0, steps: int = 7
 ) -> list[dict[str, Any]]:
-    plan = Plan(SAMPLES, 4, 3, rank, world, accumulate)
+    plan = SampleOrder(SAMPLES, 4, 3, rank, world, accumulate)
     with StreamLoader(shards, plan, PAIR, buffer=5, start_step=start, steps=steps) as loader:
         found = [batch for step in loader for batch in step]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("quell")]
@@ -113,7 +113,7 @@ def test_every_epoch_holds_every_sample_once_and_ranks_stay_level(
 ) -> None:
     size, first = sum(counts), np.cumsum([0, *counts])
     batch = 2 * world
-    plans = [StreamPlan(counts, Plan(size, batch, 7, rank, world, tail=tail), 4) for rank in range(world)]
+    plans = [StreamOrder(counts, SampleOrder(size, batch, 7, rank, world, tail=tail), 4) for rank in range(world)]
     rows = []
     for epoch in range(6):
         found: Counter[int] = Counter()
@@ -140,7 +140,7 @@ def test_every_epoch_holds_every_sample_once_and_ranks_stay_level(
 @pytest.mark.parametrize("world", [1, 3])
 def test_opening_at_a_step_continues_the_order(world: int) -> None:
     counts = (5, 1, 9, 4)
-    plan = StreamPlan(counts, Plan(19, 6, 7, world - 1, world), 4)
+    plan = StreamOrder(counts, SampleOrder(19, 6, 7, world - 1, world), 4)
 
     def numbers(step: int) -> Iterator[tuple[int, int, int]]:
         for block in plan.blocks(step):
@@ -159,7 +159,7 @@ def test_a_limit_takes_the_first_samples() -> None:
 
 def test_pixels_are_those_of_the_shards_and_epochs_are_exact(folder: Path) -> None:
     local, shards = ShardSet.open(folder), StreamedSet.open_stream(str(folder), 0)
-    plan = Plan(SAMPLES, 4, 3)
+    plan = SampleOrder(SAMPLES, 4, 3)
     seen: list[int] = []
     recipe = Recipe({"pd": Source(), "other": Source("pdfs", draw="other")})
     with StreamLoader(shards, plan, recipe, buffer=5, steps=13) as loader:
@@ -227,6 +227,6 @@ def test_the_configuration_chooses_the_mode_and_the_notice(folder: Path) -> None
     chosen = DataConfig(root=str(folder.parent), mode="stream", val_split="train", stream_buffer=5, crop=16)
     shards = splits.open_training(chosen)
     assert "another number of processes" in shards.notes[0] and len(shards) == SAMPLES
-    with loading.training_loader(PAIR, chosen, shards, Plan(SAMPLES, 4, 3), steps=7) as loader:
+    with loading.training_loader(PAIR, chosen, shards, SampleOrder(SAMPLES, 4, 3), steps=7) as loader:
         same([batch for (batch,) in loader], batches(StreamedSet.open_stream(str(folder), 0)))
     assert not isinstance(splits.open_split(chosen, "train"), StreamedSet)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import DataError, EnvironmentProblem
+from configs.errors import DataError, MachineError
 from configs.schema import CacheConfig
 from shards.building.writer import write_split
 from shards.format import index, tar
@@ -180,7 +180,7 @@ def test_a_new_upload_is_not_mixed_with_old_copies(opened: Open, server: Server)
 def test_a_cache_that_cannot_be_written_is_one_sentence(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder, max_gb, says in ((tmp_path / "file", 1.0, "cannot be used"), (tmp_path / "c", 1e-9, "not even its")):
-        with pytest.raises(EnvironmentProblem, match=says):
+        with pytest.raises(MachineError, match=says):
             ShardSet.open(f"{server.url}/a", cache=CacheConfig(folder=str(folder), max_gb=max_gb))
 
 

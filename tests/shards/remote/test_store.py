@@ -12,13 +12,13 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
-from configs.errors import ConfigError, DataError, EnvironmentProblem
+from configs.errors import ConfigError, DataError, MachineError
 from configs.fields import Source
 from configs.schema import CacheConfig, DataConfig
 from launch.data import splits
 from shards.building.writer import write_split
 from shards.reading.loaders import EvalLoader, Loader
-from shards.reading.order import Plan
+from shards.reading.order import SampleOrder
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
 from shards.remote import store
@@ -90,7 +90,7 @@ def kept(tmp_path: Path, **settings: Any) -> CacheConfig:
 
 
 def batches(shards: ShardSet, start: int = 0, steps: int = 6) -> list[dict[str, Any]]:
-    with Loader(shards, Plan(SAMPLES, 4, 3), FULL, start_step=start, steps=steps) as loader:
+    with Loader(shards, SampleOrder(SAMPLES, 4, 3), FULL, start_step=start, steps=steps) as loader:
         found = [batch for (batch,) in loader]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("quell")]
     return found
@@ -156,7 +156,9 @@ def test_what_an_interrupted_process_fetched_is_used(local: ShardSet, server: Se
 def test_reading_by_ranges_fetches_an_epoch_once_per_epoch(local: ShardSet, server: Server, tmp_path: Path) -> None:
     shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path, max_gb=RANGED_GB))
     before = shards.files.store.bytes_read
-    with Loader(shards, Plan(SAMPLES, 1, 3), Recipe({"pd": Source(), "pdfs": Source()}), steps=SAMPLES) as loader:
+    with Loader(
+        shards, SampleOrder(SAMPLES, 1, 3), Recipe({"pd": Source(), "pdfs": Source()}), steps=SAMPLES
+    ) as loader:
         list(loader)
     members = sum(int(local.column(field)["size"].sum()) for field in ("pd", "pdfs"))
     assert shards.files.store.bytes_read - before == members
@@ -168,19 +170,19 @@ def test_a_server_without_ranges(local: ShardSet, server: Server, tmp_path: Path
     server.ranges = False
     same(batches(ShardSet.open(f"{server.url}/train", cache=kept(tmp_path))), batches(local))
     shards = ShardSet.open(f"{server.url}/train", cache=CacheConfig(folder=str(tmp_path / "b"), max_gb=RANGED_GB))
-    with pytest.raises(EnvironmentProblem, match="demo-00000.*does not answer range requests.*data.cache.max_gb"):
+    with pytest.raises(MachineError, match="demo-00000.*does not answer range requests.*data.cache.max_gb"):
         shards.read(0, "pd")
 
 
 @pytest.mark.parametrize(
     ("fault", "kind", "says"),
     [
-        ("500", EnvironmentProblem, "cannot be read after 3 attempts"),
-        ("truncate", EnvironmentProblem, "cannot be read after 3 attempts"),
-        ("reset", EnvironmentProblem, "cannot be read after 3 attempts"),
-        ("403", EnvironmentProblem, "access refused"),
+        ("500", MachineError, "cannot be read after 3 attempts"),
+        ("truncate", MachineError, "cannot be read after 3 attempts"),
+        ("reset", MachineError, "cannot be read after 3 attempts"),
+        ("403", MachineError, "access refused"),
         ("404", DataError, "not there"),
-        ("410", EnvironmentProblem, "the server answers 410"),
+        ("410", MachineError, "the server answers 410"),
     ],
 )
 @pytest.mark.parametrize("max_gb", [WHOLE_GB, RANGED_GB])
@@ -189,7 +191,7 @@ def test_lasting_faults_are_one_sentence(
 ) -> None:
     server.always = fault
     shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path, max_gb=max_gb, retries=2))
-    with pytest.raises(kind) as caught, Loader(shards, Plan(SAMPLES, 4, 3), FULL, steps=1) as loader:
+    with pytest.raises(kind) as caught, Loader(shards, SampleOrder(SAMPLES, 4, 3), FULL, steps=1) as loader:
         list(loader)
     assert f"{server.url}/train/demo-0" in str(caught.value) and says in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -198,7 +200,7 @@ def test_lasting_faults_are_one_sentence(
 def test_what_is_not_there_or_not_understood_is_named(server: Server, tmp_path: Path) -> None:
     for url, kind, says in [
         (f"{server.url}/test", DataError, "test/index.json: no index there"),
-        ("gs://bucket/train", EnvironmentProblem, "needs a package that is not installed"),
+        ("gs://bucket/train", MachineError, "needs a package that is not installed"),
         ("nosuch://bucket/train", ConfigError, "no protocol fsspec knows"),
     ]:
         with pytest.raises(kind, match=says):
@@ -213,6 +215,6 @@ def test_closing_does_not_wait_for_the_network(server: Server, tmp_path: Path, m
     monkeypatch.setattr(store, "LONGEST_PAUSE_S", 1000.0)
     server.always = "500"
     shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path))
-    with Loader(shards, Plan(SAMPLES, 4, 3), FULL):
+    with Loader(shards, SampleOrder(SAMPLES, 4, 3), FULL):
         pass
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("quell")]

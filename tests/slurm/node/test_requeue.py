@@ -128,7 +128,7 @@ def test_ranks_ended_because_another_failed_do_not_requeue_the_job(tmp_path: Pat
 
 
 def test_an_unknown_first_node_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from configs.errors import EnvironmentProblem
+    from configs.errors import MachineError
 
     for key, value in {
         "SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_JOB_NUM_NODES": "2",
@@ -136,6 +136,6 @@ def test_an_unknown_first_node_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     }.items():  # fmt: skip
         monkeypatch.setenv(key, value)
     monkeypatch.setenv("MASTER_PORT", "1")
-    with pytest.raises(EnvironmentProblem, match="first node's name nowhere.invalid is unknown on"):
+    with pytest.raises(MachineError, match="first node's name nowhere.invalid is unknown on"):
         job._place()
     assert 10_000 <= int(os.environ["MASTER_PORT"]) < 30_000

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import EnvironmentProblem
+from configs.errors import MachineError
 from slurm.node import records
 from slurm.report import status
 from slurm.submission import client, state
@@ -121,7 +121,7 @@ def test_a_submission_under_way_stops_another(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("time.sleep", pauses.append)
     with (
         locked(tmp_path),
-        pytest.raises(EnvironmentProblem, match="another process is submitting"),
+        pytest.raises(MachineError, match="another process is submitting"),
         locked(tmp_path),
     ):
         pytest.fail("two submissions at once")

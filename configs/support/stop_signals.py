@@ -1,0 +1,23 @@
+"""The signals that ask a training run to save a checkpoint and stop."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
+"""Signals on which a training run saves a checkpoint and exits with code 75."""
+
+IGNORE_STOP_SIGNALS = """sh -c 'trap "" USR1 USR2 TERM; exec "$@"' sh"""
+"""Words before a command that start it ignoring stop signals: one that comes while Python boots must not kill it."""
+
+
+@contextmanager
+def handling(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Inside the block stop signals go to `handler(number, frame)`; what they did before is restored afterwards."""
+    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
