@@ -1,5 +1,6 @@
 """U-Net with one encoder per contrast and one decoder: where the contrasts meet is a setting."""
 
+import itertools
 from typing import Literal
 
 import torch
@@ -91,7 +92,7 @@ class _Encoder(nn.Module):
         self.head = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(level(width, n) for width, n in zip(widths, blocks, strict=True))
         self.halvings = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in itertools.pairwise(widths)
         )
 
     def forward(self, image_NCHW: Tensor) -> list[Tensor]:

@@ -1,5 +1,7 @@
 """U-Net of residual blocks without normalisation: fast on CPUs, and faithful to intensities."""
 
+import itertools
+
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
@@ -36,7 +38,7 @@ class ResidualUNet(nn.Module):
         self.head = nn.Conv2d(in_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(level(width, n) for width, n in zip(widths, blocks, strict=True))
         self.halvings = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in itertools.pairwise(widths)
         )
         upwards = list(zip(widths, widths[1:], blocks, strict=False))[::-1]
         self.doublings = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse, _ in upwards)

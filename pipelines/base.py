@@ -129,7 +129,8 @@ class Pipeline(nn.Module):
 
     def checkpoint_state(self) -> dict[str, Tensor]:
         """Every tensor a checkpoint must hold, by name: parameters, and buffers that are not rebuilt from files or
-        settings."""
+        settings.
+        """
         return dict(self.state_dict())
 
     def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -193,7 +193,8 @@ class Drgan(Pipeline):
 
     def _patches(self, batch: Batch) -> Tensor:
         """Pure noise around zero, in the networks' units: the published code's patches were as dark as they were cut,
-        a shift that the noise critic saw before it saw any noise."""
+        a shift that the noise critic saw before it saw any noise.
+        """
         low, high = self.config.range
         if "noise_patch" in batch:
             found, scale = batch["noise_patch"], batch["noise_patch_scale"]

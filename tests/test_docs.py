@@ -72,7 +72,7 @@ def smaller(script: str) -> str:
     """The same commands at a size for a test; a command is a line, with those it continues on."""
     lines = []
     for line in script.replace("\\\n", " ").splitlines():
-        command, comment, _ = line.partition(" #")
+        command, _comment, _ = line.partition(" #")
         for pattern, instead, added in SMALLER:
             if re.search(pattern, command.strip()):
                 command = re.sub(pattern, instead, command.strip())

@@ -1,5 +1,6 @@
 """What is known about one run: its configuration, its log, and what a probe of its networks measured."""
 
+import itertools
 import statistics
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -77,7 +78,7 @@ class Facts:
         size = statistics.fmean(map(abs, half)) if len(values) >= 8 else 0.0
         if not size:
             return None
-        steps = [b - a for a, b in zip(half, half[1:], strict=False)]
+        steps = [b - a for a, b in itertools.pairwise(half)]
         return statistics.pstdev(steps) / 2**0.5 / size
 
     def metric(self, name: str) -> float | None:

@@ -76,7 +76,7 @@ def at_epoch(facts: Facts, source: str, loss: str, epoch: int, limit: float) -> 
         source=source,
         group=GROUP,
         problem=note or "not reached",
-        ok=note and f"reached, but {note}: see the leak finding" or "reached",
+        ok=(note and f"reached, but {note}: see the leak finding") or "reached",
         unknown=f"{NOT_LOGGED}{'; ' + note if note else ''}",
     )
 

@@ -39,7 +39,7 @@ class Restorer:
         run: Path,
         *,
         which: str = "best",
-        tiles: Tiles = Tiles(),  # noqa: B008  (frozen)
+        tiles: Tiles = Tiles(),
         device: torch.device | None = None,
     ) -> None:
         """Raises CheckpointError without a usable checkpoint."""

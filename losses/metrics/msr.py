@@ -16,7 +16,7 @@ def msr(
     data_range: float,
     rois: Rois | None = None,
 ) -> float:
-    """mean / standard deviation of foreground regions, mean over regions, larger is smoother; inf for a constant one,
+    """Mean / standard deviation of foreground regions, mean over regions, larger is smoother; inf for a constant one,
     0 for an image that is not finite.
 
     The regions are `rois`, else found in the clean image; `data_range` plays no part. Colours are averaged first.

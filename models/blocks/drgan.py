@@ -1,5 +1,7 @@
 """The parts DRGAN's four networks share: reflect-padded convolutions, residual blocks, and the decoders' up path."""
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -51,7 +53,7 @@ class UpPath(nn.Module):
                 GroupNorm(1, after),
                 nn.ReLU(inplace=True),
             )
-            for before, after in zip(wide[:-1], wide[1:], strict=True)
+            for before, after in itertools.pairwise(wide)
         )
         self.image = nn.Conv2d(width, out_channels, 7, padding=3, padding_mode="reflect")
 

@@ -14,7 +14,7 @@ from losses.common.noise_level import MAD_OF_UNIT_NORMAL
 
 
 def gaussian(noisy: Tensor, normal: Tensor, *, sigma: Tensor | float, alpha: float) -> tuple[Tensor, Tensor]:
-    """y + alpha sigma z and y - sigma z / alpha: noise variances (1 + alpha^2) and (1 + alpha^-2) sigma^2."""
+    """Y + alpha sigma z and y - sigma z / alpha: noise variances (1 + alpha^2) and (1 + alpha^-2) sigma^2."""
     return noisy + alpha * sigma * normal, noisy - sigma * normal / alpha
 
 

@@ -15,7 +15,8 @@ BLOCK = 2048
 
 def groups(paths: Sequence[Path], threshold: float) -> list[int]:
     """For each image the number of the first image it belongs with; images whose grey thumbnails correlate by at
-    least `threshold` belong together, also through others. Raises DataError for a file that is no image."""
+    least `threshold` belong together, also through others. Raises DataError for a file that is no image.
+    """
     thumbs = np.stack([_thumb(path) for path in paths])
     home = list(range(len(paths)))
     for start in range(0, len(paths), BLOCK):

@@ -66,7 +66,7 @@ def encode(part: str, value: Any) -> Any:
 def open_writer(
     folder: Path, name: str, max_size_mb: float, *, start_shard: int = 0, done: Callable[[Path], None] | None = None
 ) -> ShardWriter:
-    """webdataset's writer of `folder`/`name`-000000.tar and so on; `done` is told each finished shard."""
+    """Webdataset's writer of `folder`/`name`-000000.tar and so on; `done` is told each finished shard."""
     current: list[BinaryIO] = []
 
     def create(path: str) -> BinaryIO:

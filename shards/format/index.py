@@ -144,7 +144,8 @@ def header_checksum(header: dict[str, Any]) -> int:
 
 def table_print(descriptor: int, *, whole: bool = False) -> dict[str, Any]:
     """What the header notes about the table: its fingerprint, and the CRC-32 of all of it where it is small or that is
-    asked (else None)."""
+    asked (else None).
+    """
     found = tar.fingerprint(descriptor)
     crc = None
     if whole or found.size <= WHOLE_BYTES:

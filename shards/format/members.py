@@ -47,7 +47,8 @@ class Head(NamedTuple):
 
 def split_name(name: str) -> tuple[str, str, str] | None:
     """`dir/key.field.ext` -> (key with folders, field, codec), by WebDataset's rule: cut at the first dot of the last
-    part. A member `key.png` without a field name is the field `png`. None when the name has no dot or no key."""
+    part. A member `key.png` without a field name is the field `png`. None when the name has no dot or no key.
+    """
     folder, slash, last = name.rpartition("/")
     key, dot, rest = last.partition(".")
     if not dot or not key or not rest:
@@ -102,7 +103,8 @@ def npy_bytes(array: np.ndarray) -> tuple[bytes, memoryview]:
 
 def _quick(codec: str, data: bytearray | bytes | memoryview, shape: tuple[int, ...]) -> np.ndarray | None:
     """A plain 8-bit grey or RGB PNG or JPEG through imagecodecs, which takes half to two thirds of Pillow's time, where
-    it is installed; None for any other image, and for damaged ones, about which Pillow has the clearer words."""
+    it is installed; None for any other image, and for damaged ones, about which Pillow has the clearer words.
+    """
     if codec == "png":
         plain = len(data) >= 26 and data[24] == 8 and data[25] in (0, 2)
     else:  # the decoder would fill up a JPEG that is cut off

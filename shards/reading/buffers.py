@@ -12,7 +12,8 @@ _DTYPES = {torch.float32: np.float32, torch.complex64: np.complex64}
 
 class Buffers:
     """Gives tensors to be filled. A tensor made from an array keeps a reference to it as long as any view of its memory
-    lives, so the array's reference count says when the memory is free."""
+    lives, so the array's reference count says when the memory is free.
+    """
 
     def __init__(self, *, reuse: bool, pin: bool) -> None:
         self._reuse, self._pin = reuse and not pin, pin  # torch recycles pinned memory itself

@@ -123,13 +123,15 @@ class SampleOrder:
 
     def others(self, step: int, micro: int, stream: int) -> Ints:
         """Samples unrelated to `samples` for fields drawn on their own: never the same sample (unless size is 1),
-        and over an epoch with tail "carry" again every sample exactly once."""
+        and over an epoch with tail "carry" again every sample exactly once.
+        """
         epochs, places = self.places(step, micro)
         return self._ordered(self._moved(epochs, places, stream), epochs)
 
     def block(self, step: int, count: int, streams: Sequence[int] = ()) -> tuple[Ints, Ints, dict[int, Ints]]:
         """Epochs, samples and `others` of each stream for `count` steps at once, each (count, accumulate, n): the same
-        numbers at a fraction of the cost."""
+        numbers at a fraction of the cost.
+        """
         found = [self.places(step + i, micro) for i in range(count) for micro in range(self.accumulate)]
         shape = (count, self.accumulate, self.micro_batch)
         epochs, places = (np.concatenate(part).reshape(shape) for part in zip(*found, strict=True))

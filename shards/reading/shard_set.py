@@ -173,7 +173,8 @@ class ShardSet:
 
     def read_into(self, sample: int, field: str, member: Member, out: np.ndarray, *, verify: bool) -> bool:
         """Read the pixels straight into `out`, contiguous float32 of as many pixels; False when they are stored in
-        another form and must be read and converted."""
+        another form and must be read and converted.
+        """
         if member.kind not in self._straight_kinds:
             return False
         self._refuse_outside(sample, field, member)

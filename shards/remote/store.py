@@ -136,7 +136,7 @@ class Store:
 
 
 def _filesystem(url: Url) -> tuple[Any, str]:
-    """fsspec's file system for a URL and the folder's name in it."""
+    """Fsspec's file system for a URL and the folder's name in it."""
     protocol = url.text.partition("://")[0]
     options: dict[str, Any] = {}
     try:

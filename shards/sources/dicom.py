@@ -90,10 +90,7 @@ def _load(key: str, series: Series, args: argparse.Namespace) -> list[assemble.S
     places = sorted(one.position_mm for one in first)
     matched: Series = {name: [] for name in series}
     for place in places:
-        near = {
-            name: min(slices, key=lambda one: abs(one.position_mm - place))  # noqa: B023  used at once
-            for name, slices in series.items()
-        }
+        near = {name: min(slices, key=lambda one: abs(one.position_mm - place)) for name, slices in series.items()}
         if all(abs(one.position_mm - place) <= args.tolerance_mm for one in near.values()):
             for name, one in near.items():
                 matched[name].append(one)

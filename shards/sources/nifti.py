@@ -1,4 +1,4 @@
-"""NIfTI volumes of co-registered contrasts, matched by name, cut into slices; needs nibabel.
+r"""NIfTI volumes of co-registered contrasts, matched by name, cut into slices; needs nibabel.
 
 python -m shards.build nifti --field pd=T1w --field pdfs=T2w --match '(sub-\\d+)' --output DIR
 """

@@ -1,5 +1,6 @@
 """The table of a submission: stage, job, state, step, loss, time left, and why it ended."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def _left(trained: list[dict[str, Any]], steps: int | None) -> str:
         return ""
     paces = [
         (after["time"] - before["time"]) / max(after["step"] - before["step"], 1)
-        for before, after in zip(recent, recent[1:], strict=False)
+        for before, after in itertools.pairwise(recent)
     ]
     seconds = int(sorted(paces)[len(paces) // 2] * (steps - recent[-1]["step"]))
     return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"

@@ -21,7 +21,7 @@ def _after(value: Any) -> Any:
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list | tuple):
-        return {name: "afterok" for name in value}
+        return dict.fromkeys(value, "afterok")
     return value
 
 

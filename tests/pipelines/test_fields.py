@@ -11,9 +11,7 @@ COMPARED = {"cncl": ("noisy", "clean"), "drgan": ("noisy", "unpaired_clean"), "t
 
 
 @pytest.mark.parametrize("method", sorted(COMPARED))
-@pytest.mark.parametrize(
-    "unpaired", [FieldSpec(3), FieldSpec(1, complex=True), None], ids=["colour", "complex", "both"]
-)
+@pytest.mark.parametrize("other", [FieldSpec(3), FieldSpec(1, complex=True), None], ids=["colour", "complex", "both"])
 def test_fields_that_are_not_alike_are_refused(method: str, other: FieldSpec | None) -> None:
     cls = registry.find("pipelines", method)
     noisy, clean = COMPARED[method]

@@ -62,7 +62,8 @@ def complex_images(path: Path) -> np.ndarray:
 
 def keyed_slices(path: Path, inside: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
     """Datasets of a file by name, each one slice, complex64 or float32 (H, W); of the group `inside` where one of these
-    names is given (the first that exists, else nothing)."""
+    names is given (the first that exists, else nothing).
+    """
     with _opened(path) as file:
         place: Any = file
         if inside:

@@ -1,6 +1,8 @@
 """Sources made of image files, each on its published layout (made here) and on the real images where they are."""
 
+import functools
 import json
+import operator
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -56,7 +58,9 @@ def test_folder_pairs_by_name_and_by_pattern(tmp_path: Path, capsys: pytest.Capt
         picture(tmp_path / "mixed" / f"cam{i}_mean.JPG", 10 + i, (24, 24, 3))
     fields = ["--field", f"noisy={tmp_path}/in", "--field", f"clean={tmp_path}/gt"]
     assert run("folder", *fields, "--output", tmp_path / "o", "--split", "3,1,1") == 0
-    assert sorted(sum(split_of(tmp_path / "o").values(), [])) == [f"a-{i}" for i in range(5)]
+    assert sorted(functools.reduce(operator.iadd, split_of(tmp_path / "o").values(), [])) == [
+        f"a-{i}" for i in range(5)
+    ]
     fields = ["--field", f"noisy={tmp_path}/mixed/*_real.JPG", "--field", f"clean={tmp_path}/mixed/*_mean.JPG"]
     assert run("folder", *fields, "--output", tmp_path / "p", "--match", "(.+)_(real|mean)$", "--grey") == 0
     assert ShardSet.open(tmp_path / "p" / "train").fields["noisy"].channels == 1

@@ -37,7 +37,7 @@ def one_sentence(said: str) -> str:
 )
 def test_a_refused_stage_withdraws_those_before_it(on_slurm: Launcher, resources: dict[str, Any], says: str) -> None:
     stages = {"first": SAY, "second": {**SAY, "after": ["first"]}, "third": {**SAY, "resources": resources}}
-    file = on_slurm.stage_file(f"refused-{list(resources)[0]}", stages)
+    file = on_slurm.stage_file(f"refused-{next(iter(resources))}", stages)
     said = on_slurm.submit(file, code=6)
     assert says in one_sentence(said.err) and said.err.endswith("jobs handed in were withdrawn\n")
     wait_until(lambda: not queue(on_slurm, file), lambda: str(queue(on_slurm, file)))

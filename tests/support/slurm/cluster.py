@@ -208,7 +208,7 @@ class Cluster:
                     preexec_fn=_die_with_parent,
                     env=self.environment(),
                     start_new_session=True,
-                )  # fmt: skip
+                )
             )
 
     def _all_idle(self) -> bool:
