@@ -128,9 +128,9 @@ def test_without_a_critic_there_is_one_phase() -> None:
 
 def test_the_published_size() -> None:
     method = Cncl(Cncl.Config(name="cncl"), dict.fromkeys(("noisy", "clean"), FieldSpec(1)))
-    count = sum(parameter.numel() for parameter in method.trained("generator"))
+    count = sum(parameter.numel() for parameter in method.trained_parameters("generator"))
     assert count == 43_825_413 - 384  # the published networks declare 384 parameters that they never use
-    assert sum(parameter.numel() for parameter in method.trained("critic")) == 2_764_736
+    assert sum(parameter.numel() for parameter in method.trained_parameters("critic")) == 2_764_736
 
 
 def test_a_noise_network_that_gives_the_content_is_refused() -> None:
@@ -148,4 +148,4 @@ def test_each_network_of_the_paper_can_be_either_generator(name: str) -> None:
     spec = {"name": name, **small[name]}
     method = pipeline(content=spec, noise=spec)
     method.loss("generator", batch(), {}).loss.backward()
-    assert all(isinstance(p, nn.Parameter) and p.grad is not None for p in method.trained("generator"))
+    assert all(isinstance(p, nn.Parameter) and p.grad is not None for p in method.trained_parameters("generator"))

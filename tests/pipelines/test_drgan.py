@@ -63,7 +63,7 @@ def test_the_generators_loss_is_the_published_one() -> None:
     torch.testing.assert_close(step.loss, expected, rtol=1e-9, atol=1e-11)
     for name in ("clear_x", "noisy_y"):
         torch.testing.assert_close(step.carry[name], images[name].detach(), rtol=1e-9, atol=1e-11)
-    own = method.trained("generator")
+    own = method.trained_parameters("generator")
     for one, other in zip(torch.autograd.grad(step.loss, own), torch.autograd.grad(expected, own), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-10)
 

@@ -128,7 +128,7 @@ def test_noise_is_added_to_the_input_and_not_to_the_target() -> None:
 def test_every_parameter_learns_and_identity_mapping_is_the_dead_start() -> None:
     live = make()
     live.loss("denoiser", batch(dtype=torch.float32), {}).loss.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in live.trained("denoiser"))
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in live.trained_parameters("denoiser"))
     dead = make(identity_mapping=True, weights={"content": 0, "recon": 0, "cross": 1})
     dead.loss("denoiser", batch(dtype=torch.float32), {}).loss.backward()
     learning = {n for n, p in dead.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}

@@ -243,7 +243,7 @@ def test_one_generator_alone_learns_to_separate_its_maps() -> None:
     weights = {"identity": 0, "clean": 0, "separation": 5.0}
     method, data = pipeline(gan="none", separation="exp", weights=weights), batch()
     assert list(method.phases) == ["generator"] and not hasattr(method, "critic")
-    optimizer = torch.optim.Adam(method.trained("generator"), 1e-2)
+    optimizer = torch.optim.Adam(method.trained_parameters("generator"), 1e-2)
     distances = []
     for _ in range(15):
         optimizer.zero_grad()

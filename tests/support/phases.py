@@ -11,7 +11,7 @@ def each_phase_changes_only_its_own(method: Pipeline, batch: Batch) -> None:
     carry: dict[str, Tensor] = {}
     for phase, parts in method.phases.items():
         method.requires_grad_(False)
-        own = method.trained(phase)
+        own = method.trained_parameters(phase)
         for parameter in own:
             parameter.requires_grad_(True)
         before = {name: value.clone() for name, value in method.state_dict().items()}

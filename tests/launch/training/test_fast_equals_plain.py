@@ -61,7 +61,8 @@ def test_a_step_of_two_phases_equals_the_plain_loop() -> None:
     config: Any = SimpleNamespace(optimizer=settings, loop=SimpleNamespace(clip_norm=0.5))
     phases = [Phase(Accelerator(cpu=True), fast, name, config) for name in fast.phases]
     made = {
-        name: torch.optim.AdamW(plain.trained(name), lr=1e-2, weight_decay=0.0, foreach=False) for name in plain.phases
+        name: torch.optim.AdamW(plain.trained_parameters(name), lr=1e-2, weight_decay=0.0, foreach=False)
+        for name in plain.phases
     }
     for step, batch in enumerate(batches(3)):
         train_step(phases, fast, step, [batch], OFF)

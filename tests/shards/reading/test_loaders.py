@@ -25,7 +25,7 @@ from shards.reading.shard_set import ShardSet
 Open = Callable[..., ShardSet]
 PAIR = {"pd": Source(), "pdfs": Source()}
 FULL = Recipe(
-    {**PAIR, "clean": Source("pd_clean", scale_of="pd"), "other": Source("pd", draw="other")},
+    {**PAIR, "clean": Source("pd_clean", scale_of="pd"), "other": Source("pd", draw="unpaired")},
     {"noise": "pd"},
     crop=16,
     flip=True,
@@ -96,8 +96,8 @@ def test_fields_of_a_sample_share_everything_but_other_draws(split: Open) -> Non
         {
             "pd": Source(),
             "again": Source("pd"),
-            "other": Source("pd", draw="other"),
-            "third": Source("pdfs", draw="other", scale_of="other"),
+            "other": Source("pd", draw="unpaired"),
+            "third": Source("pdfs", draw="unpaired", scale_of="other"),
         },
         crop=16,
         flip=True,
@@ -196,7 +196,7 @@ def test_evaluation_shows_every_image_whole_and_once(tmp_path: Path) -> None:
         meta={},
     )
     shards = ShardSet.open(tmp_path / "val")
-    recipe = Recipe({"x": Source(), "y": Source("x", draw="other")}, {"n": "x"}, crop=64, flip=True)
+    recipe = Recipe({"x": Source(), "y": Source("x", draw="unpaired")}, {"n": "x"}, crop=64, flip=True)
     seen: list[int] = []
     for rank in range(2):
         with EvalLoader(shards, share(6, rank, 2), recipe, 2) as loader:

@@ -13,7 +13,7 @@ from shards.building.writer import write_split
 
 BUILD = """
 import sys
-from shards.dataset import ShardSet
+from shards.reading.shard_set import ShardSet
 shards = ShardSet.open(sys.argv[1])
 print(len(shards), sum(int(shards.read(i, "x")[0, 0]) for i in range(len(shards))))
 """
@@ -22,15 +22,15 @@ import json, sys
 import torch.distributed as dist
 from configs.fields import Source
 from launch import cli
-from shards.dataset import ShardSet
-from shards.loader import EvalLoader, Loader
-from shards.order import Plan, share
-from shards.recipe import Recipe
+from shards.reading.shard_set import ShardSet
+from shards.reading.loaders import EvalLoader, Loader
+from shards.reading.order import SampleOrder, share
+from shards.reading.recipe import Recipe
 dist.init_process_group("gloo")
 rank, world = dist.get_rank(), dist.get_world_size()
 assert world == 2
 shards = ShardSet.open(sys.argv[1])
-recipe, plan = Recipe({"x": Source()}), Plan(len(shards), 4, 1, rank, world)
+recipe, plan = Recipe({"x": Source()}), SampleOrder(len(shards), 4, 1, rank, world)
 trained, measured = [], []
 with Loader(shards, plan, recipe, steps=plan.steps(2)) as loader:
     for (batch,) in loader:

@@ -25,11 +25,11 @@ from shards.reading.stream_order import StreamOrder, limited
 from shards.reading.streaming import StreamedSet, StreamLoader
 from shards.remote import store
 from tests.shards.conftest import make_samples
-from tests.support.http import FAULTS, Server, serving
+from tests.support.http_server import FAULTS, Server, serving
 
 SAMPLES = 13
 PAIR = Recipe(
-    {"pd": Source(), "pdfs": Source(), "other": Source("pd", draw="other")},
+    {"pd": Source(), "pdfs": Source(), "other": Source("pd", draw="unpaired")},
     {"noise": "pd"},
     crop=16,
     flip=True,
@@ -40,9 +40,9 @@ import json, sys
 import torch.distributed as dist
 from configs.fields import Source
 from launch import cli
-from shards.order import SampleOrder
-from shards.recipe import Recipe
-from shards.streaming import StreamedSet, StreamLoader
+from shards.reading.order import SampleOrder
+from shards.reading.recipe import Recipe
+from shards.reading.streaming import StreamedSet, StreamLoader
 dist.init_process_group("gloo")
 rank, world = dist.get_rank(), dist.get_world_size()
 assert world == 2
@@ -161,7 +161,7 @@ def test_pixels_are_those_of_the_shards_and_epochs_are_exact(folder: Path) -> No
     local, shards = ShardSet.open(folder), StreamedSet.open_stream(str(folder), 0)
     plan = SampleOrder(SAMPLES, 4, 3)
     seen: list[int] = []
-    recipe = Recipe({"pd": Source(), "other": Source("pdfs", draw="other")})
+    recipe = Recipe({"pd": Source(), "other": Source("pdfs", draw="unpaired")})
     with StreamLoader(shards, plan, recipe, buffer=5, steps=13) as loader:
         for (batch,) in loader:
             for row, number in enumerate(batch["index"].tolist()):

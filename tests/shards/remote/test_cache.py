@@ -16,7 +16,7 @@ from shards.building.writer import write_split
 from shards.format import index, tar
 from shards.reading.shard_set import ShardSet
 from shards.remote import cache
-from tests.support.http import Server, serving
+from tests.support.http_server import Server, serving
 
 Open = Callable[..., ShardSet]
 SPLIT_GB = 34e-6

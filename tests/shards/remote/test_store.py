@@ -23,7 +23,7 @@ from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
 from shards.remote import store
 from tests.shards.conftest import make_samples
-from tests.support.http import FAULTS, Server, serving
+from tests.support.http_server import FAULTS, Server, serving
 
 SAMPLES = 11
 FULL = Recipe(
