@@ -30,7 +30,7 @@ import torch
 from configs.fields import Source
 from shards.building.writer import write_split
 from shards.format import index
-from shards.format.open_files import OPEN_FILES
+from shards.format.open_files import MAX_OPEN_FILES
 from shards.reading.loaders import Loader
 from shards.reading.order import SampleOrder
 from shards.reading.recipe import Recipe
@@ -94,7 +94,7 @@ def locality(ranks: int, workers: int) -> None:
         opened += shard not in held
         held[shard] = None
         held.move_to_end(shard)
-        if len(held) > OPEN_FILES:
+        if len(held) > MAX_OPEN_FILES:
             held.popitem(last=False)
         most = max(most, len(held))
     print(

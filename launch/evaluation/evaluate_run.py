@@ -24,7 +24,7 @@ from launch.inference import trained_model
 from launch.machine import acceleration
 from pipelines.base import Batch, Output
 from shards.reading.loaders import EvalLoader
-from shards.reading.order import share
+from shards.reading.order import samples_of_rank
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -51,7 +51,9 @@ def evaluate(options: argparse.Namespace) -> int:
         started = time.perf_counter()
 
         def mine() -> evaluator.Rows:
-            part = share(splits.size(shards, options.limit), accelerator.process_index, accelerator.num_processes)
+            part = samples_of_rank(
+                splits.size(shards, options.limit), accelerator.process_index, accelerator.num_processes
+            )
             with EvalLoader(shards, part, recipe, settings.eval_batch_size) as batches:
                 return evaluator.rows(
                     model.pipeline,

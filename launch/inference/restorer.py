@@ -16,7 +16,7 @@ from configs.fields import FieldSpec
 from launch.inference import tiling, trained_model
 from pipelines.base import Output
 from shards.reading import transforms
-from shards.reading.recipe import INTEGER_TOP
+from shards.reading.recipe import INTEGER_MAX
 
 SMALLEST_PX = 8
 """An image narrower than this is rather a colour image taken for a stack."""
@@ -133,7 +133,7 @@ class Restorer:
             )
         if np.iscomplexobj(array):
             return stack.astype(np.complex64)
-        return stack if str(array.dtype) in INTEGER_TOP else stack.astype(np.float32)
+        return stack if str(array.dtype) in INTEGER_MAX else stack.astype(np.float32)
 
     def _tensor(self, stack_NHWC: np.ndarray, spec: FieldSpec, shared: Tensor | None) -> tuple[Tensor, Tensor]:
         """The field as in a training batch, NCHW, and what it was divided by, (N, 1, 1, 1)."""
@@ -143,7 +143,7 @@ class Restorer:
         normalise = self.trained.config.data.normalise == "median"
         for i, image in enumerate(stack_NHWC):
             image = image[..., 0] if image.shape[-1] == 1 else image
-            transforms.put(image, out[i], divisor=INTEGER_TOP.get(str(image.dtype), 1.0))
+            transforms.write_image(image, out[i], divisor=INTEGER_MAX.get(str(image.dtype), 1.0))
             pair = np.iscomplexobj(image) and spec.channels == 2
             if shared is not None:
                 scale[i] = float(shared[i])
@@ -157,8 +157,8 @@ class Restorer:
         values = restored_NCHW.numpy()
         if np.iscomplexobj(noisy) and values.shape[1] == 2:
             values = (values[:, :1] + 1j * values[:, 1:]).astype(np.complex64)
-        if str(noisy.dtype) in INTEGER_TOP:
-            top = INTEGER_TOP[str(noisy.dtype)]
+        if str(noisy.dtype) in INTEGER_MAX:
+            top = INTEGER_MAX[str(noisy.dtype)]
             values = np.rint(np.clip(values, 0, 1) * top).astype(noisy.dtype)
         return np.moveaxis(values, 1, -1).reshape(noisy.shape)
 

@@ -29,7 +29,7 @@ from launch.training.schedules import Plateau
 from launch.training.stop_signal import Stop
 from pipelines.base import Batch, Pipeline
 from shards.reading.loaders import EvalLoader, Loader
-from shards.reading.order import share
+from shards.reading.order import samples_of_rank
 from shards.reading.streaming import StreamLoader
 
 FREE_TO_CHANGE = (
@@ -275,7 +275,7 @@ class Session:
             return {}
 
         def mine() -> evaluator.Rows:
-            part = share(size, self.rank, self.world)
+            part = samples_of_rank(size, self.rank, self.world)
             with EvalLoader(shards, part, recipe, self.config.data.eval_batch_size) as loader:
                 return evaluator.rows(
                     pipeline,

@@ -11,7 +11,7 @@ from typing import Any
 from configs.errors import DataError
 from shards.format import tar
 
-OPEN_FILES = 128
+MAX_OPEN_FILES = 128
 """Files one process holds open per split; the oldest is closed when another shard is needed."""
 
 
@@ -20,7 +20,7 @@ class Files:
 
     remedy = "copy the shard again, or run python -m shards.verify on its folder"
     """What helps against a damaged shard."""
-    unsettled = False
+    verify_every_read = False
     """Whether each read may bring other bytes than the last one: checksums then tell nothing about the next read."""
     anticipates = False
     """Whether `expect` does something."""
@@ -85,7 +85,7 @@ class Files:
             found = self._open.get(shard)
             if found is None:
                 found = self._open[shard] = self._opened(shard)
-                if len(self._open) > OPEN_FILES:
+                if len(self._open) > MAX_OPEN_FILES:
                     # Dropping the reference closes it once no other thread reads from it.
                     self._open.popitem(last=False)
             else:

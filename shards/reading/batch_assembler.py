@@ -11,12 +11,12 @@ from shards.reading import transforms
 from shards.reading.buffers import Buffers
 from shards.reading.recipe import BoundField, Recipe, bind, stream_number
 from shards.reading.shard_set import Member, ShardSet
-from shards.reading.transforms import STILL, Geometry
+from shards.reading.transforms import IDENTITY, Geometry
 
 Verify = Literal["first", "always", "never"]
 
 
-class Filler:
+class BatchAssembler:
     """Makes batches of one recipe from one split; may be used from one thread at a time."""
 
     def __init__(
@@ -34,7 +34,7 @@ class Filler:
         self.fields = bind(recipe, shards, one_size=random_geometry)
         self._random_geometry = random_geometry
         # A checksum that was right once says nothing about bytes that are fetched anew at each read.
-        self._verify: Verify = "always" if verify == "first" and shards.files.unsettled else verify
+        self._verify: Verify = "always" if verify == "first" and shards.files.verify_every_read else verify
         self._pool = pool
         self._buffers = Buffers(reuse=random_geometry, pin=pin)  # evaluation meets many shapes, training one
         self._seen = {one.member: np.zeros(len(shards), dtype=bool) for one in self.fields}
@@ -77,9 +77,9 @@ class Filler:
     def _geometries(self, epochs: np.ndarray, indices: np.ndarray, stream: int) -> list[Geometry]:
         recipe = self.recipe
         if not self._random_geometry or not (recipe.crop or recipe.flip or recipe.rotate or recipe.phase):
-            return [STILL] * len(indices)
+            return [IDENTITY] * len(indices)
         return [
-            transforms.draw(
+            transforms.draw_geometry(
                 transforms.generator(self.seed, epoch, sample, stream), flip=recipe.flip, rotate=recipe.rotate
             )
             for epoch, sample in zip(epochs.tolist(), indices.tolist(), strict=True)
@@ -128,7 +128,7 @@ class Filler:
         seen = self._seen[one.member][indices] if self._verify == "first" else np.ones(len(members), dtype=bool)
         size, shape = out_NCHW[0].nbytes, out_NCHW.shape[2:]
         done = [
-            bool(known) and member.plain_shape == shape and self.shards.is_straight(member, size)
+            bool(known) and member.plain_shape == shape and self.shards.can_read_directly(member, size)
             for known, member in zip(seen.tolist(), members, strict=True)
         ]
         pixels = out_NCHW.reshape(len(members), -1).view(np.uint8)
@@ -149,7 +149,7 @@ class Filler:
         """One image of one sample into its place in the batch."""
         verify = self._must_verify(one.member, sample)
         shape = member.plain_shape
-        top, left, height, width = transforms.window(shape, self.recipe.crop, geometry)
+        top, left, height, width = transforms.crop_window(shape, self.recipe.crop, geometry)
         if (
             one.name in self._straight
             and (height, width) == shape
@@ -161,8 +161,11 @@ class Filler:
         else:
             image = self.shards.read_rows(sample, one.member, member, top, height)
         phase = geometry.theta if self.recipe.phase and self._random_geometry else None
-        transforms.put(
-            transforms.oriented(image[:, left : left + width], geometry), out_CHW, divisor=one.divisor, phase=phase
+        transforms.write_image(
+            transforms.apply_orientation(image[:, left : left + width], geometry),
+            out_CHW,
+            divisor=one.divisor,
+            phase=phase,
         )
 
     def _must_verify(self, member: str, sample: int) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from shards.format.members import IMAGES
-from shards.reading.batch_assembler import Filler, Verify, same_sized_runs
+from shards.reading.batch_assembler import BatchAssembler, Verify, same_sized_runs
 from shards.reading.order import SampleOrder
-from shards.reading.prefetch import Ahead
+from shards.reading.prefetch import Prefetcher
 from shards.reading.recipe import Recipe, bind
 from shards.reading.shard_set import ShardSet
 
@@ -22,11 +22,11 @@ BLOCK_STEPS = 32
 """Steps whose order is computed together."""
 
 
-class Closing:
+class BackgroundLoader:
     """What all loaders share: the thread, its waiting time, and closing in every path."""
 
-    _ahead: Ahead[Any]
-    _filler: Filler
+    _ahead: Prefetcher[Any]
+    _filler: BatchAssembler
     _pool: ThreadPoolExecutor | None
 
     @property
@@ -45,7 +45,7 @@ class Closing:
         self.close()
 
 
-class Loader(Closing):
+class Loader(BackgroundLoader):
     """The training batches of one rank: each step a list of `plan.accumulate` micro-batches.
 
     Opens at `start_step` at once, whatever its number, and ends after `steps` steps (None: never). Use it as a context
@@ -68,8 +68,8 @@ class Loader(Closing):
         assert plan.size <= len(shards)
         self._plan, self._steps = plan, steps
         self._pool = pool_for(shards, recipe, threads)
-        self._filler = Filler(shards, recipe, seed=plan.seed, verify=verify, pin=pin, pool=self._pool)
-        self._ahead = Ahead(self._batches(start_step), prefetch)
+        self._filler = BatchAssembler(shards, recipe, seed=plan.seed, verify=verify, pin=pin, pool=self._pool)
+        self._ahead = Prefetcher(self._batches(start_step), prefetch)
 
     def __enter__(self) -> "Loader":
         return self
@@ -109,10 +109,10 @@ class Loader(Closing):
         yield from waiting
 
 
-class EvalLoader(Closing):
+class EvalLoader(BackgroundLoader):
     """Whole images, as stored but for units: no crop, no mirroring, no phase; neighbours of one size together.
 
-    `indices` are the samples of this rank (shards.order.share). Fields with a draw of their own show the sample itself.
+    `indices` are the samples of this rank (`samples_of_rank`). Fields with a draw of their own show the sample itself.
     """
 
     def __init__(
@@ -130,9 +130,11 @@ class EvalLoader(Closing):
     ) -> None:
         whole = Recipe(recipe.fields, recipe.normals, normalise=recipe.normalise, representation=recipe.representation)
         self._pool = pool_for(shards, whole, threads)
-        self._filler = Filler(shards, whole, seed=seed, verify=verify, pin=pin, random_geometry=False, pool=self._pool)
+        self._filler = BatchAssembler(
+            shards, whole, seed=seed, verify=verify, pin=pin, random_geometry=False, pool=self._pool
+        )
         self._runs = same_sized_runs(shards, np.asarray(indices), self._filler.fields[0].member, batch)
-        self._ahead = Ahead(self._batches(), prefetch)
+        self._ahead = Prefetcher(self._batches(), prefetch)
 
     def __len__(self) -> int:
         return len(self._runs)

@@ -51,7 +51,7 @@ def shift(*, size: int, seed: int, epoch: ArrayLike, stream: int) -> Ints:
     return (1 + (key % np.uint64(size - 1)).astype(np.int64)).reshape(np.shape(epoch))
 
 
-def share(size: int, rank: int, world: int) -> Ints:
+def samples_of_rank(size: int, rank: int, world: int) -> Ints:
     """The samples a rank evaluates: contiguous, each sample on exactly one rank, sizes differing by one at most."""
     return np.arange(rank * size // world, (rank + 1) * size // world, dtype=np.int64)
 

@@ -11,7 +11,7 @@ T = TypeVar("T")
 _END = object()
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """Iterates `items` in a thread, at most `depth` ahead; what goes wrong there is raised here."""
 
     def __init__(self, items: Generator[T, None, None], depth: int) -> None:

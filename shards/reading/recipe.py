@@ -14,7 +14,7 @@ from configs.fields import FieldSpec, Source
 from shards.format.index import MISSING
 from shards.reading.shard_set import FieldInfo, ShardSet
 
-INTEGER_TOP = {"uint8": 255.0, "uint16": 65535.0}
+INTEGER_MAX = {"uint8": 255.0, "uint16": 65535.0}
 """Integer images are read into [0, 1] by dividing by these."""
 
 
@@ -136,7 +136,7 @@ def _bind(name: str, source: Source, member: str, recipe: Recipe, shards: ShardS
         source.scale_of,
         info,
         spec,
-        INTEGER_TOP.get(info.dtype, 1.0),
+        INTEGER_MAX.get(info.dtype, 1.0),
     )
 
 

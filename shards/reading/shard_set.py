@@ -190,7 +190,7 @@ class ShardSet:
         self.refuse_nan(sample, field, member, out)
         return True
 
-    def is_straight(self, member: Member, pixel_bytes: int) -> bool:
+    def can_read_directly(self, member: Member, pixel_bytes: int) -> bool:
         """Whether a member's pixels can be read into float32 memory of that size as they are stored."""
         return (
             member.kind in self._straight_kinds

@@ -18,10 +18,10 @@ from shards.format import index
 from shards.format import members as _members
 from shards.format.members import Head
 from shards.format.open_files import Files
-from shards.reading.batch_assembler import Filler, Verify
-from shards.reading.loaders import Batch, Closing, pool_for
+from shards.reading.batch_assembler import BatchAssembler, Verify
+from shards.reading.loaders import BackgroundLoader, Batch, pool_for
 from shards.reading.order import SampleOrder
-from shards.reading.prefetch import Ahead
+from shards.reading.prefetch import Prefetcher
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import Member, ShardSet
 from shards.reading.stream_order import Run, StreamOrder, limited
@@ -88,7 +88,7 @@ class StreamedSet(ShardSet):
         """What the held samples say about one field. Raises DataError where it is not what the index says."""
         return [self._member(self._held[int(sample)], field) for sample in samples]
 
-    def is_straight(self, member: Member, pixel_bytes: int) -> bool:
+    def can_read_directly(self, member: Member, pixel_bytes: int) -> bool:
         """Nothing can be read from disk."""
         return False
 
@@ -144,7 +144,7 @@ class _Files(Files):
             self._stop.clear()
 
 
-class StreamLoader(Closing):
+class StreamLoader(BackgroundLoader):
     """The training batches of one rank in stream mode, with the interface of shards.loader.Loader.
 
     `buffer` samples and as many of the next block are in memory undecoded. A field with a draw of its own shows a
@@ -170,8 +170,8 @@ class StreamLoader(Closing):
         self._order = StreamOrder(limited(counts, plan.size), plan, buffer)
         self._first = np.cumsum([0, *counts])
         self._pool = pool_for(shards, recipe, threads)
-        self._filler = Filler(shards, recipe, seed=plan.seed, verify=verify, pin=pin, pool=self._pool)
-        self._ahead = Ahead(self._batches(start_step), prefetch)
+        self._filler = BatchAssembler(shards, recipe, seed=plan.seed, verify=verify, pin=pin, pool=self._pool)
+        self._ahead = Prefetcher(self._batches(start_step), prefetch)
 
     def __enter__(self) -> "StreamLoader":
         return self

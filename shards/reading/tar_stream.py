@@ -9,7 +9,7 @@ from typing import Any
 from configs.errors import DataError, QuellError
 from shards.format import tar
 from shards.format.members import ARRAYS, IMAGES
-from shards.reading.prefetch import Ahead
+from shards.reading.prefetch import Prefetcher
 
 PIECES_AHEAD = 2
 """Pieces of a shard that wait while the last one is taken apart."""
@@ -32,7 +32,7 @@ def samples(
 
     advice = "upload the shard and its index again"
     count = 0
-    with closing(Ahead(pieces, PIECES_AHEAD)) as ahead:
+    with closing(Prefetcher(pieces, PIECES_AHEAD)) as ahead:
         body = _Body(iter(ahead), shard["size"])
         try:
             for sample in group_by_keys(tar_file_expander(iter([{"url": url, "stream": body}]))):

@@ -25,7 +25,7 @@ class Geometry(NamedTuple):
     """Phase in radians, 0 to 2 pi."""
 
 
-STILL = Geometry(0.0, 0.0, False, False, 0, 0.0)
+IDENTITY = Geometry(0.0, 0.0, False, False, 0, 0.0)
 
 
 def generator(seed: int, epoch: int, sample: int, stream: int) -> np.random.Generator:
@@ -35,7 +35,7 @@ def generator(seed: int, epoch: int, sample: int, stream: int) -> np.random.Gene
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
-def draw(random: np.random.Generator, *, flip: bool, rotate: bool) -> Geometry:
+def draw_geometry(random: np.random.Generator, *, flip: bool, rotate: bool) -> Geometry:
     """A geometry; the numbers taken from `random` do not depend on what is switched on."""
     top, left, rows, columns, turn, theta = random.random(6).tolist()
     return Geometry(
@@ -43,7 +43,7 @@ def draw(random: np.random.Generator, *, flip: bool, rotate: bool) -> Geometry:
     )
 
 
-def window(shape: tuple[int, ...], crop: int | None, geometry: Geometry) -> tuple[int, int, int, int]:
+def crop_window(shape: tuple[int, ...], crop: int | None, geometry: Geometry) -> tuple[int, int, int, int]:
     """Top, left, height and width of what is read from an image of this shape."""
     height, width = shape[:2]
     if crop is None:
@@ -51,7 +51,7 @@ def window(shape: tuple[int, ...], crop: int | None, geometry: Geometry) -> tupl
     return int(geometry.top * (height - crop + 1)), int(geometry.left * (width - crop + 1)), crop, crop
 
 
-def oriented(image: np.ndarray, geometry: Geometry) -> np.ndarray:
+def apply_orientation(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     """The image mirrored and turned, as a view."""
     if geometry.mirror_rows:
         image = image[::-1]
@@ -60,7 +60,7 @@ def oriented(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     return np.rot90(image, geometry.turns) if geometry.turns else image
 
 
-def put(image: np.ndarray, out_CHW: np.ndarray, *, divisor: float = 1.0, phase: float | None = None) -> None:
+def write_image(image: np.ndarray, out_CHW: np.ndarray, *, divisor: float = 1.0, phase: float | None = None) -> None:
     """Write a stored image (H, W) or (H, W, C) into its place in the batch, converting on the way.
 
     Complex images become two channels (re, im), their magnitude, or stay complex, as `out_CHW` has room for. `phase`

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from configs.errors import DataError, MachineError
 from configs.schema import CacheConfig
-from shards.remote.store import Stopped
+from shards.remote.store import ReadInterruptedError
 
 POLL_S = 0.05
 DOWNLOADS = 3
@@ -162,7 +162,7 @@ def _locked(path: Path, stop: threading.Event, *, wait: bool = True) -> Iterator
             if not wait:
                 raise
             if stop.wait(POLL_S):
-                raise Stopped from None
+                raise ReadInterruptedError from None
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from configs.errors import DataError, QuellError
 from shards.format import index, tar
 from shards.format.open_files import Files
 from shards.remote.cache import Kept
-from shards.remote.store import Stopped, Store
+from shards.remote.store import ReadInterruptedError, Store
 
 RANGED_THREADS = 16
 """Requests under way at once where members are read over the network: most of their time is waiting."""
@@ -32,7 +32,7 @@ class RemoteFiles(Files):
         self.store, self.whole = store, whole
         self.paths = [store.url / shard["name"] for shard in header["shards"]]
         self.remedy = f"delete {kept.folder} to have it fetched again" if whole else "upload the shard and its index"
-        self.anticipates, self.unsettled, self.threads = whole, not whole, 1 if whole else RANGED_THREADS
+        self.anticipates, self.verify_every_read, self.threads = whole, not whole, 1 if whole else RANGED_THREADS
         self._kept, self._shards, self._table = kept, header["shards"], table
         self._first = np.cumsum([0] + [shard["samples"] for shard in self._shards])
         self._expected: collections.deque[int] = collections.deque()
@@ -97,7 +97,7 @@ class RemoteFiles(Files):
 
     def _fetch_ahead(self) -> None:
         # An error ends the fetching ahead only: the read that needs the shard meets it too, and raises it.
-        with contextlib.suppress(IndexError, Stopped, QuellError):
+        with contextlib.suppress(IndexError, ReadInterruptedError, QuellError):
             while True:
                 self._copy(self._expected.popleft(), wait=False)
 

@@ -44,7 +44,7 @@ class Url:
         return self.text.rpartition("/")[2]
 
 
-class Stopped(Exception):
+class ReadInterruptedError(Exception):
     """The reader was told to stop while it waited for the network."""
 
 
@@ -52,7 +52,7 @@ class Store:
     """Reads the files of one remote folder; safe from several threads.
 
     Errors of the network are tried again `retries` times, then raised as MachineError; files that are not there
-    are a DataError at once. `stop` ends every wait with Stopped.
+    are a DataError at once. `stop` ends every wait with ReadInterruptedError.
     """
 
     def __init__(self, url: Url, retries: int) -> None:
@@ -115,7 +115,7 @@ class Store:
         pause = FIRST_PAUSE_S
         for attempt in itertools.count(1):
             if self.stop.is_set():
-                raise Stopped
+                raise ReadInterruptedError
             try:
                 return ask()
             except Exception as error:
@@ -130,7 +130,7 @@ class Store:
                     ) from error
                 _log.warning("%s: attempt %d of %d failed (%s)", self.url / name, attempt, self._retries + 1, reason)
             if self.stop.wait(pause * _jitter.uniform(0.5, 1.0)):  # ranks that failed together do not return together
-                raise Stopped
+                raise ReadInterruptedError
             pause = min(2 * pause, LONGEST_PAUSE_S)
         raise AssertionError
 

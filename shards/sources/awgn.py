@@ -15,7 +15,7 @@ import numpy as np
 from configs.support.arguments import real
 from shards.building import assemble, images, splits
 from shards.building.assemble import Item
-from shards.reading.recipe import INTEGER_TOP, stream_number
+from shards.reading.recipe import INTEGER_MAX, stream_number
 from shards.reading.transforms import generator
 
 
@@ -59,7 +59,7 @@ def _items(args: argparse.Namespace, folder: Path, prefix: str) -> list[Item]:
 
 def _load(key: str, path: Path, args: argparse.Namespace) -> list[assemble.Sample]:
     stored = images.read(path, grey=not args.colour)
-    clean = (stored / INTEGER_TOP.get(stored.dtype.name, 1.0)).astype(np.float32)
+    clean = (stored / INTEGER_MAX.get(stored.dtype.name, 1.0)).astype(np.float32)
     parts = {"clean": clean, "noisy": _noisy(clean, key, 0, args)}
     if args.second:
         parts["noisy_other"] = _noisy(clean, key, 1, args)

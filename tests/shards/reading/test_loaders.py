@@ -18,7 +18,7 @@ from configs.fields import FieldSpec, Source
 from shards.building.writer import write_split
 from shards.reading import recipe as recipes
 from shards.reading.loaders import EvalLoader, Loader
-from shards.reading.order import SampleOrder, share
+from shards.reading.order import SampleOrder, samples_of_rank
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
 
@@ -199,7 +199,7 @@ def test_evaluation_shows_every_image_whole_and_once(tmp_path: Path) -> None:
     recipe = Recipe({"x": Source(), "y": Source("x", draw="unpaired")}, {"n": "x"}, crop=64, flip=True)
     seen: list[int] = []
     for rank in range(2):
-        with EvalLoader(shards, share(6, rank, 2), recipe, 2) as loader:
+        with EvalLoader(shards, samples_of_rank(6, rank, 2), recipe, 2) as loader:
             batches = list(loader)
             assert len(batches) == len(loader)
         for batch in batches:

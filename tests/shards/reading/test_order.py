@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from configs.errors import ConfigError, DataError
-from shards.reading.order import SampleOrder, permute, share, shift
+from shards.reading.order import SampleOrder, permute, samples_of_rank, shift
 
 SIZES = [*range(1, 40), 64, 97, 100, 255, 256, 257, 1000, 4096, 9973, 100_000]
 
@@ -140,10 +140,10 @@ def test_stored_order_without_shuffle() -> None:
     assert [plan.samples(step, 0)[1].tolist() for step in range(3)] == [[0, 1, 2, 3], [4, 5, 0, 1], [2, 3, 4, 5]]
 
 
-def test_share_covers_everything_once() -> None:
+def test_samples_of_rank_cover_everything_once() -> None:
     for size in (0, 1, 5, 16, 17):
         for world in (1, 2, 3, 8):
-            parts = [share(size, rank, world) for rank in range(world)]
+            parts = [samples_of_rank(size, rank, world) for rank in range(world)]
             assert np.concatenate(parts).tolist() == list(range(size))
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
 

@@ -24,7 +24,7 @@ from configs.fields import Source
 from launch import cli
 from shards.reading.shard_set import ShardSet
 from shards.reading.loaders import EvalLoader, Loader
-from shards.reading.order import SampleOrder, share
+from shards.reading.order import SampleOrder, samples_of_rank
 from shards.reading.recipe import Recipe
 dist.init_process_group("gloo")
 rank, world = dist.get_rank(), dist.get_world_size()
@@ -36,7 +36,7 @@ with Loader(shards, plan, recipe, steps=plan.steps(2)) as loader:
     for (batch,) in loader:
         dist.all_reduce(batch["x"].mean())
         trained += batch["index"].tolist()
-with EvalLoader(shards, share(len(shards), rank, world), recipe, 2) as loader:
+with EvalLoader(shards, samples_of_rank(len(shards), rank, world), recipe, 2) as loader:
     for batch in loader:
         measured += batch["index"].tolist()
 found = [None, None]

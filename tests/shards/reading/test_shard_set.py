@@ -188,7 +188,7 @@ def test_unknown_field_and_partial_field(tmp_path: Path) -> None:
 def test_more_shards_than_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from shards.format import open_files
 
-    monkeypatch.setattr(open_files, "OPEN_FILES", 3)
+    monkeypatch.setattr(open_files, "MAX_OPEN_FILES", 3)
     for i in range(9):
         write_tar(tmp_path / f"{i}.tar", {f"k{i}.x.npy": npy(np.full((4, 4), i, "f4"))})
     shards = ShardSet.open(tmp_path)
@@ -201,7 +201,7 @@ def test_more_shards_than_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_shard_that_changes_between_two_openings_is_seen(split: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards beyond the number of open files are opened again and again, but compared with the index only once."""
-    monkeypatch.setattr(open_files, "OPEN_FILES", 1)
+    monkeypatch.setattr(open_files, "MAX_OPEN_FILES", 1)
     prints: list[int] = []
     real = _tar.fingerprint
     monkeypatch.setattr(_tar, "fingerprint", lambda number: prints.append(1) or real(number))

@@ -15,42 +15,42 @@ def test_generator_depends_on_every_part_of_its_key() -> None:
 
 
 def test_the_crop_does_not_move_when_another_switch_is_set() -> None:
-    plain = transforms.draw(generator(0, 0, 5, 0), flip=False, rotate=False)
-    full = transforms.draw(generator(0, 0, 5, 0), flip=True, rotate=True)
+    plain = transforms.draw_geometry(generator(0, 0, 5, 0), flip=False, rotate=False)
+    full = transforms.draw_geometry(generator(0, 0, 5, 0), flip=True, rotate=True)
     assert (plain.top, plain.left, plain.theta) == (full.top, full.left, full.theta)
     assert not plain.mirror_rows and not plain.mirror_columns and plain.turns == 0
 
 
 def test_draws_cover_every_window_mirror_and_turn() -> None:
-    drawn = [transforms.draw(generator(0, 0, i, 0), flip=True, rotate=True) for i in range(400)]
-    tops = [transforms.window((13, 20), 10, geometry)[0] for geometry in drawn]
+    drawn = [transforms.draw_geometry(generator(0, 0, i, 0), flip=True, rotate=True) for i in range(400)]
+    tops = [transforms.crop_window((13, 20), 10, geometry)[0] for geometry in drawn]
     assert set(tops) == {0, 1, 2, 3} and min(tops.count(top) for top in range(4)) > 70
     assert {geometry.turns for geometry in drawn} == {0, 1, 2, 3}
     assert 160 < sum(geometry.mirror_rows for geometry in drawn) < 240
-    assert {transforms.window((13, 20), 10, geometry)[1] for geometry in drawn} == set(range(11))
-    assert transforms.window((13, 20), None, drawn[0]) == (0, 0, 13, 20)
+    assert {transforms.crop_window((13, 20), 10, geometry)[1] for geometry in drawn} == set(range(11))
+    assert transforms.crop_window((13, 20), None, drawn[0]) == (0, 0, 13, 20)
 
 
 def test_oriented_is_what_numpy_does() -> None:
     image = np.arange(9).reshape(3, 3)
     both = Geometry(0, 0, True, True, 1, 0)
-    assert np.array_equal(transforms.oriented(image, both), np.rot90(image[::-1, ::-1]))
-    assert np.array_equal(transforms.oriented(image, transforms.STILL), image)
+    assert np.array_equal(transforms.apply_orientation(image, both), np.rot90(image[::-1, ::-1]))
+    assert np.array_equal(transforms.apply_orientation(image, transforms.IDENTITY), image)
 
 
 def test_put_converts_each_kind() -> None:
     z = (np.arange(6).reshape(2, 3) + 1j).astype(np.complex64)
     ri, mag, cplx = np.empty((2, 2, 3), "f4"), np.empty((1, 2, 3), "f4"), np.empty((1, 2, 3), "c8")
-    transforms.put(z, ri)
-    transforms.put(z, mag)
-    transforms.put(z, cplx, phase=np.pi / 2)
+    transforms.write_image(z, ri)
+    transforms.write_image(z, mag)
+    transforms.write_image(z, cplx, phase=np.pi / 2)
     assert np.array_equal(ri[0], z.real) and np.array_equal(ri[1], z.imag) and np.allclose(mag[0], np.abs(z))
     assert np.allclose(cplx[0], z * 1j, atol=1e-6)
     rgb, out = np.full((2, 3, 3), 51, np.uint8), np.empty((3, 2, 3), "f4")
-    transforms.put(rgb, out, divisor=255.0)
+    transforms.write_image(rgb, out, divisor=255.0)
     assert np.allclose(out, 0.2)
     deep = np.empty((1, 2, 3), "f4")
-    transforms.put(np.full((2, 3), 65535, np.uint16), deep, divisor=65535.0)
+    transforms.write_image(np.full((2, 3), 65535, np.uint16), deep, divisor=65535.0)
     assert np.allclose(deep, 1, atol=1e-6)
 
 

@@ -27,7 +27,7 @@ from tests.support.http_server import FAULTS, Server, serving
 
 SAMPLES = 11
 FULL = Recipe(
-    {"pd": Source(), "pdfs": Source(), "other": Source("pd", draw="other")},
+    {"pd": Source(), "pdfs": Source(), "other": Source("pd", draw="unpaired")},
     {"noise": "pd"},
     crop=16,
     flip=True,
