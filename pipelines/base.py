@@ -1,15 +1,20 @@
 """The contract between a method and the one loop that trains them all, and nothing else."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Generic, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs
 from configs.schema import PipelineConfig
+
+ConfigT = TypeVar("ConfigT", bound=PipelineConfig, default=Any)
+"""The method's own `Config`. `Pipeline` without it is any method, as the training loop sees it."""
 
 Batch = dict[str, Any]
 """Fields by name: NCHW tensors, `<field>_scale` (N, 1, 1, 1), `index` (N,), `key` (list); see shards/reading/."""
@@ -50,15 +55,19 @@ class Finding:
     """One sentence: what was measured, what it means, what to do."""
 
 
-class Pipeline(nn.Module):
+class Pipeline(nn.Module, ABC, Generic[ConfigT]):
     """A training method: networks as submodules, and the losses they learn from.
 
-    A subclass has a frozen `Config`, sets `phases` and `outputs` in its constructor, and implements `needs`, `loss` and
-    `restore`. It never sees the accelerator, an optimizer, a file or a rank; it may use the device of its batch.
+    A subclass `Method(Pipeline["Method.Config"])` has a frozen `Config`, sets `phases` and `outputs` in its
+    constructor, and implements `needs`, `loss` and `restore`. It never sees the accelerator, an optimizer, a file or a
+    rank; it may use the device of its batch.
     Everything random comes with the batch (`Needs.normals`) so that a step is a pure function of weights and batch.
     """
 
     Config: ClassVar[type[PipelineConfig]] = PipelineConfig
+
+    config: ConfigT
+    """The settings it was built with."""
 
     phases: dict[str, tuple[str, ...]]
     """Phase -> names of the submodules or parameters it trains, in the order in which phases run on a batch."""
@@ -69,24 +78,24 @@ class Pipeline(nn.Module):
     calibrates: bool = False
     """Whether it measures something once on whole training images, see `calibrate`."""
 
-    def __init__(self, config: PipelineConfig, fields: dict[str, FieldSpec]) -> None:
+    def __init__(self, config: ConfigT, fields: dict[str, FieldSpec]) -> None:
         """Build the networks. `fields` says what each field asked for in `needs` looks like in this data."""
         super().__init__()
         self.config = config
         self.fields = fields
 
     @classmethod
-    def needs(cls, config: PipelineConfig) -> Needs:
+    @abstractmethod
+    def needs(cls, config: ConfigT) -> Needs:
         """Fields and noise draws that `loss` reads."""
-        raise TypeError(f"{cls.__name__} does not say what it needs")
 
+    @abstractmethod
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """The loss of one phase; `carry` holds what earlier phases made of this batch."""
-        raise TypeError(f"{type(self).__name__} has no loss")
 
+    @abstractmethod
     def restore(self, batch: Batch) -> dict[str, Tensor]:
         """Restored images by output name, any height and width, in the units of their noisy field."""
-        raise TypeError(f"{type(self).__name__} restores nothing")
 
     def image_statistics(self, batch: Batch) -> dict[str, Tensor]:
         """What `restore` measures on whole images, (N, 1, 1, 1) by name; joins the batch of every tile cut from them.

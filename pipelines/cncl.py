@@ -34,7 +34,7 @@ class Weights(Section):
     """What the critic says to the generators; 0 trains without a critic."""
 
 
-class Cncl(Pipeline):
+class Cncl(Pipeline["Cncl.Config"]):
     """Paired noisy and clean images: content and noise, learned by two networks and judged together."""
 
     class Config(PipelineConfig):
@@ -60,8 +60,6 @@ class Cncl(Pipeline):
                 raise registry.SettingsError(["noise.residual must be false: that network gives the noise itself"])
             return self
 
-    config: Config
-
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
         channels = real_channels(
@@ -79,7 +77,7 @@ class Cncl(Pipeline):
         self.outputs = {"restored": Output("noisy", "clean")}
 
     @classmethod
-    def needs(cls, config: Config) -> Needs:  # type: ignore[override]
+    def needs(cls, config: Config) -> Needs:
         """Paired noisy and clean images in one unit."""
         return Needs({"noisy": Source(), "clean": Source(scale_of="noisy")})
 

@@ -24,7 +24,7 @@ ORIENTATIONS = 8
 """Quarter turns and mirror images of a square lattice."""
 
 
-class CrossGuided(Pipeline):
+class CrossGuided(Pipeline["CrossGuided.Config"]):
     """Recorrupted-to-Recorrupted over the stacked contrasts of a slice: each is restored from its own pixels and the
     other's at once, and no clean image, second copy or alignment of latents is asked for.
 
@@ -75,7 +75,6 @@ class CrossGuided(Pipeline):
                 raise registry.SettingsError(problems)
             return self
 
-    config: Config
     levels: Tensor
 
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
@@ -102,7 +101,7 @@ class CrossGuided(Pipeline):
         self.outputs = {name: Output(name, f"{name}_clean") for name in config.contrasts}
 
     @classmethod
-    def needs(cls, config: Config) -> Needs:  # type: ignore[override]
+    def needs(cls, config: Config) -> Needs:
         """The noisy contrasts and a noise draw each; clean images and second copies only to measure."""
         fields: dict[str, Source] = {name: Source() for name in config.contrasts}
         for name in config.contrasts:

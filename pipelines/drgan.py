@@ -47,7 +47,7 @@ class Weights(Section):
     """What the noise critic says of the noise taken from X and added to Y."""
 
 
-class Drgan(Pipeline):
+class Drgan(Pipeline["Drgan.Config"]):
     """Noisy images X and unrelated clean images Y: content and noise disentangled."""
 
     class Config(PipelineConfig):
@@ -79,8 +79,6 @@ class Drgan(Pipeline):
                 raise registry.SettingsError([f"range is (low, high) with low < high, got {list(self.range)}"])
             return self
 
-    config: Config
-
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
         channels = real_channels(
@@ -109,7 +107,7 @@ class Drgan(Pipeline):
         self.outputs = {"restored": Output("noisy", "clean")}
 
     @classmethod
-    def needs(cls, config: Config) -> Needs:  # type: ignore[override]
+    def needs(cls, config: Config) -> Needs:
         """A noisy image, an unrelated clean one, patches of pure noise where there are any; a clean one to measure."""
         return Needs(
             {

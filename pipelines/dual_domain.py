@@ -55,7 +55,7 @@ class AntiCollapse(Section):
     """The recon weight falls no further than this."""
 
 
-class DualDomain(Pipeline):
+class DualDomain(Pipeline["DualDomain.Config"]):
     """Paired PD / PDFS slices with independent noise: content, recon, cross and edge losses."""
 
     class Config(PipelineConfig):
@@ -95,7 +95,6 @@ class DualDomain(Pipeline):
         restore_path: Literal["cross", "same"] = "cross"
         """The path whose images count as the result; both are measured."""
 
-    config: Config
     weights: Tensor
     counted: Tensor
 
@@ -137,7 +136,7 @@ class DualDomain(Pipeline):
         }
 
     @classmethod
-    def needs(cls, config: Config) -> Needs:  # type: ignore[override]
+    def needs(cls, config: Config) -> Needs:
         """Both noisy contrasts, their clean images where known, and one noise draw each."""
         extra = config.targets == "noisy"
         clean = {f"{f}_clean": Source(scale_of=f, optional=extra, evaluation=extra) for f in ("pd", "pdfs")}

@@ -9,7 +9,7 @@ from pipelines.base import Batch, PhaseOutput
 from pipelines.common.weighted_losses import Losses, WeightedConfig, WeightedPipeline
 
 
-class Noise2Noise(WeightedPipeline):
+class Noise2Noise(WeightedPipeline["Noise2Noise.Config"]):
     """Any network, any weighted set of losses; the target is another noisy image of the same content.
 
     With independent noise of zero mean the squared error has the clean image as its minimiser; the absolute error finds
@@ -33,10 +33,8 @@ class Noise2Noise(WeightedPipeline):
                 raise ValueError("others must name one or more fields, each once, and not noisy itself")
             return self
 
-    config: Config
-
     @classmethod
-    def needs(cls, config: Config) -> Needs:  # type: ignore[override]
+    def needs(cls, config: Config) -> Needs:
         """A noisy image, the others of the same content, and the clean one only to measure."""
         others = {name: Source(scale_of="noisy") for name in config.others}
         clean = Source(scale_of="noisy", optional=True, evaluation=True)

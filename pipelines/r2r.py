@@ -16,7 +16,7 @@ from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from pipelines.common import noise_calibration, recorruption
 
 
-class R2R(Pipeline):
+class R2R(Pipeline["R2R.Config"]):
     """Each step makes two images with independent noise from every noisy one, and predicts the second from the first.
 
     Needs no clean image and no second noisy one, but the law of the noise. Pang et al., CVPR 2021; GR2R, CVPR 2025.
@@ -69,7 +69,6 @@ class R2R(Pipeline):
                 raise registry.SettingsError(problems)
             return self
 
-    config: Config
     levels: Tensor
 
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
@@ -89,7 +88,7 @@ class R2R(Pipeline):
         self.outputs = {"restored": Output("noisy", "clean")}
 
     @classmethod
-    def needs(cls, config: Config) -> Needs:  # type: ignore[override]
+    def needs(cls, config: Config) -> Needs:
         """Noisy images and one noise draw; the clean one only to measure."""
         clean = Source(scale_of="noisy", optional=True, evaluation=True)
         return Needs({"noisy": Source(), "clean": clean}, {"recorruption": "noisy"})

@@ -8,7 +8,7 @@ from pipelines.base import Batch, PhaseOutput
 from pipelines.common.weighted_losses import WeightedConfig, WeightedPipeline
 
 
-class Supervised(WeightedPipeline):
+class Supervised(WeightedPipeline["Supervised.Config"]):
     """Any network, any weighted set of losses, noisy image in and clean image as the target.
 
     Both are divided by the noisy image's scale. Training data without clean images is refused. With `fresh_sigma` the
@@ -23,10 +23,8 @@ class Supervised(WeightedPipeline):
         """Standard deviation, in stored units, of the Gaussian noise drawn anew for every crop and added to the clean
         image; null trains on the stored noisy images."""
 
-    config: Config
-
     @classmethod
-    def needs(cls, config: Config) -> Needs:  # type: ignore[override]
+    def needs(cls, config: Config) -> Needs:
         """Noisy images and their clean ones; a noise draw where the noise is made afresh."""
         normals = {"fresh": "clean"} if config.fresh_sigma else {}
         return Needs({"noisy": Source(), "clean": Source(scale_of="noisy")}, normals)

@@ -51,7 +51,7 @@ class Weights(Section):
     """The reward for noise maps that differ."""
 
 
-class Tcfl(Pipeline):
+class Tcfl(Pipeline["Tcfl.Config"]):
     """Noise from noisy images A and B and an unrelated clean image C: crossed estimates, and a critic of them."""
 
     class Config(PipelineConfig):
@@ -109,8 +109,6 @@ class Tcfl(Pipeline):
                 raise registry.SettingsError(problems)
             return self
 
-    config: Config
-
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
         channels = real_channels(
@@ -140,7 +138,7 @@ class Tcfl(Pipeline):
         self.outputs = {"restored": Output("noisy", "clean")}
 
     @classmethod
-    def needs(cls, config: Config) -> Needs:  # type: ignore[override]
+    def needs(cls, config: Config) -> Needs:
         """Two unrelated noisy images and an unrelated clean one; the noisy image's own clean one only to measure."""
         fields = {
             "noisy": Source(),

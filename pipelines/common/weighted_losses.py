@@ -6,6 +6,7 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 import torch
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from configs import registry
 from configs.errors import ConfigError
@@ -73,14 +74,15 @@ class WeightedConfig(PipelineConfig):
     random_softmax (one random draw, kept)."""
 
 
-class WeightedPipeline(Pipeline):
+WeightedT = TypeVar("WeightedT", bound=WeightedConfig, default=WeightedConfig)
+
+
+class WeightedPipeline(Pipeline[WeightedT]):
     """One phase that trains one network, and with it the weights of its losses."""
 
     Config = WeightedConfig
 
-    config: WeightedConfig
-
-    def __init__(self, config: WeightedConfig, fields: dict[str, FieldSpec]) -> None:
+    def __init__(self, config: WeightedT, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
         channels = {name: spec.channels for name, spec in fields.items()}
         if any(spec.complex for spec in fields.values()):
