@@ -12,6 +12,9 @@ from typing_extensions import TypeVar
 from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs
 from configs.schema import PipelineConfig
+from pipelines.reporting.checks import Finding, MethodDiagnosis
+from pipelines.reporting.columns import FollowedLoss, ReportColumn
+from pipelines.reporting.facts import RunFacts
 
 ConfigT = TypeVar("ConfigT", bound=PipelineConfig, default=Any)
 """The method's own `Config`. `Pipeline` without it is any method, as the training loop sees it."""
@@ -43,18 +46,6 @@ class Output:
     """Counts towards the run's headline metric."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One check of a measured value, said by name."""
-
-    name: str
-    value: float
-    threshold: float
-    ok: bool
-    says: str
-    """One sentence: what was measured, what it means, what to do."""
-
-
 class Pipeline(nn.Module, ABC, Generic[ConfigT]):
     """A training method: networks as submodules, and the losses they learn from.
 
@@ -77,6 +68,15 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
 
     calibrates: bool = False
     """Whether it measures something once on whole training images, see `calibrate`."""
+
+    followed_loss: ClassVar[FollowedLoss | None] = None
+    """The loss term by which comparisons follow a run; None for the total loss of the first phase."""
+
+    report_columns: ClassVar[tuple[ReportColumn, ...]] = ()
+    """Metrics of the method's own that comparisons of runs show, in order."""
+
+    paired_fields: ClassVar[tuple[str, ...]] = ()
+    """Two noisy fields that show the same structure, which a diagnosis verifies (`RunFacts.probe["paired"]`)."""
 
     def __init__(self, config: ConfigT, fields: dict[str, FieldSpec]) -> None:
         """Build the networks. `fields` says what each field asked for in `needs` looks like in this data."""
@@ -128,6 +128,11 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
     def findings(self, metrics: dict[str, float]) -> list[Finding]:
         """Verdicts on the means of metrics and instruments of one evaluation (leak, collapse, ...)."""
         return []
+
+    @classmethod
+    def diagnose(cls, facts: RunFacts) -> MethodDiagnosis:
+        """Apply the method's own rules to the facts about a run, for launch/diagnose.py."""
+        return MethodDiagnosis()
 
     def rank_state(self) -> dict[str, Any]:
         """State of this rank that is neither parameter nor buffer (image pools), for the checkpoint."""

@@ -12,9 +12,10 @@ from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Rate
 from losses.l2 import L2
-from pipelines.base import Batch, Finding, Output, PhaseOutput, Pipeline, detached
+from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from pipelines.common import guided_views, noise_calibration, recorruption, rician
 from pipelines.common.dual_domain.instruments import correlation
+from pipelines.reporting.checks import Finding
 
 KEEPS_NOISE, REMOVES_STRUCTURE = 0.8, 1.1
 """What a restoration took away, over the noise level: below, or above, a finding says so. The best ones measured take

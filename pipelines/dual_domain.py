@@ -4,96 +4,30 @@ The design follows the user's Contrast2Contrast configurations; what their recip
 docs/dual_domain.md. All terms are in one unit: images divided by their median magnitude.
 """
 
-from typing import Annotated, Any, Literal
-
 import torch
-from pydantic import BeforeValidator
 from torch import Tensor
 
 from configs import registry
 from configs.errors import DataError
 from configs.fields import FieldSpec, Needs, Source
-from configs.schema import Count, Fraction, PipelineConfig, Positive, Section, Weight
 from losses.edge import Edge
 from losses.l1 import L1
 from models.contrast_decoder import ContrastDecoder
 from models.contrast_encoder import ContrastEncoder
-from pipelines.base import Batch, Finding, Output, PhaseOutput, Pipeline, detached
+from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from pipelines.common.dual_domain import instruments
+from pipelines.common.dual_domain.settings import DualDomainSettings
 from pipelines.common.noise_calibration import HostCopy
+from pipelines.reporting.checks import Finding
 
 TERMS = ("content", "recon", "cross", "edge")
-
-
-class Weights(Section):
-    """Weight of each loss term."""
-
-    content: Weight = 1.0
-    """Distance of the two contrasts' latents; which one, `content` says."""
-    recon: Weight = 0.5
-    """L1 of each contrast decoded from its own latent, against its own noisy image."""
-    cross: Weight = 1.0
-    """L1 of each contrast decoded from the other's latent, against its own noisy image."""
-    edge: Weight = 0.0
-    """L1 of Sobel magnitudes of the cross predictions."""
-
-
-class AntiCollapse(Section):
-    """The user's rule against a collapsing latent: shift weight from recon to content, at epoch ends."""
-
-    enabled: bool = True
-    """Whether the rule acts."""
-    variance_threshold: Weight = 1e-5
-    """Variance of the latent or of the cross predictions below which an epoch counts."""
-    patience: Positive = 2
-    """Epochs in a row before the weights move."""
-    factor: Fraction = 0.2
-    """content *= 1 + factor, recon *= 1 - factor."""
-    max_content: Weight = 8.0
-    """The content weight rises no further than this."""
-    min_recon: Weight = 5e-4
-    """The recon weight falls no further than this."""
 
 
 class DualDomain(Pipeline["DualDomain.Config"]):
     """Paired PD / PDFS slices with independent noise: content, recon, cross and edge losses."""
 
-    class Config(PipelineConfig):
+    class Config(DualDomainSettings):
         """Settings of the dual-domain method."""
-
-        encoder_features: tuple[Positive, ...] = (64, 128, 256)
-        """Channels of the encoder's levels, full resolution first."""
-        decoder_features: tuple[Positive, ...] = (256, 128, 64)
-        """Channels of each decoder's levels, coarsest first."""
-        latent_channels: Positive = 256
-        """Channels of the latent, at the coarsest level."""
-        identity_mapping: bool = False
-        """Zero the decoders and add their input: the original start, which never learns (docs/dual_domain.md)."""
-        weights: Weights = Weights()
-        content: Annotated[dict[str, Any], BeforeValidator(registry.checker("losses", given=("channels",)))] = {
-            "name": "content"
-        }
-        """The content term by name: content (L1), cosine_content, or one that gains nothing by a collapse:
-        predicted_content, vicreg, info_nce. The last two look at all samples of a process's micro-batch."""
-        ramp_steps: Count = 0
-        """Steps over which the content and the cross weight rise from 0; 0 has them whole from the start."""
-        sigma_a: Weight = 0.01
-        """Noise added to PD's input, per component, in units of the median magnitude."""
-        sigma_b: Weight = 0.01
-        """Noise added to PDFS's input."""
-        cross_domain_strategy: Literal["no_skip", "use_target_skip", "use_source_skip", "zero_skip", "mixed_skip"] = (
-            "no_skip"
-        )
-        """Skips a decoder gets with the other contrast's latent."""
-        mixed_skip_alpha: Fraction = 0.5
-        """Share of the target's skips in mixed_skip."""
-        same_domain_use_skip: bool = True
-        """Whether a decoder gets skips with its own contrast's latent."""
-        anti_collapse: AntiCollapse = AntiCollapse()
-        targets: Literal["noisy", "clean"] = "noisy"
-        """Learn from the noisy images, or (supervised control) from the clean ones."""
-        restore_path: Literal["cross", "same"] = "cross"
-        """The path whose images count as the result; both are measured."""
 
     weights: Tensor
     counted: Tensor

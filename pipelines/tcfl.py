@@ -25,10 +25,11 @@ from losses.gradient_penalty import GradientPenalty
 from losses.l1 import L1
 from losses.separation import Separation
 from losses.total_variation import TotalVariation
-from pipelines.base import Batch, Finding, Output, PhaseOutput, Pipeline, detached, real_channels
+from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached, real_channels
 from pipelines.common import noise_maps
 from pipelines.common.image_pool import Pools
 from pipelines.common.network_passes import clip_weights, passes
+from pipelines.reporting.checks import Finding
 
 ESTIMATES = ("a1", "b1", "a2", "b2", "c1", "c2")
 """The six clean estimates, in the order in which they are concatenated."""

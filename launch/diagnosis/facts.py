@@ -11,7 +11,7 @@ from configs.errors import CheckpointError
 from configs.schema import RunConfig
 from launch.runs.folder import RunFolder
 from launch.studies.results import read_events
-from pipelines.base import Finding
+from pipelines.reporting.checks import Finding
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from launch.data import loading, splits
 from launch.evaluation import evaluator
 from launch.evaluation.evaluator import Rows, picture, reference_of
 from launch.inference import trained_model
-from pipelines.base import Batch, Finding, Pipeline
+from pipelines.base import Batch, Pipeline
 from pipelines.common.dual_domain import instruments
+from pipelines.reporting.checks import Finding
 from shards.reading.loaders import EvalLoader, Loader
 from shards.reading.order import SampleOrder
 from shards.reading.shard_set import ShardSet

@@ -269,8 +269,8 @@ def own_findings(facts: Facts) -> list[Check]:
                 one.ok,
                 source="measured",
                 group="The method's own instruments",
-                problem=one.says,
-                ok=one.says,
+                problem=one.message,
+                ok=one.message,
             )
         )
     return found

@@ -293,7 +293,7 @@ class Session:
         self.tracker.say(f"validation at step {self.step}:  {numbers}")
         for finding in self.pipeline.findings(self.metrics):
             if not finding.ok:
-                self.tracker.warn(finding.name, finding.says, self.step)
+                self.tracker.warn(finding.name, finding.message, self.step)
         if "psnr" in self.metrics and self.metrics["psnr"] < self.metrics.get("noisy_psnr", float("-inf")):
             self.tracker.warn(
                 "worse than noisy",

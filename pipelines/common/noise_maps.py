@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pipelines.base import Finding
+from pipelines.reporting.checks import Finding
 
 WINDOW_PX = 128
 """Side of the central part of an image that is looked at: enough to see a fixed map, cheap on a large image."""

@@ -233,7 +233,7 @@ def test_it_restores_unseen_images_without_a_clean_one() -> None:
     error = torch.stack([(restored[n] - unseen[f"{n}_clean"]).square().mean() for n in ("pd", "pdfs")]).mean()
     assert float(10 * torch.log10(SIGMA**2 / error)) > 8
     (finding,) = pipeline.findings({key: float(value.mean()) for key, value in measured.items()})
-    assert finding.ok, finding.says
+    assert finding.ok, finding.message
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def test_a_constant_generator_is_named(count: int) -> None:
     means = {name: values.mean().item() for name, values in method.diagnostics(data, {}).items()}
     assert means["noise_variance"] == 0
     (finding,) = method.findings(means)
-    assert finding.name == "constant_generator" and not finding.ok and "constant" in finding.says
+    assert finding.name == "constant_generator" and not finding.ok and "constant" in finding.message
     assert method.findings({}) == []
 
 

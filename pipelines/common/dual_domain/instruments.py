@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from losses.common.noise_level import noise_levels
-from pipelines.base import Batch, Finding
+from pipelines.base import Batch
+from pipelines.reporting.checks import Finding
 
 LEAK_MARGIN = 0.97
 """Cross loss below this share of the noise floor is a leak (the estimate of sigma is off by less)."""

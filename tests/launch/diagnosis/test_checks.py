@@ -11,7 +11,7 @@ from launch.diagnosis import training as checks_training
 from launch.diagnosis.dual import dual_checks
 from launch.diagnosis.facts import Facts
 from launch.diagnosis.success import success_checks
-from pipelines.base import Finding
+from pipelines.reporting.checks import Finding
 
 
 def facts(
