@@ -1,4 +1,4 @@
-"""Measure a trained run on a split: one row per image, mean ± std, against classical baselines, with a picture."""
+"""Measure a trained run on a split: metrics per image, mean ± standard deviation, classical baselines and pictures."""
 
 import argparse
 import sys
@@ -7,21 +7,36 @@ from pathlib import Path
 if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from configs.baseline_names import BASELINES, PRESETS
+from configs.support import logs
 from configs.support.arguments import whole
 from launch import cli
 
-BASELINES = ("noisy", "gaussian", "nlm", "bm3d")
+FORMER_PRESETS = {"seed": "published"}
+"""Former name of a preset -> its name; still accepted, so that commands in people's scripts keep working."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read the arguments, measure, write the report; the exit code."""
+    """Read the arguments, measure, write the report; return the exit code."""
+    options = cli.parse(_parser(), arguments)
+    logs.configure(options)
+
+    def work() -> int:
+        from launch.evaluation import evaluate_run  # imports torch, scipy and scikit-image: not for --help
+
+        return evaluate_run.evaluate(options)
+
+    return cli.run(work)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--run", required=True, metavar="DIR", help="run folder, or one checkpoint folder inside it")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint of the run")
-    parser.add_argument("--data", metavar="DIR", help="folder of shards; default the run's own data.root")
-    parser.add_argument("--split", default=None, metavar="NAME", help="split to measure; default the run's test_split")
+    parser.add_argument("--data", metavar="DIR", help="folder of shards (default: the run's data.root)")
+    parser.add_argument("--split", metavar="NAME", help="split to measure (default: the run's data.test_split)")
     parser.add_argument(
-        "--baseline", action="append", choices=BASELINES, default=[], help="also measure this; repeatable"
+        "--baseline", action="append", choices=BASELINES, default=[], help="also measure this baseline; repeatable"
     )
     parser.add_argument(
         "--tune",
@@ -32,31 +47,28 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--preset",
-        choices=("tuned", "seed"),
+        type=lambda name: FORMER_PRESETS.get(name, name),
+        choices=PRESETS,
         default="tuned",
-        help="NLM's and BM3D's parameters: from the estimated noise (tuned), or the fixed ones of the "
-        "published scripts (seed)",
+        help="parameters of NLM and BM3D: from the estimated noise level (tuned), or the fixed ones of the scripts "
+        "published with TCFL (published)",
     )
     parser.add_argument(
         "--rois",
         metavar="JSON",
-        help="regions for cnr, enl and msr: "
-        '{"background": [[row, column, height, width], ...], "foreground": [...]}; else they are found',
+        help='regions of interest for cnr, enl and msr: {"background": [[row, column, height, width], ...], '
+        '"foreground": [...]} (default: detected automatically)',
     )
-    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="files of losses/metrics/; default psnr ssim rmse")
-    parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N images")
-    parser.add_argument("--pictures", type=whole(0), default=2, metavar="N", help="samples in the picture")
     parser.add_argument(
-        "--output", metavar="JSON", help="report file; .md and .png are written beside it; default RUN/report.json"
+        "--metrics", nargs="+", metavar="NAME", help="files of losses/metrics/ (default: psnr ssim rmse)"
     )
-    options = cli.parse(parser, arguments)
-
-    def work() -> int:
-        from launch.evaluation import evaluate_run
-
-        return evaluate_run.evaluate(options)
-
-    return cli.run(work)
+    parser.add_argument("--limit", type=whole(1), metavar="N", help="measure only the first N images")
+    parser.add_argument("--pictures", type=whole(0), default=2, metavar="N", help="images shown in the .png")
+    parser.add_argument(
+        "--output", metavar="JSON", help="report file; .md and .png are written beside it (default: RUN/report.json)"
+    )
+    logs.add_arguments(parser)
+    return parser
 
 
 if __name__ == "__main__":

@@ -112,7 +112,9 @@ def levels(run: trained_model.Trained) -> dict[str, float]:
     found: dict[str, list[float]] = {"noisy": [], "nlm": [], "bm3d": []}
     for batch in batches(run, run.config.data.val_split):
         for name in run.pipeline.outputs:
-            noisy, clean = (evaluator.picture(batch[f][0], batch[f"{f}_scale"][0]) for f in (name, f"{name}_clean"))
+            noisy, clean = (
+                evaluator.stored_image(batch[f][0], batch[f"{f}_scale"][0]) for f in (name, f"{name}_clean")
+            )
             for baseline, values in found.items():
                 restored = baselines.restore(noisy, baseline, data_range=1.0)  # type: ignore[arg-type]
                 values.append(float(psnr(restored, clean, data_range=1.0)))
@@ -170,7 +172,7 @@ def restorations(path: Path, contrast: str | None = None) -> Any:
     outputs = run.pipeline.restore(batch)
     if contrast is not None:
         return {
-            name: evaluator.picture(image[0], batch[f"{contrast}_scale"][0])
+            name: evaluator.stored_image(image[0], batch[f"{contrast}_scale"][0])
             for name, image in outputs.items()
             if run.pipeline.outputs[name].noisy == contrast
         }
@@ -179,11 +181,11 @@ def restorations(path: Path, contrast: str | None = None) -> Any:
         if output.clean not in batch:
             raise DataError(f"{path}: its test split has no {output.clean}, which the figure compares with")
         scale = batch[f"{output.noisy}_scale"][0]
-        noisy = evaluator.picture(batch[output.noisy][0], scale)
+        noisy = evaluator.stored_image(batch[output.noisy][0], scale)
         found[output.noisy] = {
             **{rival: baselines.restore(noisy, rival, data_range=1.0) for rival in ("noisy", "nlm", "bm3d")},
-            "restored": evaluator.picture(outputs[name][0], scale),
-            "clean": evaluator.picture(batch[output.clean][0], batch[f"{output.clean}_scale"][0]),
+            "restored": evaluator.stored_image(outputs[name][0], scale),
+            "clean": evaluator.stored_image(batch[output.clean][0], batch[f"{output.clean}_scale"][0]),
         }
     return found
 

@@ -47,18 +47,19 @@ def training_recipe(needs: Needs, data: DataConfig, shards: ShardSet) -> Recipe:
 
 
 def whole_recipe(needs: Needs, data: DataConfig, shards: ShardSet) -> Recipe:
-    """How an evaluation sample becomes tensors: whole image, no augmentation, no draws, no unrelated samples."""
+    """How an evaluation sample becomes tensors: full images in training's units, without fields of unrelated samples.
+
+    A recipe does not crop, augment or draw noise by default.
+    """
     fields = {name: source for name, source in present(needs, data, shards).items() if source.draw == "same"}
-    return Recipe(
-        fields=fields,
-        normals={},
-        crop=None,
-        flip=False,
-        rotate=False,
-        phase=False,
-        normalise=data.normalise,
-        representation=data.representation,
-    )
+    return Recipe(fields=fields, normalise=data.normalise, representation=data.representation)
+
+
+def load_whole_images(shards: ShardSet, needs: Needs, data: DataConfig, count: int) -> list[Batch]:
+    """The first `count` samples of a split (fewer where it holds fewer) as evaluation batches, all in memory."""
+    indices = np.arange(min(count, len(shards)))
+    with EvalLoader(shards, indices, whole_recipe(needs, data, shards), data.eval_batch_size) as batches:
+        return list(batches)
 
 
 def calibrate(pipeline: Pipeline, config: RunConfig, shards: ShardSet) -> None:

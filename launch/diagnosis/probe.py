@@ -4,25 +4,21 @@ import math
 import statistics
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter, sobel
 from torch import Tensor
 
-from configs.fields import Needs
-from configs.schema import DataConfig
 from launch.data import loading, splits
 from launch.evaluation import evaluator
-from launch.evaluation.evaluator import Rows, picture, reference_of
+from launch.evaluation.evaluator import Rows, reference_field, stored_image
 from launch.inference import trained_model
 from pipelines.base import Batch, Pipeline
 from pipelines.common.dual_domain import instruments
 from pipelines.reporting.checks import Finding
-from shards.reading.loaders import EvalLoader, Loader
+from shards.reading.loaders import Loader
 from shards.reading.order import SampleOrder
-from shards.reading.shard_set import ShardSet
 
 IMAGES = 8
 """Validation images looked at, and training images as well."""
@@ -53,39 +49,34 @@ def probe(run: Path, metrics: dict[str, float]) -> tuple[dict[str, float], list[
         ((batch,),) = loader
     found = {**gradients(pipeline, batch), **levels(pipeline, batch)}
     validation = splits.open_split(config.data, config.data.val_split)
-    seen = whole_images(validation, needs, config.data)
+    seen = loading.load_whole_images(validation, needs, config.data, IMAGES)
     rows = measured(pipeline, seen, splits.data_range(validation))
     found |= {name: value for name, value in evaluator.means(rows).items() if name.startswith("sharpness_")}
-    training = measured(pipeline, whole_images(shards, needs, config.data), splits.data_range(shards))
+    training = measured(
+        pipeline, loading.load_whole_images(shards, needs, config.data, IMAGES), splits.data_range(shards)
+    )
     return {**found, **gains(pipeline, training, rows), **pairing(seen)}, pipeline.findings(metrics)
-
-
-def whole_images(shards: ShardSet, needs: Needs, settings: DataConfig) -> list[Batch]:
-    """The first images of a split, whole."""
-    recipe = loading.whole_recipe(needs, settings, shards)
-    with EvalLoader(shards, np.arange(min(IMAGES, len(shards))), recipe, settings.eval_batch_size) as batches:
-        return list(batches)
 
 
 def measured(pipeline: Pipeline, batches: list[Batch], range_: float) -> Rows:
     """Rows of PSNR, and of the sharpness of each output whose clean image is known."""
 
-    def sharpness(batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, Any]:
+    def sharpness(batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, float]:
         found = {}
         for name, output in pipeline.outputs.items():
-            if reference_of(output, batch) == output.clean:
-                clean = _contour(picture(batch[output.clean][i]))
-                found[f"sharpness_{name}"] = _contour(picture(restored[name][i])) / max(clean, 1e-30)
+            if reference_field(output, batch) == output.clean:
+                clean = _contour(stored_image(batch[output.clean][i]))
+                found[f"sharpness_{name}"] = _contour(stored_image(restored[name][i])) / max(clean, 1e-30)
         return found
 
-    return evaluator.rows(
+    return evaluator.evaluate_batches(
         pipeline,
         batches,
-        range_=range_,
-        to_device=lambda batch: batch,
-        precision=nullcontext,
-        metrics={"psnr": evaluator.METRICS["psnr"]},
-        each=sharpness,
+        data_range=range_,
+        device=torch.device("cpu"),
+        autocast=nullcontext,
+        metrics={"psnr": evaluator.DEFAULT_METRICS["psnr"]},
+        on_image=sharpness,
     )
 
 
@@ -94,7 +85,7 @@ def gains(pipeline: Pipeline, training: Rows, validation: Rows) -> dict[str, flo
     found: dict[str, float] = {}
     variance = 0.0
     for name, rows in (("train", training), ("val", validation)):
-        each = [evaluator.headline(pipeline, row) for row in rows if row.get("reference") is None]
+        each = [evaluator.headline(pipeline, row.values) for row in rows if row.reference == "clean"]
         values = [row["psnr"] - row["noisy_psnr"] for row in each if "psnr" in row]
         if not values or not all(map(math.isfinite, values)):
             return {}
@@ -144,7 +135,8 @@ def pairing(batches: list[Batch]) -> dict[str, float]:
     if any(name not in batches[0] for name in instruments.DOMAINS):
         return {}
     contours = {
-        name: [_edges(picture(image)) for batch in batches for image in batch[name]] for name in instruments.DOMAINS
+        name: [_edges(stored_image(image)) for batch in batches for image in batch[name]]
+        for name in instruments.DOMAINS
     }
     pd, pdfs = (np.stack([one for one in found if one.shape == found[0].shape]) for found in contours.values())
     count = len(pd)

@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from launch.evaluation.evaluator import picture, reference_of
+from launch.evaluation.evaluator import reference_field, stored_image
 from pipelines.base import Batch, Pipeline
 
 GAP_PX = 4
@@ -16,9 +16,9 @@ def strips(
     out = {}
     for name, output in pipeline.outputs.items():
         scale = batch[f"{output.noisy}_scale"][i]
-        images = [picture(batch[output.noisy][i], scale), picture(restored[name][i], scale)]
-        reference = reference_of(output, batch)
-        against = picture(batch[reference][i], scale) if reference else images[0]
+        images = [stored_image(batch[output.noisy][i], scale), stored_image(restored[name][i], scale)]
+        reference = reference_field(output, batch)
+        against = stored_image(batch[reference][i], scale) if reference else images[0]
         if reference:
             images.append(against)
         images.append(4 * np.abs(images[1] - against))

@@ -28,8 +28,7 @@ from launch.training.metric_log import Meter
 from launch.training.schedules import Plateau
 from launch.training.stop_signal import Stop
 from pipelines.base import Batch, Pipeline
-from shards.reading.loaders import EvalLoader, Loader
-from shards.reading.order import samples_of_rank
+from shards.reading.loaders import Loader
 from shards.reading.streaming import StreamLoader
 
 FREE_TO_CHANGE = (
@@ -267,26 +266,27 @@ class Session:
         range_ = splits.data_range(shards)
         shown: list[str] = []
 
-        def draw(batch: Batch, restored: dict[str, torch.Tensor], i: int) -> dict[str, Any]:
+        def draw(batch: Batch, restored: dict[str, torch.Tensor], i: int) -> dict[str, float]:
             if self.tracker.draws and len(shown) < self.config.evaluation.images:
                 shown.append(batch["key"][i])
                 for name, strip in images.strips(pipeline, batch, restored, i, range_).items():
                     self.tracker.images(f"{name}/{shown[-1]}", strip, self.step)
             return {}
 
-        def mine() -> evaluator.Rows:
-            part = samples_of_rank(size, self.rank, self.world)
-            with EvalLoader(shards, part, recipe, self.config.data.eval_batch_size) as loader:
-                return evaluator.rows(
-                    pipeline,
-                    loader,
-                    range_=range_,
-                    to_device=self.to_device,
-                    each=draw,
-                    precision=precision.autocast(self.device, self.precision),
-                )
-
-        return evaluator.together(mine, self.world), range_
+        rows = evaluator.evaluate_split(
+            pipeline,
+            shards,
+            recipe,
+            count=size,
+            batch_size=self.config.data.eval_batch_size,
+            data_range=range_,
+            rank=self.rank,
+            world=self.world,
+            device=self.device,
+            autocast=precision.autocast(self.device, self.precision),
+            on_image=draw,
+        )
+        return rows, range_
 
     def _say(self) -> None:
         numbers = "  ".join(f"{name} {value:.3f}" for name, value in self.metrics.items() if "/" not in name)

@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from configs.baseline_names import BASELINES, Baseline
 from configs.errors import ConfigError, DataError, MachineError
-from launch.evaluation.baselines import BASELINES, BLURS_PX, STRENGTHS, Baseline, best_blur_px, restore, tune
+from launch.evaluation.baselines import BLURS_PX, STRENGTHS, best_blur_px, restore, tune
 from losses.metrics.psnr import psnr
 
 SIGMA = 0.1
@@ -80,13 +81,14 @@ def test_a_given_blur_is_that_blur() -> None:
 
 
 @pytest.mark.parametrize("baseline", ["nlm", "bm3d"])
-def test_strength_multiplies_sigma_and_the_seed_preset_is_fixed(baseline: Baseline) -> None:
+def test_strength_multiplies_sigma_and_the_published_preset_is_fixed(baseline: Baseline) -> None:
     noisy, _ = scene((24, 32))
     doubled = restore(noisy, baseline, data_range=1, sigma=SIGMA, strength=2)
     np.testing.assert_array_equal(doubled, restore(noisy, baseline, data_range=1, sigma=2 * SIGMA))
-    seed = restore(noisy, baseline, data_range=1, sigma=SIGMA, preset="seed")
-    np.testing.assert_array_equal(seed, restore(noisy, baseline, data_range=1, sigma=9, strength=3, preset="seed"))
-    assert not np.allclose(seed, restore(noisy, baseline, data_range=1, sigma=SIGMA))
+    published = restore(noisy, baseline, data_range=1, sigma=SIGMA, preset="published")
+    same = restore(noisy, baseline, data_range=1, sigma=9, strength=3, preset="published")
+    np.testing.assert_array_equal(published, same)
+    assert not np.allclose(published, restore(noisy, baseline, data_range=1, sigma=SIGMA))
 
 
 def test_an_image_without_noise_is_left_alone() -> None:

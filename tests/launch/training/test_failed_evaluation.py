@@ -48,6 +48,10 @@ def test_what_was_learned_is_saved_and_goes_on_when_the_data_are_mended(
     assert means[0] == means[1] and "psnr" in means[0]
 
 
+def rows(*indices: int) -> evaluator.Rows:
+    return [evaluator.ImageRow(index, key=f"sample{index}") for index in indices]
+
+
 def test_a_problem_of_one_rank_is_raised_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
     def gathered(parts: list, mine: object) -> None:
         parts[:] = [mine, ([], "the image of rank 1 is rotten")]
@@ -57,15 +61,15 @@ def test_a_problem_of_one_rank_is_raised_on_all(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(torch.distributed, "all_gather_object", gathered)
     with pytest.raises(DataError, match="the image of rank 1 is rotten"):
-        evaluator.together(lambda: [{"index": 0}], 2)
+        evaluator.gather_rows(lambda: rows(0), 2)
     with pytest.raises(ConfigError, match="of its own"):
-        evaluator.together(refused, 2)
+        evaluator.gather_rows(refused, 2)
 
 
 def test_rows_come_in_the_order_of_the_split(monkeypatch: pytest.MonkeyPatch) -> None:
     def gathered(parts: list, mine: tuple) -> None:
-        parts[:] = [([{"index": 1}, {"index": 3}], ""), mine]
+        parts[:] = [(rows(1, 3), ""), mine]
 
     monkeypatch.setattr(torch.distributed, "all_gather_object", gathered)
-    assert evaluator.together(lambda: [{"index": 0}, {"index": 2}], 2) == [{"index": i} for i in range(4)]
-    assert evaluator.together(lambda: [{"index": 0}], 1) == [{"index": 0}]
+    assert evaluator.gather_rows(lambda: rows(0, 2), 2) == rows(0, 1, 2, 3)
+    assert evaluator.gather_rows(lambda: rows(0), 1) == rows(0)
