@@ -45,9 +45,18 @@ class Needs:
         return {name: named.get(member, member) if name not in renamed else member for name, member in named.items()}
 
 
+Layout = Literal["real", "ri", "complex"]
+"""How a tensor holds its values: real channels, two channels with the real and the imaginary part, or complex64."""
+
+
 @dataclass(frozen=True)
 class FieldSpec:
-    """What a batch field looks like to a network: channels of the NCHW tensor, and whether it is complex64."""
+    """What a batch field looks like to a network: the channels of the NCHW tensor and what they hold."""
 
     channels: int
-    complex: bool = False
+    layout: Layout = "real"
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the tensor is complex64."""
+        return self.layout == "complex"

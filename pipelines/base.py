@@ -174,7 +174,7 @@ def real_channels(fields: dict[str, FieldSpec], *alike: str, otherwise: str) -> 
     Raises ConfigError saying `otherwise` unless they are real and have equal channels.
     """
     specs = {fields[name] for name in alike if name in fields}
-    if len(specs) != 1 or any(spec.complex for spec in specs):
+    if len(specs) != 1 or any(spec.is_complex for spec in specs):
         raise ConfigError(otherwise)
     return next(iter(specs)).channels
 

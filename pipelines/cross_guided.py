@@ -81,11 +81,11 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
         specs = [fields[name] for name in config.contrasts]
-        if any(spec.complex for spec in specs):
+        if any(spec.is_complex for spec in specs):
             raise ConfigError("cross_guided trains real networks: set data.representation to ri (two channels)")
         if not config.together and len({spec.channels for spec in specs}) > 1:
             raise ConfigError("together=false shares one network: the contrasts must have the same channels")
-        if config.magnitude != "as_is" and any(spec.channels == 2 for spec in specs):
+        if config.magnitude != "as_is" and any(spec.layout == "ri" for spec in specs):
             raise ConfigError(
                 f"magnitude {config.magnitude} would set every negative real or imaginary part to 0: set "
                 "data.representation to magnitude, or pipeline.magnitude to as_is"

@@ -84,7 +84,7 @@ class Drgan(Pipeline["Drgan.Config"]):
         channels = real_channels(
             fields, "noisy", "unpaired_clean", otherwise="drgan needs real images, noisy and clean with equal channels"
         )
-        if channels == 2 and config.range[0] >= 0:
+        if fields["noisy"].layout == "ri" and config.range[0] >= 0:
             raise ConfigError(
                 f"real and imaginary parts below {config.range[0]:g} cannot be restored: set "
                 "pipeline.range to [-top, top], or data.representation to magnitude"

@@ -41,7 +41,7 @@ class DualDomain(Pipeline["DualDomain.Config"]):
             in_channels=pd.channels,
             features=config.encoder_features,
             latent_channels=config.latent_channels,
-            complex=pd.complex,
+            complex=pd.is_complex,
         )
         self.decoder_a, self.decoder_b = (
             ContrastDecoder(
@@ -49,12 +49,12 @@ class DualDomain(Pipeline["DualDomain.Config"]):
                 features=config.decoder_features,
                 latent_channels=config.latent_channels,
                 skip_channels=config.encoder_features[:-1],
-                complex=pd.complex,
+                complex=pd.is_complex,
                 identity_mapping=config.identity_mapping,
             )
             for _ in range(2)
         )
-        modulus = pd.complex or pd.channels == 2
+        modulus = pd.layout != "real"
         self.distance, self.edge = L1(modulus=modulus), Edge(modulus=modulus)
         self.content = registry.build("losses", config.content, channels=self.encoder.latent_width)
         self.risen = 1.0
@@ -131,7 +131,7 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         z = self.encoder(torch.cat([batch["pd"], batch["pdfs"]]))[0]
         z_a, z_b = z.chunk(2)
         return {
-            **instruments.levels(batch, restored, self.distance),
+            **instruments.levels(batch, restored, self.distance, self.fields["pd"].layout),
             **instruments.latents(z_a, z_b),
             **instruments.leakage(batch, restored),
         }

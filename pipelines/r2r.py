@@ -74,9 +74,9 @@ class R2R(Pipeline["R2R.Config"]):
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
         noisy = fields["noisy"]
-        if noisy.complex:
+        if noisy.is_complex:
             raise ConfigError("r2r trains real networks: set data.representation to ri (two channels)")
-        if config.noise != "gaussian" and noisy.channels == 2:
+        if config.noise != "gaussian" and noisy.layout == "ri":
             raise ConfigError(f"{config.noise} noise is of magnitudes: set data.representation to magnitude")
         self.network = registry.build("models", config.network, in_channels=noisy.channels, out_channels=noisy.channels)
         self.distance = L2()

@@ -119,7 +119,7 @@ class Tcfl(Pipeline["Tcfl.Config"]):
             "unpaired_clean",
             otherwise=("tcfl adds noise of one image to another: its fields must be real, with equal channels"),
         )
-        if channels == 2 and config.clip is not None and config.clip[0] >= 0:
+        if fields["noisy"].layout == "ri" and config.clip is not None and config.clip[0] >= 0:
             raise ConfigError(
                 f"real and imaginary parts would be clipped to {list(config.clip)}, and negative ones "
                 "lost: set pipeline.clip=null, or data.representation to magnitude"

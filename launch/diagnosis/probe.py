@@ -124,7 +124,8 @@ def levels(pipeline: Pipeline, batch: Batch) -> dict[str, float]:
     found: dict[str, float] = {}
     for field in dict.fromkeys(output.noisy for output in pipeline.outputs.values()):
         images = batch[field]
-        magnitude = images.abs() if images.shape[1] != 2 else torch.hypot(images[:, 0], images[:, 1])
+        parts = pipeline.fields[field].layout == "ri"
+        magnitude = torch.hypot(images[:, 0], images[:, 1]) if parts else images.abs()
         found[f"median_{field}"] = float(magnitude.flatten(1).median(dim=1).values.mean())
         found[f"noise_{field}"] = float(instruments.sigma(images).mean())
     return found

@@ -89,7 +89,11 @@ class Restorer:
                 device=self.device,
             )
         return {
-            name: self._array(restored[name] * batch[f"{output.noisy}_scale"], arrays[output.noisy])
+            name: self._array(
+                restored[name] * batch[f"{output.noisy}_scale"],
+                arrays[output.noisy],
+                self.pipeline.fields[output.noisy],
+            )
             for name, output in self.outputs.items()
         }
 
@@ -138,24 +142,25 @@ class Restorer:
     def _tensor(self, stack_NHWC: np.ndarray, spec: FieldSpec, shared: Tensor | None) -> tuple[Tensor, Tensor]:
         """The field as in a training batch, NCHW, and what it was divided by, (N, 1, 1, 1)."""
         count, height, width, _ = stack_NHWC.shape
-        out = np.empty((count, spec.channels, height, width), np.complex64 if spec.complex else np.float32)
+        out = np.empty((count, spec.channels, height, width), np.complex64 if spec.is_complex else np.float32)
         scale = np.ones((count, 1, 1, 1), np.float32)
         normalise = self.trained.config.data.normalise == "median"
         for i, image in enumerate(stack_NHWC):
             image = image[..., 0] if image.shape[-1] == 1 else image
             transforms.write_image(image, out[i], divisor=INTEGER_MAX.get(str(image.dtype), 1.0))
-            pair = np.iscomplexobj(image) and spec.channels == 2
             if shared is not None:
                 scale[i] = float(shared[i])
             elif normalise:
-                scale[i] = transforms.typical_magnitude(transforms.as_complex(out[i]) if pair else out[i])
+                scale[i] = transforms.typical_magnitude(
+                    transforms.as_complex(out[i]) if spec.layout == "ri" else out[i]
+                )
             out[i] *= np.float32(1 / scale[i])
         return torch.from_numpy(out), torch.from_numpy(scale)
 
-    def _array(self, restored_NCHW: Tensor, noisy: np.ndarray) -> np.ndarray:
+    def _array(self, restored_NCHW: Tensor, noisy: np.ndarray, spec: FieldSpec) -> np.ndarray:
         """A restored stack in the units, dtype and shape of its noisy array."""
         values = restored_NCHW.numpy()
-        if np.iscomplexobj(noisy) and values.shape[1] == 2:
+        if spec.layout == "ri":
             values = (values[:, :1] + 1j * values[:, 1:]).astype(np.complex64)
         if str(noisy.dtype) in INTEGER_MAX:
             top = INTEGER_MAX[str(noisy.dtype)]

@@ -85,7 +85,7 @@ class WeightedPipeline(Pipeline[WeightedT]):
     def __init__(self, config: WeightedT, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
         channels = {name: spec.channels for name, spec in fields.items()}
-        if any(spec.complex for spec in fields.values()):
+        if any(spec.is_complex for spec in fields.values()):
             raise ConfigError(
                 f"{config.name} trains real networks: set data.representation to ri (two channels) or magnitude"
             )

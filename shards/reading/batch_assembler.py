@@ -96,7 +96,7 @@ class BatchAssembler:
         """The field's tensor and scales."""
         height, width = (self.recipe.crop,) * 2 if self.recipe.crop else members[0].plain_shape[:2]
         tensor = self._buffers.empty(
-            (len(indices), one.spec.channels, height, width), torch.complex64 if one.spec.complex else torch.float32
+            (len(indices), one.spec.channels, height, width), torch.complex64 if one.spec.is_complex else torch.float32
         )
         out_NCHW = tensor.numpy()
         scale = np.ones(len(indices), dtype=np.float32)
@@ -110,8 +110,8 @@ class BatchAssembler:
             if not done[i]:
                 self._image(one, int(indices[i]), members[i], drawn[i], out_NCHW[i])
             if own:
-                pair = one.complex_data and one.spec.channels == 2
-                scale[i] = transforms.typical_magnitude(transforms.as_complex(out_NCHW[i]) if pair else out_NCHW[i])
+                parts = one.spec.layout == "ri"
+                scale[i] = transforms.typical_magnitude(transforms.as_complex(out_NCHW[i]) if parts else out_NCHW[i])
             if scale[i] != 1:
                 out_NCHW[i] *= np.float32(1 / scale[i])
 

@@ -51,11 +51,6 @@ class BoundField:
     divisor: float
     """Top value of integer images, 1 for others."""
 
-    @property
-    def complex_data(self) -> bool:
-        """Whether the stored image is complex."""
-        return self.info.dtype.startswith("complex")
-
 
 def bind(recipe: Recipe, shards: ShardSet, *, one_size: bool = True) -> list[BoundField]:
     """The fields of the recipe that these shards hold, in an order in which scales are known before they are used.
@@ -102,8 +97,8 @@ def spec_of(member: str, dtype: str, channels: int, representation: str) -> Fiel
     if complex_data and channels > 1:
         raise DataError(f"field {member}: complex images of {channels} channels are not supported; combine coils")
     if complex_data and representation in ("auto", "ri"):
-        return FieldSpec(channels=2)
-    return FieldSpec(channels=channels, complex=representation == "complex")
+        return FieldSpec(channels=2, layout="ri")
+    return FieldSpec(channels=channels, layout="complex" if representation == "complex" else "real")
 
 
 def stream_number(name: str) -> int:

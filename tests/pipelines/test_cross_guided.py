@@ -19,7 +19,9 @@ SIGMA = 0.1
 def make(channels: int = 1, **settings: Any) -> CrossGuided:
     settings = {"sigma": SIGMA, "network": {"name": "residual_unet", "widths": [6, 8], "blocks": [1, 1]}} | settings
     config = CrossGuided.Config(name="cross_guided", **settings)
-    return CrossGuided(config, {name: FieldSpec(channels) for name in config.contrasts})
+    return CrossGuided(
+        config, {name: FieldSpec(channels, "ri" if channels == 2 else "real") for name in config.contrasts}
+    )
 
 
 def normals(*shape: int, seed: int = 0) -> Tensor:
@@ -255,7 +257,7 @@ def test_wrong_settings_are_refused_with_the_reason(settings: dict[str, Any], sa
 def test_images_it_cannot_train_on_are_refused() -> None:
     config = CrossGuided.Config(name="cross_guided", together=False)
     with pytest.raises(ConfigError, match="representation to ri"):
-        CrossGuided(config, {"pd": FieldSpec(1, complex=True), "pdfs": FieldSpec(1, complex=True)})
+        CrossGuided(config, {"pd": FieldSpec(1, "complex"), "pdfs": FieldSpec(1, "complex")})
     with pytest.raises(ConfigError, match="same channels"):
         CrossGuided(config, {"pd": FieldSpec(1), "pdfs": FieldSpec(3)})
     for magnitude in ("koay", "square"):

@@ -173,7 +173,7 @@ def test_restored_images_have_the_size_and_units_of_the_noisy_one(side: tuple[in
 
 
 def test_real_and_imaginary_parts_need_a_range_below_zero() -> None:
-    fields = dict.fromkeys(("noisy", "unpaired_clean"), FieldSpec(2))
+    fields = dict.fromkeys(("noisy", "unpaired_clean"), FieldSpec(2, "ri"))
     with pytest.raises(ConfigError, match="pipeline.range"):
         Drgan(Drgan.Config(name="drgan", width=2), fields)
     Drgan(Drgan.Config(name="drgan", width=2, range=(-1.0, 1.0)), fields)

@@ -17,7 +17,7 @@ def make(channels: int = 2, *, is_complex: bool = False, small: bool = True, **s
     torch.manual_seed(0)
     sizes = {"encoder_features": (4, 8, 16), "decoder_features": (16, 8, 4), "latent_channels": 8} if small else {}
     config = DualDomain.Config.model_validate({"name": "dual_domain", **sizes, **settings})
-    spec = FieldSpec(channels, is_complex)
+    spec = FieldSpec(channels, "complex" if is_complex else "ri" if channels == 2 else "real")
     return DualDomain(config, {"pd": spec, "pdfs": spec})
 
 
@@ -149,7 +149,7 @@ def test_the_noise_floor_is_the_mean_modulus_of_the_noise() -> None:
         data = batch(4, channels, 64, sigma=0.2)
         pipeline = make(channels).double()
         perfect = {f"{f}_{path}": data[f"{f}_clean"] for f in ("pd", "pdfs") for path in ("cross", "same")}
-        found = instruments.levels(data, perfect, pipeline.distance)
+        found = instruments.levels(data, perfect, pipeline.distance, pipeline.fields["pd"].layout)
         expected = torch.full((4,), 2 * 0.2 * factor, dtype=torch.float64)
         torch.testing.assert_close(found["floor"], expected, rtol=0.08, atol=0)
         torch.testing.assert_close(found["val_cross"], expected, rtol=0.05, atol=0)
@@ -166,7 +166,10 @@ def test_copying_the_noise_is_called_a_leak_and_the_truth_is_not() -> None:
     }
 
     def verdicts(restored: dict[str, Tensor]) -> dict[str, bool]:
-        found = {**instruments.levels(data, restored, pipeline.distance), **instruments.leakage(data, restored)}
+        found = {
+            **instruments.levels(data, restored, pipeline.distance, pipeline.fields["pd"].layout),
+            **instruments.leakage(data, restored),
+        }
         return {f.name: f.ok for f in pipeline.findings({k: float(v.mean()) for k, v in found.items()})}
 
     assert verdicts(copied)["leak"] is False and verdicts(copied)["leak_target"] is False

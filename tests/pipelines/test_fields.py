@@ -11,10 +11,10 @@ COMPARED = {"cncl": ("noisy", "clean"), "drgan": ("noisy", "unpaired_clean"), "t
 
 
 @pytest.mark.parametrize("method", sorted(COMPARED))
-@pytest.mark.parametrize("other", [FieldSpec(3), FieldSpec(1, complex=True), None], ids=["colour", "complex", "both"])
+@pytest.mark.parametrize("other", [FieldSpec(3), FieldSpec(1, "complex"), None], ids=["colour", "complex", "both"])
 def test_fields_that_are_not_alike_are_refused(method: str, other: FieldSpec | None) -> None:
     cls = registry.find("pipelines", method)
     noisy, clean = COMPARED[method]
-    fields = {noisy: REAL, clean: other} if other else dict.fromkeys((noisy, clean), FieldSpec(1, complex=True))
+    fields = {noisy: REAL, clean: other} if other else dict.fromkeys((noisy, clean), FieldSpec(1, "complex"))
     with pytest.raises(ConfigError, match=f"{method} .*real.* equal channels"):
         cls(cls.Config(name=method), fields)

@@ -196,4 +196,4 @@ def test_wrong_settings_are_refused_with_the_reason(settings: dict[str, Any], sa
 def test_complex_images_are_refused() -> None:
     config = R2R.Config(name="r2r", sigma=0.1)
     with pytest.raises(ConfigError, match="representation to ri"):
-        R2R(config, {"noisy": FieldSpec(1, complex=True)})
+        R2R(config, {"noisy": FieldSpec(1, "complex")})

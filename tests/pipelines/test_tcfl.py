@@ -232,7 +232,7 @@ def test_restored_images_are_clipped_in_stored_units() -> None:
 
 
 def test_real_and_imaginary_parts_are_not_clipped_at_zero() -> None:
-    fields = dict.fromkeys(("noisy", "noisy_other", "unpaired_clean"), FieldSpec(2))
+    fields = dict.fromkeys(("noisy", "noisy_other", "unpaired_clean"), FieldSpec(2, "ri"))
     with pytest.raises(ConfigError, match="pipeline.clip=null"):
         Tcfl(Tcfl.Config(name="tcfl"), fields)
     for clip in (None, (-1.0, 1.0)):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from configs.fields import Layout
 from losses.common.noise_level import noise_levels
 from pipelines.base import Batch
 from pipelines.reporting.checks import Finding
@@ -23,7 +24,7 @@ DOMAINS = ("pd", "pdfs")
 
 
 def levels(
-    batch: Batch, restored: dict[str, Tensor], distance: Callable[[Tensor, Tensor], Tensor]
+    batch: Batch, restored: dict[str, Tensor], distance: Callable[[Tensor, Tensor], Tensor], layout: Layout
 ) -> dict[str, Tensor]:
     """Per image (N,): the cross loss on these images, its noise floor, and the loss of the best constant.
 
@@ -36,7 +37,7 @@ def levels(
     for name in DOMAINS:
         noisy = batch[name]
         out["val_cross"].append(_each(distance, restored[f"{name}_cross"], noisy))
-        factor = math.sqrt(math.pi / 2) if noisy.is_complex() or noisy.shape[1] == 2 else math.sqrt(2 / math.pi)
+        factor = math.sqrt(2 / math.pi) if layout == "real" else math.sqrt(math.pi / 2)
         out["floor"].append(factor * sigmas[f"sigma_{name}"])
         out["constant"].append(_each(distance, _constant(noisy), noisy))
     total = {key: torch.stack(values).sum(0) for key, values in out.items()}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import ConfigError
-from configs.fields import FieldSpec
+from configs.fields import FieldSpec, Layout
 from configs.loader import dump, parse, structure
 from pipelines.common.weighted_losses import WeightedPipeline
 from pipelines.noise2noise import Noise2Noise
@@ -18,8 +18,8 @@ SMALL = {"name": "dncnn", "depth": 3, "width": 8}
 VGG: dict[str, Any] = {"weights": None, "random_trunk": True}
 
 
-def fields(channels: int = 1, *names: str, complex: bool = False) -> dict[str, FieldSpec]:
-    return {name: FieldSpec(channels, complex) for name in names or ("noisy", "clean")}
+def fields(channels: int = 1, *names: str, layout: Layout = "real") -> dict[str, FieldSpec]:
+    return {name: FieldSpec(channels, layout) for name in names or ("noisy", "clean")}
 
 
 def batch(*names: str, channels: int = 1, size: int = 24, count: int = 2) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def test_losses_are_float32_under_bfloat16_and_near_those_without() -> None:
 def test_complex_and_unequal_channels_are_refused() -> None:
     config = Supervised.Config(name="supervised", network=SMALL)
     with pytest.raises(ConfigError, match="representation to ri"):
-        Supervised(config, fields(complex=True))
+        Supervised(config, fields(layout="complex"))
     perceptual = Spectroformer.Config(name="spectroformer", losses={"vgg": VGG})
     with pytest.raises(ConfigError, match="vgg loss is for grey or RGB images, but these have 2"):
         Spectroformer(perceptual, fields(2))

@@ -141,16 +141,16 @@ def test_median_normalisation_and_shared_scale(split: Open) -> None:
 def test_representations(split: Open) -> None:
     shards = split(4, kind="complex")
     for name, spec in {
-        "auto": FieldSpec(2),
-        "ri": FieldSpec(2),
-        "complex": FieldSpec(1, True),
+        "auto": FieldSpec(2, "ri"),
+        "ri": FieldSpec(2, "ri"),
+        "complex": FieldSpec(1, "complex"),
         "magnitude": FieldSpec(1),
     }.items():
         recipe = Recipe(PAIR, normalise="median", representation=name)  # type: ignore[arg-type]
         assert recipes.specs(recipe, shards) == {"pd": spec, "pdfs": spec}
         with Loader(shards, SampleOrder(4, 4, 0), recipe, steps=1) as loader:
             ((batch,),) = loader
-        assert batch["pd"].shape[1] == spec.channels and batch["pd"].is_complex() == spec.complex
+        assert batch["pd"].shape[1] == spec.channels and batch["pd"].is_complex() == spec.is_complex
         image = shards.read(int(batch["index"][0]), "pd")
         assert batch["pd_scale"][0].item() == pytest.approx(np.sort(np.abs(image), None)[(image.size - 1) // 2])
 
