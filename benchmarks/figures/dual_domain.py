@@ -107,7 +107,7 @@ def steps(rows: Runs) -> plt.Figure:
     return figure
 
 
-def levels(run: trained_model.Trained) -> dict[str, float]:
+def levels(run: trained_model.TrainedModel) -> dict[str, float]:
     """PSNR of the baselines on the run's validation split, mean over slices and contrasts."""
     found: dict[str, list[float]] = {"noisy": [], "nlm": [], "bm3d": []}
     for batch in batches(run, run.config.data.val_split):
@@ -127,7 +127,7 @@ def middle(image: np.ndarray) -> np.ndarray:
     return image[top : top + SHOWN_PX, left : left + SHOWN_PX]
 
 
-def batches(run: trained_model.Trained, split: str) -> list[dict[str, Any]]:
+def batches(run: trained_model.TrainedModel, split: str) -> list[dict[str, Any]]:
     """The slices of a split, each a batch."""
     settings = run.config.data
     shards = splits.open_split(settings, split)

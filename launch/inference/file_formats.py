@@ -1,22 +1,22 @@
-"""Image files as arrays and back: npy, npz, h5, png, tif.
+"""Image files to arrays and back: npy, npz, h5, png, tif.
 
 | read | as |
 |---|---|
-| npy, npz, h5 | as stored; the array of an npy file is called "", those of npz and h5 keep their names |
-| png | uint8 (H, W), (H, W, 3) or (H, W, 4); uint16 (H, W); palettes become RGB |
-| tif | as stored, pages as (N, H, W) or (N, H, W, C) |
+| npy, npz, h5 | as stored; the array of an npy file is called "", those of npz and h5 files keep their names |
+| png | uint8 (H, W), (H, W, 3) or (H, W, 4); uint16 (H, W); palettes are converted to RGB |
+| tif | as stored; several pages as (N, H, W) or (N, H, W, C) |
 
 | written | as |
 |---|---|
 | npy, npz, h5, tif | the array unchanged, complex included |
-| png | uint8 and grey uint16 unchanged; others for looking at only: magnitude, `top` is white, 16 bits, colour 8 bits |
+| png | uint8, and uint16 without colour, unchanged; all else for viewing only: magnitude in 16 bits, colour in 8 bits |
 
-A stack becomes numbered png files.
+A stack is written to numbered png files.
 """
 
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,31 +25,49 @@ from PIL import Image
 from configs.errors import DataError, MachineError
 
 Arrays = dict[str, np.ndarray]
+"""Arrays by name; the name is "" where a file holds one array without a name."""
 
 CONTAINERS = (".npz", ".h5")
-"""Files that hold arrays by name."""
+"""Formats that hold arrays by name."""
 
-_SPELLINGS = {".hdf5": ".h5", ".tiff": ".tif"}
+_SUFFIX_ALIASES = {".hdf5": ".h5", ".tiff": ".tif"}
 
-_PNG_DEPTH_AT = 24
-"""Byte of a PNG file that says the bits per channel."""
+_PNG_BIT_DEPTH_BYTE = 24
+"""Offset of the bits per channel in a PNG file (its IHDR chunk)."""
 
 
 def suffix_of(path: Path) -> str:
-    """The format's usual file ending: .npy, .npz, .h5, .png, .tif; DataError for others and for folders."""
+    """The canonical suffix of a file's format.
+
+    Args:
+        path: A file, which need not exist.
+
+    Returns:
+        .npy, .npz, .h5, .png or .tif.
+
+    Raises:
+        DataError: The format is not supported, or the path is a folder.
+    """
     if path.is_dir():
-        raise DataError(f"{path}: is a folder; give the files in it")
+        raise DataError(f"{path} is a folder: give the files in it")
     suffix = path.suffix.lower()
-    suffix = _SPELLINGS.get(suffix, suffix)
+    suffix = _SUFFIX_ALIASES.get(suffix, suffix)
     if suffix not in _READERS:
         raise DataError(f"{path}: cannot read '{path.suffix}' files, only {', '.join(sorted(_READERS))}")
     return suffix
 
 
 def read(path: Path) -> Arrays:
-    """The images in a file by name; "" for the only one of npy, png and tif.
+    """Read the images of a file.
 
-    Raises DataError when the file is missing, unreadable, or holds something else than finite numbers in images.
+    Args:
+        path: A file in one of the formats above.
+
+    Returns:
+        Arrays of shape (H, W), (N, H, W), (H, W, C) or (N, H, W, C) by name; "" for the only one of npy, png and tif.
+
+    Raises:
+        DataError: The file is missing or unreadable, or holds something other than images of finite numbers.
     """
     reader = _READERS[suffix_of(path)]
     try:
@@ -67,21 +85,31 @@ def read(path: Path) -> Arrays:
     return arrays
 
 
-def write(path: Path, arrays: Arrays, *, colour: bool = False, top: float = 1.0) -> list[Path]:
-    """Write arrays in the format the file name says; the files written.
+def write(path: Path, arrays: Mapping[str, np.ndarray], *, colour: bool = False, white: float = 1.0) -> list[Path]:
+    """Write arrays in the format that the file's suffix names; folders are created.
 
-    `colour`: the last axis holds channels; `top`: the value shown white when floats become a PNG.
-    Raises MachineError when the place cannot be written.
+    Args:
+        path: The file. A stack becomes the png files `<stem>-0000.png`, `<stem>-0001.png`, ... beside it.
+        arrays: Arrays by name; exactly one for npy, png and tif, whose name is ignored.
+        colour: Whether the last axis holds channels.
+        white: The value shown as white where float or complex arrays become a PNG.
+
+    Returns:
+        The files written.
+
+    Raises:
+        DataError: The format is not supported.
+        MachineError: The file cannot be written.
     """
     suffix = suffix_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if suffix in CONTAINERS:
-            return [_replace(path, lambda hidden: _WRITERS[suffix](hidden, arrays, colour))]
+            return [_replace(path, lambda temporary: _WRITERS[suffix](temporary, arrays, colour))]
         (array,) = arrays.values()
         if suffix != ".png":
-            return [_replace(path, lambda hidden: _WRITERS[suffix](hidden, {"": array}, colour))]
-        image = drawable(array, colour=colour, top=top)
+            return [_replace(path, lambda temporary: _WRITERS[suffix](temporary, {"": array}, colour))]
+        image = png_values(array, colour=colour, white=white)
         if image.ndim == (3 if colour else 2):
             return [_replace(path, Image.fromarray(image).save)]
         return [
@@ -92,13 +120,13 @@ def write(path: Path, arrays: Arrays, *, colour: bool = False, top: float = 1.0)
         raise MachineError(f"cannot write {path} ({error.strerror or error}): choose another --output") from error
 
 
-def drawable(array: np.ndarray, *, colour: bool, top: float) -> np.ndarray:
-    """What a PNG can hold of an array: uint8, or uint16 when grey."""
+def png_values(array: np.ndarray, *, colour: bool, white: float) -> np.ndarray:
+    """An array as a PNG can hold it: uint8, or uint16 where it has no colour."""
     if array.dtype == np.uint8 or (array.dtype == np.uint16 and not colour):
         return array
-    share = np.abs(array) if np.iscomplexobj(array) else array
-    share = np.clip(share.astype(np.float64) / (65535 if array.dtype == np.uint16 else top), 0, 1)
-    return np.rint(share * 255).astype(np.uint8) if colour else np.rint(share * 65535).astype(np.uint16)
+    real = np.abs(array) if np.iscomplexobj(array) else array
+    brightness = np.clip(real.astype(np.float64) / (65535 if array.dtype == np.uint16 else white), 0, 1)
+    return np.rint(brightness * 255).astype(np.uint8) if colour else np.rint(brightness * 65535).astype(np.uint16)
 
 
 def _read_npz(path: Path) -> Arrays:
@@ -107,28 +135,31 @@ def _read_npz(path: Path) -> Arrays:
 
 
 def _read_h5(path: Path) -> Arrays:
+    """The datasets of two and more dimensions, in groups as well."""
     import h5py  # slow to import
 
-    found: Arrays = {}
+    arrays: Arrays = {}
 
-    def visit(name: str, item: object) -> None:
+    def collect(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset) and item.ndim >= 2:
-            found[name] = item[()]
+            arrays[name] = item[()]
 
     with h5py.File(path, "r") as file:
-        file.visititems(visit)
-    return found
+        file.visititems(collect)
+    return arrays
 
 
 def _read_png(path: Path) -> Arrays:
     with Image.open(path) as file:
         if file.format != "PNG":
-            raise DataError(f"{path}: is a {file.format} file by its content")
-        if file.mode in ("RGB", "RGBA") and path.read_bytes()[_PNG_DEPTH_AT] == 16:
+            raise DataError(f"{path}: its content is {file.format}, not PNG")
+        # Pillow reads 16-bit colour as 8 bits without saying so; only the header tells
+        if file.mode in ("RGB", "RGBA") and path.read_bytes()[_PNG_BIT_DEPTH_BYTE] == 16:
             raise DataError(f"{path}: 16-bit colour PNGs would lose half their bits on reading; convert it to tif")
         if file.mode == "P":
             return {"": np.asarray(file.convert("RGB"))}
         array = np.asarray(file.convert("L") if file.mode == "1" else file)
+    # older versions of Pillow read 16-bit grey as int32
     return {"": array.astype(np.uint16) if array.dtype.kind == "i" else array}
 
 
@@ -139,12 +170,21 @@ def _read_tif(path: Path) -> Arrays:
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
             array = series.asarray()
+            # "S" is the axis of samples per pixel, which is not the last one in planar files
             return {"": np.moveaxis(array, series.axes.index("S"), -1) if "S" in series.axes else array}
     except (tifffile.TiffFileError, IndexError) as error:
         raise ValueError(str(error)) from error
 
 
-def _write_h5(path: Path, arrays: Arrays, colour: bool) -> None:
+def _write_npy(path: Path, arrays: Mapping[str, np.ndarray], colour: bool) -> None:
+    np.save(path, arrays[""])
+
+
+def _write_npz(path: Path, arrays: Mapping[str, np.ndarray], colour: bool) -> None:
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # its stub confuses names with allow_pickle
+
+
+def _write_h5(path: Path, arrays: Mapping[str, np.ndarray], colour: bool) -> None:
     import h5py
 
     with h5py.File(path, "w") as file:
@@ -152,7 +192,7 @@ def _write_h5(path: Path, arrays: Arrays, colour: bool) -> None:
             file[name] = array
 
 
-def _write_tif(path: Path, arrays: Arrays, colour: bool) -> None:
+def _write_tif(path: Path, arrays: Mapping[str, np.ndarray], colour: bool) -> None:
     import tifffile
 
     array = np.ascontiguousarray(arrays[""])
@@ -160,24 +200,30 @@ def _write_tif(path: Path, arrays: Arrays, colour: bool) -> None:
 
 
 def _replace(path: Path, write_to: Callable[[Path], object]) -> Path:
-    """Write beside and rename, so that no half-written image bears the name."""
-    hidden = path.with_name(f".{path.name}")
+    """Write a hidden file and rename it, so that the name never refers to a half-written image.
+
+    The hidden file keeps the suffix: numpy and Pillow choose the format by it.
+    """
+    temporary = path.with_name(f".{path.name}")
     try:
-        write_to(hidden)
-        os.replace(hidden, path)
+        write_to(temporary)
+        os.replace(temporary, path)
     finally:
-        hidden.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return path
 
 
-def _check(array: np.ndarray, where: str) -> None:
+def _check(array: np.ndarray, source: str) -> None:
+    """DataError unless the array is an image or a stack of images of finite numbers."""
     if array.dtype.kind not in "uifc":
-        raise DataError(f"{where}: holds {array.dtype}, expected numbers")
+        raise DataError(f"{source}: holds {array.dtype}, expected numbers")
     if not 2 <= array.ndim <= 4 or 0 in array.shape:
-        raise DataError(f"{where}: has shape {array.shape}, expected (H, W), a stack (N, H, W), or with channels last")
+        raise DataError(
+            f"{source}: expected (H, W), a stack (N, H, W), or either with channels last, got shape {array.shape}"
+        )
     if array.dtype.kind in "fc" and not np.isfinite(array).all():
-        bad = int((~np.isfinite(array)).sum())
-        raise DataError(f"{where}: holds {bad} NaN or infinite values; repair the image first")
+        count = int((~np.isfinite(array)).sum())
+        raise DataError(f"{source}: holds {count} NaN or infinite values; repair the image first")
 
 
 _READERS: dict[str, Callable[[Path], Arrays]] = {
@@ -188,9 +234,9 @@ _READERS: dict[str, Callable[[Path], Arrays]] = {
     ".tif": _read_tif,
 }
 
-_WRITERS: dict[str, Callable[[Path, Arrays, bool], object]] = {
-    ".npy": lambda path, arrays, colour: np.save(path, arrays[""]),
-    ".npz": lambda path, arrays, colour: np.savez(path, **arrays),  # type: ignore[arg-type]
+_WRITERS: dict[str, Callable[[Path, Mapping[str, np.ndarray], bool], None]] = {
+    ".npy": _write_npy,
+    ".npz": _write_npz,
     ".h5": _write_h5,
     ".tif": _write_tif,
 }

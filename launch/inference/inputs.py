@@ -1,9 +1,10 @@
-"""What the user names on denoise's command line -> arrays that belong together, and results -> files."""
+"""The inputs on denoise.py's command line as arrays that are restored together, and results as files."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,115 +13,168 @@ from configs.support.suggestions import did_you_mean
 from launch.inference import file_formats
 from launch.inference.file_formats import CONTAINERS, Arrays
 
-PAIRED = re.compile(r"\w+=.+")
+_FIELD_AND_FILE = re.compile(r"\w+=.+")
 
 
 @dataclass(frozen=True)
-class Input:
-    """One thing to restore: what the user wrote, and its files by field ("" where no field is named)."""
+class RestorationInput:
+    """One argument of the command line: a file, or one file per field."""
 
     text: str
+    """The argument as the user wrote it."""
     files: dict[str, Path]
+    """Field -> file; the field is "" where the argument names none."""
 
-    def file(self, field: str) -> Path:
+    def file_of(self, field: str) -> Path:
         """The file that holds a field."""
         return self.files[field] if field in self.files else self.files[""]
 
 
-def parse(text: str) -> Input:
-    """`FILE` or `field=FILE,field=FILE`; a file whose own name looks like the latter counts as a file."""
-    if Path(text).exists() or not PAIRED.match(text):
-        return Input(text, {"": Path(text)})
+class RestorationJob(NamedTuple):
+    """Arrays that are restored together."""
+
+    name: str
+    """Name of the arrays inside their file; "" where the input holds one job only."""
+    arrays: Arrays
+    """Field -> array."""
+
+
+class RestoredImage(NamedTuple):
+    """One output of a job."""
+
+    noisy_field: str
+    """The field it restores, whose file gives the result its name."""
+    array: np.ndarray
+
+
+def parse_input(text: str) -> RestorationInput:
+    """Parse `FILE` or `field=FILE,field=FILE`; an existing file whose own name has that form counts as a file.
+
+    Raises:
+        ConfigError: A field without a file, or given twice.
+    """
+    if Path(text).exists() or not _FIELD_AND_FILE.match(text):
+        return RestorationInput(text, {"": Path(text)})
     files: dict[str, Path] = {}
     for pair in text.split(","):
         field, _, file = pair.partition("=")
         if not field or not file or field in files:
-            raise ConfigError(f"'{text}': several images of one thing are given as pd=FILE,pdfs=FILE, each name once")
+            raise ConfigError(f"'{text}': images of several fields are given as pd=FILE,pdfs=FILE, each field once")
         files[field] = Path(file)
-    return Input(text, files)
+    return RestorationInput(text, files)
 
 
-def jobs(
-    one: Input, images: dict[str, Arrays], fields: dict[str, str], restored: list[str]
-) -> Iterator[tuple[str, Arrays]]:
-    """(name, arrays by field) of each thing to restore in one input; the name is "" for the only one.
+def restoration_jobs(
+    given: RestorationInput, contents: dict[str, Arrays], input_fields: dict[str, str], restored_fields: list[str]
+) -> Iterator[RestorationJob]:
+    """Group the arrays of an input into jobs.
 
-    `fields`: those the method can read, with the names they have in its training data; `restored`: those it restores.
-    A file of several arrays holds either the fields by name or, for a method of one field, images one by one; files
-    given per field that hold several arrays are paired by the arrays' names.
+    A file of several arrays holds either the fields by name or, for a method that restores one field, independent
+    images. Where each field has its own file, arrays of the same name belong together.
+
+    Args:
+        given: The input, for error messages.
+        contents: Field -> arrays in its file ("" where the input names no field).
+        input_fields: Fields that the method can read -> their names in its training data.
+        restored_fields: Fields that it restores, all of which a job must have.
+
+    Raises:
+        ConfigError: The input names a field that the method does not read.
+        DataError: A field is missing, or the files have no array name in common.
     """
-    if "" not in images:
-        yield from _paired(one, images, fields)
+    if "" not in contents:
+        yield from _jobs_of_several_files(given, contents, input_fields)
         return
-    arrays = images[""]
-    by_name = {
+    arrays = contents[""]
+    by_field = {
         field: arrays[name]
-        for field, member in fields.items()
+        for field, member in input_fields.items()
         for name in dict.fromkeys((member, field))
         if name in arrays
     }
-    if all(field in by_name for field in restored):
-        yield "", by_name
-    elif len(restored) > 1:
-        missing = ", ".join(field for field in restored if field not in by_name)
-        holds = f" (it holds {', '.join(arrays)})" if "" not in arrays else ""
-        pairs = ",".join(f"{field}=FILE" for field in restored)
+    if all(field in by_field for field in restored_fields):
+        yield RestorationJob("", by_field)
+    elif len(restored_fields) > 1:
+        missing = ", ".join(field for field in restored_fields if field not in by_field)
+        holds = f" (the file holds {', '.join(arrays)})" if "" not in arrays else ""
+        pairs = ",".join(f"{field}=FILE" for field in restored_fields)
         raise DataError(
-            f"{one.text}: this method restores {' and '.join(restored)} together, but {missing} is missing"
+            f"{given.text}: this method restores {' and '.join(restored_fields)} together, but {missing} is missing"
             f"{holds}: give {pairs}, or one npz or h5 file with these names"
         )
     else:
-        yield from ((name, {restored[0]: array}) for name, array in arrays.items())
+        yield from (RestorationJob(name, {restored_fields[0]: array}) for name, array in arrays.items())
 
 
-class Targets:
-    """Collects results and writes them, one file per noisy file, never over an input or over another result."""
+class OutputWriter:
+    """Collects restored images and writes one file per noisy file, never over an input or another result."""
 
-    def __init__(self, folder: Path, format_: str, read: list[Path]) -> None:
+    def __init__(self, folder: Path, format_: str, inputs: list[Path]) -> None:
+        """Prepare to write to a folder.
+
+        Args:
+            folder: Created when the first file is written.
+            format_: "same" as the noisy file's, or a suffix without its dot.
+            inputs: Files that must not be overwritten.
+        """
         self.folder, self.format = folder, format_
-        self.read = {path.resolve() for path in read}
-        self.done: set[Path] = set()
-        self.waiting: dict[Path, Arrays] = {}
+        self._inputs = {path.resolve() for path in inputs}
+        self._written: set[Path] = set()
+        self._pending: dict[Path, Arrays] = {}
 
-    def add(self, one: Input, job: str, results: dict[str, tuple[str, np.ndarray]]) -> None:
-        """Keep the results of one job, by output: (the noisy field it restores, array)."""
-        many = len(results) > 1
+    def add(self, given: RestorationInput, job: str, results: dict[str, RestoredImage]) -> None:
+        """Collect the outputs of a job.
+
+        Args:
+            given: The input that the job belongs to.
+            job: Name of the job.
+            results: Output name -> restored image.
+
+        Raises:
+            ConfigError: A result would replace an input or another result.
+        """
+        several = len(results) > 1
         for output, (field, array) in results.items():
-            source = one.file(field)
+            source = given.file_of(field)
             suffix = file_formats.suffix_of(source) if self.format == "same" else f".{self.format}"
             if suffix in CONTAINERS:
                 path = self.folder / f"{source.stem}{suffix}"
-                name = "_".join(filter(None, [job, output if many or not job else ""]))
+                name = "_".join(filter(None, [job, output if several or not job else ""]))
             else:
-                parts = [source.stem, job.replace("/", "-"), output if many else ""]
+                parts = [source.stem, job.replace("/", "-"), output if several else ""]
                 path, name = self.folder / ("_".join(filter(None, parts)) + suffix), ""
-            if path.resolve() in self.read:
+            if path.resolve() in self._inputs:
                 raise ConfigError(f"{path} is an input and would be overwritten: choose another --output")
-            if path in self.done or name in self.waiting.get(path, {}):
-                raise ConfigError(f"two results would be written to {path}: rename {source}, or restore it on its own")
-            self.waiting.setdefault(path, {})[name] = array
+            if path in self._written or name in self._pending.get(path, {}):
+                raise ConfigError(f"two results would be written to {path}: rename {source}, or restore it separately")
+            self._pending.setdefault(path, {})[name] = array
 
-    def write(self, *, colour: bool, top: float) -> Iterator[Path]:
-        """Write what was kept; the files written."""
-        for path, arrays in self.waiting.items():
-            yield from file_formats.write(path, arrays, colour=colour, top=top)
-        self.done |= set(self.waiting)
-        self.waiting = {}
+    def write(self, *, colour: bool, white: float) -> Iterator[Path]:
+        """Write what was collected and yield the files; arguments as for `file_formats.write`."""
+        for path, arrays in self._pending.items():
+            yield from file_formats.write(path, arrays, colour=colour, white=white)
+        self._written |= set(self._pending)
+        self._pending = {}
 
 
-def _paired(one: Input, images: dict[str, Arrays], fields: dict[str, str]) -> Iterator[tuple[str, Arrays]]:
-    for field in images:
-        if field not in fields:
-            raise ConfigError(f"'{one.text}': this method reads no '{field}'; {did_you_mean(field, list(fields))}")
-    own = {field: arrays.get(field, arrays.get(fields[field])) for field, arrays in images.items()}
+def _jobs_of_several_files(
+    given: RestorationInput, contents: dict[str, Arrays], input_fields: dict[str, str]
+) -> Iterator[RestorationJob]:
+    """The jobs of an input that names a file per field."""
+    for field in contents:
+        if field not in input_fields:
+            raise ConfigError(
+                f"'{given.text}': this method does not read '{field}'; {did_you_mean(field, list(input_fields))}"
+            )
+    own = {field: arrays.get(field, arrays.get(input_fields[field])) for field, arrays in contents.items()}
     if all(array is not None for array in own.values()):
-        yield "", {field: array for field, array in own.items() if array is not None}
+        yield RestorationJob("", {field: array for field, array in own.items() if array is not None})
         return
-    if all(len(arrays) == 1 for arrays in images.values()):
-        yield "", {field: next(iter(arrays.values())) for field, arrays in images.items()}
+    if all(len(arrays) == 1 for arrays in contents.values()):
+        yield RestorationJob("", {field: next(iter(arrays.values())) for field, arrays in contents.items()})
         return
-    first, *others = images.values()
-    common = [name for name in first if all(name in arrays for arrays in others)]
+    first, *rest = contents.values()
+    common = [name for name in first if all(name in arrays for arrays in rest)]
     if not common:
-        raise DataError(f"{one.text}: these files have no array of one name in common")
-    yield from ((name, {field: arrays[name] for field, arrays in images.items()}) for name in common)
+        raise DataError(f"{given.text}: the files have no array name in common")
+    yield from (RestorationJob(name, {field: arrays[name] for field, arrays in contents.items()}) for name in common)

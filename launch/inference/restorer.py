@@ -1,11 +1,10 @@
-"""Arrays as stored -> restored arrays as stored, by a trained run: units, channels and tiles as in training.
+"""Restore arrays with a trained run, in the units, channels and normalisation of its training.
 
 Legend: N images, C channels, H height, W width.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,25 +13,37 @@ from torch import Tensor
 from configs.errors import DataError
 from configs.fields import FieldSpec
 from launch.inference import tiling, trained_model
-from pipelines.base import Output
+from pipelines.base import Batch, Output
 from shards.reading import transforms
 from shards.reading.recipe import INTEGER_MAX
 
-SMALLEST_PX = 8
-"""An image narrower than this is rather a colour image taken for a stack."""
+MIN_SIDE_PX = 8
+"""An array with a shorter side is more likely a colour image taken for a stack than an image."""
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """How large images are cut, in pixels; `batch` tiles are restored together."""
+    """How large images are divided (`tiling.tiled`)."""
 
     size: int = 256
+    """Side in pixels; 0 restores full images."""
     overlap: int = 32
+    """Pixels that neighbouring tiles share."""
     batch: int = 4
+    """Tiles restored together."""
 
 
 class Restorer:
-    """A trained run that restores arrays of the kind of images it was trained on."""
+    """A trained run that restores arrays of the kind of images it was trained on.
+
+    Attributes:
+        model: The run's pipeline, configuration and image kinds.
+        input_fields: The fields the method may read, each with its name in the run's own data.
+        restored_fields: The noisy fields that are restored; all of them are required.
+        outputs: Output name -> which noisy field it restores; the primary outputs only.
+        colour: Whether images have more than one stored channel.
+        device: Where the pipeline runs.
+    """
 
     def __init__(
         self,
@@ -42,46 +53,60 @@ class Restorer:
         tiles: Tiles = Tiles(),
         device: torch.device | None = None,
     ) -> None:
-        """Raises CheckpointError without a usable checkpoint."""
-        self.tiles, self.device = tiles, device or best_device()
-        self.trained = trained_model.load(run, which=which, device=self.device)
-        self.pipeline = self.trained.pipeline
-        self.needs = type(self.pipeline).needs(self.trained.config.pipeline)
-        self.outputs: dict[str, Output] = {n: o for n, o in self.pipeline.outputs.items() if o.primary}
-        members = self.needs.members(self.trained.config.data.fields)
-        self.fields = {
+        """Load a checkpoint of a run.
+
+        Args:
+            run: Run folder, or one checkpoint folder inside it.
+            which: "best" or "last" checkpoint of the run.
+            tiles: How large images are divided.
+            device: Where to restore; default the accelerator, or the CPU where there is none.
+
+        Raises:
+            CheckpointError: There is no usable checkpoint.
+        """
+        self.tiles, self.device = tiles, device or default_device()
+        self.model = trained_model.load(run, which=which, device=self.device)
+        self.pipeline = self.model.pipeline
+        self.needs = type(self.pipeline).needs(self.model.config.pipeline)
+        self.outputs: dict[str, Output] = {
+            name: output for name, output in self.pipeline.outputs.items() if output.primary
+        }
+        members = self.needs.members(self.model.config.data.fields)
+        self.input_fields = {
             name: members[name]
             for name, source in self.needs.fields.items()
-            if source.draw == "same" and not source.evaluation and name in self.trained.images
+            if source.draw == "same" and not source.evaluation and name in self.model.images
         }
-        """The fields the method may read when it restores, each with its name in the run's own data."""
-        self.restored = list(dict.fromkeys(output.noisy for output in self.pipeline.outputs.values()))
-        """The fields that are restored."""
-        self.colour = self.trained.images[self.restored[0]].channels > 1
+        self.restored_fields = list(dict.fromkeys(output.noisy for output in self.pipeline.outputs.values()))
+        self.colour = self.model.images[self.restored_fields[0]].channels > 1
 
-    def restore(self, arrays: dict[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
-        """Restored arrays by output name, each with the shape of its noisy field.
+    def restore(self, arrays: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+        """Restore one image or one stack of images.
 
-        `arrays`: a field's (H, W), (H, W, C), (N, H, W) or (N, H, W, C) array; all fields of one N, H and W. uint8 and
-        uint16 come back as they came, rounded and clipped to their range; complex as complex64 (unless the run works on
-        magnitudes); everything else as float32, unclipped, in the units it came in.
+        Args:
+            arrays: Field -> array of shape (H, W), (H, W, C), (N, H, W) or (N, H, W, C); N, H and W are the same for
+                all fields. Integers are read as fractions of their type's maximum, everything else in stored units.
+            source: What error messages call the arrays, such as their file.
+
+        Returns:
+            Output name -> restored array in the shape and units of its noisy field. uint8 and uint16 keep their type,
+            rounded and clipped to its range; complex images become complex64 (real magnitudes where the run was
+            trained on magnitudes); everything else becomes float32 and is not clipped.
+
+        Raises:
+            DataError: The arrays are not of the kind the run was trained on, differ in size, or a field is missing.
         """
-        stacks = {name: self._stack(array, name, where) for name, array in arrays.items()}
+        stacks = {name: self._to_stack(array, name, source) for name, array in arrays.items()}
         sizes = {name: stack.shape[:3] for name, stack in stacks.items()}
         if len(set(sizes.values())) > 1:
-            raise DataError(
-                f"{where}: the fields differ in size: "
-                + ", ".join(f"{name} is {size[0]} x {size[1:]}" for name, size in sizes.items())
-            )
-        batch: dict[str, Tensor] = {}
-        for name in sorted(stacks, key=lambda name: self.needs.fields[name].scale_of is not None):
-            shared = batch.get(f"{self.needs.fields[name].scale_of}_scale")
-            batch[name], batch[f"{name}_scale"] = self._tensor(stacks[name], self.pipeline.fields[name], shared)
-        batch["index"] = torch.arange(len(batch[name])).reshape(-1, 1, 1, 1)
+            listed = ", ".join(f"'{name}' has {n} of {height} x {width}" for name, (n, height, width) in sizes.items())
+            raise DataError(f"{source}: the fields differ in size: {listed}")
+        batch = self._to_batch(stacks)
         with torch.inference_mode():
+            # measured on full images: tiles that measured themselves would show seams
             batch |= self.pipeline.image_statistics(batch)
             restored = tiling.tiled(
-                lambda images: self._run(images, where),
+                lambda tiles: self._restore_tiles(tiles, source),
                 batch,
                 tile=self.tiles.size,
                 overlap=self.tiles.overlap,
@@ -89,7 +114,7 @@ class Restorer:
                 device=self.device,
             )
         return {
-            name: self._array(
+            name: _to_array(
                 restored[name] * batch[f"{output.noisy}_scale"],
                 arrays[output.noisy],
                 self.pipeline.fields[output.noisy],
@@ -97,59 +122,74 @@ class Restorer:
             for name, output in self.outputs.items()
         }
 
-    def _run(self, images: dict[str, Tensor], where: str) -> dict[str, Tensor]:
-        index = images.pop("index").flatten()
-        batch: dict[str, Any] = {**images, "index": index, "key": [str(i) for i in index.tolist()]}
+    def _restore_tiles(self, tiles: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+        """The primary outputs of one batch of tiles, float32 or complex64."""
+        index = tiles.pop("index").flatten()
+        batch: Batch = {**tiles, "index": index, "key": [str(i) for i in index.tolist()]}
         try:
             restored = self.pipeline.restore(batch)
         except KeyError as error:
-            if error.args[0] not in self.needs.fields:
+            missing = error.args[0]
+            if missing not in self.needs.fields:
                 raise
-            pairs = ",".join(f"{name}=FILE" for name in [*images, error.args[0]] if name in self.needs.fields)
-            raise DataError(f"{where}: this method also reads '{error.args[0]}': give {pairs}") from error
+            pairs = ",".join(f"{name}=FILE" for name in [*tiles, missing] if name in self.needs.fields)
+            raise DataError(f"{source}: this method also reads '{missing}': give {pairs}") from error
         return {
             name: value if value.is_complex() else value.float()
             for name, value in restored.items()
             if name in self.outputs
         }
 
-    def _stack(self, array: np.ndarray, field: str, where: str) -> np.ndarray:
+    def _to_stack(self, array: np.ndarray, field: str, source: str) -> np.ndarray:
         """The array as (N, H, W, C), float32, complex64, uint8 or uint16."""
-        kind = self.trained.images[field]
+        kind = self.model.images[field]
         image_ndim = 2 if kind.channels == 1 else 3
         channels = array.shape[-1] if image_ndim == 3 else 1
         fits = array.ndim in (image_ndim, image_ndim + 1) and channels == kind.channels
-        if self.trained.config.data.representation != "magnitude":
+        if self.model.config.data.representation != "magnitude":
             fits = fits and np.iscomplexobj(array) == kind.is_complex
         if not fits:
-            expected = "(H, W) or (N, H, W)" if image_ndim == 2 else f"(H, W, {kind.channels}), or stacks of it"
+            shape = "(H, W)" if image_ndim == 2 else f"(H, W, {kind.channels})"
+            stack_shape = "(N, H, W)" if image_ndim == 2 else f"(N, H, W, {kind.channels})"
             raise DataError(
-                f"{where}: {field} is {array.dtype} of shape {array.shape}, but this run was trained on "
-                f"{kind.words} images: give {expected}"
+                f"{source}: {field} is {array.dtype} of shape {array.shape}, but this run was trained on "
+                f"{kind.words} images: expected {shape} or {stack_shape}"
             )
         stack = array.reshape(-1, *array.shape[-image_ndim:])
         stack = stack[..., None] if image_ndim == 2 else stack
-        if min(stack.shape[1:3]) < SMALLEST_PX:
-            looks = f" (a colour image of {array.shape[-1]} channels?)" if array.shape[-1] in (2, 3, 4) else ""
+        if min(stack.shape[1:3]) < MIN_SIDE_PX:
+            hint = f" (a colour image of {array.shape[-1]} channels?)" if array.shape[-1] in (2, 3, 4) else ""
             raise DataError(
-                f"{where}: {field} has shape {array.shape}{looks}, but this run reads (H, W) or (N, H, W) "
-                f"with at least {SMALLEST_PX} px a side"
+                f"{source}: {field} has shape {array.shape}{hint}, but this run reads (H, W) or (N, H, W) "
+                f"with sides of at least {MIN_SIDE_PX} px"
             )
         if np.iscomplexobj(array):
             return stack.astype(np.complex64)
         return stack if str(array.dtype) in INTEGER_MAX else stack.astype(np.float32)
 
-    def _tensor(self, stack_NHWC: np.ndarray, spec: FieldSpec, shared: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The field as in a training batch, NCHW, and what it was divided by, (N, 1, 1, 1)."""
+    def _to_batch(self, stacks_NHWC: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        """The fields as in a training batch: NCHW, `<field>_scale` and `index` of shape (N, 1, 1, 1)."""
+        batch: dict[str, Tensor] = {}
+        # fields with a scale of their own first: the others are divided by theirs
+        for name in sorted(stacks_NHWC, key=lambda name: self.needs.fields[name].scale_of is not None):
+            shared_scale = batch.get(f"{self.needs.fields[name].scale_of}_scale")
+            batch[name], batch[f"{name}_scale"] = self._to_tensor(
+                stacks_NHWC[name], self.pipeline.fields[name], shared_scale
+            )
+        batch["index"] = torch.arange(len(batch[name])).reshape(-1, 1, 1, 1)
+        return batch
+
+    def _to_tensor(self, stack_NHWC: np.ndarray, spec: FieldSpec, shared_scale: Tensor | None) -> tuple[Tensor, Tensor]:
+        """A normalised field, NCHW, and what it was divided by, (N, 1, 1, 1)."""
         count, height, width, _ = stack_NHWC.shape
         out = np.empty((count, spec.channels, height, width), np.complex64 if spec.is_complex else np.float32)
         scale = np.ones((count, 1, 1, 1), np.float32)
-        normalise = self.trained.config.data.normalise == "median"
+        normalise = self.model.config.data.normalise == "median"
         for i, image in enumerate(stack_NHWC):
             image = image[..., 0] if image.shape[-1] == 1 else image
             transforms.write_image(image, out[i], divisor=INTEGER_MAX.get(str(image.dtype), 1.0))
-            if shared is not None:
-                scale[i] = float(shared[i])
+            if shared_scale is not None:
+                scale[i] = float(shared_scale[i])
             elif normalise:
                 scale[i] = transforms.typical_magnitude(
                     transforms.as_complex(out[i]) if spec.layout == "ri" else out[i]
@@ -157,18 +197,19 @@ class Restorer:
             out[i] *= np.float32(1 / scale[i])
         return torch.from_numpy(out), torch.from_numpy(scale)
 
-    def _array(self, restored_NCHW: Tensor, noisy: np.ndarray, spec: FieldSpec) -> np.ndarray:
-        """A restored stack in the units, dtype and shape of its noisy array."""
-        values = restored_NCHW.numpy()
-        if spec.layout == "ri":
-            values = (values[:, :1] + 1j * values[:, 1:]).astype(np.complex64)
-        if str(noisy.dtype) in INTEGER_MAX:
-            top = INTEGER_MAX[str(noisy.dtype)]
-            values = np.rint(np.clip(values, 0, 1) * top).astype(noisy.dtype)
-        return np.moveaxis(values, 1, -1).reshape(noisy.shape)
+
+def _to_array(restored_NCHW: Tensor, noisy: np.ndarray, spec: FieldSpec) -> np.ndarray:
+    """A restored stack in the units, dtype and shape of its noisy array."""
+    values = restored_NCHW.numpy()
+    if spec.layout == "ri":
+        values = (values[:, :1] + 1j * values[:, 1:]).astype(np.complex64)
+    if str(noisy.dtype) in INTEGER_MAX:
+        maximum = INTEGER_MAX[str(noisy.dtype)]
+        values = np.rint(np.clip(values, 0, 1) * maximum).astype(noisy.dtype)
+    return np.moveaxis(values, 1, -1).reshape(noisy.shape)
 
 
-def best_device() -> torch.device:
-    """The accelerator, or the CPU."""
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return found or torch.device("cpu")
+def default_device() -> torch.device:
+    """The accelerator, or the CPU where there is none."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")

@@ -1,7 +1,8 @@
-"""A function of image batches applied to images of any size, tile by tile, joined without seams."""
+"""Restoring images of any size tile by tile, joined without seams."""
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,7 +10,15 @@ from torch import Tensor
 from configs.errors import ConfigError
 
 Images = dict[str, Tensor]
-"""NCHW tensors by name, all of one N, H and W; (N, 1, 1, 1) tensors go with their image."""
+"""NCHW tensors by name, all of one N, H and W; besides them (N, 1, 1, 1) tensors with one value per image."""
+
+
+class Corner(NamedTuple):
+    """Image number and top left pixel of a tile."""
+
+    image: int
+    top: int
+    left: int
 
 
 def tiled(
@@ -21,54 +30,69 @@ def tiled(
     batch: int = 4,
     device: torch.device | None = None,
 ) -> Images:
-    """`restore(images)`, computed on tiles of `tile` px that share `overlap` px, `batch` tiles at a time; on the CPU.
+    """Apply a function of image batches to images of any size, on overlapping tiles.
 
-    The outer quarter of an overlap is not used at all and the middle half is blended with a raised cosine. So a network
-    that looks at most overlap / 4 px far gives the same as on the whole image, whatever the tile size. One that looks
-    at statistics of its whole input (instance and group norms, attention, spectra) does not: give it tiles as large as
-    memory allows. `tile` 0 takes whole images; so does an image that is not larger than a tile. Tiles are of one size:
-    the last one of a row is moved back inside. Raises ConfigError for an overlap of more than half a tile.
+    The outer quarter of an overlap on either side is discarded, and the middle half is blended with a raised cosine.
+    So a network whose receptive field reaches at most overlap / 4 px from its centre gives the same result as on the
+    full image, whatever the tile size. Networks that depend on their whole input (instance and group norms, attention,
+    spectra) do not: use tiles as large as memory allows. All tiles are of one size: the last of a row or column is
+    shifted back inside the image.
+
+    Args:
+        restore: Maps a batch of tiles on `device`, NCHW by name, to restored tiles of the same N, H and W.
+        images: The full images, by name; (N, 1, 1, 1) tensors accompany the tiles of their image.
+        tile: Side of a tile in pixels; 0, or an image no larger than a tile, takes full images.
+        overlap: Pixels that neighbouring tiles share, at most half a tile.
+        batch: Tiles restored together.
+        device: Where `restore` runs; default where the images are.
+
+    Returns:
+        The restored images by name, NCHW, on the CPU.
+
+    Raises:
+        ConfigError: A negative size, or an overlap of more than half a tile.
     """
     if tile < 0 or overlap < 0 or (tile and overlap > tile // 2):
-        raise ConfigError(f"tiles of {tile} px cannot overlap by {overlap} px: give at most {max(tile, 0) // 2} px")
-    first = next(value for value in images.values() if value.shape[-2:] != (1, 1))
+        raise ConfigError(f"tiles of {tile} px cannot overlap by {overlap} px: the overlap must be 0 to half a tile")
+    first = next(value for value in images.values() if not _is_per_image(value))
     (count, _, height, width), device = first.shape, device or first.device
-    size_y, size_x = min(tile or height, height), min(tile or width, width)
-    rows = {y: window(y, size_y, height, overlap) for y in starts(height, size_y, overlap)}
-    columns = {x: window(x, size_x, width, overlap) for x in starts(width, size_x, overlap)}
-    places = [(n, y, x) for n in range(count) for y in rows for x in columns]
+    tile_height, tile_width = min(tile or height, height), min(tile or width, width)
+    row_weights = {y: blend_weights(y, tile_height, height, overlap) for y in tile_starts(height, tile_height, overlap)}
+    column_weights = {x: blend_weights(x, tile_width, width, overlap) for x in tile_starts(width, tile_width, overlap)}
+    corners = [Corner(n, y, x) for n in range(count) for y in row_weights for x in column_weights]
     sums: Images = {}
-    for group in (places[i : i + batch] for i in range(0, len(places), batch)):
-        cut = {
-            name: torch.stack([_cut(value, place, size_y, size_x) for place in group]).to(device)
+    for group in (corners[i : i + batch] for i in range(0, len(corners), batch)):
+        tiles = {
+            name: torch.stack([_cut(value, corner, tile_height, tile_width) for corner in group]).to(device)
             for name, value in images.items()
         }
-        for name, restored in restore(cut).items():
+        for name, restored in restore(tiles).items():
             total = sums.setdefault(name, torch.zeros(count, restored.shape[1], height, width, dtype=restored.dtype))
-            for (n, y, x), piece in zip(group, restored.cpu(), strict=True):
-                total[n, :, y : y + size_y, x : x + size_x] += piece * torch.outer(rows[y], columns[x])
-    weights = torch.outer(*(_summed(length, windows) for length, windows in ((height, rows), (width, columns))))
-    return {name: total / weights for name, total in sums.items()}
+            for (n, y, x), restored_tile in zip(group, restored.cpu(), strict=True):
+                weights = torch.outer(row_weights[y], column_weights[x])
+                total[n, :, y : y + tile_height, x : x + tile_width] += restored_tile * weights
+    total_weights = torch.outer(_sum_weights(height, row_weights), _sum_weights(width, column_weights))
+    return {name: total / total_weights for name, total in sums.items()}
 
 
-def starts(length: int, tile: int, overlap: int) -> list[int]:
-    """First pixels of the tiles that cover `length` px."""
+def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
+    """First pixel of each tile along an axis of `length` px."""
     if length <= tile:
         return [0]
     count = math.ceil((length - overlap) / (tile - overlap))
     return [min(i * (tile - overlap), length - tile) for i in range(count)]
 
 
-def window(start: int, tile: int, length: int, overlap: int) -> Tensor:
-    """Weights (tile,) of a tile's pixels along one axis: one inside, falling to zero towards neighbours."""
+def blend_weights(start: int, tile: int, length: int, overlap: int) -> Tensor:
+    """Weights (tile,) of a tile's pixels along an axis: one inside, falling to zero towards a neighbouring tile."""
     weights = torch.ones(tile, dtype=torch.float64)
     if tile == length:
         return weights.float()
-    unused = overlap // 4
-    ramp = overlap - 2 * unused
+    discarded = overlap // 4
+    ramp = overlap - 2 * discarded
     rise = weights.clone()
-    rise[:unused] = 0
-    rise[unused : unused + ramp] = torch.sin((torch.arange(ramp) + 0.5) / max(ramp, 1) * math.pi / 2) ** 2
+    rise[:discarded] = 0
+    rise[discarded : discarded + ramp] = torch.sin((torch.arange(ramp) + 0.5) / max(ramp, 1) * math.pi / 2) ** 2
     if start > 0:
         weights *= rise
     if start + tile < length:
@@ -76,14 +100,22 @@ def window(start: int, tile: int, length: int, overlap: int) -> Tensor:
     return weights.float()
 
 
-def _summed(length: int, windows: dict[int, Tensor]) -> Tensor:
-    """The weights of all tiles along one axis, added up, (length,)."""
+def _sum_weights(length: int, weights_by_start: dict[int, Tensor]) -> Tensor:
+    """The sum (length,) of all tiles' weights along an axis.
+
+    Not 1 everywhere: the last tile, shifted back inside the image, overlaps its neighbour by more than the others do.
+    """
     total = torch.zeros(length)
-    for start, weights in windows.items():
+    for start, weights in weights_by_start.items():
         total[start : start + len(weights)] += weights
     return total
 
 
-def _cut(value: Tensor, place: tuple[int, int, int], size_y: int, size_x: int) -> Tensor:
-    n, y, x = place
-    return value[n] if value.shape[-2:] == (1, 1) else value[n, :, y : y + size_y, x : x + size_x]
+def _is_per_image(value: Tensor) -> bool:
+    return value.shape[-2:] == (1, 1)
+
+
+def _cut(value: Tensor, corner: Corner, tile_height: int, tile_width: int) -> Tensor:
+    """The tile (C, h, w) at a corner; a value per image stays (1, 1, 1)."""
+    n, y, x = corner
+    return value[n] if _is_per_image(value) else value[n, :, y : y + tile_height, x : x + tile_width]

@@ -1,4 +1,4 @@
-"""A trained pipeline from a run folder, ready to restore."""
+"""The trained pipeline of a run folder, ready to restore images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 
 from configs import registry
 from configs.errors import CheckpointError, DataError
+from configs.fields import FieldSpec
 from configs.schema import RunConfig
 from launch.checkpoints import store
 from launch.data import fields, splits
@@ -19,67 +20,95 @@ from shards.reading.shard_set import ShardSet
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A run's pipeline with the weights of one checkpoint (averaged ones where they were kept), in evaluation mode."""
+class TrainedModel:
+    """A run's pipeline in evaluation mode, with the weights of one checkpoint."""
 
     pipeline: Pipeline
+    """Holds the averaged weights (EMA) where the run kept them."""
     config: RunConfig
     checkpoint: Path
+    """Folder that the weights were read from."""
     images: dict[str, ImageKind]
-    """What it was trained on, by field."""
+    """Field -> the kind of stored images it was trained on."""
 
 
 def load(
     run: Path, shards: ShardSet | None = None, *, which: str = "best", device: torch.device | None = None
-) -> Trained:
-    """The pipeline trained in a run folder, for images of the kind it was trained on.
+) -> TrainedModel:
+    """Load the trained pipeline of a run.
 
-    `shards`: what it is to restore; DataError where they hold images of another kind. `which` is best, last, or the run
-    may itself be a checkpoint folder. Raises CheckpointError when the weights are not of the configuration's method.
+    Args:
+        run: Run folder, or one checkpoint folder inside it.
+        shards: What the pipeline is to restore; None takes images of the kind it was trained on.
+        which: "best" (by the validation metric) or "last"; ignored where `run` is a checkpoint folder.
+        device: Where to put the pipeline; default the CPU.
+
+    Returns:
+        The pipeline in evaluation mode, its configuration, and the kind of images it was trained on.
+
+    Raises:
+        CheckpointError: There is no usable checkpoint, or its weights do not belong to the configuration.
+        DataError: The shards hold another kind of images than the run was trained on.
     """
     config = folder_of(run).config()
-    path = store.choose(run, which)
-    meta = store.read_meta(path)
-    images = trained_on(config, path, meta, shards)
+    checkpoint = store.choose(run, which)
+    meta = store.read_meta(checkpoint)
+    images = _training_images(config, checkpoint, meta, shards)
     specs = fields.specs_of(images, config.data.representation)
-    method: Any = registry.find("pipelines", config.pipeline.name)
+    method = _method(config)
     if shards is not None:
-        here = fields.field_specs(method.needs(config.pipeline), config.data, shards)
-        for name in here:
-            if name in specs and specs[name] != here[name]:
-                raise DataError(
-                    f"{shards.path}: field {name} has other images than the {images[name].words} ones that "
-                    f"{path} was trained on; give shards like those it was trained on"
-                )
-        specs = here
+        specs = _matching_specs(shards, config, checkpoint, images, specs)
     pipeline = method(config.pipeline, specs)
-    weights = pipeline.migrate_state(store.read_weights(path, averaged=True))
-    store.fit(weights, pipeline.checkpoint_state(), path)
+    weights = pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))
+    store.fit(weights, pipeline.checkpoint_state(), checkpoint)
     pipeline.load_checkpoint_state(weights)
     pipeline.on_step_start(meta["step"], meta["epoch"])
     memory_layout.place(pipeline, device or torch.device("cpu"), config.loop)
-    return Trained(pipeline.eval(), config, path, images)
-
-
-def trained_on(config: RunConfig, path: Path, meta: dict[str, Any], shards: ShardSet | None) -> dict[str, ImageKind]:
-    """The kind of images of every field that a checkpoint was trained on.
-
-    Checkpoints of older versions do not say it: then it is what `shards` hold, or without them the run's own training
-    shards. Raises CheckpointError when those are gone.
-    """
-    if "images" in meta:
-        return {name: ImageKind(**kind) for name, kind in meta["images"].items()}
-    method: Any = registry.find("pipelines", config.pipeline.name)
-    try:
-        known = shards or splits.open_split(config.data, config.data.train_split)
-        return fields.image_kinds(method.needs(config.pipeline), config.data, known)
-    except DataError as error:
-        raise CheckpointError(
-            f"{path} was written before checkpoints said what images they were trained on, and the "
-            f"shards that say it are gone ({error}); train the run again"
-        ) from error
+    return TrainedModel(pipeline.eval(), config, checkpoint, images)
 
 
 def folder_of(run: Path) -> RunFolder:
-    """The run folder that a run folder or one of its checkpoint folders means."""
-    return RunFolder(run.parent.parent if (run / "meta.json").is_file() else run)
+    """The run folder, given itself or one of its checkpoint folders."""
+    is_checkpoint = (run / "meta.json").is_file()
+    return RunFolder(run.parent.parent if is_checkpoint else run)
+
+
+def _method(config: RunConfig) -> type[Pipeline]:
+    method: type[Pipeline] = registry.find("pipelines", config.pipeline.name)
+    return method
+
+
+def _matching_specs(
+    shards: ShardSet, config: RunConfig, checkpoint: Path, images: dict[str, ImageKind], trained: dict[str, FieldSpec]
+) -> dict[str, FieldSpec]:
+    """The field specs of the shards; DataError where one differs from what the network was built for."""
+    needs = _method(config).needs(config.pipeline)
+    specs = fields.field_specs(needs, config.data, shards)
+    for name, spec in specs.items():
+        if name in trained and trained[name] != spec:
+            kind = fields.image_kinds(needs, config.data, shards)[name]
+            raise DataError(
+                f"{shards.path}: field '{name}' holds {kind.words} images, but {checkpoint} was trained on "
+                f"{images[name].words} images: choose shards like those it was trained on"
+            )
+    return specs
+
+
+def _training_images(
+    config: RunConfig, checkpoint: Path, meta: dict[str, Any], shards: ShardSet | None
+) -> dict[str, ImageKind]:
+    """The kind of images that a checkpoint was trained on, by field.
+
+    Checkpoints of older versions do not record it. For them it is what `shards` hold, or else the run's training
+    shards; CheckpointError where those no longer exist.
+    """
+    if "images" in meta:
+        return {name: ImageKind(**kind) for name, kind in meta["images"].items()}
+    try:
+        training_shards = shards or splits.open_split(config.data, config.data.train_split)
+        return fields.image_kinds(_method(config).needs(config.pipeline), config.data, training_shards)
+    except DataError as error:
+        raise CheckpointError(
+            f"{checkpoint} does not record what images it was trained on (an older version wrote it), and the run's "
+            f"training shards cannot be opened ({error}): restore the shards, or train the run again"
+        ) from error

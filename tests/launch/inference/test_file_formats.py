@@ -58,7 +58,7 @@ def test_datasets_inside_groups_are_found_and_scalars_are_left(tmp_path: Path) -
 
 
 def test_floats_become_a_picture_with_a_stated_white(tmp_path: Path) -> None:
-    file_formats.write(tmp_path / "a.png", {"": np.array([[0, 1, 2], [-1, 4, 8]], np.float32)}, top=4.0)
+    file_formats.write(tmp_path / "a.png", {"": np.array([[0, 1, 2], [-1, 4, 8]], np.float32)}, white=4.0)
     assert file_formats.read(tmp_path / "a.png")[""].tolist() == [[0, 16384, 32768], [0, 65535, 65535]]
     stack = file_formats.write(tmp_path / "b.png", {"": np.stack([COMPLEX] * 2)})
     assert [path.name for path in stack] == ["b-0000.png", "b-0001.png"]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from configs.errors import ConfigError
-from launch.inference.tiling import starts, tiled, window
+from launch.inference.tiling import blend_weights, tile_starts, tiled
 
 RADIUS_PX = 3
 
@@ -23,8 +23,8 @@ def network() -> nn.Module:
     ).requires_grad_(False)
 
 
-@pytest.fixture(scope="module")
-def images_NCHW() -> torch.Tensor:
+@pytest.fixture(scope="module", name="images_NCHW")
+def random_images() -> torch.Tensor:
     return torch.randn(2, 1, 61, 47, generator=torch.Generator().manual_seed(1))
 
 
@@ -86,11 +86,11 @@ def test_numbers_of_an_image_go_with_its_tiles_and_complex_stays_complex() -> No
 def test_tiles_cover_every_pixel_once_or_more() -> None:
     for length in range(20, 70):
         covered = torch.zeros(length)
-        for start in starts(length, 20, 7):
+        for start in tile_starts(length, 20, 7):
             assert 0 <= start <= length - 20
-            covered[start : start + 20] += window(start, 20, length, 7)
+            covered[start : start + 20] += blend_weights(start, 20, length, 7)
         assert float(covered.min()) > 0
-    assert starts(15, 20, 7) == [0]
+    assert tile_starts(15, 20, 7) == [0]
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(32, 17), (-1, 0), (32, -2)])
