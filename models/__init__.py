@@ -1,1 +1,1 @@
-"""Networks: tensor in, tensor out; one network per file, no loss, no optimizer."""
+"""Networks: tensor in, tensor out; one network per file, under the name that a YAML uses; no losses, no optimizers."""

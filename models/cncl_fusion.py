@@ -1,13 +1,22 @@
-"""CNCL's last layer: one clean image from the two that its generators give."""
+"""CNCL's last layer: fuse the two clean images that its generators predict into one."""
 
 import torch
 from torch import Tensor, nn
 
 
 class CnclFusion(nn.Module):
-    """Content (N, C, H, W) and noisy minus noise (N, C, H, W) -> clean (N, C, H, W), by one 1x1 convolution.
+    """Fuse the content generator's image with the noisy image minus the predicted noise, by a 1x1 convolution.
 
-    3 parameters with one channel. It starts as the mean of the two. Source: Geng et al., IEEE TMI 41(2), 2022.
+    The convolution starts as the mean of the two. With one channel it has 3 parameters.
+
+    Args:
+        in_channels: Channels C of each of the two images.
+
+    Shape:
+        Inputs (N, C, H, W) twice, in the same units. Output (N, C, H, W), in these units.
+
+    Source:
+        Geng et al., Content-Noise Complementary Learning for Medical Image Denoising, IEEE TMI 41(2), 2022.
     """
 
     def __init__(self, in_channels: int = 1) -> None:
@@ -15,8 +24,9 @@ class CnclFusion(nn.Module):
         self.mix = nn.Conv2d(2 * in_channels, in_channels, 1)
         with torch.no_grad():
             self.mix.weight.copy_(0.5 * torch.eye(in_channels).repeat(1, 2)[:, :, None, None])
-            self.mix.bias.zero_()  # type: ignore[union-attr]
+            assert self.mix.bias is not None
+            self.mix.bias.zero_()
 
     def forward(self, content_NCHW: Tensor, complement_NCHW: Tensor) -> Tensor:
-        """The fused clean image."""
+        """Fuse the predicted content with its complement, the noisy image minus the predicted noise."""
         return self.mix(torch.cat([content_NCHW, complement_NCHW], dim=1))

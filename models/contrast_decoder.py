@@ -1,4 +1,4 @@
-"""A decoder of dual-domain Noise2Noise: a latent to an image of one contrast."""
+"""A decoder of dual-domain Noise2Noise: decodes a latent as an image of one contrast."""
 
 from itertools import pairwise
 
@@ -6,28 +6,41 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
-from models.blocks.complex import from_channels, weight_dtype
-from models.blocks.contrast import Up
+from models.blocks.complex_layers import from_channels, weight_dtype
+from models.blocks.contrast_blocks import UpBlock
 from models.blocks.padding import crop_to
 
 
 class ContrastDecoder(nn.Module):
-    """(latent, skips or None, identity or None) to an image, the expanding half of a U-Net with group normalisation.
+    """Expanding half of a U-Net with layer normalisation.
 
-    `forward(latent_NLhw, skips=None, identity_NCHW=None, size=None)`: skips as the encoder gave them, finest first, or
-    None for zeros in their place. The image is cropped to `size` (height, width), else to the identity's size, else it
-    is 2**K times the latent. Complex networks take the encoder's real latent of 2 * latent_channels, give complex64.
+    Skips narrower than the decoder's own features count as padded with zero channels. The original concatenated them as
+    they were, so that its decoder of features (512, 256, 128) could not run on the skips of an encoder of features
+    (64, 128, 256). Here it runs, with the number of parameters that was declared for it.
 
-    Skips narrower than the decoder's own features are taken as if padded with zero channels. The original concatenated
-    them as they came, so its decoder of features (512, 256, 128) could not be run with the skips of the encoder's
-    (64, 128, 256); here it can, with the parameter count it was declared with. `skip_channels`, where given, are the
-    encoder's: skips wider than the decoder can take are then refused at once.
+    With the defaults and one output channel: 783,617 parameters; with features (512, 256, 128) and a latent of 512
+    channels: 3,131,905.
 
-    `identity_mapping` rebuilds a documented broken start and is here for that only: every parameter begins at zero and
-    the noisy `identity` is added to the output. As all features are zero, nothing but the last bias ever learns.
+    Args:
+        out_channels: Channels of the image.
+        features: Channels of each level, coarsest first; all but the last level double the size.
+        latent_channels: Channels of the latent, before a complex one is laid out as real channels.
+        complex: Use complex64 weights and features, for the latent and skips of a complex encoder.
+        identity_mapping: Start with every parameter at zero and add the noisy image to the output. This reproduces a
+            documented broken start and is here for that only: with all features at zero, nothing but the bias of the
+            last convolution ever receives a gradient.
+        skip_channels: Channels of the encoder's skips, full resolution first, to check that they fit.
 
-    With the defaults and one output channel 783,617 parameters; features (512, 256, 128), latent 512: 3,131,905.
-    Source: UNetADecoder / UNetBDecoder of "Contrast2Contrast".
+    Shape:
+        Input latent (N, latent_channels, h, w), twice the channels for complex networks; skips as the encoder returns
+        them. Output (N, out_channels, H, W), where H and W are 2**K times the latent's, K = len(features) - 1, or the
+        size they are cropped to.
+
+    Raises:
+        ConfigError: `skip_channels` do not fit `features`.
+
+    Source:
+        UNetADecoder and UNetBDecoder of "Contrast2Contrast".
     """
 
     def __init__(
@@ -44,10 +57,10 @@ class ContrastDecoder(nn.Module):
         self.identity_mapping = identity_mapping
         dtype = weight_dtype(complex)
         self.expand = nn.Conv2d(latent_channels, features[0], 1, dtype=dtype)
-        self.ups = nn.ModuleList(Up(before, after, complex=complex) for before, after in pairwise(features))
+        self.ups = nn.ModuleList(UpBlock(before, after, complex=complex) for before, after in pairwise(features))
         self.outc = nn.Conv2d(features[-1], out_channels, 1, dtype=dtype)
         if skip_channels is not None:
-            _refuse_skips(skip_channels, features)
+            _check_skips(skip_channels, features)
         if identity_mapping:
             with torch.no_grad():
                 for parameter in self.parameters():
@@ -60,7 +73,17 @@ class ContrastDecoder(nn.Module):
         identity_NCHW: Tensor | None = None,
         size: tuple[int, int] | None = None,
     ) -> Tensor:
-        """The image of a latent; shapes as in the class."""
+        """Decode a latent.
+
+        Args:
+            latent_NLhw: Latent of the encoder.
+            skips: Skips of the encoder, full resolution first; None counts as zeros.
+            identity_NCHW: Noisy image (N, out_channels, H, W), added to the output under `identity_mapping`.
+            size: Height and width to crop to; by default those of `identity_NCHW`, if given.
+
+        Returns:
+            Images (N, out_channels, H, W).
+        """
         coarse_first = [None] * len(self.ups) if skips is None else skips[::-1]
         x = self.expand(from_channels(latent_NLhw) if self.complex else latent_NLhw)
         for up, skip in zip(self.ups, coarse_first, strict=True):
@@ -73,17 +96,17 @@ class ContrastDecoder(nn.Module):
         return x + identity_NCHW if self.identity_mapping and identity_NCHW is not None else x
 
 
-def _refuse_skips(skip_channels: tuple[int, ...], features: tuple[int, ...]) -> None:
-    """ConfigError unless one skip per doubling is given and none is wider than the concatenation's share for it."""
-    room = [width - width // 2 for width in features[:-1]]
-    wanted = list(skip_channels[::-1])
-    if len(wanted) != len(room):
+def _check_skips(skip_channels: tuple[int, ...], features: tuple[int, ...]) -> None:
+    """Raise ConfigError unless there is a skip for each doubling, none wider than its share of the concatenation."""
+    limits = [width - width // 2 for width in features[:-1]]
+    coarse_first = list(skip_channels[::-1])
+    if len(coarse_first) != len(limits):
         raise ConfigError(
-            f"a decoder of features {features} doubles the size {len(room)} times but the encoder halves it "
-            f"{len(wanted)} times; give both the same number of features"
+            f"a decoder of features {features} doubles the size {len(limits)} times, but its encoder halves it "
+            f"{len(coarse_first)} times: give both the same number of features"
         )
-    if any(given > fits for given, fits in zip(wanted, room, strict=True)):
+    if any(channels > limit for channels, limit in zip(coarse_first, limits, strict=True)):
         raise ConfigError(
-            f"a decoder of features {features} takes skips of at most {tuple(room)} channels, coarsest first, but the "
-            f"encoder gives {tuple(wanted)}; make the decoder's features at least twice as wide"
+            f"a decoder of features {features} takes skips of at most {tuple(limits)} channels, coarsest first, but "
+            f"its encoder gives {tuple(coarse_first)}: make the decoder's features at least twice as wide"
         )

@@ -1,22 +1,37 @@
-"""The shared encoder of dual-domain Noise2Noise: an image of either contrast to a latent and its skips."""
+"""The shared encoder of dual-domain Noise2Noise: encodes an image of either contrast as a latent and skips."""
 
 from torch import Tensor, nn
 
-from models.blocks.complex import max_pool2, to_channels, weight_dtype
-from models.blocks.contrast import DoubleConv
+from models.blocks.complex_layers import max_pool2, to_channels, weight_dtype
+from models.blocks.contrast_blocks import DoubleConv
 from models.blocks.padding import pad_to_multiple
 
 
 class ContrastEncoder(nn.Module):
-    """Image to (latent, skips), the contracting half of a U-Net with group normalisation.
+    """Contracting half of a U-Net with layer normalisation, which gives a latent and the skips for a decoder.
 
-    `forward(image_NCHW) -> (latent, [skip_0, skip_1, ...])`: skip_k is (N, features[k], H / 2**k, W / 2**k), the latent
-    (N, latent_width, H / 2**K, W / 2**K) with K = len(features) - 1, where H and W are the image's sizes grown by
-    reflection to a multiple of `multiple` = 2**K; give the decoder the image's own size and it crops back.
-    `latent_width` is `latent_channels`, or twice that for complex networks, whose latent is always real (real parts,
-    then imaginary parts). Complex: complex64 in, complex64 skips, complex64 convolutions; not usable under autocast.
+    Images are padded by reflection to multiples of 2**K, K = len(features) - 1. A decoder that knows the size of the
+    image crops back to it. With the defaults and one input channel: 1,210,944 parameters.
 
-    With the defaults and one input channel: 1,210,944 parameters. Source: UNetEncoder of "Contrast2Contrast".
+    Args:
+        in_channels: Channels of the image.
+        features: Channels of each level, full resolution first.
+        latent_channels: Channels of the latent.
+        complex: Use complex64 weights and features. Complex networks cannot run under autocast.
+
+    Attributes:
+        skip_channels: Channels of each skip, full resolution first.
+        latent_width: Channels of the latent as returned: twice `latent_channels` for complex networks, whose latent is
+            laid out as real channels (real parts, then imaginary parts).
+        multiple: 2**K, what the sides of a padded image are multiples of.
+
+    Shape:
+        Input (N, in_channels, H, W) of any H and W, float or complex64 as `complex` says. Outputs, with H and W after
+        padding: latent (N, latent_width, H / 2**K, W / 2**K), always real; list of K skips, the k-th
+        (N, features[k], H / 2**k, W / 2**k).
+
+    Source:
+        UNetEncoder of "Contrast2Contrast".
     """
 
     def __init__(
@@ -36,7 +51,7 @@ class ContrastEncoder(nn.Module):
         self.bottleneck = nn.Conv2d(features[-1], latent_channels, 1, dtype=weight_dtype(complex))
 
     def forward(self, image_NCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Latent and skips of an image; shapes as in the class."""
+        """Encode images as (latent, skips)."""
         assert image_NCHW.is_complex() == self.complex, image_NCHW.dtype
         x, skips = pad_to_multiple(image_NCHW, self.multiple), []
         for depth, level in enumerate(self.levels):

@@ -5,25 +5,44 @@ from typing import Literal
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
-from models.blocks.norms import Norm, draw_weights, norm_layer
+from models.blocks.initialization import init_he, init_normal
+from models.blocks.norms import Norm, norm_layer
 from models.blocks.residual import check_residual
 
 Activation = Literal["relu", "leaky_relu"]
 
 
 class DnCNN(nn.Module):
-    """Image (N, in, H, W) to image (N, out, H, W) of any size; sees `2 * depth + 1` pixels a side.
+    """A stack of 3x3 convolutions: activation after the first, norm and activation after each middle one, none last.
 
-    `depth` 3x3 convolutions: the first with an activation, the last alone, those between with norm and activation.
-    `activation`: relu, or leaky_relu with slope 0.01. `residual`: it predicts the noise and returns image - noise; with
-    residual=false it returns the last convolution's output, whatever the method takes that to be. `init_std`: weights
-    from N(0, init_std); null draws them by He's rule (fan in).
+    The receptive field is `2 * depth + 1` pixels a side.
 
-    | variant | arguments beside the defaults | parameters, 1 channel |
+    | variant | arguments that differ from the defaults | parameters, 1 channel |
     |---|---|---|
     | R2R (Pang et al., CVPR 2021), after Zhang et al., IEEE TIP 2017 | none | 556,032 |
     | TCFL (Geng et al., IEEE TMI 2022) | depth 10, leaky_relu, residual false, init_std 0.02 | 297,088 |
     | TCFL reproduction | the same with bias true (its own slope is 0.2) | 297,665 |
+
+    Args:
+        in_channels: Channels of the input image.
+        out_channels: Channels of the output.
+        depth: Number of convolutions, at least 3.
+        width: Channels between convolutions.
+        bias: Give the convolutions a bias.
+        norm: Normalisation of the middle layers, a name of `models/blocks/norms.py`.
+        activation: `relu`, or `leaky_relu` with slope 0.01.
+        residual: Predict the noise and return image - noise. Otherwise return the output of the last convolution,
+            which may be an image or noise as the method decides.
+        init_std: Draw weights from N(0, init_std) instead of N(0, 2 / fan_in) (He).
+
+    Shape:
+        Input (N, in_channels, H, W), of any H and W. Output (N, out_channels, H, W).
+
+    Raises:
+        ConfigError: `depth` is below 3, or `residual` joins different numbers of channels.
+
+    Source:
+        Zhang et al., Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image Denoising, IEEE TIP 2017.
     """
 
     def __init__(
@@ -40,7 +59,7 @@ class DnCNN(nn.Module):
     ) -> None:
         super().__init__()
         if depth < 3:
-            raise ConfigError(f"a DnCNN of depth {depth} has no layer between its first and last; give 3 or more")
+            raise ConfigError(f"dncnn: depth must be 3 or more (a first, a middle and a last layer), got depth {depth}")
         check_residual(residual, in_channels, out_channels)
         self.residual = residual
         layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 3, padding=1, bias=bias), _activation(activation)]
@@ -49,23 +68,15 @@ class DnCNN(nn.Module):
             layers += [norm_layer(norm, width), _activation(activation)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, out_channels, 3, padding=1, bias=bias))
         if init_std is not None:
-            draw_weights(self, init_std)
+            init_normal(self, init_std)
         else:
-            _he(self)
+            init_he(self)
 
     def forward(self, image_NCHW: Tensor) -> Tensor:
-        """The restored image, (N, out_channels, H, W)."""
+        """Restore images (N, in_channels, H, W)."""
         output = self.layers(image_NCHW)
         return image_NCHW - output if self.residual else output
 
 
 def _activation(name: Activation) -> nn.Module:
     return nn.ReLU(inplace=True) if name == "relu" else nn.LeakyReLU(0.01, inplace=True)
-
-
-def _he(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)

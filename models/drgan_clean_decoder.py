@@ -1,23 +1,35 @@
-"""DRGAN's clean decoder: an image without noise from a content."""
+"""DRGAN's clean decoder: decodes content as an image without noise."""
 
 from torch import Tensor, nn
 
-from models.blocks.drgan import Residual, UpPath, kaiming
+from models.blocks.drgan_blocks import StyledResidualBlock, UpPath
+from models.blocks.initialization import init_he
 
 
 class DrganCleanDecoder(nn.Module):
-    """G_C: the content encoder's four feature maps -> clean images (N, C, H, W) in [-1, 1].
+    """G_C: residual blocks with instance norm, then the way up to full resolution.
 
-    Four residual blocks with instance norm, then the up path; 5,920,833 parameters with width 64 and one channel.
-    Source: Huang et al., IEEE TMI 40(10), 2021.
+    With the defaults: 5,920,833 parameters.
+
+    Args:
+        out_channels: Channels of the image.
+        width: Channels at full resolution; twice and four times as many at half and quarter resolution.
+        blocks: Number of residual blocks, at quarter resolution.
+
+    Shape:
+        Input: the four feature maps of `DrganContentEncoder`. Output (N, out_channels, H, W) in [-1, 1].
+
+    Source:
+        Huang et al., Noise-Powered Disentangled Representation for Unsupervised Speckle Reduction of Optical Coherence
+        Tomography Images, IEEE TMI 40(10), 2021.
     """
 
     def __init__(self, out_channels: int = 1, *, width: int = 64, blocks: int = 4) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(Residual(4 * width) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(StyledResidualBlock(4 * width) for _ in range(blocks)))
         self.up_path = UpPath(out_channels, width)
-        kaiming(self)
+        init_he(self)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Images in [-1, 1]; `features` as DrganContentEncoder gives them."""
+        """Decode the feature maps of `DrganContentEncoder` as clean images in [-1, 1]."""
         return self.up_path(self.blocks(features[-1]), features[:-1])

@@ -1,28 +1,39 @@
-"""DRGAN's noise encoder: the style of an image's noise as a short vector."""
+"""DRGAN's noise encoder: describes the noise of an image by a short vector."""
 
 from torch import Tensor, nn
 
-from models.blocks.drgan import Convolution, kaiming
+from models.blocks.drgan_blocks import ConvNormReLU
+from models.blocks.initialization import init_he
 
 
 class DrganNoiseEncoder(nn.Module):
-    """E_N: images (N, C, H, W) -> noise codes (N, code_channels); 661,000 parameters with width 64 and one channel.
+    """E_N: conv7 and two conv4 of stride 2 with instance norm, the mean over all pixels, a 1x1 convolution.
 
-    conv7, two strided conv4 with instance norm, mean over all pixels, conv1x1.
-    Source: Huang et al., IEEE TMI 40(10), 2021.
+    With the defaults: 661,000 parameters.
+
+    Args:
+        in_channels: Channels of the image.
+        width: Channels at full resolution; twice and four times as many at half and quarter resolution.
+        code_channels: Length of the code.
+
+    Shape:
+        Input (N, in_channels, H, W) in [-1, 1]. Output (N, code_channels).
+
+    Source:
+        Huang et al., IEEE TMI 40(10), 2021.
     """
 
     def __init__(self, in_channels: int = 1, *, width: int = 64, code_channels: int = 8) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            Convolution(in_channels, width, 7),
-            Convolution(width, 2 * width, 4, 2),
-            Convolution(2 * width, 4 * width, 4, 2),
+            ConvNormReLU(in_channels, width, 7),
+            ConvNormReLU(width, 2 * width, 4, 2),
+            ConvNormReLU(2 * width, 4 * width, 4, 2),
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.code = nn.Conv2d(4 * width, code_channels, 1)
-        kaiming(self)
+        init_he(self)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        """Noise codes (N, code_channels)."""
+        """Encode the noise of each image."""
         return self.code(self.pool(self.features(images_NCHW))).flatten(1)

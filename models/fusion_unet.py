@@ -1,4 +1,4 @@
-"""U-Net with one encoder per contrast and one decoder: where the contrasts meet is a setting."""
+"""U-Net with one encoder per contrast and one decoder; a setting decides where the contrasts are fused."""
 
 import itertools
 from typing import Literal
@@ -8,23 +8,42 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from configs.errors import ConfigError
+from models.blocks.initialization import init_near_identity
 from models.blocks.padding import padded
 from models.blocks.precision import full_precision
-from models.blocks.residual import check_residual
-from models.blocks.residual_blocks import draw_weights, level
+from models.blocks.residual import check_residual, residual_blocks
 
 
 class FusionUNet(nn.Module):
-    """Stack of contrasts (N, C, H, W) to the stack restored, any H and W; `streams` contrasts of C / streams channels.
+    """Restores a stack of contrasts; every contrast is encoded separately and decoded with the help of the others.
 
-    Each contrast has an encoder (`shared`: the same weights for all) and is decoded by one decoder from its own
-    features, into which those of the others (their mean) are mixed: `latent` at the coarsest level only, `skips` at
-    every level, both by a 1x1 convolution of the two; `attention` at every level by transposed cross-attention, whose
-    queries are the contrast's own channels and whose keys and values are the others' (Zamir et al., Restormer, CVPR
-    2022). Mixing is added to the own features and begins small. Blocks, halvings and doublings as in `residual_unet`,
-    which is the fourth place: contrasts that meet at the input.
+    The decoder takes a contrast's own features, into which the mean of the other contrasts' features is mixed. Mixing
+    is added to the own features and starts small. Blocks and resampling are those of `residual_unet`, which fuses
+    contrasts at its input.
 
-    A pass costs `streams` times one of `residual_unet`. Two channels and the defaults: 750,625 parameters.
+    A forward pass costs `streams` times as much as one of `residual_unet`. With the defaults: 750,625 parameters.
+
+    Args:
+        in_channels: Channels of the stack, all contrasts together.
+        out_channels: The same number.
+        streams: Number of contrasts, of in_channels / streams channels each.
+        fusion: Where and how contrasts are mixed: `latent` (at the coarsest level) and `skips` (at every level) by a
+            1x1 convolution of both; `attention` at every level by transposed cross-attention, with queries from the
+            contrast's own channels and keys and values from those of the others.
+        shared: Use one encoder for all contrasts instead of one for each.
+        widths: Channels of each level, full resolution first.
+        blocks: Residual blocks of each level, once on the way down and once on the way up (the last level only once).
+
+    Shape:
+        Input (N, in_channels, H, W) of any H and W; it is padded by reflection to multiples of 2**(levels - 1), and
+        the output is cropped back. Output of the same shape, in the units of the input.
+
+    Raises:
+        ConfigError: `widths` and `blocks` do not match, `in_channels` is not divisible by `streams`, or `out_channels`
+            differs from `in_channels`.
+
+    Source:
+        Attention over channels: Zamir et al., Restormer, CVPR 2022.
     """
 
     def __init__(
@@ -40,57 +59,63 @@ class FusionUNet(nn.Module):
         super().__init__()
         check_residual(True, in_channels, out_channels)
         if not widths or len(widths) != len(blocks) or min(*widths, *blocks) < 1:
-            raise ConfigError(f"fusion_unet: each width needs its positive number of blocks, not {widths}, {blocks}")
+            raise ConfigError(
+                f"fusion_unet: widths and blocks need as many entries each, all positive, got {widths}, {blocks}"
+            )
         if streams < 2 or in_channels % streams:
             raise ConfigError(
-                f"fusion_unet: {in_channels} channels cannot be {streams} contrasts of equal channels; "
-                "set streams to the number of contrasts (two or more)"
+                f"fusion_unet: streams must be 2 or more and divide in_channels ({in_channels}), got {streams}: "
+                "set it to the number of contrasts"
             )
         self.streams = streams
         channels = in_channels // streams
-        self.encoders = nn.ModuleList(_Encoder(channels, widths, blocks) for _ in range(1 if shared else streams))
-        mixer = _CrossAttention if fusion == "attention" else _Concatenation
+        self.encoders = nn.ModuleList(
+            _ContrastEncoder(channels, widths, blocks) for _ in range(1 if shared else streams)
+        )
+        mixer = _AttentionFusion if fusion == "attention" else _ConcatFusion
         first = len(widths) - 1 if fusion == "latent" else 0
         self.mixers = nn.ModuleDict({str(depth): mixer(widths[depth]) for depth in range(first, len(widths))})
         upwards = list(zip(widths, widths[1:], blocks, strict=False))[::-1]
         self.doublings = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse, _ in upwards)
-        self.up = nn.ModuleList(level(fine, n) for fine, _, n in upwards)
+        self.up = nn.ModuleList(residual_blocks(fine, n) for fine, _, n in upwards)
         self.tail = nn.Conv2d(widths[0], channels, 3, padding=1)
         self.multiple = 2 ** (len(widths) - 1)
-        draw_weights(self, self.tail)
+        init_near_identity(self, self.tail)
 
     def forward(self, image_NCHW: Tensor) -> Tensor:
-        """The restored stack, (N, C, H, W)."""
-        return padded(self.multiple)(FusionUNet._restored)(self, image_NCHW)
+        """Restore stacks of contrasts (N, C, H, W)."""
+        # The multiple depends on the instance, so the decorator is applied here and not at the definition.
+        return padded(self.multiple)(FusionUNet._restore)(self, image_NCHW)
 
-    def _restored(self, image_NCHW: Tensor) -> Tensor:
-        features = self._encoded(image_NCHW)
+    def _restore(self, image_NCHW: Tensor) -> Tensor:
+        """Encode, fuse and decode stacks whose sides are multiples of `self.multiple`."""
+        features = self._encode(image_NCHW)
         for depth, mix in self.mixers.items():
             own = features[int(depth)]
-            apart = own.unflatten(0, (self.streams, -1))
-            others = (apart.sum(0, keepdim=True) - apart) / (self.streams - 1)
+            by_stream = own.unflatten(0, (self.streams, -1))
+            others = (by_stream.sum(0, keepdim=True) - by_stream) / (self.streams - 1)
             features[int(depth)] = mix(own, others.flatten(0, 1))
         x = features.pop()
         for double, blocks in zip(self.doublings, self.up, strict=True):
             x = blocks(double(x) + features.pop())
         return image_NCHW + torch.cat(self.tail(x).chunk(self.streams), dim=1)
 
-    def _encoded(self, image_NCHW: Tensor) -> list[Tensor]:
-        """Features of every level, all contrasts one after the other along the batch."""
+    def _encode(self, image_NCHW: Tensor) -> list[Tensor]:
+        """Encode each contrast; returns features of every level, contrasts stacked along the batch dimension."""
         contrasts = image_NCHW.chunk(self.streams, dim=1)
         if len(self.encoders) == 1:
             return self.encoders[0](torch.cat(contrasts))
-        levels = [encode(x) for encode, x in zip(self.encoders, contrasts, strict=True)]
-        return [torch.cat(same) for same in zip(*levels, strict=True)]
+        levels = [encoder(contrast) for encoder, contrast in zip(self.encoders, contrasts, strict=True)]
+        return [torch.cat(level) for level in zip(*levels, strict=True)]
 
 
-class _Encoder(nn.Module):
-    """An image to its features at every level, full resolution first."""
+class _ContrastEncoder(nn.Module):
+    """Encodes the images of one contrast; returns the features of every level, full resolution first."""
 
     def __init__(self, channels: int, widths: tuple[int, ...], blocks: tuple[int, ...]) -> None:
         super().__init__()
         self.head = nn.Conv2d(channels, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(level(width, n) for width, n in zip(widths, blocks, strict=True))
+        self.down = nn.ModuleList(residual_blocks(width, n) for width, n in zip(widths, blocks, strict=True))
         self.halvings = nn.ModuleList(
             nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in itertools.pairwise(widths)
         )
@@ -102,8 +127,8 @@ class _Encoder(nn.Module):
         return features
 
 
-class _Concatenation(nn.Module):
-    """own + 1x1 convolution of [own, others]."""
+class _ConcatFusion(nn.Module):
+    """own + conv1(concat[own, others])."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -113,8 +138,8 @@ class _Concatenation(nn.Module):
         return own + self.last(torch.cat([own, others], dim=1))
 
 
-class _CrossAttention(nn.Module):
-    """own + 1x1 convolution of the others' channels, weighted by how much they look like the own ones."""
+class _AttentionFusion(nn.Module):
+    """own + conv1(attention), where channels of `own` attend to the channels of `others` that resemble them."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -126,6 +151,7 @@ class _CrossAttention(nn.Module):
     def forward(self, own: Tensor, others: Tensor) -> Tensor:
         queries = self.queries(own).flatten(2)
         keys, values = self.keys_values(others).flatten(2).chunk(2, dim=1)
+        # Similar channels have cosines near 1, where bfloat16 has steps of 1/256: compare them in float32.
         with torch.autocast(own.device.type, enabled=False):
             queries, keys = (functional.normalize(full_precision(x), dim=2) for x in (queries, keys))
             weights = (self.sharpness * (queries @ keys.transpose(1, 2))).softmax(dim=2)

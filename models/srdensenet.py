@@ -4,20 +4,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.blocks.norms import draw_weights
+from models.blocks.initialization import init_normal
 from models.blocks.residual import check_residual
 
 
 class SRDenseNet(nn.Module):
-    """Image (N, in, H, W) to image (N, out, H, W) of any size.
+    """Dense blocks of 3x3 convolutions, each of which sees the concatenated outputs of all before it.
 
-    A 3x3 convolution to `growth` channels; `blocks` dense blocks of `layers` 3x3 convolutions, each to `growth`
-    channels, concatenated with everything before them; 1x1 to `bottleneck`; 3x3 to the output. ReLU after every
-    convolution but the last two, no normalisation. Memory grows with the square of blocks * layers.
+    A 3x3 convolution, the dense blocks, a 1x1 bottleneck and a 3x3 convolution to the output. ReLU follows every
+    convolution but the last two; there is no normalisation. Memory grows with the square of blocks * layers.
 
-    `residual`: the network predicts the noise and returns image - noise. `init_std`: weights from N(0, init_std); null
-    keeps torch's own. One channel and the defaults: 5,062,305 parameters.
-    Source: TCFL reproduction, after Tong et al., ICCV 2017.
+    With the defaults: 5,062,305 parameters.
+
+    Args:
+        in_channels: Channels of the input image.
+        out_channels: Channels of the output.
+        growth: Channels that each convolution adds.
+        layers: Convolutions per dense block.
+        blocks: Number of dense blocks.
+        bottleneck: Channels of the bottleneck.
+        residual: Predict the noise and return image - noise.
+        init_std: Draw weights from N(0, init_std); null keeps torch's initialisation.
+
+    Shape:
+        Input (N, in_channels, H, W), of any H and W. Output (N, out_channels, H, W).
+
+    Raises:
+        ConfigError: `residual` joins different numbers of channels.
+
+    Source:
+        TCFL reproduction, after Tong et al., Image Super-Resolution Using Dense Skip Connections, ICCV 2017.
     """
 
     def __init__(
@@ -40,10 +56,10 @@ class SRDenseNet(nn.Module):
         self.bottleneck = nn.Conv2d(growth * (1 + count), bottleneck, 1)
         self.last = nn.Conv2d(bottleneck, out_channels, 3, padding=1)
         if init_std is not None:
-            draw_weights(self, init_std)
+            init_normal(self, init_std)
 
     def forward(self, image_NCHW: Tensor) -> Tensor:
-        """The restored image, (N, out_channels, H, W)."""
+        """Restore images (N, in_channels, H, W)."""
         x = functional.relu(self.first(image_NCHW))
         for conv in self.dense:
             x = torch.cat([x, functional.relu(conv(x))], dim=1)

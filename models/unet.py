@@ -1,4 +1,4 @@
-"""U-Net with four halvings and bilinear upsampling."""
+"""U-Net with four levels of max pooling and bilinear upsampling."""
 
 import torch
 from torch import Tensor, nn
@@ -6,25 +6,43 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from configs.errors import ConfigError
-from models.blocks.norms import Norm, draw_weights, norm_layer
+from models.blocks.initialization import init_normal
+from models.blocks.norms import Norm, norm_layer
 from models.blocks.padding import padded
 from models.blocks.residual import check_residual
 
 
 class UNet(nn.Module):
-    """Image (N, in, H, W) to image (N, out, H, W), any H and W (grown by reflection to multiples of 16, cropped back).
+    """The classic U-Net: two convolutions per block, skips by concatenation, bilinear upsampling (corners aligned).
 
-    Blocks of two 3x3 convolutions, each with bias, normalisation and ReLU: width, 2, 4 and 8 times width with 2x2
-    maxima between them; 16 times width and back at the bottom; up by bilinear doubling (corners aligned) and
-    concatenation of the skip. The last two convolutions (2 width -> width/2 -> out) have neither norm nor activation.
+    Blocks are two rounds of 3x3 convolution with bias, normalisation and ReLU. The encoder is 1, 2, 4 and 8 times
+    `width` wide, the bottom 16 times. The last two convolutions (2 width -> width / 2 -> out_channels) have neither
+    norm nor activation.
 
-    `residual`: the network predicts the noise and returns image - noise. `init_std`: weights from N(0, init_std), the
-    source uses 0.02; null keeps torch's own. `checkpointing` recomputes each block's activations in the backward pass
-    instead of keeping them: less memory, a second forward pass.
+    With one channel, width 64 and batch norm: 21,912,513 parameters. The source declares 192 more, in two batch norms
+    after the last convolutions that it never calls; they are left out so that every parameter receives a gradient,
+    which DDP requires.
 
-    One channel, width 64, batch norm: 21,912,513 parameters. The source declares 192 more in two batch norms behind
-    the last convolutions that it never calls; they are left out so that every parameter receives a gradient.
-    Source: GeneratorUNet of CNCL (Geng et al., IEEE TMI 41(2), 2022).
+    Args:
+        in_channels: Channels of the input image.
+        out_channels: Channels of the output.
+        width: Channels at full resolution.
+        norm: Normalisation, a name of `models/blocks/norms.py`.
+        residual: Predict the noise and return image - noise.
+        init_std: Draw weights from N(0, init_std), 0.02 in the source; null keeps torch's initialisation.
+        checkpointing: Recompute each block's activations in the backward pass instead of keeping them: less memory for
+            a second forward pass.
+
+    Shape:
+        Input (N, in_channels, H, W) of any H and W; it is padded by reflection to multiples of 16, and the output is
+        cropped back. Output (N, out_channels, H, W).
+
+    Raises:
+        ConfigError: `checkpointing` with a norm that keeps running averages, or `residual` joins different numbers of
+            channels.
+
+    Source:
+        GeneratorUNet of CNCL (Geng et al., IEEE TMI 41(2), 2022).
     """
 
     def __init__(
@@ -41,7 +59,7 @@ class UNet(nn.Module):
         check_residual(residual, in_channels, out_channels)
         if checkpointing and norm in ("batch", "frozen_batch"):
             raise ConfigError(
-                f"unet: checkpointing runs each block twice, norm {norm} would count each batch twice: "
+                f"unet: checkpointing runs each block twice, so norm {norm} would count each batch twice: "
                 "use norm group, instance or none"
             )
         self.residual, self.checkpointing = residual, checkpointing
@@ -56,23 +74,24 @@ class UNet(nn.Module):
             nn.Conv2d(2 * width, width // 2, 3, padding=1), nn.Conv2d(width // 2, out_channels, 3, padding=1)
         )
         if init_std is not None:
-            draw_weights(self, init_std)
+            init_normal(self, init_std)
 
     @padded(16)
     def forward(self, image_NCHW: Tensor) -> Tensor:
-        """The restored image, (N, out_channels, H, W)."""
+        """Restore images (N, in_channels, H, W)."""
         x, skips = image_NCHW, []
         for block in self.down:
-            x = self._through(block, x)
+            x = self._run(block, x)
             skips.append(x)
             x = functional.max_pool2d(x, 2)
-        x = self._through(self.bottom, x)
+        x = self._run(self.bottom, x)
         for block in (*self.up, self.last):
             x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-            x = self._through(block, torch.cat([skips.pop(), x], dim=1))
+            x = self._run(block, torch.cat([skips.pop(), x], dim=1))
         return image_NCHW - x if self.residual else x
 
-    def _through(self, block: nn.Module, x: Tensor) -> Tensor:
+    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+        """Run a block, under activation checkpointing if it is on and gradients are needed."""
         if self.checkpointing and torch.is_grad_enabled():
             recomputed: Tensor = checkpoint(block, x, use_reentrant=False)
             return recomputed
@@ -81,6 +100,7 @@ class UNet(nn.Module):
 
 
 def _block(in_channels: int, middle: int, out_channels: int, norm: Norm) -> nn.Sequential:
+    """Two rounds of 3x3 convolution, normalisation and ReLU."""
     layers: list[nn.Module] = []
     for before, after in ((in_channels, middle), (middle, out_channels)):
         layers += [nn.Conv2d(before, after, 3, padding=1), norm_layer(norm, after), nn.ReLU(inplace=True)]

@@ -15,8 +15,14 @@ from torch.nn import functional
 
 from benchmarks.support import common
 from configs.schema import RunConfig
-from models.blocks import drgan, norms, spectro_attention, spectro_scales
-from models.blocks.spectro_scales import phase as angle_of
+from models.blocks import (
+    drgan_blocks,
+    norms,
+    spectroformer_attention,
+    spectroformer_resampling,
+    spectroformer_skips,
+)
+from models.blocks.spectroformer_resampling import phase as angle_of
 from pipelines.base import Batch, Pipeline
 
 Made = tuple[Tensor, dict[str, Tensor]]
@@ -154,10 +160,10 @@ def _dual_domain(p: Any, phase: str, batch: Batch, carry: dict[str, Tensor]) -> 
 def plain_networks(put: Callable[[Any, str, Any], None] = setattr) -> None:
     """In this process: torch's own norms, and Spectroformer's attention and spectra (full, tiled) as published."""
 
-    def by_group(x: Tensor, groups: int, weight: Any, bias: Any, eps: float) -> Tensor:
+    def group_norm(x: Tensor, groups: int, weight: Any, bias: Any, eps: float) -> Tensor:
         return functional.group_norm(x, groups, weight, bias, eps)
 
-    def by_instance(x: Tensor, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    def instance_norm(x: Tensor, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
         return functional.instance_norm(x, weight=weight, bias=bias, eps=eps)
 
     def filtered(self: Any, x: Tensor) -> Tensor:
@@ -180,15 +186,15 @@ def plain_networks(put: Callable[[Any, str, Any], None] = setattr) -> None:
         N, C, H, W = value.shape
         heads = self.temperature.shape[1]
         q, k, v = (x.reshape(N, heads, C // heads, H * W) for x in (query, key, value))
-        q, k = (functional.normalize(x, dim=-1, eps=spectro_attention.EPS) for x in (q, k))
+        q, k = (functional.normalize(x, dim=-1, eps=spectroformer_attention.EPS) for x in (q, k))
         weights = torch.softmax(q @ k.transpose(-2, -1) * self.temperature, dim=-1)
         return (weights @ v).reshape(N, C, H, W)
 
-    put(norms, "by_group", by_group)
-    for module in (norms, drgan):
-        put(module, "by_instance", by_instance)
-    put(spectro_attention.FrequencyFilter, "forward", filtered)
-    put(spectro_attention.ChannelNorm, "forward", normed)
-    put(spectro_attention.QueryCascade, "_attend", attended)
-    put(spectro_scales._FourierUp, "forward", upsampled)
-    put(spectro_scales.PhaseGate, "forward", gated)
+    put(norms, "group_norm", group_norm)
+    for module in (norms, drgan_blocks):
+        put(module, "instance_norm", instance_norm)
+    put(spectroformer_attention.FrequencyFilter, "forward", filtered)
+    put(spectroformer_attention.ChannelNorm, "forward", normed)
+    put(spectroformer_attention.QueryCascade, "_attend", attended)
+    put(spectroformer_resampling.FourierUpsample, "forward", upsampled)
+    put(spectroformer_skips.PhaseGate, "forward", gated)

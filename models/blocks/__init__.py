@@ -1,1 +1,1 @@
-"""Building blocks that networks share."""
+"""Building blocks that several networks share, or that one network is too long to hold."""

@@ -1,29 +1,38 @@
-"""The normalisations a network can be built with, by name."""
+"""The normalisation layers that networks can be built with, by name, and faster ways to compute them on CPUs."""
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 Norm = Literal["batch", "frozen_batch", "batch_statistics", "instance", "group", "none"]
+"""Name of a normalisation in a YAML; `norm_layer` explains them."""
 
 FREEZE_AFTER = 2000
-"""Training forwards after which `frozen_batch` stops updating its statistics."""
+"""Training forward passes after which `frozen_batch` stops updating its statistics."""
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
-    """A normalisation over (N, C, H, W) with one learned scale and shift per channel (none: the identity).
+    """Build a normalisation layer for features (N, channels, H, W), with one learned scale and shift per channel.
 
-    | norm | statistics in training | statistics when evaluated |
+    | norm | statistics in training | statistics in evaluation |
     |---|---|---|
     | batch | of the batch | running averages |
-    | frozen_batch | of the batch for the first 2000 forwards, then frozen averages | the same averages |
-    | batch_statistics | of the batch | of the batch: the result depends on tiling and neighbours. What the TCFL
-      reproduction calls "frozen BN" and what the official TCFL does by testing in training mode |
+    | frozen_batch | of the batch for the first 2000 forward passes, then frozen averages | the same averages |
+    | batch_statistics | of the batch | of the batch, so the result depends on tiling and neighbours. What the TCFL
+      reproduction calls "frozen BN", and what the official TCFL does by testing in training mode |
     | instance | of each channel of each image | the same |
     | group | of up to 8 groups of channels of each image | the same |
+    | none | no normalisation, no parameters | the same |
+
+    Args:
+        norm: Name from the table.
+        channels: Number of channels; groups are as many as divide both it and 8.
+
+    Returns:
+        The layer, with scales 1 and shifts 0.
     """
     if norm == "batch":
         return nn.BatchNorm2d(channels)
@@ -36,49 +45,49 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
     return GroupNorm(math.gcd(channels, 8), channels) if norm == "group" else nn.Identity()
 
 
-def by_group(x_NCHW: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """Group normalisation, in the memory order of its input.
-
-    On CPU torch's kernel for several groups of channels-last tensors takes up to ten times as long as the planar one:
-    there two copies are cheaper.
-    """
-    native = groups == 1 or x_NCHW.is_contiguous() or x_NCHW.device.type != "cpu"
-    normal = functional.group_norm(x_NCHW if native else x_NCHW.contiguous(), groups, weight, bias, eps)
-    return normal if native else normal.contiguous(memory_format=torch.channels_last)
+def group_norm(x_NCHW: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Compute `functional.group_norm` and return it in the memory format of the input."""
+    # On CPU torch's kernel for several groups of channels-last tensors takes up to ten times as long as the one for
+    # contiguous tensors, which makes two copies the cheaper way.
+    is_fast = groups == 1 or x_NCHW.is_contiguous() or x_NCHW.device.type != "cpu"
+    normalised = functional.group_norm(x_NCHW if is_fast else x_NCHW.contiguous(), groups, weight, bias, eps)
+    return normalised if is_fast else normalised.contiguous(memory_format=torch.channels_last)
 
 
-def by_instance(x_NCHW: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """Normalisation of each channel of each image by its own mean and variance.
-
-    On CPU as groups of one channel: the same numbers in a third of the time that torch's own takes, by way of its batch
-    norm. Images of one pixel are left to torch, which refuses them.
-    """
+def instance_norm(
+    x_NCHW: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """Normalise each channel of each image by its own mean and variance."""
+    # On CPU torch computes instance norm by reshaping to (1, N * C, H, W) and calling batch norm. Group norm with
+    # groups of one channel gives the same numbers in a third of the time. Images of one pixel go to torch, which
+    # refuses them: their variance is zero, and so would be the result.
     if x_NCHW.device.type != "cpu" or x_NCHW.shape[-2:].numel() == 1:
         return functional.instance_norm(x_NCHW, weight=weight, bias=bias, eps=eps)
-    return by_group(x_NCHW, x_NCHW.shape[1], weight, bias, eps)
+    return group_norm(x_NCHW, x_NCHW.shape[1], weight, bias, eps)
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation, in the memory order of its input."""
+    """Group normalisation, fast in either memory format on CPU (`group_norm`)."""
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """The normalised features, shape as given."""
-        return by_group(x_NCHW, self.num_groups, self.weight, self.bias, self.eps)
+        """Normalise features (N, C, H, W)."""
+        return group_norm(x_NCHW, self.num_groups, self.weight, self.bias, self.eps)
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """Instance normalisation without running averages, in the memory order of its input."""
+    """Instance normalisation without running averages, fast in either memory format on CPU (`instance_norm`)."""
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """The normalised features, shape as given."""
-        return by_instance(x_NCHW, self.weight, self.bias, self.eps)
+        """Normalise features (N, C, H, W)."""
+        return instance_norm(x_NCHW, self.weight, self.bias, self.eps)
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that settles: after `freeze_after` training forwards its statistics are constants.
+    """Batch normalisation whose statistics become constants after `freeze_after` training forward passes.
 
-    Training then computes what evaluation computes and a sample no longer depends on its batch. The count is the buffer
-    `num_batches_tracked`, so it survives checkpoints; a generator called six times a step counts six.
+    From then on training computes what evaluation computes, and a sample no longer depends on the rest of its batch.
+    The count is torch's buffer `num_batches_tracked`, so it survives checkpoints; a generator that runs six times a
+    step counts six.
     """
 
     def __init__(self, channels: int, freeze_after: int = FREEZE_AFTER) -> None:
@@ -87,9 +96,9 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
         self._frozen = False
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """The normalised features, shape as given."""
+        """Normalise features (N, C, H, W)."""
         if self.training and not self._frozen:
-            # Asked of the device only until the answer is yes.
+            # Reading the count waits for the GPU. Once frozen the answer cannot change, so it is not read again.
             assert self.num_batches_tracked is not None
             self._frozen = int(self.num_batches_tracked) >= self.freeze_after
         if not (self.training and self._frozen):
@@ -98,17 +107,7 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
             x_NCHW, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
+        """Load, and look at the loaded count again: it may be from before the freeze."""
         super()._load_from_state_dict(*args, **kwargs)
         self._frozen = False
-
-
-def draw_weights(network: nn.Module, std: float) -> None:
-    """Convolution weights from N(0, std), their biases 0, normalisation scales from N(1, std), shifts 0."""
-    for module in network.modules():
-        affine = getattr(module, "weight", None)
-        if not isinstance(affine, nn.Parameter):
-            continue
-        nn.init.normal_(affine, 0.0 if isinstance(module, nn.modules.conv._ConvNd) else 1.0, std)
-        if isinstance(module.bias, nn.Parameter):
-            nn.init.zeros_(module.bias)

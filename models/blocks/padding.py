@@ -1,4 +1,4 @@
-"""Images of any height and width for networks that halve them: reflection up to a multiple, and the crop back."""
+"""Any height and width for networks that halve their images: pad by reflection, run, crop back."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -8,33 +8,45 @@ import torch
 from torch import Tensor
 
 Network = TypeVar("Network")
+Forward = Callable[[Network, Tensor], Tensor]
 
 
 def pad_to_multiple(image_NCHW: Tensor, multiple: int) -> Tensor:
-    """The image grown at its bottom and right, by reflection, to the next multiple of `multiple` in both directions.
+    """Pad an image by reflection, at the bottom and on the right, until both sides are multiples of `multiple`.
 
-    The last row and column are not repeated. Unlike torch's reflection the border may be wider than the image, so that
-    an image of one pixel works too. Any dtype, complex included; an image that already fits is returned as it is.
+    The border pixels themselves are not repeated (0 1 2 becomes 0 1 2 1). `functional.pad` refuses a reflection wider
+    than the image; this one reflects to and fro, so that an image of one pixel works too.
+
+    Args:
+        image_NCHW: Real or complex image (N, C, H, W), or any tensor whose last two dimensions are H and W.
+        multiple: What height and width must be divisible by.
+
+    Returns:
+        The padded image, or the same tensor if it already fits.
     """
     for dim in (-2, -1):
         size = image_NCHW.shape[dim]
-        target = -(-size // multiple) * multiple
-        if target != size:
-            image_NCHW = image_NCHW.index_select(dim, _reflected(size, target, image_NCHW.device))
+        padded_size = -(-size // multiple) * multiple  # rounded up
+        if padded_size != size:
+            # Not functional.pad: on CUDA the gradient of its reflection has no deterministic kernel, but indexing has.
+            image_NCHW = image_NCHW.index_select(dim, _reflected_indices(size, padded_size, image_NCHW.device))
     return image_NCHW
 
 
 def crop_to(image_NCHW: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """The top left `size` (height, width) pixels: undoes `pad_to_multiple`."""
+    """Crop an image to its top left `size` (height, width) pixels, which undoes `pad_to_multiple`."""
     height, width = size
     assert image_NCHW.shape[-2] >= height and image_NCHW.shape[-1] >= width, (image_NCHW.shape, size)
     return image_NCHW[..., :height, :width]
 
 
-def padded(multiple: int) -> Callable[[Callable[[Network, Tensor], Tensor]], Callable[[Network, Tensor], Tensor]]:
-    """Decorator for a `forward(self, image_NCHW)` that needs sizes divisible by `multiple` and keeps the size."""
+def padded(multiple: int) -> Callable[[Forward[Network]], Forward[Network]]:
+    """Decorate a `forward(self, image_NCHW)` that needs sides divisible by `multiple` to accept any size.
 
-    def decorate(forward: Callable[[Network, Tensor], Tensor]) -> Callable[[Network, Tensor], Tensor]:
+    The decorated method pads its input, and crops its output to the size of the original image.
+    """
+
+    def decorate(forward: Forward[Network]) -> Forward[Network]:
         @wraps(forward)
         def wrapped(self: Network, image_NCHW: Tensor) -> Tensor:
             return crop_to(forward(self, pad_to_multiple(image_NCHW, multiple)), image_NCHW.shape[-2:])
@@ -44,8 +56,8 @@ def padded(multiple: int) -> Callable[[Callable[[Network, Tensor], Tensor]], Cal
     return decorate
 
 
-def _reflected(size: int, target: int, device: torch.device) -> Tensor:
-    """Source index of each of `target` pixels when `size` pixels are reflected to and fro (0 1 2 1 0 1 ...)."""
+def _reflected_indices(size: int, padded_size: int, device: torch.device) -> Tensor:
+    """Source index of each of `padded_size` pixels when `size` pixels are reflected to and fro (0 1 2 1 0 1 ...)."""
     period = max(2 * (size - 1), 1)
-    position = torch.arange(target, device=device) % period
+    position = torch.arange(padded_size, device=device) % period
     return torch.where(position < size, position, period - position)

@@ -1,9 +1,9 @@
-"""The precision that some steps of a network need, whatever autocast is on around them."""
+"""Precision for the steps of a network that half precision would spoil, whatever autocast does around them."""
 
 import torch
 from torch import Tensor
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """The same values in float32, or in float64 where they already are."""
+    """The tensor in float32, or unchanged if it is float64 (gradient checks run in float64)."""
     return x if x.dtype == torch.float64 else x.float()

@@ -1,4 +1,4 @@
-"""Dual-domain networks: sizes of the published table, any image size, every kind of skip, the broken start."""
+"""Dual-domain networks: published parameter counts, any image size, every kind of skip, the broken start."""
 
 from typing import Any
 
@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
-from models.blocks.complex import LayerNorm2d
-from models.blocks.contrast import Up
+from models.blocks.complex_layers import LayerNorm2d
+from models.blocks.contrast_blocks import UpBlock
 from models.contrast_decoder import ContrastDecoder
 from models.contrast_encoder import ContrastEncoder
+from tests.support.images import normal_image
 
 
 def small_encoder(complex: bool = False) -> ContrastEncoder:
@@ -22,16 +23,16 @@ def small_decoder(complex: bool = False, **options: Any) -> ContrastDecoder:
 
 
 def image(channels: int = 1, size: tuple[int, int] = (16, 20), complex: bool = False) -> Tensor:
-    generator = torch.Generator().manual_seed(3)
-    dtype = torch.complex64 if complex else torch.float32
-    return torch.randn(2, channels, *size, generator=generator, dtype=dtype)
+    return normal_image(2, channels, *size, seed=3, dtype=torch.complex64 if complex else torch.float32)
 
 
 def elements(network: nn.Module) -> int:
+    """Number of parameters, each complex one counted once."""
     return sum(p.numel() for p in network.parameters())
 
 
-def real_equivalent(network: nn.Module) -> int:
+def real_numbers(network: nn.Module) -> int:
+    """Number of real numbers in the parameters, two for each complex one."""
     return sum(p.numel() * (2 if p.is_complex() else 1) for p in network.parameters())
 
 
@@ -50,12 +51,12 @@ def test_parameter_counts_are_the_published_ones(
         decoder = ContrastDecoder(1, features=features, latent_channels=latent, complex=complex)
         assert (elements(encoder), elements(decoder)) == (encoder_counts[0], decoder_counts[0])
         if complex:
-            assert (real_equivalent(encoder), real_equivalent(decoder)) == (encoder_counts[1], decoder_counts[1])
+            assert (real_numbers(encoder), real_numbers(decoder)) == (encoder_counts[1], decoder_counts[1])
 
 
 @pytest.mark.parametrize("complex", [False, True])
 @pytest.mark.parametrize("size", [(16, 20), (17, 19), (3, 6), (1, 2)])
-def test_any_size_goes_in_and_comes_out(complex: bool, size: tuple[int, int]) -> None:
+def test_any_image_size(complex: bool, size: tuple[int, int]) -> None:
     encoder = small_encoder(complex)
     decoder = small_decoder(complex, skip_channels=encoder.skip_channels)
     noisy = image(size=size, complex=complex)
@@ -63,48 +64,49 @@ def test_any_size_goes_in_and_comes_out(complex: bool, size: tuple[int, int]) ->
     assert not latent.is_complex()
     assert latent.shape[1] == encoder.latent_width == (12 if complex else 6)
     assert [skip.shape[1] for skip in skips] == list(encoder.skip_channels) == [4, 8]
-    for given in (None, skips):
-        restored = decoder(latent, given, size=size)
+    for decoder_skips in (None, skips):
+        restored = decoder(latent, decoder_skips, size=size)
         assert restored.shape == noisy.shape and restored.dtype == noisy.dtype
 
 
-def test_padding_reflects_what_the_encoder_sees() -> None:
+def test_encoder_pads_by_reflection() -> None:
     encoder = small_encoder()
     noisy = image(size=(6, 8))
-    grown = torch.cat([noisy, noisy[..., 4:5, :], noisy[..., 3:4, :]], dim=-2)
-    torch.testing.assert_close(encoder(noisy)[0], encoder(grown)[0])
+    padded = torch.cat([noisy, noisy[..., 4:5, :], noisy[..., 3:4, :]], dim=-2)
+    torch.testing.assert_close(encoder(noisy)[0], encoder(padded)[0])
 
 
 @pytest.mark.parametrize("complex", [False, True])
-@pytest.mark.parametrize("given", [None, 5, 8])
-def test_missing_skip_channels_are_zeros(given: int | None, complex: bool) -> None:
-    """Against the definition: concat[skip padded with zero channels, up], then the whole convolution."""
-    block = Up(16, 8, complex=complex)
+@pytest.mark.parametrize("skip_channels", [None, 5, 8])
+def test_missing_skip_channels_count_as_zeros(skip_channels: int | None, complex: bool) -> None:
+    """Against the definition: concat[skip padded with zero channels, up], then the full convolution."""
+    block = UpBlock(16, 8, complex=complex)
     x = image(16, (4, 4), complex)
-    skip = None if given is None else image(given, (8, 8), complex)
+    skip = None if skip_channels is None else image(skip_channels, (8, 8), complex)
     up = block.up(x)
-    whole = torch.zeros(2, 16, 8, 8, dtype=x.dtype)
-    whole[:, 8:] = up
+    joined = torch.zeros(2, 16, 8, 8, dtype=x.dtype)
+    joined[:, 8:] = up
     if skip is not None:
-        whole[:, :given] = skip
-    torch.testing.assert_close(block(x, skip), block.conv(whole), rtol=1e-4, atol=1e-5)
+        joined[:, :skip_channels] = skip
+    torch.testing.assert_close(block(x, skip), block.conv(joined), rtol=1e-4, atol=1e-5)
     block(x, skip).abs().sum().backward()
     gradient = block.conv.conv1.weight.grad
     assert gradient is not None
-    reads = gradient.abs().sum(dim=(0, 2, 3))
-    assert (reads[8:] > 0).all() and (reads[: given or 0] > 0).all() and (reads[given or 0 : 8] == 0).all()
+    used = gradient.abs().sum(dim=(0, 2, 3))
+    present = skip_channels or 0
+    assert (used[8:] > 0).all() and (used[:present] > 0).all() and (used[present:8] == 0).all()
 
 
-def test_the_wide_decoder_takes_the_narrow_skips() -> None:
+def test_wide_decoder_accepts_narrow_skips() -> None:
     encoder = ContrastEncoder(2, features=(4, 8, 16), latent_channels=32)
     decoder = ContrastDecoder(2, features=(32, 16, 8), latent_channels=32, skip_channels=encoder.skip_channels)
     latent, skips = encoder(image(2))
-    with_skips, without = decoder(latent, skips), decoder(latent, None)
-    assert with_skips.shape == without.shape == (2, 2, 16, 20)
-    assert not torch.allclose(with_skips, without)
+    with_skips, without_skips = decoder(latent, skips), decoder(latent, None)
+    assert with_skips.shape == without_skips.shape == (2, 2, 16, 20)
+    assert not torch.allclose(with_skips, without_skips)
 
 
-def test_complex_normalisation_treats_the_parts_alike_and_apart() -> None:
+def test_complex_normalisation_normalises_each_part_separately() -> None:
     norm = LayerNorm2d(4)
     assert not norm.weight.is_complex()
     x = image(4, complex=True)
@@ -124,7 +126,7 @@ def test_every_parameter_receives_a_gradient(complex: bool) -> None:
             assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-def test_complex_gradients_agree_with_finite_differences() -> None:
+def test_complex_gradients_match_finite_differences() -> None:
     encoder = ContrastEncoder(1, features=(2, 4), latent_channels=3, complex=True)
     decoder = ContrastDecoder(1, features=(4, 2), latent_channels=3, complex=True)
     noisy = image(size=(4, 4), complex=True)
@@ -148,7 +150,7 @@ def test_complex_gradients_agree_with_finite_differences() -> None:
         torch.testing.assert_close(slope, expected.sum(), rtol=1e-2, atol=1e-2)
 
 
-def test_identity_mapping_starts_as_the_identity_and_teaches_only_the_last_bias() -> None:
+def test_identity_mapping_starts_as_the_identity_and_trains_only_the_last_bias() -> None:
     encoder = small_encoder()
     decoder = small_decoder(identity_mapping=True)
     noisy = image(size=(13, 18))
@@ -157,17 +159,17 @@ def test_identity_mapping_starts_as_the_identity_and_teaches_only_the_last_bias(
     restored = decoder(latent, skips, None, size=(13, 18))
     assert (restored == 0).all()
     (restored - 1).abs().sum().backward()
-    taught = [name for name, p in decoder.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0]
-    assert taught == ["outc.bias"]
+    trained = [name for name, p in decoder.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+    assert trained == ["outc.bias"]
 
 
-def test_identity_is_not_added_unless_asked_for() -> None:
+def test_identity_is_added_only_with_identity_mapping() -> None:
     decoder = small_decoder()
     latent, skips = small_encoder()(image())
     torch.testing.assert_close(decoder(latent, skips, image()), decoder(latent, skips))
 
 
 @pytest.mark.parametrize("skip_channels", [(4, 16), (4,), (16, 8)])
-def test_skips_that_do_not_fit_are_refused(skip_channels: tuple[int, ...]) -> None:
+def test_skips_that_do_not_fit_are_rejected(skip_channels: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="features"):
         small_decoder(skip_channels=skip_channels)

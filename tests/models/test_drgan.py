@@ -1,11 +1,11 @@
-"""DRGAN's networks and CNCL's fusion: sizes as published, and what each one keeps of its input."""
+"""DRGAN's networks and CNCL's fusion: published parameter counts, shapes, and what each output depends on."""
 
 import pytest
 import torch
 from torch import nn
 
 from configs.errors import DataError
-from models.blocks.drgan import Residual
+from models.blocks.drgan_blocks import StyledResidualBlock
 from models.cncl_fusion import CnclFusion
 from models.drgan_clean_decoder import DrganCleanDecoder
 from models.drgan_content_encoder import DrganContentEncoder
@@ -23,11 +23,11 @@ from models.drgan_noisy_decoder import DrganNoisyDecoder
         (CnclFusion, 3),
     ],
 )
-def test_parameter_counts(network: type[nn.Module], count: int) -> None:
+def test_parameter_counts_are_the_published_ones(network: type[nn.Module], count: int) -> None:
     assert sum(parameter.numel() for parameter in network().parameters()) == count
 
 
-def test_shapes_of_the_features_and_images() -> None:
+def test_shapes_of_features_and_images() -> None:
     torch.manual_seed(0)
     images = torch.rand(2, 1, 32, 48)
     features = DrganContentEncoder(width=8)(images)
@@ -49,7 +49,7 @@ def test_samples_do_not_mix() -> None:
     torch.testing.assert_close(together, apart, rtol=1e-11, atol=1e-11)
 
 
-def test_the_noise_code_changes_the_noisy_image_and_every_parameter_learns() -> None:
+def test_noise_code_changes_the_noisy_image_and_every_parameter_gets_a_gradient() -> None:
     torch.manual_seed(0)
     encoder, decoder = DrganContentEncoder(width=4), DrganNoisyDecoder(width=4)
     codes = torch.randn(2, 8, requires_grad=True)
@@ -62,9 +62,9 @@ def test_the_noise_code_changes_the_noisy_image_and_every_parameter_learns() -> 
         assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-def test_adain_replaces_mean_and_spread() -> None:
-    """With both convolutions at zero but for a known first map, a block's output shows its style directly."""
-    block = Residual(4)
+def test_adain_sets_mean_and_standard_deviation() -> None:
+    """With both convolutions as identities, the output of a block shows its style directly."""
+    block = StyledResidualBlock(4)
     torch.manual_seed(0)
     nn.init.dirac_(block.first.weight)
     nn.init.dirac_(block.second.weight)
@@ -75,26 +75,26 @@ def test_adain_replaces_mean_and_spread() -> None:
     shift_1, scale_1, shift_2, scale_2 = torch.rand(4, 1, 4) + 0.5
     branch = block(images, torch.cat([shift_1, scale_1, shift_2, scale_2], dim=1)) - images
 
-    def standard(x: torch.Tensor) -> torch.Tensor:
+    def standardise(x: torch.Tensor) -> torch.Tensor:
         return (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()
 
-    hidden = (standard(images) * scale_1[..., None, None] + shift_1[..., None, None]).relu()
-    expected = standard(hidden) * scale_2[..., None, None] + shift_2[..., None, None]
+    hidden = (standardise(images) * scale_1[..., None, None] + shift_1[..., None, None]).relu()
+    expected = standardise(hidden) * scale_2[..., None, None] + shift_2[..., None, None]
     torch.testing.assert_close(branch, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_sides_that_cannot_be_halved_twice_are_refused() -> None:
+def test_sides_that_cannot_be_halved_twice_are_rejected() -> None:
     with pytest.raises(DataError, match="30x32"):
         DrganContentEncoder(width=4)(torch.rand(1, 1, 30, 32))
 
 
-def test_the_fusion_starts_as_the_mean_of_both_images() -> None:
+def test_fusion_starts_as_the_mean_of_both_images() -> None:
     content, complement = torch.rand(2, 2, 3, 8, 8)
     torch.testing.assert_close(CnclFusion(3)(content, complement), (content + complement) / 2)
 
 
-def test_dark_images_keep_their_grey_levels_in_half_precision() -> None:
-    """Near -1, where an image is dark, bfloat16 itself has steps of 1/256: half a grey level of an 8-bit image."""
+def test_dark_images_keep_their_grey_levels_under_bfloat16() -> None:
+    """Near -1, where an image is dark, bfloat16 has steps of 1/256: half a grey level of an 8-bit image."""
     torch.manual_seed(0)
     decoder, features = DrganCleanDecoder(width=4, blocks=1), DrganContentEncoder(width=4, blocks=1)
     with torch.no_grad():
@@ -103,6 +103,6 @@ def test_dark_images_keep_their_grey_levels_in_half_precision() -> None:
         image = torch.rand(1, 1, 32, 32)
         expected = decoder(features(image))
         with torch.autocast("cpu", torch.bfloat16):
-            found = decoder(features(image))
-    assert expected.max() < -0.95 and found.dtype == torch.float32
-    assert (found - expected).abs().max() < 1 / 1024
+            output = decoder(features(image))
+    assert expected.max() < -0.95 and output.dtype == torch.float32
+    assert (output - expected).abs().max() < 1 / 1024

@@ -1,4 +1,4 @@
-"""U-Net, DnCNN and SRDenseNet: published sizes, any image size, a gradient everywhere, every option."""
+"""U-Net, DnCNN and SRDenseNet: published parameter counts, any image size, gradients, every option."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,11 @@ from models.blocks.norms import FrozenBatchNorm2d, Norm, norm_layer
 from models.dncnn import DnCNN
 from models.srdensenet import SRDenseNet
 from models.unet import UNet
+from tests.support.images import normal_image
 
 NORMS: list[Norm] = ["batch", "frozen_batch", "batch_statistics", "instance", "group", "none"]
-DEAD_IN_THE_SOURCE = 192
+UNUSED_IN_THE_SOURCE = 192
+"""Parameters that the source declares and never uses."""
 
 SMALL: dict[str, Callable[..., nn.Module]] = {
     "unet": lambda **options: UNet(width=4, **options),
@@ -23,7 +25,7 @@ SMALL: dict[str, Callable[..., nn.Module]] = {
 
 
 def image(channels: int = 1, size: tuple[int, int] = (32, 32)) -> Tensor:
-    return torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(1))
+    return normal_image(2, channels, *size, seed=1)
 
 
 def count(network: nn.Module) -> int:
@@ -33,7 +35,7 @@ def count(network: nn.Module) -> int:
 @pytest.mark.parametrize(
     ("network", "parameters"),
     [
-        (lambda: UNet(), 21_912_705 - DEAD_IN_THE_SOURCE),
+        (lambda: UNet(), 21_912_705 - UNUSED_IN_THE_SOURCE),
         (lambda: DnCNN(), 556_032),
         (lambda: DnCNN(depth=10, activation="leaky_relu", residual=False), 297_088),
         (lambda: DnCNN(depth=10, activation="leaky_relu", residual=False, bias=True), 297_665),
@@ -51,13 +53,13 @@ def test_every_parameter_receives_a_gradient(name: str, residual: bool) -> None:
     network = SMALL[name](residual=residual)
     network(image()).square().sum().backward()
     for key, parameter in network.named_parameters():
-        # A bias ahead of batch norm is subtracted again: its gradient is there, and rounding.
+        # Batch norm subtracts the bias before it again, so the gradient of such a bias is nothing but rounding.
         assert parameter.grad is not None, key
         assert key.endswith("bias") or parameter.grad.abs().sum() > 0, key
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_any_size_and_channels(name: str) -> None:
+def test_any_image_size_and_channels(name: str) -> None:
     network = SMALL[name](in_channels=2, out_channels=3, residual=False).eval()
     for size in ((32, 48), (33, 47), (5, 18)):
         assert network(image(2, size)).shape == (2, 3, *size)
@@ -78,7 +80,7 @@ def test_residual_is_the_image_minus_the_output(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["unet", "dncnn"])
 @pytest.mark.parametrize("norm", NORMS)
-def test_norms_train_and_evaluate(name: str, norm: Norm) -> None:
+def test_every_norm_trains_and_evaluates(name: str, norm: Norm) -> None:
     torch.manual_seed(0)
     network = SMALL[name](norm=norm)
     network(image()).sum().backward()
@@ -89,7 +91,7 @@ def test_norms_train_and_evaluate(name: str, norm: Norm) -> None:
         torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
 
 
-def test_frozen_batch_norm_settles_and_stays_settled_through_a_checkpoint() -> None:
+def test_frozen_batch_norm_freezes_and_stays_frozen_through_a_checkpoint() -> None:
     norm = FrozenBatchNorm2d(3, freeze_after=2)
     batch = nn.BatchNorm2d(3)
     for seed in range(2):
@@ -97,23 +99,23 @@ def test_frozen_batch_norm_settles_and_stays_settled_through_a_checkpoint() -> N
         torch.testing.assert_close(norm(x), batch(x))
     state = {key: value.clone() for key, value in norm.state_dict().items()}
     x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(9))
-    settled = norm(x)
-    torch.testing.assert_close(settled, batch.eval()(x))
+    frozen = norm(x)
+    torch.testing.assert_close(frozen, batch.eval()(x))
     torch.testing.assert_close(norm.running_mean, state["running_mean"])
     restarted = FrozenBatchNorm2d(3, freeze_after=2)
     restarted.load_state_dict(state)
-    torch.testing.assert_close(restarted(x), settled)
+    torch.testing.assert_close(restarted(x), frozen)
     norm.load_state_dict(FrozenBatchNorm2d(3).state_dict())
     torch.testing.assert_close(norm(x), nn.BatchNorm2d(3)(x))
 
 
-def test_group_norm_takes_any_width() -> None:
+def test_group_norm_accepts_any_width() -> None:
     for channels, groups in ((64, 8), (12, 4), (7, 1)):
         layer = norm_layer("group", channels)
         assert isinstance(layer, nn.GroupNorm) and layer.num_groups == groups
 
 
-def test_drawn_weights_have_the_spread_asked_for() -> None:
+def test_init_std_is_the_standard_deviation_of_the_weights() -> None:
     torch.manual_seed(0)
     network = DnCNN(depth=10, bias=True, init_std=0.02)
     for module in network.modules():
@@ -124,7 +126,7 @@ def test_drawn_weights_have_the_spread_asked_for() -> None:
             assert module.weight.mean().item() == pytest.approx(1.0, abs=0.01)
 
 
-def test_dncnn_sees_what_it_says() -> None:
+def test_dncnn_has_the_documented_receptive_field() -> None:
     network = DnCNN(depth=4, width=8, norm="none").eval()
     noisy = image(size=(21, 21)).requires_grad_()
     network(noisy)[0, 0, 10, 10].backward()
@@ -136,14 +138,14 @@ def test_dncnn_sees_what_it_says() -> None:
         DnCNN(depth=2)
 
 
-def test_recomputing_the_u_net_gives_the_same_gradients() -> None:
+def test_checkpointing_the_unet_gives_the_same_gradients() -> None:
     torch.manual_seed(1)
-    plain, thrifty = (UNet(width=4, norm="group", checkpointing=on) for on in (False, True))
-    thrifty.load_state_dict(plain.state_dict())
+    plain, checkpointed = (UNet(width=4, norm="group", checkpointing=on) for on in (False, True))
+    checkpointed.load_state_dict(plain.state_dict())
     noisy = torch.rand(1, 1, 20, 16)
-    for network in (plain, thrifty):
+    for network in (plain, checkpointed):
         network(noisy).square().mean().backward()
-    for one, other in zip(plain.parameters(), thrifty.parameters(), strict=True):
-        assert one.grad is not None and other.grad is not None and torch.allclose(one.grad, other.grad, rtol=1e-5)
+    for a, b in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        assert a.grad is not None and b.grad is not None and torch.allclose(a.grad, b.grad, rtol=1e-5)
     with pytest.raises(ConfigError, match="norm batch would count each batch twice"):
         UNet(width=4, norm="batch", checkpointing=True)

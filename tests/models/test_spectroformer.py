@@ -1,6 +1,7 @@
-"""Spectroformer: sizes of the published designs, identities against their literal formulas, precision, gradients."""
+"""Spectroformer: published parameter counts, shortcuts against the literal formulas, precision, gradients."""
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -8,11 +9,15 @@ from torch import Tensor, nn
 
 from configs.errors import ConfigError
 from models import spectroformer
-from models.blocks.spectro_attention import FrequencyFilter, QueryCascade
-from models.blocks.spectro_scales import EnergyGate, HybridUp, PhaseGate, phase
+from models.blocks.spectroformer_attention import FrequencyFilter, QueryCascade
+from models.blocks.spectroformer_resampling import HybridUpsample, phase
+from models.blocks.spectroformer_skips import EnergyGate, PhaseGate
 from models.spectroformer import Spectroformer
 
-COUNTS = {
+Size = Literal["small", "base", "large"]
+Design = Literal["official", "reproduction"]
+
+COUNTS: dict[tuple[Size, Design], int] = {
     ("small", "official"): 2_452_235,
     ("base", "official"): 36_724_509,
     ("large", "official"): 80_976_833,
@@ -27,22 +32,28 @@ def count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def last_convolution(head: nn.Module) -> nn.Conv2d:
+    *_, last = head.modules()
+    assert isinstance(last, nn.Conv2d)
+    return last
+
+
 def skip_count(channels: int, kernel: int) -> int:
-    """Parameters of one published SSFB, by hand: four 1x1 maps, one to 2C, one from 2C, 3x3 groups, two PReLUs."""
+    """Parameters of a published SSFB by hand: four 1x1 maps, one to 2C, one from 2C, 3x3 groups, two PReLUs."""
     square = channels * channels
     return 4 * (square + channels) + 2 * (2 * square) + 3 * channels + (18 * channels + channels) + 2 + kernel
 
 
 @pytest.mark.parametrize(("size", "design"), COUNTS)
-def test_sizes_are_those_stated(size: str, design: str) -> None:
+def test_parameter_counts_are_the_documented_ones(size: Size, design: Design) -> None:
     with torch.device("meta"):
-        network = Spectroformer(size=size, design=design)  # type: ignore[arg-type]
+        network = Spectroformer(size=size, design=design)
     assert count(network) == COUNTS[size, design]
     assert f"{count(network):,}" in str(spectroformer.__doc__)
 
 
-def test_the_official_size_is_the_declared_one_without_modules_nothing_calls() -> None:
-    """Minus attention[3], ups_4, ups1, ups2 and output1; the frequency queries are all else that had no gradient."""
+def test_official_count_is_the_declared_one_minus_uncalled_modules() -> None:
+    """Minus attention[3], ups_4, ups1, ups2 and output1; of the rest only the frequency queries had no gradient."""
     up_4 = 4 * (3 * 3 + 3) + (3 * 1 + 1) + 3 * 6 * 9 + 3
     uncalled = skip_count(64, 3) + up_4 + 32 * 64 * 9 + 16 * 32 * 9 + 16 * 8 * 9
     blocks = [(16, 2), (32, 3), (64, 3), (128, 4), (64, 3), (32, 3), (32, 2), (32, 4)]
@@ -52,26 +63,26 @@ def test_the_official_size_is_the_declared_one_without_modules_nothing_calls() -
 
 
 @pytest.mark.parametrize("design", ["official", "reproduction"])
-def test_every_parameter_receives_gradient(design: str) -> None:
+def test_every_parameter_receives_a_gradient(design: Design) -> None:
     torch.manual_seed(0)
-    network = Spectroformer(design=design)  # type: ignore[arg-type]
+    network = Spectroformer(design=design)
     restored = network(torch.rand(2, 3, 32, 32))
     (restored - torch.rand(2, 3, 32, 32)).square().mean().backward()
-    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert silent == []
+    without_gradient = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without_gradient == []
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 
 
-def test_any_height_and_width() -> None:
+def test_any_image_size() -> None:
     network = Spectroformer(in_channels=1, out_channels=2, residual=False).eval()
     with torch.no_grad():
         assert network(torch.rand(1, 1, 37, 18)).shape == (1, 2, 37, 18)
         assert network(torch.rand(1, 1, 3, 1)).shape == (1, 2, 3, 1)
 
 
-def test_residual_adds_the_input() -> None:
+def test_residual_is_added_to_the_input() -> None:
     network = Spectroformer()
-    nn.init.zeros_(network.head[-1].weight)  # type: ignore[index]
+    nn.init.zeros_(last_convolution(network.head).weight)
     noisy = torch.rand(1, 3, 16, 24)
     assert torch.equal(network(noisy), noisy)
     with pytest.raises(ConfigError, match="must be equal"):
@@ -80,16 +91,16 @@ def test_residual_adds_the_input() -> None:
 
 def test_checkpointing_gives_the_same_gradients() -> None:
     torch.manual_seed(1)
-    plain, thrifty = Spectroformer(), Spectroformer(checkpointing=True)
-    thrifty.load_state_dict(plain.state_dict())
+    plain, checkpointed = Spectroformer(), Spectroformer(checkpointing=True)
+    checkpointed.load_state_dict(plain.state_dict())
     noisy = torch.rand(1, 3, 16, 16)
-    for network in (plain, thrifty):
+    for network in (plain, checkpointed):
         network(noisy).square().mean().backward()
-    for a, b in zip(plain.parameters(), thrifty.parameters(), strict=True):
+    for a, b in zip(plain.parameters(), checkpointed.parameters(), strict=True):
         assert a.grad is not None and b.grad is not None and torch.allclose(a.grad, b.grad, rtol=1e-5, atol=1e-8)
 
 
-def test_frequency_filter_is_the_literal_one_on_the_whole_spectrum() -> None:
+def test_frequency_filter_equals_the_one_on_the_full_spectrum() -> None:
     torch.manual_seed(2)
     image = torch.randn(2, 3, 10, 7, dtype=torch.float64)
     filtered = FrequencyFilter(3, spectrum="real", bias=True).double()
@@ -97,17 +108,17 @@ def test_frequency_filter_is_the_literal_one_on_the_whole_spectrum() -> None:
     assert torch.allclose(filtered(image), literal, atol=1e-12)
 
 
-def test_fourier_upsampling_is_the_tiled_spectrum() -> None:
+def test_fourier_upsampling_equals_tiling_the_spectrum() -> None:
     torch.manual_seed(3)
     image = torch.randn(2, 4, 6, 8, dtype=torch.float64)
-    up = HybridUp(4, bias=True).double().fourier
+    up = HybridUpsample(4, bias=True).double().fourier
     spectrum = torch.fft.fft2(image)
     magnitude, angle = up.magnitude(spectrum.abs()).tile(2, 2), up.phase(phase(spectrum)).tile(2, 2)
     literal = up.post(torch.fft.ifft2(torch.polar(torch.ones_like(angle), angle) * magnitude).abs())
     assert torch.allclose(up(image), literal, atol=1e-12)
 
 
-def test_the_published_gate_is_the_mean_of_a_phase_only_image_and_stays_near_one_half() -> None:
+def test_published_gate_reads_the_mean_of_a_phase_only_image_and_stays_near_one_half() -> None:
     torch.manual_seed(4)
     image = torch.randn(2, 8, 12, 9, dtype=torch.float64)
     gate = PhaseGate(8).double()
@@ -117,8 +128,8 @@ def test_the_published_gate_is_the_mean_of_a_phase_only_image_and_stays_near_one
     assert torch.allclose(gate(image), image * literal, atol=1e-12)
     assert (literal - 0.5).abs().max() < gate.mix.weight.abs().sum() / (4 * 12 * 9) + 1e-12
     bright = image + 10 * torch.randn(2, 8, 1, 1, dtype=torch.float64)
-    other = EnergyGate(8).double()
-    assert (other(bright) / bright - 0.5).abs().max() > 0.05
+    energy_gate = EnergyGate(8).double()
+    assert (energy_gate(bright) / bright - 0.5).abs().max() > 0.05
 
 
 def test_second_attention_depends_on_the_frequency_query() -> None:
@@ -126,55 +137,59 @@ def test_second_attention_depends_on_the_frequency_query() -> None:
     attention, image = QueryCascade(8, 2, spectrum="real"), torch.randn(1, 8, 8, 8)
     before = attention(image)
     with torch.no_grad():
-        attention.query.mix[0].weight.mul_(-1)  # type: ignore[operator]
+        next(attention.query.parameters()).mul_(-1)
     assert not torch.allclose(before, attention(image), atol=1e-6)
 
 
-def test_phase_has_the_angles_gradient_and_a_finite_one_at_zero() -> None:
+def test_phase_has_the_gradient_of_the_angle_and_a_finite_one_at_zero() -> None:
     torch.manual_seed(6)
     parts = torch.randn(2, 4, 5, dtype=torch.float64, requires_grad=True)
     angle = phase(torch.complex(parts[0] + 3, parts[1]))
     assert torch.allclose(angle, torch.angle(torch.complex(parts[0] + 3, parts[1])))
-    (got,) = torch.autograd.grad(angle.sum(), parts)
-    (wanted,) = torch.autograd.grad(torch.angle(torch.complex(parts[0] + 3, parts[1])).sum(), parts)
-    assert torch.allclose(got, wanted, rtol=1e-6)
+    (gradient,) = torch.autograd.grad(angle.sum(), parts)
+    (expected,) = torch.autograd.grad(torch.angle(torch.complex(parts[0] + 3, parts[1])).sum(), parts)
+    assert torch.allclose(gradient, expected, rtol=1e-6)
     tiny = torch.tensor([1e-30, -1e-30, 0.0], requires_grad=True)
     (slope,) = torch.autograd.grad(phase(torch.complex(tiny, tiny)).sum(), tiny)
     assert torch.isfinite(slope).all() and slope.abs().max() < 1 / 1e-3
 
 
-def test_a_rounding_error_does_not_turn_the_phase_around() -> None:
+def test_rounding_errors_do_not_flip_the_phase() -> None:
     real = torch.full((2,), -5.0)
     angle = phase(torch.complex(real, torch.tensor([1e-7, -1e-7])))
     assert torch.equal(angle, torch.full((2,), math.pi))
 
 
 @pytest.mark.parametrize("design", ["official", "reproduction"])
-def test_spectra_and_attention_stay_in_float32_under_bfloat16(design: str) -> None:
+def test_spectra_and_attention_stay_in_float32_under_bfloat16(design: Design) -> None:
     torch.manual_seed(7)
-    network = Spectroformer(design=design).eval()  # type: ignore[arg-type]
-    seen: list[tuple[str, torch.dtype]] = []
+    network = Spectroformer(design=design).eval()
+    dtypes: list[torch.dtype] = []
 
-    def watch(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.append((type(module).__name__, output.dtype))
+    def record(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        dtypes.append(output.dtype)
 
     for name, module in network.named_modules():
         if isinstance(module, FrequencyFilter) or name.endswith((".fourier", ".norm1", ".magnitude", ".phase")):
-            module.register_forward_hook(watch)
-    seen_head: list[torch.dtype] = []
+            module.register_forward_hook(record)
+    head_dtypes: list[torch.dtype] = []
     noisy = torch.rand(1, 3, 24, 40)
     with torch.no_grad():
         exact = network(noisy)
-        network.head.register_forward_hook(lambda module, arguments, output: seen_head.append(output.dtype))
+        network.head.register_forward_hook(lambda module, arguments, output: head_dtypes.append(output.dtype))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rough = network(noisy)
-    assert seen and all(dtype == torch.float32 for _, dtype in seen)
-    assert seen_head == [torch.bfloat16]
+    assert dtypes and all(dtype == torch.float32 for dtype in dtypes)
+    assert head_dtypes == [torch.bfloat16]
     assert (rough.float() - exact).abs().max() < 0.05 * exact.abs().max().clamp_min(0.1)
 
 
-def test_fields_of_the_blocks_pass_a_gradient_check() -> None:
+def test_blocks_pass_a_gradient_check() -> None:
     torch.manual_seed(8)
     image = torch.randn(1, 4, 4, 6, dtype=torch.float64, requires_grad=True)
-    for module in (QueryCascade(4, 2, spectrum="real"), QueryCascade(4, 2, spectrum="complex"), HybridUp(4, bias=True)):
+    for module in (
+        QueryCascade(4, 2, spectrum="real"),
+        QueryCascade(4, 2, spectrum="complex"),
+        HybridUpsample(4, bias=True),
+    ):
         assert torch.autograd.gradcheck(module.double(), image, atol=1e-4, rtol=1e-3)

@@ -26,7 +26,7 @@ def test_the_dry_run_prints_sizes_and_writes_nothing(go, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("method", "code", "says"),
     [
-        (CNCL, 4, "a critic got images of 24x24 pixels, it needs 32 and more: raise data.crop"),
+        (CNCL, 4, "a critic needs images of at least 32x32 px, got 24x24: raise data.crop"),
         (MSSSIM, 2, "msssim with 3 scales and a window of 11 px needs images of more than 40 px, but they are 24x24"),
     ],
     ids=["critic", "msssim"],

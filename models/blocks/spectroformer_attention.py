@@ -1,8 +1,9 @@
 """The transformer block of Spectroformer: channel attention with a second query from the spectrum (MQCA), and GDFN.
 
-Khan et al., WACV 2024, after Restormer (Zamir et al., CVPR 2022). Everything spectral and every normalisation runs in
-float32, whatever autocast is on around it: half precision has no FFT for most sizes, and rounds the small angles that
-attention lives on.
+Source: Khan et al., WACV 2024, after Restormer (Zamir et al., CVPR 2022).
+
+FFTs, attention and normalisation run in float32 whatever autocast does around them: half precision has no FFT for most
+sizes, and rounds away the small differences between cosines that attention depends on.
 """
 
 from typing import Literal
@@ -14,22 +15,23 @@ from torch import Tensor, nn
 from models.blocks.precision import full_precision
 
 Spectrum = Literal["real", "complex"]
+"""What a frequency filter reads of a spectrum: its real part, or real and imaginary parts as separate channels."""
 
 EPS = 1e-6
-"""Least length that a query or key is divided by."""
+"""Smallest norm that queries and keys are divided by."""
 
 
-def conv1(wide_in: int, wide_out: int, *, bias: bool = False) -> nn.Conv2d:
+def conv1(in_channels: int, out_channels: int, *, bias: bool = False) -> nn.Conv2d:
     """A 1x1 convolution."""
-    return nn.Conv2d(wide_in, wide_out, 1, bias=bias)
+    return nn.Conv2d(in_channels, out_channels, 1, bias=bias)
 
 
 class FrequencyFilter(nn.Module):
-    """An image filtered in its spectrum: FFT, 1x1 convolution, GELU, 1x1 convolution, inverse FFT.
+    """Filter an image in its spectrum: FFT, 1x1 convolution, GELU, 1x1 convolution, inverse FFT.
 
-    `real` keeps only the real part of the spectrum, as the official code does, which is the spectrum of the image's
-    point-symmetric half; `complex` mixes real and imaginary parts as twice the channels. Both use that the spectrum of
-    a real image is known from half of it.
+    `real` keeps only the real part of the spectrum, as the official code does; that is the spectrum of the image's even
+    (point-symmetric) part. `complex` mixes real and imaginary parts as twice the channels. The spectrum of a real image
+    is Hermitian, so only half of it is computed.
     """
 
     def __init__(self, channels: int, *, spectrum: Spectrum, bias: bool = False) -> None:
@@ -39,7 +41,7 @@ class FrequencyFilter(nn.Module):
         self.mix = nn.Sequential(conv1(width, width, bias=bias), nn.GELU(), conv1(width, width, bias=bias))
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Filtered image, real, of the same shape."""
+        """Filter real features (N, C, H, W); the result is real, of the same shape, at least float32."""
         size = x_NCHW.shape[-2:]
         with torch.autocast(x_NCHW.device.type, enabled=False):
             x_NCHW = full_precision(x_NCHW)
@@ -52,10 +54,11 @@ class FrequencyFilter(nn.Module):
 
 
 class QueryCascade(nn.Module):
-    """MQCA: channel attention in space, then again with a query from the spectrum over keys and values of the first.
+    """MQCA: channel attention in space, then again with a query from the spectrum on the first one's result.
 
-    The official code computes this second attention and then multiplies the first one; here the second one is used, so
-    that the frequency query learns. One temperature per head serves both stages, as published.
+    Keys and values of the second attention are computed from the output of the first. The official code computes the
+    second attention map and then applies the first one again; here the second one is applied, so that the frequency
+    query receives a gradient. One temperature per head serves both, as published.
     """
 
     def __init__(self, channels: int, heads: int, *, spectrum: Spectrum) -> None:
@@ -68,27 +71,27 @@ class QueryCascade(nn.Module):
         self.out = conv1(channels, channels)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """(N, C, H, W) to the same."""
+        """Features (N, C, H, W) to the same shape; C must be divisible by the number of heads."""
         query, key, value = self.first(x_NCHW).chunk(3, 1)
         spatial = self.between(self._attend(query, key, value))
         key, value = self.second(spatial).chunk(2, 1)
         return self.out(self._attend(self.query(x_NCHW), key, value))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Values mixed over the channels of each head."""
+        """Mix the values over the channels of each head, by the cosines of queries and keys."""
         N, C, H, W = value.shape
         heads = self.temperature.shape[1]
         with torch.autocast(value.device.type, enabled=False):
             q = full_precision(query).reshape(N, heads, C // heads, H * W)
             k = full_precision(key).reshape(N, heads, C // heads, H * W)
-            # cosines from lengths: the C x C products are divided by them, not the C x HW queries and keys
-            lengths = q.norm(dim=-1).clamp_min(EPS)[..., None] * k.norm(dim=-1).clamp_min(EPS)[..., None, :]
-            attention = torch.softmax(q @ k.transpose(-2, -1) / lengths * self.temperature, dim=-1)
+            # Dividing the C x C products by the norms is cheaper than normalising the C x HW queries and keys first.
+            norms = q.norm(dim=-1).clamp_min(EPS)[..., None] * k.norm(dim=-1).clamp_min(EPS)[..., None, :]
+            attention = torch.softmax(q @ k.transpose(-2, -1) / norms * self.temperature, dim=-1)
         return (attention.to(value.dtype) @ value.reshape(N, heads, C // heads, H * W)).reshape(N, C, H, W)
 
 
 class GatedFeedForward(nn.Module):
-    """GDFN: two depth-wise filtered copies of wider features, one opening the other through GELU."""
+    """GDFN: expand, filter depthwise, and let one half of the channels gate the other through GELU."""
 
     def __init__(self, channels: int, expansion: float) -> None:
         super().__init__()
@@ -97,7 +100,7 @@ class GatedFeedForward(nn.Module):
         self.out = conv1(hidden, channels)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """(N, C, H, W) to the same."""
+        """Features (N, C, H, W) to the same shape."""
         gate, features = self.wide(x_NCHW).chunk(2, 1)
         return self.out(F.gelu(gate) * features)
 
@@ -106,22 +109,22 @@ class ChannelNorm(nn.LayerNorm):
     """Layer normalisation over the channels of each pixel, in float32."""
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """(N, C, H, W) to the same, float32, in the memory order of the input."""
+        """Features (N, C, H, W) to the same shape and memory format, at least float32."""
         with torch.autocast(x_NCHW.device.type, enabled=False):
             x_NCHW = full_precision(x_NCHW)
             if x_NCHW.is_contiguous() and x_NCHW.device.type == "cpu":
-                return self._planar(x_NCHW)
+                return self._forward_contiguous(x_NCHW)
             return super().forward(x_NCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-    def _planar(self, x_NCHW: Tensor) -> Tensor:
-        """The same numbers without turning the image over in memory, which takes longer than the norm."""
+    def _forward_contiguous(self, x_NCHW: Tensor) -> Tensor:
+        """The same by its formula, without the two transpositions, which take longer on CPU than the norm itself."""
         centred = x_NCHW - x_NCHW.mean(1, keepdim=True)
         scale = (centred.square().mean(1, keepdim=True) + self.eps).rsqrt()
         return centred * scale * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 
 
-class Block(nn.Module):
-    """One transformer block: x + MQCA(norm(x)), then x + GDFN(norm(x))."""
+class TransformerBlock(nn.Module):
+    """x + MQCA(norm(x)), then x + GDFN(norm(x))."""
 
     def __init__(self, channels: int, heads: int, *, expansion: float, spectrum: Spectrum) -> None:
         super().__init__()
@@ -131,10 +134,11 @@ class Block(nn.Module):
         self.feed = GatedFeedForward(channels, expansion)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """(N, C, H, W) to the same."""
+        """Features (N, C, H, W) to the same shape."""
         x_NCHW = x_NCHW + self.attention(self.norm1(x_NCHW))
         return x_NCHW + self.feed(self.norm2(x_NCHW))
 
 
 def _depthwise(channels: int) -> nn.Conv2d:
+    """A 3x3 convolution of each channel on its own."""
     return nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
