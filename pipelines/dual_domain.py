@@ -15,10 +15,11 @@ from losses.l1 import L1
 from models.contrast_decoder import ContrastDecoder
 from models.contrast_encoder import ContrastEncoder
 from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
-from pipelines.common.dual_domain import instruments
+from pipelines.common.dual_domain import diagnosis, instruments
 from pipelines.common.dual_domain.settings import DualDomainSettings
 from pipelines.common.noise_calibration import HostCopy
-from pipelines.reporting.checks import Finding
+from pipelines.reporting.checks import Finding, MethodDiagnosis
+from pipelines.reporting.facts import RunFacts
 
 TERMS = ("content", "recon", "cross", "edge")
 
@@ -28,6 +29,10 @@ class DualDomain(Pipeline["DualDomain.Config"]):
 
     class Config(DualDomainSettings):
         """Settings of the dual-domain method."""
+
+    followed_loss = diagnosis.FOLLOWED_LOSS
+    report_columns = diagnosis.REPORT_COLUMNS
+    paired_fields = instruments.DOMAINS
 
     weights: Tensor
     counted: Tensor
@@ -137,8 +142,13 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         }
 
     def findings(self, metrics: dict[str, float]) -> list[Finding]:
-        """Leak, collapse and flat cross loss, said by name."""
+        """Judge the metrics for a leak, a collapse and a flat cross loss."""
         return instruments.findings(metrics)
+
+    @classmethod
+    def diagnose(cls, facts: RunFacts) -> MethodDiagnosis:
+        """Apply the rules and criteria of the dual-domain documents."""
+        return diagnosis.diagnose(facts)
 
     def _decode(self, pd: Tensor, pdfs: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Latents of both contrasts and the four decoded images.

@@ -1,1 +1,1 @@
-"""From a run folder to its diagnosis: facts measured, checked against every rule, disputes decided."""
+"""Diagnosing a run: measured facts are checked against rules, the generic ones here and those of the run's method."""

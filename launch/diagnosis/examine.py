@@ -1,73 +1,36 @@
-"""From a run folder to its diagnosis: train for a while if there is no run yet, measure, check."""
+"""From a run folder to its diagnosis: train for a while if there is no run yet, collect the facts, check them."""
 
-import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from configs import loader
-from configs.errors import CheckpointError, ConfigError, DataError, DivergedError, MachineError
-from configs.support.atomic_files import write_atomically
-from launch.diagnosis import checks, facts, probe
-from launch.diagnosis.checks import Check, Dispute
-from launch.diagnosis.disputes import disputes
-from launch.diagnosis.dual import dual_checks
-from launch.diagnosis.facts import Facts
-from launch.diagnosis.success import success_checks
-from launch.diagnosis.training import training_checks
+from configs.errors import CheckpointError, ConfigError, DataError, DivergedError
+from configs.support.json_files import read_json_lines
+from configs.support.logs import get_logger
+from launch.diagnosis import probe
+from launch.diagnosis.diagnosis import Diagnosis
+from launch.diagnosis.general_rules import general_checks
+from launch.methods import method_of
 from launch.runs.folder import RunFolder
 from launch.training import run
+from pipelines.reporting.facts import RunFacts
+
+log = get_logger(__name__)
 
 LOGS, EVALUATIONS = 24, 3
-"""How often a run that is made for its diagnosis logs and measures."""
-
-DUAL = "dual_domain"
+"""How often a run that is trained for its diagnosis is logged and evaluated."""
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """What was found in one run."""
+def train_for_diagnosis(config: str | Path, overrides: list[str], folder: Path, *, steps: int) -> None:
+    """Train for a number of steps, logging and evaluating often enough for the checks; divergence is not an error.
 
-    folder: Path
-    facts: Facts
-    checks: list[Check]
-    disputes: list[Dispute]
-    notes: list[str]
-
-    @property
-    def problems(self) -> list[str]:
-        """Names of the checks that failed."""
-        return [one.name for one in self.checks if one.verdict == "problem"]
-
-    def text(self) -> str:
-        """For a terminal."""
-        recommended = checks.recommendation(self.checks)
-        title = f"{self.facts.config.name}, step {self.facts.train[-1]['step']}"
-        body = checks.as_text(self.checks, self.disputes, [*self.notes, *([recommended] if recommended else [])])
-        return f"\n{title}\n{'=' * len(title)}\n{body}"
-
-    def write(self, path: Path) -> None:
-        """As JSON. MachineError when the place cannot be written."""
-        about: dict[str, Any] = {
-            "run": str(self.folder),
-            "name": self.facts.config.name,
-            "method": self.facts.config.pipeline.name,
-            "step": self.facts.train[-1]["step"],
-            "notes": self.notes,
-        }
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(checks.as_json(self.checks, self.disputes, about), indent=1) + "\n")
-        except OSError as error:
-            raise MachineError(f"cannot write {path} ({error.strerror}): choose another --output") from error
-
-
-def train(config: str | Path, overrides: list[str], folder: Path, *, steps: int) -> None:
-    """Train so many steps, logging and measuring often enough to be diagnosed; a run that diverges is kept as it is."""
+    Raises:
+        ConfigError: `steps` is not positive, or the configuration is wrong.
+    """
     if steps < 1:
-        raise ConfigError(f"--steps {steps}: give 1 or more")
-    often = [
+        raise ConfigError(f"--steps must be 1 or more, got {steps}")
+    frequent = [
         f"loop.max_steps={steps}",
         "loop.epochs=null",
         f"tracking.log_every={max(1, steps // LOGS)}",
@@ -76,27 +39,43 @@ def train(config: str | Path, overrides: list[str], folder: Path, *, steps: int)
         "evaluation.every_epochs=null",
     ]
     try:
-        run.train(loader.load(config, [*often, *overrides]), folder)
-    except DivergedError as error:
-        print(f"training diverged: {error}", flush=True)
+        run.train(loader.load(config, [*frequent, *overrides]), folder)
+    except DivergedError as error:  # a diverged run is worth a diagnosis more than any other
+        log.info("training diverged: %s", error)
 
 
-def look(folder: Path) -> Diagnosis:
-    """The diagnosis of a run folder. CheckpointError when nothing was trained there."""
-    known = facts.read(RunFolder(folder))
-    notes = []
-    metrics = {name: value for name, value in (known.evaluations or [{}])[-1].items() if isinstance(value, float)}
+def diagnose_run(folder: Path) -> Diagnosis:
+    """Diagnose the run in a folder, as far as possible without its networks and data if they cannot be loaded.
+
+    Raises:
+        CheckpointError: Nothing has been trained there.
+    """
+    facts, notes = read_facts(RunFolder(folder)), []
+    last_evaluation = facts.eval_events[-1] if facts.eval_events else {}
+    metrics = {name: value for name, value in last_evaluation.items() if isinstance(value, float)}
     try:
         measured, findings = probe.probe(folder, metrics)
-        known = replace(known, probe=measured, findings=findings)
+        facts = replace(facts, probe=measured, findings=findings)
     except (CheckpointError, DataError) as error:
-        notes.append(f"Networks and data were not looked at: {error}")
-    found, disputed = training_checks(known), []
-    if known.config.pipeline.name == DUAL:
-        found += [*dual_checks(known), *success_checks(known)]
-        disputed = disputes(known)
-        notes.append(
-            "Losses are sums over both contrasts in units of each image's median magnitude; the documents do "
-            "not state their unit."
-        )
-    return Diagnosis(folder, known, found, disputed, notes)
+        notes.append(f"Networks and data were not examined: {error}")
+    method = method_of(facts.config).diagnose(facts)
+    return Diagnosis(
+        folder,
+        facts,
+        checks=[*general_checks(facts), *method.checks],
+        disputes=list(method.disputes),
+        notes=[*notes, *method.notes],
+        recommendation=method.recommendation,
+    )
+
+
+def read_facts(folder: RunFolder) -> RunFacts:
+    """The facts in a run folder, without those that need its networks.
+
+    Raises:
+        CheckpointError: Nothing has been trained there.
+    """
+    facts = RunFacts(folder.config(), read_json_lines(folder.metrics_file), folder.summary())
+    if not facts.train_events:
+        raise CheckpointError(f"{folder.path} has no training log yet: train the run first")
+    return facts

@@ -1,4 +1,4 @@
-"""What a training log does not say: where gradients arrive, how sharp the images are, whether the pairs are pairs."""
+"""Measurements on a trained model that its log does not hold: gradients, sharpness, whether paired images are pairs."""
 
 import math
 import statistics
@@ -7,72 +7,95 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, sobel
 from torch import Tensor
 
+from configs.schema import RunConfig
 from launch.data import loading, splits
 from launch.evaluation import evaluator
 from launch.evaluation.evaluator import Rows, reference_field, stored_image
 from launch.inference import trained_model
+from losses.common.noise_level import noise_levels
 from pipelines.base import Batch, Pipeline
-from pipelines.common.dual_domain import instruments
 from pipelines.reporting.checks import Finding
 from shards.reading.loaders import Loader
 from shards.reading.order import SampleOrder
+from shards.reading.shard_set import ShardSet
 
 IMAGES = 8
-"""Validation images looked at, and training images as well."""
+"""Number of validation images examined, and of training images."""
 
 BLUR_PX = 2.0
-"""Smoothing before the contours of two contrasts are compared: noise must not hide them."""
+"""Standard deviation of the blur before edges of two contrasts are compared, which noise would hide otherwise."""
 
 
 def probe(run: Path, metrics: dict[str, float]) -> tuple[dict[str, float], list[Finding]]:
-    """Measured values by name, and the method's verdicts on the metrics of the last evaluation.
+    """Examine the last checkpoint of a run.
 
-    `grad_<part>` and `reached_<part>`: mean size of the gradient of one training batch in a part of the pipeline, and
-    the share of its parameters that get any. `median_<field>`: median magnitude of what a network sees (1 when images
-    are normalised). `noise_<field>`: its noise level in those units. `sharpness_<output>`: gradient energy of the
-    restored over the clean images. `gain_train`, `gain_val`: PSNR over that of the noisy images in dB, and `gain_error`
-    the standard error of their difference; empty where clean images are not known. `paired`: how much closer the
-    contours of a slice's two contrasts are than those of different slices (correlation, 0 for strangers).
+    Args:
+        run: The run folder.
+        metrics: Means of the last evaluation.
+
+    Returns:
+        Measured values by name, and the method's findings on `metrics`. The values:
+
+        - `grad_<part>`, `reached_<part>`: mean magnitude of the gradient of one training batch in a part of the
+          pipeline, and the share of its parameters whose gradient is not zero;
+        - `median_<field>`: median magnitude of the images that the networks see (1 if they are normalised);
+        - `noise_<field>`: their noise level in the same unit;
+        - `sharpness_<output>`: gradient energy of the restored images relative to the clean ones;
+        - `gain_train`, `gain_val`: gain in PSNR over the noisy images in dB, `gain_error`: the standard error of their
+          difference; missing if clean images are not known;
+        - `paired`: how much better the edges of paired images match than those of unrelated ones (difference of
+          correlations, 0 if the data is not paired); for methods with `paired_fields`.
+
+    Raises:
+        CheckpointError: There is no checkpoint, or it does not fit the configuration.
+        DataError: The shards cannot be read.
     """
     config = trained_model.folder_of(run).config()
-    shards = splits.open_split(config.data, config.data.train_split)
-    pipeline = trained_model.load(run, shards, which="last").pipeline
+    train_shards = splits.open_split(config.data, config.data.train_split)
+    pipeline = trained_model.load(run, train_shards, which="last").pipeline
+    batch = first_training_batch(pipeline, config, train_shards)
+    values = {**gradients(pipeline, batch), **image_levels(pipeline, batch)}
+
     needs = type(pipeline).needs(config.pipeline)
-    recipe = loading.training_recipe(needs, config.data, shards)
-    count = min(config.data.batch_size, len(shards))
-    with Loader(
-        shards, SampleOrder(size=len(shards), batch=count, seed=config.seed), recipe, steps=1, prefetch=1
-    ) as loader:
+    val_shards = splits.open_split(config.data, config.data.val_split)
+    val_images = loading.load_whole_images(val_shards, needs, config.data, IMAGES)
+    val_rows = measure(pipeline, val_images, splits.data_range(val_shards))
+    values |= {name: mean for name, mean in evaluator.means(val_rows).items() if name.startswith("sharpness_")}
+    train_images = loading.load_whole_images(train_shards, needs, config.data, IMAGES)
+    train_rows = measure(pipeline, train_images, splits.data_range(train_shards))
+    values |= psnr_gains(pipeline, train_rows, val_rows)
+    values |= pairing(val_images, type(pipeline).paired_fields)
+    return values, pipeline.findings(metrics)
+
+
+def first_training_batch(pipeline: Pipeline, config: RunConfig, shards: ShardSet) -> Batch:
+    """The first batch that the run was trained on."""
+    recipe = loading.training_recipe(type(pipeline).needs(config.pipeline), config.data, shards)
+    order = SampleOrder(size=len(shards), batch=min(config.data.batch_size, len(shards)), seed=config.seed)
+    with Loader(shards, order, recipe, steps=1, prefetch=1) as loader:
         ((batch,),) = loader
-    found = {**gradients(pipeline, batch), **levels(pipeline, batch)}
-    validation = splits.open_split(config.data, config.data.val_split)
-    seen = loading.load_whole_images(validation, needs, config.data, IMAGES)
-    rows = measured(pipeline, seen, splits.data_range(validation))
-    found |= {name: value for name, value in evaluator.means(rows).items() if name.startswith("sharpness_")}
-    training = measured(
-        pipeline, loading.load_whole_images(shards, needs, config.data, IMAGES), splits.data_range(shards)
-    )
-    return {**found, **gains(pipeline, training, rows), **pairing(seen)}, pipeline.findings(metrics)
+    return batch
 
 
-def measured(pipeline: Pipeline, batches: list[Batch], range_: float) -> Rows:
-    """Rows of PSNR, and of the sharpness of each output whose clean image is known."""
+def measure(pipeline: Pipeline, batches: list[Batch], data_range: float) -> Rows:
+    """Rows with PSNR, and with the sharpness of each output whose clean image is known."""
 
     def sharpness(batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, float]:
-        found = {}
+        shares = {}
         for name, output in pipeline.outputs.items():
             if reference_field(output, batch) == output.clean:
-                clean = _contour(stored_image(batch[output.clean][i]))
-                found[f"sharpness_{name}"] = _contour(stored_image(restored[name][i])) / max(clean, 1e-30)
-        return found
+                clean = _gradient_energy(stored_image(batch[output.clean][i]))
+                shares[f"sharpness_{name}"] = _gradient_energy(stored_image(restored[name][i])) / max(clean, 1e-30)
+        return shares
 
     return evaluator.evaluate_batches(
         pipeline,
         batches,
-        data_range=range_,
+        data_range=data_range,
         device=torch.device("cpu"),
         autocast=nullcontext,
         metrics={"psnr": evaluator.DEFAULT_METRICS["psnr"]},
@@ -80,81 +103,86 @@ def measured(pipeline: Pipeline, batches: list[Batch], range_: float) -> Rows:
     )
 
 
-def gains(pipeline: Pipeline, training: Rows, validation: Rows) -> dict[str, float]:
-    """`gain_train`, `gain_val` and `gain_error`, of the primary outputs; empty where clean images are not known."""
-    found: dict[str, float] = {}
+def psnr_gains(pipeline: Pipeline, train_rows: Rows, val_rows: Rows) -> dict[str, float]:
+    """`gain_train`, `gain_val` and `gain_error` of the primary outputs; empty if clean images are not known."""
+    means: dict[str, float] = {}
     variance = 0.0
-    for name, rows in (("train", training), ("val", validation)):
-        each = [evaluator.headline(pipeline, row.values) for row in rows if row.reference == "clean"]
-        values = [row["psnr"] - row["noisy_psnr"] for row in each if "psnr" in row]
-        if not values or not all(map(math.isfinite, values)):
+    for name, rows in (("train", train_rows), ("val", val_rows)):
+        metrics = [evaluator.headline(pipeline, row.values) for row in rows if row.reference == "clean"]
+        gains = [values["psnr"] - values["noisy_psnr"] for values in metrics if "psnr" in values]
+        if not gains or not all(map(math.isfinite, gains)):
             return {}
-        found[f"gain_{name}"] = statistics.fmean(values)
-        variance += statistics.variance(values) / len(values) if len(values) > 1 else 0.0
-    return {**found, "gain_error": math.sqrt(variance)}
+        means[f"gain_{name}"] = statistics.fmean(gains)
+        variance += statistics.variance(gains) / len(gains) if len(gains) > 1 else 0.0
+    return {**means, "gain_error": math.sqrt(variance)}
 
 
 def gradients(pipeline: Pipeline, batch: Batch) -> dict[str, float]:
-    """`grad_<part>` and `reached_<part>` of every part that some phase trains, for one batch."""
-    found: dict[str, float] = {}
+    """`grad_<part>` and `reached_<part>` of each part that a phase trains, for one batch."""
+    values: dict[str, float] = {}
     carry: dict[str, Tensor] = {}
     pipeline.train()
     for phase, parts in pipeline.phases.items():
+        # as in training, only the phase's own parameters receive a gradient
         pipeline.requires_grad_(False)
         for parameter in pipeline.trained_parameters(phase):
             parameter.requires_grad_(True).grad = None
-        step = pipeline.loss(phase, batch, carry)
-        step.loss.backward()
-        carry |= step.carry
+        output = pipeline.loss(phase, batch, carry)
+        output.loss.backward()
+        carry |= output.carry
         for part in parts:
             value = getattr(pipeline, part)
             parameters = [value] if isinstance(value, torch.nn.Parameter) else list(value.parameters())
             total = sum(p.numel() for p in parameters)
-            given = [p.grad for p in parameters if p.grad is not None]
+            grads = [p.grad for p in parameters if p.grad is not None]
             if total:
-                found[f"grad_{part}"] = sum(float(g.abs().sum()) for g in given) / total
-                found[f"reached_{part}"] = sum(int((g != 0).sum()) for g in given) / total
+                values[f"grad_{part}"] = sum(float(g.abs().sum()) for g in grads) / total
+                values[f"reached_{part}"] = sum(int((g != 0).sum()) for g in grads) / total
     pipeline.zero_grad(set_to_none=True)
     pipeline.eval()
-    return found
+    return values
 
 
-def levels(pipeline: Pipeline, batch: Batch) -> dict[str, float]:
+def image_levels(pipeline: Pipeline, batch: Batch) -> dict[str, float]:
     """`median_<field>` and `noise_<field>` of the noisy fields of a batch."""
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for field in dict.fromkeys(output.noisy for output in pipeline.outputs.values()):
         images = batch[field]
-        parts = pipeline.fields[field].layout == "ri"
-        magnitude = torch.hypot(images[:, 0], images[:, 1]) if parts else images.abs()
-        found[f"median_{field}"] = float(magnitude.flatten(1).median(dim=1).values.mean())
-        found[f"noise_{field}"] = float(instruments.sigma(images).mean())
-    return found
+        is_ri = pipeline.fields[field].layout == "ri"
+        magnitude = torch.hypot(images[:, 0], images[:, 1]) if is_ri else images.abs()
+        values[f"median_{field}"] = float(magnitude.flatten(1).median(dim=1).values.mean())
+        values[f"noise_{field}"] = float(noise_levels(images.cpu().numpy()).mean())
+    return values
 
 
-def pairing(batches: list[Batch]) -> dict[str, float]:
-    """`paired`, for data of two contrasts; empty for others and for a single slice."""
-    if any(name not in batches[0] for name in instruments.DOMAINS):
+def pairing(batches: list[Batch], fields: tuple[str, ...]) -> dict[str, float]:
+    """`paired`, for a method with two paired fields; empty for others and for a single image."""
+    if not fields or any(name not in batches[0] for name in fields):
         return {}
-    contours = {
-        name: [_edges(stored_image(image)) for batch in batches for image in batch[name]]
-        for name in instruments.DOMAINS
-    }
-    pd, pdfs = (np.stack([one for one in found if one.shape == found[0].shape]) for found in contours.values())
-    count = len(pd)
+    edges_by_field = [[_edges(stored_image(image)) for batch in batches for image in batch[name]] for name in fields]
+    # correlations need vectors of one length: images of another size than the first are left out
+    first, second = (np.stack([e for e in edges if e.shape == edges[0].shape]) for edges in edges_by_field)
+    count = len(first)
     if count < 2:
         return {}
-    table = np.corrcoef(pd[:count], pdfs[:count])[:count, count:]
-    matched = float(np.mean(np.diag(table)))
-    mismatched = float((table.sum() - np.trace(table)) / (count * (count - 1)))
+    correlations = np.corrcoef(first[:count], second[:count])[:count, count:]
+    matched = float(np.mean(np.diag(correlations)))
+    mismatched = float((correlations.sum() - np.trace(correlations)) / (count * (count - 1)))
     return {"paired": matched - mismatched} if math.isfinite(matched - mismatched) else {}
 
 
-def _contour(image: np.ndarray) -> float:
-    """Mean size of the gradient; colour is averaged."""
-    grey = image if image.ndim == 2 else image.mean(-1)
+def _grey(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    return image if image.ndim == 2 else image.mean(-1)
+
+
+def _gradient_energy(image: NDArray[np.float64]) -> float:
+    """Mean magnitude of the gradient."""
+    grey = _grey(image)
     return float(np.hypot(sobel(grey, 0), sobel(grey, 1)).mean())
 
 
-def _edges(image: np.ndarray) -> np.ndarray:
-    smooth = gaussian_filter(image if image.ndim == 2 else image.mean(-1), BLUR_PX)
-    return np.hypot(sobel(smooth, 0), sobel(smooth, 1)).ravel()
+def _edges(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gradient magnitude of the blurred image, flattened."""
+    smooth = gaussian_filter(_grey(image), BLUR_PX)
+    edges: NDArray[np.float64] = np.hypot(sobel(smooth, 0), sobel(smooth, 1)).ravel()
+    return edges

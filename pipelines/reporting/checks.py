@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Verdict = Literal["ok", "problem", "cannot tell"]
 
-INCONCLUSIVE: Literal["cannot tell"] = "cannot tell"
+INCONCLUSIVE: Final = "cannot tell"
 """The verdict where a value was not measured or does not decide the question."""
 
 CheckValue = float | str | None

@@ -16,7 +16,7 @@ def env(tmp_path: Path) -> dict[str, str]:
 
 def test_a_run_that_works_passes_and_is_diagnosed(command, env: dict[str, str], mini: Path, tmp_path: Path) -> None:
     done = command(["launch/quick_test.sh", SMALL, "0.5", f"data.root={mini}"], env=env)
-    assert "Decision tree (001)" in done.output
+    assert "Decision tree (Quick reference)" in done.output
     assert done.output.splitlines()[-1] == f"PASSED: small trained 0.5 epochs without an error ({tmp_path}/small)"
     assert (tmp_path / "small" / "summary.json").is_file()
 

@@ -1,4 +1,4 @@
-"""What a dual-domain run must be asked: is it below the noise floor, collapsed, flat, or copying noise?"""
+"""Measurements of a dual-domain model: is it below the noise floor, collapsed, flat, or copying noise?"""
 
 import math
 from collections.abc import Callable
@@ -12,24 +12,25 @@ from pipelines.base import Batch
 from pipelines.reporting.checks import Finding
 
 LEAK_MARGIN = 0.97
-"""Cross loss below this share of the noise floor is a leak (the estimate of sigma is off by less)."""
+"""A cross loss below this share of the noise floor is a leak; the error of the estimated sigma is smaller than that."""
 COLLAPSE = 0.01
-"""Between-sample latent distance over mean |z| below which the latent no longer depends on the image."""
+"""Distance between samples' latents over mean |z| below which the latent no longer depends on the image."""
 FLAT = 0.97
-"""Cross loss above this share of the best constant's loss has learned nothing but a mean."""
+"""A cross loss above this share of the best constant image's loss means that no more than a mean was learned."""
 CORRELATED = 0.3
-"""Correlation of residual and noise that is called leakage."""
+"""Absolute correlation between residual and noise above which noise counts as leaked."""
 
 DOMAINS = ("pd", "pdfs")
+"""The noisy fields of the two contrasts."""
 
 
 def levels(
     batch: Batch, restored: dict[str, Tensor], distance: Callable[[Tensor, Tensor], Tensor], layout: Layout
 ) -> dict[str, Tensor]:
-    """Per image (N,): the cross loss on these images, its noise floor, and the loss of the best constant.
+    """Measure the cross loss, its noise floor and the loss of the best constant image, each per image (N,).
 
-    The floor is the mean modulus of the target's own noise, sum over both domains: sigma sqrt(pi/2) for complex noise
-    of sigma per component, sigma sqrt(2/pi) for real noise; sigma by MAD of a wavelet sub-band
+    The floor is the mean modulus of the targets' own noise, summed over both contrasts: sigma sqrt(pi/2) for complex
+    noise of sigma per component, sigma sqrt(2/pi) for real noise. sigma is estimated by the MAD of a wavelet sub-band
     (losses/common/noise_level.py).
     """
     out: dict[str, list[Tensor]] = {"val_cross": [], "floor": [], "constant": []}
@@ -48,29 +49,30 @@ def levels(
 
 
 def latents(z_a: Tensor, z_b: Tensor) -> dict[str, Tensor]:
-    """Per image (N,): between-sample distance over mean |z|, and matched over mismatched distance.
+    """Measure collapse and alignment of the latents, each per image (N,); NaN for a batch of one.
 
-    The first near zero: the encoder says the same of every image. The second near one: the two contrasts of a slice are
-    no closer to each other than to strangers. NaN for a batch of one.
+    `latent_spread` is the mean distance to the other samples' latents over mean |z|: near 0, the encoder gives every
+    image the same latent. `matched_over_mismatched` is the distance between a slice's two contrasts over the mean
+    distance between those of different slices: near 1, the contrasts of a slice are no closer than unrelated ones.
     """
     n = len(z_a)
     if n < 2:
-        nothing = torch.full((n,), math.nan)
-        return {"latent_spread": nothing, "matched_over_mismatched": nothing}
+        unknown = torch.full((n,), math.nan)
+        return {"latent_spread": unknown, "matched_over_mismatched": unknown}
     a, b = z_a.flatten(1).double(), z_b.flatten(1).double()
-    other = torch.ones(n, n, dtype=torch.bool, device=a.device).fill_diagonal_(False)
+    is_other = torch.ones(n, n, dtype=torch.bool, device=a.device).fill_diagonal_(False)
     within, across = _mean_distances(a, a), _mean_distances(a, b)
-    spread = torch.stack([within[i][other[i]].mean() for i in range(n)]) / a.abs().mean(1).clamp_min(1e-30)
-    strangers = torch.stack([across[i][other[i]].mean() for i in range(n)])
-    matched = across.diagonal() / strangers.clamp_min(1e-30)
-    return {"latent_spread": spread.cpu(), "matched_over_mismatched": matched.cpu()}
+    spread = torch.stack([within[i][is_other[i]].mean() for i in range(n)]) / a.abs().mean(1).clamp_min(1e-30)
+    mismatched = torch.stack([across[i][is_other[i]].mean() for i in range(n)])
+    alignment = across.diagonal() / mismatched.clamp_min(1e-30)
+    return {"latent_spread": spread.cpu(), "matched_over_mismatched": alignment.cpu()}
 
 
 def leakage(batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Per image (N,): correlation of (restored - clean) with the target's and the source's noise, mean of both domains.
+    """Correlate (restored - clean) with the noise, per image (N,), averaged over both contrasts.
 
-    `leak_target` and `leak_source` belong to the cross path, `leak_same` is the own path with its own noise; empty
-    where the clean images are not known.
+    `leak_target` and `leak_source` are the cross path's correlations with the noise of its target and of its source,
+    `leak_same` is the same path's with the noise of its input. Empty where the clean images are not known.
     """
     if any(f"{name}_clean" not in batch for name in DOMAINS):
         return {}
@@ -85,7 +87,7 @@ def leakage(batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def correlation(u: Tensor, v: Tensor) -> Tensor:
-    """Pearson correlation of two NCHW tensors per image, (N,); the real part for complex ones."""
+    """Pearson correlation of two NCHW tensors per image (N,); its real part for complex tensors."""
     u, v = u.flatten(1), v.flatten(1)
     u, v = u - u.mean(1, keepdim=True), v - v.mean(1, keepdim=True)
     inner = (u * v.conj()).sum(1).real if u.is_complex() else (u * v).sum(1)
@@ -93,66 +95,60 @@ def correlation(u: Tensor, v: Tensor) -> Tensor:
 
 
 def sigma(noisy: Tensor) -> Tensor:
-    """Noise level of each image by MAD, per component for complex and two-channel data, (N,) float64."""
+    """Estimate the noise level of each image, per component for complex and two-channel data, (N,) float64."""
     return torch.from_numpy(noise_levels(noisy.cpu().numpy()))
 
 
 def findings(metrics: dict[str, float]) -> list[Finding]:
-    """The verdicts on one evaluation's means; a value that was not measured gives none."""
-    found = []
-
-    def judge(name: str, value: float, threshold: float, bad: bool, said: str, *, problem: str, ok: str) -> None:
-        found.append(Finding(name, value, threshold, not bad, said + (problem if bad else ok)))
-
+    """Judge the metrics of an evaluation; those that were not measured are left out."""
+    findings = []
     if "cross_over_floor" in metrics:
-        value = metrics["cross_over_floor"]
-        judge(
-            "leak",
-            value,
-            LEAK_MARGIN,
-            value < LEAK_MARGIN,
-            f"cross loss is {value:.2f} of its noise floor: ",
-            problem="below the floor the output copies the target's own noise; use cross_domain_strategy no_skip",
-            ok="it does not undercut the target's noise",
-        )
+        findings.append(_leak(metrics["cross_over_floor"]))
     if "cross_over_constant" in metrics:
         value = metrics["cross_over_constant"]
-        said = f"cross loss is {value:.2f} of what the best constant gets: {_flatness(value)}"
-        judge("flat", value, FLAT, value > FLAT, said, problem="", ok="")
+        message = f"the cross loss is {value:.2f} of what the best constant image gets: {_flatness(value)}"
+        findings.append(Finding("flat", value, FLAT, not value > FLAT, message))
     if not math.isnan(metrics.get("latent_spread", math.nan)):
-        value = metrics["latent_spread"]
-        judge(
-            "collapse",
-            value,
-            COLLAPSE,
-            value < COLLAPSE,
-            f"latents of different slices differ by {value:.3f} of their size: ",
-            problem="the encoder has collapsed to a constant; weights.content 0.05 and more does this, use 0.01 or "
-            "less",
-            ok="the latent depends on the image",
-        )
-    for key, what in (("leak_target", "the target's"), ("leak_source", "the source's")):
-        if key in metrics:
-            value = metrics[key]
-            judge(
-                key,
-                value,
-                CORRELATED,
-                abs(value) > CORRELATED,
-                f"the cross path's error correlates {value:.2f} with {what} noise",
-                problem=": noise is copied into the result",
-                ok="",
-            )
-    return found
+        findings.append(_collapse(metrics["latent_spread"]))
+    for name, whose in (("leak_target", "the target's"), ("leak_source", "the source's")):
+        if name in metrics:
+            value = metrics[name]
+            leaks = abs(value) > CORRELATED
+            message = f"the cross path's error has correlation {value:.2f} with {whose} noise"
+            message += ": noise is copied into the result" if leaks else ""
+            findings.append(Finding(name, value, CORRELATED, not leaks, message, absolute=True))
+    return findings
 
 
-def _flatness(value: float) -> str:
-    """What a cross loss means that is `value` times the best constant's."""
-    if value <= FLAT:
+def _leak(cross_over_floor: float) -> Finding:
+    leaks = cross_over_floor < LEAK_MARGIN
+    meaning = (
+        "below the floor, the output copies the target's own noise; use cross_domain_strategy no_skip"
+        if leaks
+        else "it does not undercut the target's noise"
+    )
+    message = f"the cross loss is {cross_over_floor:.2f} of its noise floor: {meaning}"
+    return Finding("leak", cross_over_floor, LEAK_MARGIN, not leaks, message)
+
+
+def _collapse(latent_spread: float) -> Finding:
+    is_collapsed = latent_spread < COLLAPSE
+    meaning = (
+        "the encoder has collapsed to a constant; a weights.content of 0.05 or more does this, use 0.01 or less"
+        if is_collapsed
+        else "the latent depends on the image"
+    )
+    message = f"latents of different slices differ by {latent_spread:.3f} of their magnitude: {meaning}"
+    return Finding("collapse", latent_spread, COLLAPSE, not is_collapsed, message)
+
+
+def _flatness(cross_over_constant: float) -> str:
+    """What a cross loss that is this multiple of the best constant image's means."""
+    if cross_over_constant <= FLAT:
         return "the cross path predicts an image"
-    if value > 1 / FLAT:
-        return "worse than a constant: untrained, or collapsed"
-    return "it has learned a mean, no image; lower weights.content to 0.01 or less, or use cross_guided"
+    if cross_over_constant > 1 / FLAT:
+        return "worse than a constant: untrained or collapsed"
+    return "it has learned a mean, not an image; lower weights.content to 0.01 or less, or use cross_guided"
 
 
 def _each(distance: Callable[[Tensor, Tensor], Tensor], restored: Tensor, noisy: Tensor) -> Tensor:
@@ -160,12 +156,12 @@ def _each(distance: Callable[[Tensor, Tensor], Tensor], restored: Tensor, noisy:
 
 
 def _constant(noisy: Tensor) -> Tensor:
-    """The per-channel median of each image, spread over its pixels: the best constant for an L1 loss."""
+    """The best constant image under an L1 loss: each image's per-channel median at every pixel."""
     parts = torch.view_as_real(noisy) if noisy.is_complex() else noisy[..., None]
     median = parts.flatten(2, 3).median(dim=2).values[:, :, None, None].expand_as(parts)
     return torch.view_as_complex(median.contiguous()) if noisy.is_complex() else median[..., 0]
 
 
 def _mean_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference between every row of a and every row of b, (N, M)."""
+    """Mean absolute difference between each row of a and each row of b, (N, M)."""
     return torch.stack([(row - b).abs().mean(1) for row in a])

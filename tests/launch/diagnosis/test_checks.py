@@ -1,4 +1,4 @@
-"""Checks and disputes on made-up logs: each verdict has a log that gives it."""
+"""Rules on synthetic logs: every verdict and every answer to a dispute has a log that yields it."""
 
 from typing import Any
 
@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from configs import loader
-from launch.diagnosis import checks, disputes
-from launch.diagnosis import training as checks_training
-from launch.diagnosis.dual import dual_checks
-from launch.diagnosis.facts import Facts
-from launch.diagnosis.success import success_checks
-from pipelines.reporting.checks import Finding
+from launch.diagnosis import general_rules
+from launch.diagnosis.general_rules import general_checks
+from pipelines.common.dual_domain import disputes
+from pipelines.common.dual_domain.criteria import success_checks
+from pipelines.common.dual_domain.rules import rule_checks
+from pipelines.reporting import checks
+from pipelines.reporting.checks import Check, Finding
+from pipelines.reporting.documents import NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY, SUPERVISED_SOLUTION
+from pipelines.reporting.facts import RunFacts
 
 
 def facts(
@@ -23,8 +26,8 @@ def facts(
     summary: dict[str, Any] | None = None,
     overrides: list[str] | None = None,
     **events: list[float | None],
-) -> Facts:
-    """A run of one log per epoch; every number is the same in each unless it is given."""
+) -> RunFacts:
+    """The facts of a run with one log per epoch; `events` are values per log, the others are constant."""
     losses = losses or [2.0 * 0.9**i for i in range(16)]
     common = {"content": 0.02, "recon": 0.5, "cross": 1.0, "edge": 0.0, "skipped_denoiser": 0.0, "data_wait": 0.01}
     train = [
@@ -38,23 +41,27 @@ def facts(
         }
         for i, loss in enumerate(losses)
     ]
-    config = loader.structure(loader.apply({"name": "made-up", "pipeline": {"name": "dual_domain"}}, overrides or []))
-    measured = [] if evaluation is None else [{"event": "eval", "step": 160, **evaluation}]
-    return Facts(config, [*train, *measured], summary or {}, probe or {}, findings or [])
+    config = loader.structure(loader.apply({"name": "synthetic", "pipeline": {"name": "dual_domain"}}, overrides or []))
+    evaluations = [] if evaluation is None else [{"event": "eval", "step": 160, **evaluation}]
+    return RunFacts(config, [*train, *evaluations], summary or {}, probe or {}, findings or [])
 
 
-def verdict(found: list[checks.Check], name: str, source: str | None = None) -> str:
-    (one,) = [check for check in found if check.name == name and source in (None, check.source)]
-    return one.verdict
+def find(checks: list[Check], name: str, source: str | None = None) -> Check:
+    (match,) = [check for check in checks if check.name == name and source in (None, check.source)]
+    return match
+
+
+def verdict(checks: list[Check], name: str, source: str | None = None) -> str:
+    return find(checks, name, source).verdict
 
 
 def test_a_sound_log_has_no_problem() -> None:
-    found = checks_training.training_checks(facts(evaluation={"psnr": 30.0, "noisy_psnr": 20.0}))
-    assert [check.name for check in found if check.verdict == "problem"] == []
+    results = general_checks(facts(evaluation={"psnr": 30.0, "noisy_psnr": 20.0}))
+    assert [check.name for check in results if check.verdict == "problem"] == []
 
 
 @pytest.mark.parametrize(
-    ("name", "made"),
+    ("name", "anomalous"),
     [
         ("NaN, skipped steps", facts(skipped_denoiser=[0.0] * 15 + [0.3])),
         ("NaN, skipped steps", facts(cross=[1.0] * 15 + [None])),
@@ -70,48 +77,48 @@ def test_a_sound_log_has_no_problem() -> None:
         ("collapse", facts(findings=[Finding("collapse", 0.001, 0.01, False, "collapsed")])),
     ],
 )
-def test_every_anomaly_is_a_problem(name: str, made: Facts) -> None:
-    assert verdict(checks_training.training_checks(made), name) == "problem"
+def test_every_anomaly_is_a_problem(name: str, anomalous: RunFacts) -> None:
+    assert verdict(general_checks(anomalous), name) == "problem"
 
 
 def test_a_validation_behind_its_best_is_over_fitting() -> None:
-    made = facts()
+    run = facts()
     events = [{"event": "eval", "step": i, "psnr": psnr} for i, psnr in enumerate((20.0, 25.0, 24.0))]
-    behind = Facts(made.config, [*made.events, *events], {})
-    assert verdict(checks_training.training_checks(behind), "validation psnr behind its best") == "problem"
-    kept = Facts(made.config, [*made.events, *events[:2]], {})
-    assert verdict(checks_training.training_checks(kept), "validation psnr behind its best") == "ok"
+    over_fitted = RunFacts(run.config, [*run.events, *events], {})
+    assert verdict(general_checks(over_fitted), "validation psnr behind its best") == "problem"
+    at_best = RunFacts(run.config, [*run.events, *events[:2]], {})
+    assert verdict(general_checks(at_best), "validation psnr behind its best") == "ok"
 
 
-def test_a_gap_that_the_spread_of_images_explains_is_none() -> None:
+def test_a_gap_that_the_spread_of_images_explains_is_ok() -> None:
     for error, expected in ((1.0, "ok"), (0.5, "problem")):
-        made = facts(probe={"gain_train": 9.0, "gain_val": 7.5, "gain_error": error})
-        assert verdict(checks_training.training_checks(made), "train/validation gap (dB)") == expected
-    assert verdict(checks_training.training_checks(facts()), "train/validation gap (dB)") == "cannot tell"
+        run = facts(probe={"gain_train": 9.0, "gain_val": 7.5, "gain_error": error})
+        assert verdict(general_checks(run), "train/validation gap (dB)") == expected
+    assert verdict(general_checks(facts()), "train/validation gap (dB)") == "cannot tell"
 
 
-def test_losses_that_pass_zero_are_judged_by_their_size() -> None:
-    """As with learned weights, whose sum of log-variances goes below zero."""
+def test_losses_that_cross_zero_are_judged_by_their_magnitude() -> None:
+    """Learned weights add log-variances to the loss, which can make it negative."""
     falling, rising = list(np.linspace(1.0, -3.0, 16)), list(np.linspace(-3.0, -2.0, 16))
-    assert verdict(checks_training.training_checks(facts(falling)), "flat loss_denoiser") == "ok"
-    assert verdict(checks_training.training_checks(facts(falling)), "oscillation of loss_denoiser") == "ok"
-    assert verdict(checks_training.training_checks(facts(rising)), "flat loss_denoiser") == "problem"
+    assert verdict(general_checks(facts(falling)), "flat loss_denoiser") == "ok"
+    assert verdict(general_checks(facts(falling)), "oscillation of loss_denoiser") == "ok"
+    assert verdict(general_checks(facts(rising)), "flat loss_denoiser") == "problem"
     around = facts([0.1, -0.1] * 8)
-    assert verdict(checks_training.training_checks(around), "oscillation of loss_denoiser") == "problem"
+    assert verdict(general_checks(around), "oscillation of loss_denoiser") == "problem"
 
 
-def test_rivals_need_not_fall_and_learned_weights_count() -> None:
+def test_adversarial_losses_need_not_fall_and_learned_weights_count() -> None:
     gan = facts([1.0] * 16, loss_critic=[1.0] * 16)
-    assert verdict(checks_training.training_checks(gan), "flat loss_denoiser") == "cannot tell"
+    assert verdict(general_checks(gan), "flat loss_denoiser") == "cannot tell"
     learned = facts(weight_content=[0.0] * 16, weight_recon=[0.99] * 16, weight_cross=[0.001] * 16)
-    assert checks_training.contributions(learned)["recon"] > 0.99
-    assert verdict(checks_training.training_checks(learned), "one loss dominates") == "problem"
+    assert general_rules.loss_shares(learned)["recon"] > 0.99
+    assert verdict(general_checks(learned), "one loss dominates") == "problem"
 
 
-def test_few_logs_cannot_tell() -> None:
-    found = checks_training.training_checks(facts([1.0, 1.0]))
+def test_few_logs_are_inconclusive() -> None:
+    results = general_checks(facts([1.0, 1.0]))
     for name in ("oscillation of loss_denoiser", "flat loss_denoiser", "validation psnr behind its best"):
-        assert verdict(found, name) == "cannot tell"
+        assert verdict(results, name) == "cannot tell"
 
 
 @pytest.mark.parametrize(
@@ -136,23 +143,21 @@ def test_few_logs_cannot_tell() -> None:
     ],
 )
 def test_every_rule_has_two_verdicts(name: str, good: dict[str, Any], bad: dict[str, Any]) -> None:
-    for made, expected in ((facts(**good), "ok"), (facts(**bad), "problem")):
-        found = [check for check in dual_checks(made) if check.name == name]
-        assert found
-        assert {check.verdict for check in found} == {expected}
+    for run, expected in ((facts(**good), "ok"), (facts(**bad), "problem")):
+        matches = [check for check in rule_checks(run) if check.name == name]
+        assert matches
+        assert {check.verdict for check in matches} == {expected}
 
 
-def test_criteria_that_only_copying_can_meet_are_said_to_be_so() -> None:
+def test_forecasts_that_only_copying_can_meet_are_pointed_out() -> None:
     cross = list(np.linspace(2, 0.2, 16))
-    found = success_checks(facts(cross=cross, evaluation={"floor": 0.6, "cross_over_floor": 0.33}))
-    (at_ten,) = [check for check in found if check.name == "cross at epoch 10" and check.source == "000"]
-    assert "cannot be reached without copying noise" in at_ten.advice
-    assert verdict(found, "cross at epoch 20", "000") == "cannot tell"
-    assert verdict(found, "cross falls by half") == "ok"
-    (half,) = [check for check in found if check.name == "cross falls by half"]
-    assert "can fall by 70% at most" in half.advice
-    clean = success_checks(facts(cross=cross, overrides=["pipeline.targets=clean"]))
-    assert "SOLUTION_SUPERVISED" in {check.source for check in clean}
+    results = success_checks(facts(cross=cross, evaluation={"floor": 0.6, "cross_over_floor": 0.33}))
+    assert "cannot be reached without copying noise" in find(results, "cross at epoch 10", NOISE_LEAKAGE).advice
+    assert verdict(results, "cross at epoch 20", NOISE_LEAKAGE) == "cannot tell"
+    assert verdict(results, "cross falls by half") == "ok"
+    assert "can fall by 70% at most" in find(results, "cross falls by half").advice
+    supervised = success_checks(facts(cross=cross, overrides=["pipeline.targets=clean"]))
+    assert SUPERVISED_SOLUTION in {check.source for check in supervised}
 
 
 LEARNS = {
@@ -174,7 +179,12 @@ LEARNS = {
     ("function", "evaluation", "options", "supports"),
     [
         (disputes.small_content, LEARNS | {"latent_spread": 0.001}, {}, "collapse"),
-        (disputes.small_content, LEARNS | {"matched_over_mismatched": 0.5}, {"content": [0.01] * 16}, "000, 001, 002"),
+        (
+            disputes.small_content,
+            LEARNS | {"matched_over_mismatched": 0.5},
+            {"content": [0.01] * 16},
+            f"{NOISE_LEAKAGE}, {QUICK_REFERENCE} and {SOLUTION_SUMMARY}, for",
+        ),
         (disputes.small_content, LEARNS | {"matched_over_mismatched": 1.0}, {"content": [0.01] * 16}, "neither: small"),
         (disputes.small_content, LEARNS, {}, "neither: the content loss is not small"),
         (disputes.small_content, {}, {}, "cannot tell"),
@@ -183,20 +193,45 @@ LEARNS = {
             disputes.target_skip,
             LEARNS | {"cross_over_floor": 0.3},
             {"overrides": ["pipeline.cross_domain_strategy=use_target_skip"]},
-            "000: the target's noise is copied",
+            f"{NOISE_LEAKAGE}: the target's noise is copied",
         ),
-        (disputes.halving, LEARNS | {"cross_over_floor": 0.3}, {"cross": [2.0] * 4 + [0.2] * 12}, "000: the cross"),
-        (disputes.halving, LEARNS, {"cross": [2.0] * 4 + [0.5] * 12}, "002: it fell by half above the floor and"),
-        (disputes.halving, LEARNS, {"cross": [2.0] * 4 + [1.5] * 12}, "000: the images are cleaner"),
-        (disputes.recon_weight, LEARNS, {}, "000: the own path copies"),
+        (
+            disputes.halving,
+            LEARNS | {"cross_over_floor": 0.3},
+            {"cross": [2.0] * 4 + [0.2] * 12},
+            f"{NOISE_LEAKAGE}: the cross",
+        ),
+        (
+            disputes.halving,
+            LEARNS,
+            {"cross": [2.0] * 4 + [0.5] * 12},
+            f"{SOLUTION_SUMMARY}: it fell by half above the floor and",
+        ),
+        (disputes.halving, LEARNS, {"cross": [2.0] * 4 + [1.5] * 12}, f"{NOISE_LEAKAGE}: the images are cleaner"),
+        (disputes.recon_weight, LEARNS, {}, f"{NOISE_LEAKAGE}: the same path copies"),
         (disputes.recon_weight, LEARNS | {"leak_same": 0.1}, {}, "neither: with 0.5"),
-        (disputes.recon_weight, LEARNS | {"leak_same": 0.1, "cross_over_constant": 1.0}, {}, "002, weakly"),
-        (disputes.same_skips, LEARNS, {}, "000: the cross path learns although"),
-        (disputes.same_skips, LEARNS | {"cross_over_constant": 1.0}, {}, "001, as far as one run goes: flat"),
-        (disputes.same_skips, LEARNS, {"overrides": ["pipeline.same_domain_use_skip=false"]}, "001, as far"),
-        (disputes.schedules, LEARNS, {"cross": [2.0] * 4 + [0.45] * 12}, "000, 001"),
+        (
+            disputes.recon_weight,
+            LEARNS | {"leak_same": 0.1, "cross_over_constant": 1.0},
+            {},
+            f"{SOLUTION_SUMMARY}, weakly",
+        ),
+        (disputes.same_skips, LEARNS, {}, f"{NOISE_LEAKAGE}: the cross path learns although"),
+        (
+            disputes.same_skips,
+            LEARNS | {"cross_over_constant": 1.0},
+            {},
+            f"{QUICK_REFERENCE}, as far as one run can tell: flat",
+        ),
+        (
+            disputes.same_skips,
+            LEARNS,
+            {"overrides": ["pipeline.same_domain_use_skip=false"]},
+            f"{QUICK_REFERENCE}, as far",
+        ),
+        (disputes.schedules, LEARNS, {"cross": [2.0] * 4 + [0.45] * 12}, f"{NOISE_LEAKAGE}, {QUICK_REFERENCE}"),
         (disputes.schedules, LEARNS | {"floor": 0.7}, {}, "none of them; with a noise floor of 0.7"),
-        (disputes.noisy_targets, LEARNS, {}, "Noise2Noise: learned"),
+        (disputes.noisy_targets, LEARNS, {}, "Noise2Noise: trained"),
         (disputes.noisy_targets, LEARNS | {"pd_cross/psnr": 10.0}, {}, "Noise2Noise, in part"),
     ],
 )
@@ -209,8 +244,8 @@ def test_measurements_decide_between_documents(
     assert dispute.measured
 
 
-def test_values_not_measured_are_never_ok() -> None:
-    bare = facts()
-    made = [*dual_checks(bare), *success_checks(bare)]
-    assert [check.name for check in made if check.value is None and check.verdict != "cannot tell"] == []
+def test_values_that_were_not_measured_are_never_ok() -> None:
+    run = facts()
+    results = [*rule_checks(run), *success_checks(run)]
+    assert [check.name for check in results if check.value is None and check.verdict != "cannot tell"] == []
     assert checks.check("x", float("nan"), "> 0", True, source="measured", group="g").verdict == "cannot tell"

@@ -1,4 +1,4 @@
-"""The diagnosis of really trained runs: what is broken is found, named, and answered with the recipe that works."""
+"""Diagnoses of runs that were actually trained: problems are found and named, with the recipe that works instead."""
 
 import json
 import shutil
@@ -8,28 +8,31 @@ import pytest
 
 from launch import diagnose
 from launch.diagnosis import examine
-from launch.diagnosis.checks import RECOMMENDED, Check
-from launch.diagnosis.examine import Diagnosis
+from launch.diagnosis.diagnosis import Diagnosis
+from launch.diagnosis.general_rules import METHOD_GROUP
+from pipelines.common.dual_domain.symptoms import RECOMMENDED
+from pipelines.reporting.checks import Check
+from pipelines.reporting.documents import FINAL_SOLUTION, NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY
 from tests.launch.conftest import SMALL
 
-OFTEN = ["schedule.name=constant", "evaluation.every_steps=4"]
+FREQUENT = ["schedule.name=constant", "evaluation.every_steps=4"]
 
 
 @pytest.fixture(scope="module")
 def make(mini: Path, root: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Train a small dual-domain run so many steps and look at it."""
+    """Train a small dual-domain run for some steps and diagnose it."""
 
-    def made(steps: int, *overrides: str) -> Diagnosis:
+    def train_and_diagnose(steps: int, *overrides: str) -> Diagnosis:
         folder = tmp_path_factory.mktemp("run")
-        examine.train(root / SMALL, [f"data.root={mini}", *OFTEN, *overrides], folder, steps=steps)
-        return examine.look(folder)
+        examine.train_for_diagnosis(root / SMALL, [f"data.root={mini}", *FREQUENT, *overrides], folder, steps=steps)
+        return examine.diagnose_run(folder)
 
-    return made
+    return train_and_diagnose
 
 
 @pytest.fixture(scope="module")
 def collapsed(make) -> Diagnosis:
-    """Content weight 1, as the documents ask for."""
+    """Content weight 1, as the documents require."""
     return make(
         120,
         "pipeline.weights.content=1",
@@ -42,13 +45,13 @@ def collapsed(make) -> Diagnosis:
 
 @pytest.fixture(scope="module")
 def leaking(make) -> Diagnosis:
-    """The target's own noisy image goes straight through: identity mapping with the target's skips."""
+    """Identity mapping with the target's skips, which passes the target's own noisy image through."""
     return make(12, "pipeline.cross_domain_strategy=use_target_skip", "pipeline.identity_mapping=true")
 
 
 @pytest.fixture(scope="module")
 def broken(make) -> Diagnosis:
-    """The start all the other configurations try to mend."""
+    """The original setup that all other configurations try to fix."""
     return make(
         12,
         "pipeline.cross_domain_strategy=use_source_skip",
@@ -59,24 +62,24 @@ def broken(make) -> Diagnosis:
     )
 
 
-def one(result: Diagnosis, name: str, source: str | None = None) -> Check:
-    (found,) = [check for check in result.checks if check.name == name and source in (None, check.source)]
-    return found
+def find(result: Diagnosis, name: str) -> Check:
+    (match,) = [check for check in result.checks if check.name == name]
+    return match
 
 
 def supported(result: Diagnosis, question: str) -> str:
-    (found,) = [dispute.supports for dispute in result.disputes if question in dispute.question]
-    return found
+    (answer,) = [dispute.supports for dispute in result.disputes if question in dispute.question]
+    return answer
 
 
 def test_a_collapsed_encoder_is_found_where_the_documents_see_success(collapsed: Diagnosis) -> None:
-    assert one(collapsed, "collapse").verdict == "problem"
-    assert one(collapsed, "flat").verdict == "problem"
-    assert one(collapsed, "content about 0.01").verdict == "ok"
-    assert "a collapsed encoder has it too" in one(collapsed, "content about 0.01").advice
-    content = one(collapsed, "1 content loss")
+    assert find(collapsed, "collapse").verdict == "problem"
+    assert find(collapsed, "flat").verdict == "problem"
+    assert find(collapsed, "content about 0.01").verdict == "ok"
+    assert "small, but so it is with a collapsed encoder" in find(collapsed, "content about 0.01").advice
+    content = find(collapsed, "1 content loss")
     assert content.verdict == "problem"
-    assert "001 calls a content loss of" in content.advice
+    assert "takes a content loss of" in content.advice
     assert supported(collapsed, "content loss near 0.01").startswith("collapse")
     assert supported(collapsed, "weight of recon").startswith("neither: the encoder has collapsed")
     assert supported(collapsed, "Skips within a contrast").startswith("neither: the encoder has collapsed")
@@ -86,67 +89,67 @@ def test_a_collapsed_encoder_is_found_where_the_documents_see_success(collapsed:
 
 
 def test_a_leak_is_found_although_the_cross_loss_is_small(leaking: Diagnosis) -> None:
-    assert one(leaking, "leak").verdict == "problem"
-    assert one(leaking, "leak_target").verdict == "problem"
-    assert one(leaking, "cross flat? try target_skip").verdict == "problem"
-    assert supported(leaking, "use_target_skip") == "000: the target's noise is copied"
+    assert find(leaking, "leak").verdict == "problem"
+    assert find(leaking, "leak_target").verdict == "problem"
+    assert find(leaking, "cross flat? try target_skip").verdict == "problem"
+    assert supported(leaking, "use_target_skip") == f"{NOISE_LEAKAGE}: the target's noise is copied"
     assert RECOMMENDED in leaking.text()
 
 
 def test_decoders_of_zeros_are_found_by_where_gradients_arrive(broken: Diagnosis) -> None:
-    assert one(broken, "gradient reaches encoder").value == 0
-    assert one(broken, "gradient reaches encoder").verdict == "problem"
+    assert find(broken, "gradient reaches encoder").value == 0
+    assert find(broken, "gradient reaches encoder").verdict == "problem"
     reached = broken.facts.probe["reached_decoder_a"]
     assert 0 < reached < 0.01
-    assert f"{reached:.1%} of the decoder's parameters get a gradient" in one(broken, "identity mapping").advice
-    added = one(broken, "noise added to the inputs")
+    assert f"{reached:.1%} of the decoder's parameters get a gradient" in find(broken, "identity mapping").advice
+    added = find(broken, "noise added to the inputs")
     assert (added.value, added.verdict) == (0.25, "problem")
     assert "the data's own noise is 0.1" in added.advice
-    assert one(broken, "cross flat? strategy").verdict == "problem"
+    assert find(broken, "cross flat? strategy").verdict == "problem"
 
 
 def test_every_rule_and_criterion_of_the_documents_is_checked(collapsed: Diagnosis) -> None:
     names = {(check.source, check.name) for check in collapsed.checks}
     for source, name in [
-        ("001", "1 content loss"),
-        ("001", "2 recon loss"),
-        ("001", "3 cross path"),
-        ("001", "4 z_a = z_b and cross error constant"),
-        ("000", "cross flat? strategy"),
-        ("000", "cross flat? recon weight"),
-        ("000", "cross flat? content weight"),
-        ("000", "cross flat? pairs"),
-        ("000", "too blurry"),
-        ("002", "too blurry"),
-        ("000", "unstable"),
-        ("002", "unstable"),
-        ("002", "cross flat? try target_skip"),
-        ("002", "all losses large"),
-        ("002", "out of memory"),
-        ("001", "still failing: pairs, latent"),
-        ("002", "noise added to the inputs"),
-        ("002", "identity mapping"),
-        ("002", "cross falls by half"),
-        ("000", "cross at epoch 10"),
-        ("000", "cross at epoch 20"),
-        ("001", "cross at epoch 5"),
-        ("FINAL_SOLUTION", "cross at epoch 20"),
-        ("000", "cross falls within 5 epochs"),
-        ("001", "cross falls within 3 epochs"),
-        ("002", "recon falls"),
-        ("002", "smooth cross curve"),
-        ("000", "residual free of source noise"),
-        ("000, 002", "content about 0.01"),
+        (QUICK_REFERENCE, "1 content loss"),
+        (QUICK_REFERENCE, "2 recon loss"),
+        (QUICK_REFERENCE, "3 cross path"),
+        (QUICK_REFERENCE, "4 z_a = z_b and cross error constant"),
+        (NOISE_LEAKAGE, "cross flat? strategy"),
+        (NOISE_LEAKAGE, "cross flat? recon weight"),
+        (NOISE_LEAKAGE, "cross flat? content weight"),
+        (NOISE_LEAKAGE, "cross flat? pairs"),
+        (NOISE_LEAKAGE, "too blurry"),
+        (SOLUTION_SUMMARY, "too blurry"),
+        (NOISE_LEAKAGE, "unstable"),
+        (SOLUTION_SUMMARY, "unstable"),
+        (SOLUTION_SUMMARY, "cross flat? try target_skip"),
+        (SOLUTION_SUMMARY, "all losses large"),
+        (SOLUTION_SUMMARY, "out of memory"),
+        (QUICK_REFERENCE, "still failing: pairs, latent"),
+        (SOLUTION_SUMMARY, "noise added to the inputs"),
+        (SOLUTION_SUMMARY, "identity mapping"),
+        (SOLUTION_SUMMARY, "cross falls by half"),
+        (NOISE_LEAKAGE, "cross at epoch 10"),
+        (NOISE_LEAKAGE, "cross at epoch 20"),
+        (QUICK_REFERENCE, "cross at epoch 5"),
+        (FINAL_SOLUTION, "cross at epoch 20"),
+        (NOISE_LEAKAGE, "cross falls within 5 epochs"),
+        (QUICK_REFERENCE, "cross falls within 3 epochs"),
+        (SOLUTION_SUMMARY, "recon falls"),
+        (SOLUTION_SUMMARY, "smooth cross curve"),
+        (NOISE_LEAKAGE, "residual free of source noise"),
+        (f"{NOISE_LEAKAGE}, {SOLUTION_SUMMARY}", "content about 0.01"),
     ]:
         assert (source, name) in names, name
     assert len(collapsed.disputes) == 7
     assert all(check.advice and check.threshold for check in collapsed.checks)
 
 
-def test_paired_slices_are_told_from_strangers(collapsed: Diagnosis) -> None:
-    assert one(collapsed, "cross flat? pairs").verdict == "ok"
+def test_paired_slices_are_distinguished_from_unrelated_ones(collapsed: Diagnosis) -> None:
+    assert find(collapsed, "cross flat? pairs").verdict == "ok"
     assert collapsed.facts.probe["paired"] > 0.3
-    gap = one(collapsed, "train/validation gap (dB)")
+    gap = find(collapsed, "train/validation gap (dB)")
     assert gap.verdict == "ok"
     assert gap.value == pytest.approx(collapsed.facts.probe["gain_train"] - collapsed.facts.probe["gain_val"])
     gained = collapsed.facts.metric("psnr") - collapsed.facts.metric("noisy_psnr")
@@ -154,17 +157,17 @@ def test_paired_slices_are_told_from_strangers(collapsed: Diagnosis) -> None:
     assert collapsed.facts.probe["median_pd"] == pytest.approx(1, abs=0.02)
 
 
-def test_other_methods_get_the_checks_that_hold_for_all(make, mini: Path, tmp_path: Path) -> None:
+def test_other_methods_get_the_general_checks(make, mini: Path, tmp_path: Path) -> None:
     config = tmp_path / "plain.yaml"
     config.write_text(
         "pipeline: {name: noise2noise, others: [other], network: {name: dncnn, depth: 3, width: 4}}\n"
         f"data: {{root: {mini}, crop: 16, fields: {{noisy: pd, other: pdfs}}}}\nloop: {{threads: 1}}\n"
     )
-    examine.train(config, [], tmp_path / "run", steps=10)
-    result = examine.look(tmp_path / "run")
+    examine.train_for_diagnosis(config, [], tmp_path / "run", steps=10)
+    result = examine.diagnose_run(tmp_path / "run")
     assert result.disputes == []
-    assert {check.group for check in result.checks} <= {"Training", "The method's own instruments"}
-    assert one(result, "gradient reaches network").verdict == "ok"
+    assert {check.group for check in result.checks} <= {"Training", METHOD_GROUP}
+    assert find(result, "gradient reaches network").verdict == "ok"
 
 
 def test_the_command_writes_what_it_prints_and_is_strict_only_when_asked(
@@ -187,7 +190,7 @@ def test_a_configuration_is_trained_for_its_diagnosis_and_forgotten(
     assert diagnose.main(["--config", str(root / SMALL), "--steps", "3", f"data.root={mini}"]) == 0
     out = capsys.readouterr().out
     assert "step 3 of 3" in out
-    assert "Decision tree (001)" in out
+    assert "Decision tree (Quick reference)" in out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -196,18 +199,18 @@ def test_without_data_the_log_is_still_read(leaking: Diagnosis, tmp_path: Path) 
     shutil.copytree(leaking.folder, run)
     config = run / "config.yaml"
     config.write_text(config.read_text().replace(f"root: {leaking.facts.config.data.root}", f"root: {tmp_path}/gone"))
-    result = examine.look(run)
+    result = examine.diagnose_run(run)
     assert any("no shards at" in note for note in result.notes)
-    assert one(result, "cross flat? pairs").verdict == "cannot tell"
-    assert supported(result, "use_target_skip") == "000: the target's noise is copied"
+    assert find(result, "cross flat? pairs").verdict == "cannot tell"
+    assert supported(result, "use_target_skip") == f"{NOISE_LEAKAGE}: the target's noise is copied"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["--run", "{run}", "--steps", "3"], 2, "belong to --config"),
         (["--run", "{empty}"], 5, "no run folder"),
-        (["--config", "configs/pure_noise2noise.yaml", "--steps", "0"], 2, "give 1 or more"),
+        (["--config", "configs/pure_noise2noise.yaml", "--steps", "0"], 2, "--steps must be 1 or more, got 0"),
         (["--config", "configs/pure_noise2noise.yaml", "data.root={empty}"], 4, "no shards at"),
     ],
 )
@@ -218,9 +221,9 @@ def test_wrong_requests_are_refused(
     root: Path,
     arguments: list[str],
     code: int,
-    said: str,
+    message: str,
 ) -> None:
     words = [word.format(run=leaking.folder, empty=tmp_path) for word in arguments]
     words = [str(root / word) if word.endswith(".yaml") else word for word in words]
     assert diagnose.main(words) == code
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -1,0 +1,12 @@
+"""The pipeline class of a configuration."""
+
+from typing import cast
+
+from configs import registry
+from configs.schema import RunConfig
+from pipelines.base import Pipeline
+
+
+def method_of(config: RunConfig) -> type[Pipeline]:
+    """The class of the method that a configuration names, importing only its module."""
+    return cast(type[Pipeline], registry.find("pipelines", config.pipeline.name))

@@ -1,0 +1,52 @@
+"""The dual-domain method's part of a diagnosis, and the columns it adds to comparisons of runs."""
+
+from pipelines.common.dual_domain.criteria import success_checks
+from pipelines.common.dual_domain.disputes import disputes
+from pipelines.common.dual_domain.rules import rule_checks
+from pipelines.common.dual_domain.symptoms import recommendation
+from pipelines.reporting.checks import MethodDiagnosis
+from pipelines.reporting.columns import FollowedLoss, ReportColumn
+from pipelines.reporting.facts import RunFacts
+
+FOLLOWED_LOSS = FollowedLoss(
+    "cross",
+    note="cross start, cross end: cross loss of the first and last training log, summed over both contrasts, in units "
+    "of each image's median magnitude.",
+)
+
+_LEAK_NOTE = "leak: correlation of the error with the noise of the source, of the target, or of the same path's input."
+
+REPORT_COLUMNS = (
+    ReportColumn("floor", "floor", line_label="noise floor"),
+    ReportColumn(
+        "cross_over_floor",
+        "cross/floor",
+        note="floor: the smallest cross loss that the target's own noise permits; below 0.97 of it is a leak.",
+    ),
+    ReportColumn("cross_over_constant", "cross/constant"),
+    ReportColumn(
+        "latent_spread",
+        "collapse",
+        note="collapse: distance between latents of different slices over their magnitude; below 0.01 the encoder "
+        "gives every slice the same latent.",
+    ),
+    ReportColumn("matched_over_mismatched", "matched/mismatched"),
+    ReportColumn("leak_source", "leak source", note=_LEAK_NOTE),
+    ReportColumn("leak_target", "leak target", note=_LEAK_NOTE),
+    ReportColumn("leak_same", "leak same path", note=_LEAK_NOTE),
+)
+
+_UNIT_NOTE = (
+    "Losses are sums over both contrasts in units of each image's median magnitude; the documents do not state their "
+    "unit."
+)
+
+
+def diagnose(facts: RunFacts) -> MethodDiagnosis:
+    """Apply every rule and criterion of the documents, and decide between them where they contradict each other."""
+    return MethodDiagnosis(
+        checks=(*rule_checks(facts), *success_checks(facts)),
+        disputes=tuple(disputes(facts)),
+        notes=(_UNIT_NOTE,),
+        recommendation=recommendation(facts),
+    )
