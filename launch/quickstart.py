@@ -11,67 +11,44 @@ import sys
 from pathlib import Path
 
 from configs.errors import DataError, QuellError
+from configs.support import logs
 from configs.support.paths import ROOT, resolve
-from launch.cli import run
+from launch import cli
+
+log = logs.get_logger(__name__)
 
 CONFIG = "configs/quickstart.yaml"
 PHANTOM = ["phantom", "--size", "128", "--sigma", "0.1", "--train", "256", "--val", "16", "--test", "24"]
 
+# every choice is spelled out, so that a configuration that the user made for accelerate does not interfere
+ACCELERATE = ["-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
+ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Build shards, train, evaluate against the noisy images and NLM, say where everything is."""
+    """Build shards, train, compare with the noisy images and NLM, and show where the results are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", metavar="DIR", help="folder with a multi-echo knee (*.npz) instead of the phantom")
-    parser.add_argument("--run-dir", metavar="DIR", help="run folder; default runs/quickstart")
+    parser.add_argument("--run-dir", metavar="DIR", help="run folder (default: runs/quickstart)")
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="changes to configs/quickstart.yaml")
-    return run(lambda: quickstart(parser.parse_intermixed_args(arguments)))
+    logs.add_arguments(parser)
+    options = cli.parse(parser, arguments)
+    logs.configure(options)
+    return cli.run(lambda: quickstart(options))
 
 
 def quickstart(options: argparse.Namespace) -> int:
-    """The three steps; the exit code of the first that fails."""
+    """Run the three steps; return 0, or raise with the exit code of the first that fails."""
     name = "quickstart" if options.data is None else "quickstart_knee"
     shards = ROOT / "runs" / "data" / ("phantom" if options.data is None else "knee")
     run_dir = resolve(options.run_dir or f"runs/{name}")
     source = PHANTOM if options.data is None else ["knee_mese", "--input", str(knee_folder(Path(options.data)))]
-    train = [
-        "launch/train.py",
-        "--config",
-        CONFIG,
-        "--run-dir",
-        str(run_dir),
-        f"data.root={shards}",
-        *options.overrides,
-    ]
-    evaluate = [
-        "launch/evaluate.py",
-        "--run",
-        str(run_dir),
-        "--baseline",
-        "noisy",
-        "--baseline",
-        "nlm",
-        "--output",
-        str(run_dir / "report.json"),
-    ]
+    train = ["launch/train.py", "--config", CONFIG, "--run-dir", str(run_dir), f"data.root={shards}"]
+    evaluate = ["launch/evaluate.py", "--run", str(run_dir), "--baseline", "noisy", "--baseline", "nlm"]
     if not all((shards / split / "index.json").is_file() for split in ("train", "val", "test")):
-        step("1/3 shards", ["-m", "shards.build", *source, "--output", str(shards)])
-    step(
-        "2/3 training",
-        [
-            "-m",
-            "accelerate.commands.launch",
-            "--num_processes",
-            "1",
-            "--num_machines",
-            "1",
-            "--mixed_precision",
-            "no",
-            "--dynamo_backend",
-            "no",
-            *train,
-        ],
-    )
-    step("3/3 evaluation", evaluate)
+        run_step("1/3 shards", ["-m", "shards.build", *source, "--output", str(shards)])
+    run_step("2/3 training", [*ACCELERATE, *train, *options.overrides])
+    run_step("3/3 evaluation", [*evaluate, "--output", str(run_dir / "report.json")])
     print(
         f"\ntable    {run_dir / 'report.md'}\npicture  {run_dir / 'report.png'}\n"
         f"curves   tensorboard --logdir {run_dir.parent}"
@@ -80,7 +57,7 @@ def quickstart(options: argparse.Namespace) -> int:
 
 
 def knee_folder(path: Path) -> Path:
-    """The folder with the knee, DataError when there is none in it."""
+    """The absolute path of the folder with the knee; DataError where it holds none."""
     if not list(path.glob("*.npz")):
         raise DataError(
             f"no *.npz knee in {path.resolve()}: give the folder of a multi-echo series, e.g. "
@@ -89,17 +66,17 @@ def knee_folder(path: Path) -> Path:
     return path.resolve()
 
 
-def step(title: str, words: list[str]) -> None:
-    """Run one Python command from the project's root, its output shown; StepFailed with its code when it fails."""
-    print(f"\n== {title}: python {' '.join(words)}", flush=True)
+def run_step(title: str, arguments: list[str]) -> None:
+    """Run a Python command in the project's root, its output shown; StepError with its exit code where it fails."""
+    log.info(f"\n== {title}: python {' '.join(arguments)}")
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    code = subprocess.run([sys.executable, *words], cwd=ROOT, env=env, check=False).returncode
+    code = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=env, check=False).returncode
     if code:
-        raise StepFailed(f"{title} ended with exit code {code}; its message is above", code)
+        raise StepError(f"{title} failed with exit code {code}; its message is above", code)
 
 
-class StepFailed(QuellError):
-    """A step that ended with an exit code of its own."""
+class StepError(QuellError):
+    """A step failed; carries the exit code of its command."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)

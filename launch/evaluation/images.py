@@ -8,33 +8,40 @@ from pipelines.base import Batch, Pipeline
 
 GAP_PX = 4
 
+ERROR_GAIN = 4
+"""Factor by which errors are brightened, to be visible."""
+
 
 def strips(
-    pipeline: Pipeline, batch: Batch, restored: dict[str, Tensor], i: int, range_: float
+    pipeline: Pipeline, batch: Batch, restored: dict[str, Tensor], i: int, data_range: float
 ) -> dict[str, np.ndarray]:
-    """One uint8 (H, W, 3) strip per output of sample i: noisy | restored | clean if known | 4 x the error."""
-    out = {}
+    """Show sample i of a batch, one strip per output: noisy | restored | reference, if there is one | 4 x the error.
+
+    Returns:
+        Output name -> uint8 (H, W, 3). Without a reference the last picture shows what was removed from the noisy one.
+    """
+    by_output = {}
     for name, output in pipeline.outputs.items():
         scale = batch[f"{output.noisy}_scale"][i]
         images = [stored_image(batch[output.noisy][i], scale), stored_image(restored[name][i], scale)]
         reference = reference_field(output, batch)
-        against = stored_image(batch[reference][i], scale) if reference else images[0]
+        target = stored_image(batch[reference][i], scale) if reference else images[0]
         if reference:
-            images.append(against)
-        images.append(4 * np.abs(images[1] - against))
-        out[name] = side_by_side([to_uint8(image, range_) for image in images])
-    return out
+            images.append(target)
+        images.append(ERROR_GAIN * np.abs(images[1] - target))
+        by_output[name] = side_by_side([to_uint8(image, data_range) for image in images])
+    return by_output
 
 
-def to_uint8(image: np.ndarray, range_: float) -> np.ndarray:
-    """(H, W) or (H, W, C) in stored units -> uint8 (H, W, 3), 0 black and `range_` white."""
+def to_uint8(image: np.ndarray, data_range: float) -> np.ndarray:
+    """(H, W) or (H, W, C) in stored units to uint8 (H, W, 3): 0 is black and `data_range` white."""
     if image.ndim == 2:
         image = np.repeat(image[..., None], 3, axis=-1)
-    return (np.clip(image[..., :3] / range_, 0, 1) * 255).round().astype(np.uint8)
+    return (np.clip(image[..., :3] / data_range, 0, 1) * 255).round().astype(np.uint8)
 
 
 def side_by_side(images: list[np.ndarray]) -> np.ndarray:
-    """Pictures of equal height in a row, with white gaps."""
+    """Join pictures of equal height in a row, with white gaps."""
     gap = np.full((images[0].shape[0], GAP_PX, 3), 255, np.uint8)
     row: list[np.ndarray] = []
     for image in images:

@@ -1,4 +1,4 @@
-"""Metrics by name, as an evaluation applies them: with a clean image or without, on given regions or found ones."""
+"""Metrics by name, as an evaluation applies them: with or without a clean image, on given or detected regions."""
 
 import importlib
 import inspect
@@ -13,8 +13,9 @@ from losses.metrics.common.images import Image
 from losses.metrics.common.rois import Rois, automatic
 
 FOLDER = "losses/metrics"
-BESIDE = {"gcmse": "gcmse_per_pixel"}
-"""Metric that depends on the size of the image -> the one that does not, which is always reported with it."""
+
+REPORTED_TOGETHER = {"gcmse": "gcmse_per_pixel"}
+"""A metric that grows with the size of the image -> the one that does not, which is always reported as well."""
 
 
 @dataclass(frozen=True)
@@ -23,46 +24,64 @@ class Metric:
 
     function: Callable[..., float]
     rois: Rois | None = None
-    """Regions that a metric of regions looks at; None finds them."""
+    """The regions that a region metric is computed on; None detects them."""
 
     @property
     def needs_clean(self) -> bool:
-        """Whether it compares with a clean image, so that it says nothing without one."""
+        """Whether it compares with a clean image and is undefined without one."""
         return inspect.signature(self.function).parameters["clean"].default is inspect.Parameter.empty
 
     @property
-    def looks_at_regions(self) -> bool:
-        """Whether it is of regions of interest."""
+    def uses_regions(self) -> bool:
+        """Whether it is computed on regions of interest."""
         return "rois" in inspect.signature(self.function).parameters
 
     def __call__(self, image: Image, clean: Image | None, *, noisy: Image, data_range: float) -> float | None:
-        """Its value for one image, (H, W) or (H, W, C); None where there is no clean image to compare with.
+        """Compute the metric of one image.
 
-        Without given regions they are found in the clean image, or where there is none in the noisy one: the same for
-        everything that is made of it.
+        Regions that are not given are detected in the clean image, or without one in the noisy image: they are the same
+        for everything restored from it.
+
+        Args:
+            image: (H, W) or (H, W, C), in stored units.
+            clean: The image it is compared with, where there is one.
+            noisy: The image it was restored from.
+            data_range: Range of the stored values.
+
+        Returns:
+            The value, or None where the metric needs a clean image and there is none.
         """
         if clean is None and self.needs_clean:
             return None
         options = {}
-        if self.looks_at_regions:
+        if self.uses_regions:
             options["rois"] = self.rois or automatic(noisy if clean is None else clean)
         return float(self.function(image, clean, data_range=data_range, **options))
 
 
 def find(wanted: list[str], rois: Path | None = None) -> dict[str, Metric]:
-    """Metrics by the names of their files, and what belongs beside them; `rois` is a file of regions.
+    """Look up metrics, and those that are always reported with them.
 
-    Raises ConfigError for unknown names, and for regions that no metric looks at; DataError for a file that holds none.
+    Args:
+        wanted: Names of files in losses/metrics/.
+        rois: A file of regions for the metrics that use any.
+
+    Returns:
+        The metrics by name, in the order asked for.
+
+    Raises:
+        ConfigError: A name is unknown, or regions are given but no metric uses them.
+        DataError: The file does not hold regions.
     """
     known = names(FOLDER)
     if unknown := [f"no metric '{name}'; {did_you_mean(name, known)}" for name in wanted if name not in known]:
         raise ConfigError(unknown)
-    chosen = dict.fromkeys(name for one in wanted for name in (one, BESIDE.get(one, one)))
-    given = None if rois is None else Rois.from_file(rois)
-    found = {
-        name: Metric(getattr(importlib.import_module(f"{FOLDER.replace('/', '.')}.{name}"), name), given)
+    chosen = dict.fromkeys(name for metric in wanted for name in (metric, REPORTED_TOGETHER.get(metric, metric)))
+    regions = None if rois is None else Rois.from_file(rois)
+    metrics = {
+        name: Metric(getattr(importlib.import_module(f"{FOLDER.replace('/', '.')}.{name}"), name), regions)
         for name in chosen
     }
-    if given is not None and not any(metric.looks_at_regions for metric in found.values()):
-        raise ConfigError(f"--rois gives regions, but {', '.join(found)} look at none: add --metrics cnr enl msr")
-    return found
+    if regions is not None and not any(metric.uses_regions for metric in metrics.values()):
+        raise ConfigError(f"--rois is given, but {', '.join(metrics)} use no regions: add --metrics cnr enl msr")
+    return metrics

@@ -54,7 +54,7 @@ def test_given_regions_are_the_ones_looked_at(tmp_path: Path) -> None:
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no metric 'psrn'; did you mean 'psnr'"):
         metrics.find(["psrn"])
-    with pytest.raises(ConfigError, match="psnr, ssim look at none: add --metrics cnr enl msr"):
+    with pytest.raises(ConfigError, match="psnr, ssim use no regions: add --metrics cnr enl msr"):
         metrics.find(["psnr", "ssim"], regions(tmp_path))
     with pytest.raises(DataError, match="nowhere.json: expected"):
         metrics.find(["enl"], tmp_path / "nowhere.json")
