@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from configs import loader
+from configs.baseline_names import COMPARED
 from configs.errors import ConfigError
 from configs.schema import Count, Section
 from configs.support.paths import ROOT
@@ -38,7 +39,7 @@ class Study(Section):
 
     set: tuple[str, ...] = ()
     """Changes to single keys of every run."""
-    baselines: tuple[str, ...] = ("noisy", "nlm")
+    baselines: tuple[str, ...] = COMPARED
     """What launch/evaluate.py measures beside every run."""
     runs: dict[str, StudyRun] = Field(min_length=1)
     """Row name -> run; the name is the run's, and its folder's."""

@@ -16,6 +16,7 @@ if not __package__:  # started as a script: the folder on the path must be the p
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs import loader, studies
+from configs.baseline_names import COMPARED
 from configs.errors import EXIT_REQUEUE, ConfigError, MachineError
 from configs.schema import RunConfig
 from configs.support import paths
@@ -44,9 +45,6 @@ RECIPES = (
     "no_skip_everywhere",
 )
 
-BASELINES = ("noisy", "nlm")
-"""What every run is compared with on the test split."""
-
 
 class Entry(NamedTuple):
     """What is asked for: a file with overrides, run once per seed."""
@@ -54,7 +52,7 @@ class Entry(NamedTuple):
     file: Path
     overrides: tuple[str, ...] = ()
     seeds: tuple[int | None, ...] = (None,)
-    baselines: tuple[str, ...] = BASELINES
+    baselines: tuple[str, ...] = COMPARED
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Experiment:
     folder: Path
     overrides: tuple[str, ...]
     config: RunConfig
-    baselines: tuple[str, ...] = BASELINES
+    baselines: tuple[str, ...] = COMPARED
 
     def commands(self, processes: int) -> dict[str, list[str]]:
         """To train, then to measure: what a person would type."""

@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from configs import baseline_names
 from launch.runs.folder import RunFolder
 
 REPORT = "report.json"
-BASELINES = {"noisy": "noisy", "nlm": "NLM"}
 METRICS = {"psnr": "PSNR", "ssim": "SSIM"}
 PATHS = {"": "", "cross": " cross path", "same": " same path"}
 """What an output's name has after its field's, and what the table calls it."""
@@ -79,8 +79,10 @@ def quality(means: dict[str, float]) -> dict[str, float | str | None]:
     for metric, called in METRICS.items():
         for path, names in paths.items():
             row[called + PATHS.get(path, f" {path}")] = _mean(means.get(f"{name}/{metric}") for name in names)
-        for baseline, title in BASELINES.items():
-            row[f"{called} {title}"] = _mean(means.get(f"{name}/{baseline}/{metric}") for name in sorted(fields))
+        for baseline in baseline_names.COMPARED:
+            row[f"{called} {baseline_names.TITLES[baseline]}"] = _mean(
+                means.get(f"{name}/{baseline}/{metric}") for name in sorted(fields)
+            )
     return row
 
 
