@@ -28,7 +28,7 @@ from launch.machine import acceleration
 from launch.runs.folder import RunFolder
 from launch.runs.tracker import Tracker
 from launch.training import loop
-from launch.training.session import Session
+from launch.training.trainer import assemble
 from pipelines.base import Batch, Pipeline
 
 LR, CLIP = 1e-3, 1.0
@@ -56,16 +56,16 @@ def ours(folder: Path, root: Path, steps: int, accumulate: int) -> Callable[[], 
     accelerator = acceleration.make_accelerator(config.loop)
     run = RunFolder(folder)
     run.create()
-    session = Session(config, accelerator, run, Tracker(run, active=True, tensorboard=False))
-    with session.batches() as batches:
+    trainer = assemble(config, accelerator, run, Tracker(run, active=True, tensorboard=False))
+    with trainer.batches() as batches:
         ready = [next(iter(batches)) for _ in range(8)]
 
     def go() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
-            loop.train(session, (ready[i % 8] for i in range(steps)))
+            loop.train(trainer, (ready[i % 8] for i in range(steps)))
 
     go.batches = ready  # type: ignore[attr-defined]
-    go.pipeline = session.pipeline  # type: ignore[attr-defined]
+    go.pipeline = trainer.state.pipeline  # type: ignore[attr-defined]
     return go
 
 

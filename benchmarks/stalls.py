@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.support import common
 from launch.checkpoints import store
-from launch.checkpoints.async_writer import Saver, snapshot
+from launch.checkpoints.async_writer import AsyncWriter, snapshot
 from launch.runs.folder import RunFolder
 from launch.runs.tracker import Tracker
 
@@ -48,7 +48,7 @@ def save_stall_ms(folder: Path, *, wait: bool) -> float:
     count = MEGABYTES * 1_000_000 // 4 // 3  # weights and two moments
     weights = {f"w{i}": torch.randn(count // 10) for i in range(10)}
     state = {"moments": [torch.randn(count // 10) for _ in range(20)]}
-    saver = Saver()
+    writer = AsyncWriter()
 
     def begin() -> None:
         hidden = store.begin(folder, 1)
@@ -59,14 +59,14 @@ def save_stall_ms(folder: Path, *, wait: bool) -> float:
             store.write_state(hidden, "state.pt", kept[1])
             store.publish(hidden, {})
 
-        saver.run(write, lambda: None, wait=wait)
+        writer.start(write, lambda: None, wait=wait)
 
     def going_on() -> bool:
         saver.poll()
         return saver._thread is not None
 
     found = longest_step_ms(begin, going_on)
-    saver.settle()
+    writer.finish()
     return found
 
 

@@ -30,10 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
         from configs import loader
 
         config = loader.load(options.config, cli.overrides(options))
+        if options.dry_run:
+            from launch.training import dry_run
+
+            return dry_run.describe(config)
         from launch.training import run
 
-        if options.dry_run:
-            return run.describe(config)
         run_dir = paths.resolve(options.run_dir or f"runs/{config.name}")
         return run.train(config, run_dir, mode=options.resume)
 

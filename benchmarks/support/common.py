@@ -186,7 +186,7 @@ def built(config: RunConfig) -> tuple[Pipeline, list[Batch]]:
     rng.seed_everything(config.seed)
     split = ShardSet.open(Path(config.data.root) / config.data.train_split)
     pipeline = build.make_pipeline(config, split)
-    plan = build.make_plan(config, len(split), 0, 1)
+    plan = build.make_order(config, len(split), 0, 1)
     recipe = loading.training_recipe(type(pipeline).needs(config.pipeline), config.data, split)
     with Loader(split, plan, recipe, steps=1) as batches:
         (first,) = batches

@@ -1,136 +1,128 @@
-"""Taking a session back to a checkpoint, or refusing in one sentence; and warm starts from another run."""
+"""Which checkpoint a run continues from, whether it may, and warm starts from another run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from configs import loader
 from configs.errors import CheckpointError, ConfigError
+from configs.schema import InitConfig
+from configs.support.mappings import flatten
 from configs.support.paths import resolve
 from launch.checkpoints import store
-from launch.machine.rng import seed_everything, set_random_state
-from launch.training.session import FREE_TO_CHANGE, Session
+from launch.checkpoints.capture import TrainingState
 
 RESUME_MODES = ("auto", "never")
 
+RESUME_MUTABLE_KEYS = (
+    "name",
+    "tracking",
+    "profile",
+    "checkpoint",
+    "evaluation",
+    "init_from",
+    "loop.epochs",
+    "loop.max_steps",
+    "loop.threads",
+    "loop.accumulate",
+    "loop.channels_last",
+    "loop.max_skips",
+    "data.prefetch",
+    "data.verify",
+    "data.eval_batch_size",
+    "data.root",
+    "data.cache",
+    "data.val_split",
+    "data.test_split",
+)
+"""Keys (with everything below them) in which a resumed run may differ; all others decide what is learned."""
 
-def find(run_dir: Path, resume: str) -> Path | None:
-    """The checkpoint `--resume` means, or None for a fresh start.
 
-    `never` on a folder that has checkpoints is refused, so that no run is overwritten.
+def find_checkpoint(run_dir: Path, resume: str) -> Path | None:
+    """The checkpoint that `--resume` means; None for a fresh start.
+
+    Args:
+        run_dir: The run folder.
+        resume: `auto` (the run's latest checkpoint, if any), `never`, or the path of a run or checkpoint folder.
+
+    Raises:
+        CheckpointError: `never` on a folder that has checkpoints, so that no run is overwritten; or a path without one.
     """
-    found = store.complete(run_dir / "checkpoints")
-    if resume == "never" and found:
+    checkpoints = store.complete(run_dir / "checkpoints")
+    if resume == "never" and checkpoints:
         raise CheckpointError(
-            f"{run_dir} already has checkpoints and --resume is never: choose another "
-            "--run-dir, or continue it with --resume auto"
+            f"{run_dir} already has checkpoints, but --resume is 'never': choose another --run-dir, or continue the "
+            "run with --resume auto"
         )
     if resume not in RESUME_MODES:
         return store.choose(resolve(resume))
-    return found[-1] if found else None
+    return checkpoints[-1] if checkpoints else None
 
 
-def load(session: Session, path: Path) -> None:
-    """Put the session where the checkpoint was taken."""
-    meta = store.read_meta(path)
-    refuse_other_config(meta["config"], session.config.model_dump(mode="json"), path)
-    if meta["samples"] != session.plan.size:
-        raise CheckpointError(
-            f"{path} was trained on {meta['samples']} samples, {session.shards.path} now has "
-            f"{session.plan.size}: the order depends on it; restore the data, or start anew"
-        )
-    weights = session.pipeline.migrate_state(store.read_weights(path))
-    with session.whole(write=True):
-        store.fit(weights, session.pipeline.checkpoint_state(), path)
-        session.pipeline.load_checkpoint_state(weights)
-    if session.average is not None:
-        averaged = session.pipeline.migrate_state(store.read_weights(path, averaged=True))
-        session.average.state = {name: value.to(session.device) for name, value in averaged.items()}
-    state = store.read_state(path, "state.pt")
-    for phase in session.phases:
-        phase.load_optimizer_state(state["optimizers"][phase.name])
-    session.scaler.load_state_dict(state["scaler"])
-    session.plateau.state = state["plateau"]
-    session.step = state["step"]
-    _load_rank(session, path, meta["world"])
+def refuse_other_config(saved: Mapping[str, Any], current: Mapping[str, Any], checkpoint: Path) -> None:
+    """CheckpointError naming the settings that differ and would change what is learned.
 
-
-def refuse_other_config(saved: dict[str, Any], now: dict[str, Any], path: Path) -> None:
-    """CheckpointError naming the settings that differ and would change what is learned."""
+    Args:
+        saved: The configuration in the checkpoint's meta.json, perhaps of an older version.
+        current: The complete configuration of this run.
+        checkpoint: Named in the error.
+    """
     try:  # a setting that is younger than the checkpoint had its default
-        complete = loader.structure(saved).model_dump(mode="json")
-    except ConfigError:  # a setting that is gone by now is a difference
+        complete: Mapping[str, Any] = loader.structure(dict(saved)).model_dump(mode="json")
+    except ConfigError:  # a setting that no longer exists is a difference
         complete = saved
-    new, old = flatten(now), flatten(complete)
-    changed = [
-        key
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not any(key == f or key.startswith(f + ".") for f in FREE_TO_CHANGE)
-    ]
+    new, old = flatten(current), flatten(complete)
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and not _is_mutable(key)]
     if changed:
         shown = ", ".join(f"{key} was {old.get(key)} and is {new.get(key)}" for key in changed[:3])
         more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
         raise CheckpointError(
-            f"{path} was made with another configuration: {shown}{more}; set it back, or start anew "
-            "with another --run-dir"
+            f"{checkpoint} was written with another configuration: {shown}{more}; restore these settings, or start "
+            "a new run with another --run-dir"
         )
 
 
-def warm_start(session: Session) -> None:
-    """Take named networks from another run (`init_from`), before the first step."""
-    init = session.config.init_from
-    if init is None:
-        return
+def refuse_other_size(saved: int, current: int, checkpoint: Path, shards: object) -> None:
+    """CheckpointError where the training split has not as many samples as when the checkpoint was written."""
+    if saved != current:
+        raise CheckpointError(
+            f"{checkpoint} was trained on {saved} samples, but {shards} now has {current}, and the order of the "
+            "samples depends on their number: restore the data, or start a new run with another --run-dir"
+        )
+
+
+def warm_start(state: TrainingState, init: InitConfig) -> str:
+    """Copy networks from another run's checkpoint (`init_from`), before the first step; a sentence that says so.
+
+    Buffers that a pipeline measured on its own data are not copied unless `init_from.parts` names them.
+
+    Raises:
+        CheckpointError: No checkpoint there, no such network, or weights of another shape.
+    """
     try:
-        path = store.choose(resolve(init.run), init.which)
+        checkpoint = store.choose(resolve(init.run), init.which)
     except CheckpointError as error:
         raise CheckpointError(f"init_from.run: {error}") from error
-    weights = session.pipeline.migrate_state(store.read_weights(path, averaged=True))
-    measured = {name for name, _ in session.pipeline.named_buffers(recurse=False)}  # on these data, not on the others
+    weights = state.pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))
+    measured = {name for name, _ in state.pipeline.named_buffers(recurse=False)}
     available = sorted({name.split(".")[0] for name in weights} - measured)
     parts = list(init.parts) or available
     for part in parts:
         if part not in available:
-            raise CheckpointError(f"init_from.parts names '{part}', but {path} has {', '.join(available)}")
-    chosen = {name: value for name, value in weights.items() if name.split(".")[0] in parts}
-    with session.whole(write=True):
-        own = session.pipeline.checkpoint_state()
-        store.fit(chosen, {name: value for name, value in own.items() if name.split(".")[0] in parts}, path)
-        session.pipeline.load_checkpoint_state({**own, **chosen})
-        if session.average is not None:
-            session.average.state = {name: value.clone() for name, value in session.pipeline.checkpoint_state().items()}
-    session.tracker.say(f"starting from {', '.join(parts)} of {path}")
+            raise CheckpointError(f"init_from.parts names '{part}', but {checkpoint} has {', '.join(available)}")
+    chosen = _of_parts(weights, parts)
+    with state.gathered_parameters(write=True):
+        own = state.pipeline.checkpoint_state()
+        store.check_fit(chosen, _of_parts(own, parts), checkpoint)
+        state.pipeline.load_checkpoint_state({**own, **chosen})
+        if state.average is not None:
+            state.average.state = {name: value.clone() for name, value in state.pipeline.checkpoint_state().items()}
+    return f"starting from {', '.join(parts)} of {checkpoint}"
 
 
-def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one mapping of dotted keys."""
-    out: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, dict) and value:
-            out |= flatten(value, f"{prefix}{key}.")
-        else:
-            out[prefix + key] = value
-    return out
+def _is_mutable(key: str) -> bool:
+    return any(key == mutable or key.startswith(mutable + ".") for mutable in RESUME_MUTABLE_KEYS)
 
 
-def _load_rank(session: Session, path: Path, world: int) -> None:
-    """This rank's own state; a rank that was not there before starts from a seed of its own."""
-    if world == session.world:
-        state = store.read_state(path, f"rank-{session.rank}.pt")
-        set_random_state(state["random"])
-        session.pipeline.load_rank_state(state["pipeline"])
-        session.meter.load(state["meter"])
-        return
-    seed_everything(session.config.seed + 1_000_003 * session.rank + session.step)
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-    follows = (
-        "the same samples follow"
-        if session.config.data.mode == "indexed"
-        else "some samples of this epoch come twice and others not at all"
-    )
-    session.tracker.say(
-        f"the checkpoint was written by {world} processes, now there are {session.world}: {follows}; "
-        "random states and image pools of the ranks start afresh"
-    )
+def _of_parts(tensors: Mapping[str, Any], parts: list[str]) -> dict[str, Any]:
+    return {name: value for name, value in tensors.items() if name.split(".")[0] in parts}

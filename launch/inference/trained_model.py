@@ -60,7 +60,7 @@ def load(
         specs = _matching_specs(shards, config, checkpoint, images, specs)
     pipeline = method(config.pipeline, specs)
     weights = pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))
-    store.fit(weights, pipeline.checkpoint_state(), checkpoint)
+    store.check_fit(weights, pipeline.checkpoint_state(), checkpoint)
     pipeline.load_checkpoint_state(weights)
     pipeline.on_step_start(meta["step"], meta["epoch"])
     memory_layout.place(pipeline, device or torch.device("cpu"), config.loop)

@@ -9,24 +9,23 @@ from torch import nn
 from configs.schema import LoopConfig
 
 NARROW = 32
-"""Channels from which a convolution's weight gradient is slower channels-last, on CPU."""
-
+"""Channels from which, on CPU, the weight gradient of a convolution is slower in channels-last order."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt, in bytes."""
 
 
 def place(network: nn.Module, device: torch.device, loop: LoopConfig) -> None:
-    """Put a network on a device; with channels_last its weights lie as NHWC, and what they are applied to follows."""
+    """Move a network to a device; with channels_last its weights become NHWC, and its activations follow them."""
     network.to(device)
     if takes_channels_last(network, device, loop):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def takes_channels_last(network: nn.Module, device: torch.device, loop: LoopConfig) -> bool:
-    """Whether `loop.channels_last` means this network on this device.
+    """Whether `loop.channels_last` applies to this network on this device.
 
-    Complex weights stay planar: torch convolves their parts one by one.
+    Complex weights stay NCHW: torch convolves their real and imaginary parts separately.
     """
     if any(parameter.is_complex() for parameter in network.parameters()):
         return False
@@ -34,9 +33,9 @@ def takes_channels_last(network: nn.Module, device: torch.device, loop: LoopConf
 
 
 def is_narrow(network: nn.Module) -> bool:
-    """Whether some convolution has fewer than 32 channels on both its sides, as where images are largest.
+    """Whether some convolution has fewer than 32 channels on both sides, as where images are largest.
 
-    On CPU the gradient of a wider one's weights takes oneDNN up to half as long again in channels-last order (29
+    On CPU, oneDNN takes up to half as long again for the weight gradient of a wider one in channels-last order (29
     against 44 GFLOP/s for 32 channels, AVX2), and batch norms lose as well; narrower ones gain in all their passes.
     """
     return any(
@@ -47,9 +46,9 @@ def is_narrow(network: nn.Module) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library (glibc) keep what a step frees for the next one, instead of handing it back to the system.
+    """Have glibc keep what a step frees for the next step, instead of returning it to the kernel.
 
-    Large tensors are otherwise mapped and cleared anew at every step.
+    Otherwise large tensors are mapped, and zeroed page by page, at every step.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)

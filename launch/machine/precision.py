@@ -10,12 +10,22 @@ from configs.errors import ConfigError
 from configs.schema import LoopConfig
 
 
-def precision(loop: LoopConfig, *, on_cpu: bool) -> str:
-    """The autocast type as accelerate names it: no, bf16 or fp16.
+def autocast_type(loop: LoopConfig, *, on_cpu: bool, complex_numbers: bool = False) -> str:
+    """The autocast type of a run, as accelerate names it: no, bf16 or fp16.
 
-    `auto` is bf16 on a GPU that has it in hardware, else fp16, either only when a probe computes right with it; on CPU
-    it is bf16 where the processor multiplies matrices in it (AMX), else no.
+    `auto` is bf16 on a GPU that supports it in hardware, else fp16, either only when a probe computes correctly in it;
+    on CPU it is bf16 where the processor multiplies matrices in it (AMX), else no.
+
+    Args:
+        loop: Its `precision` is what the user asked for.
+        on_cpu: Whether training runs on the CPU.
+        complex_numbers: Networks compute in complex64, which has no autocast type.
+
+    Raises:
+        ConfigError: The device does not support what was asked for.
     """
+    if complex_numbers:
+        return "no"
     wanted = loop.precision
     if wanted == "fp16" and on_cpu:
         raise ConfigError("loop.precision fp16 needs a GPU; on CPU use bf16 or no")
@@ -38,7 +48,7 @@ def multiplies_bf16() -> bool:
 
 
 def computes(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a convolution and its gradient really run on this device in this type and come out right."""
+    """Whether a convolution and its gradient run on this device in this type, and give correct results."""
     generator = torch.Generator().manual_seed(0)
     image, weight = (torch.randn(size, generator=generator).to(device) for size in ((1, 8, 16, 16), (8, 8, 3, 3)))
     try:
@@ -52,6 +62,6 @@ def computes(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def autocast(device: torch.device, name: str) -> Callable[[], AbstractContextManager[Any]]:
-    """A context in which operations run in a precision (no, bf16, fp16); weights stay float32 on every target."""
+    """A factory of contexts in which operations run in a precision (no, bf16, fp16); weights stay float32."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(name)
     return nullcontext if dtype is None else lambda: torch.autocast(device.type, dtype)

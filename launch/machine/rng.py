@@ -1,4 +1,4 @@
-"""The random number generators of this process: seeding, saving and restoring them."""
+"""The random number generators of this process: seeded, captured and restored."""
 
 import random
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    """Fix the generators that weights are initialised from; samples and noise have their own keyed draws."""
+    """Seed the generators that initialise weights; samples and noise have keyed draws of their own."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -29,7 +29,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Put every generator back."""
+    """Restore what `random_state` returned."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     name, keys, *rest = state["numpy"]

@@ -1,26 +1,24 @@
-"""The folder a run leaves behind: names of its files, and the checks before anything is written."""
+"""The folder of a run: names of its files, its lock, and the checks before anything is written."""
 
-from configs.support.atomic_files import write_atomically
-import fcntl
 import json
 import os
 import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from configs.errors import CheckpointError, MachineError
 from configs.loader import dump, load
 from configs.schema import RunConfig
+from configs.support.atomic_files import write_atomically
+from configs.support.json_files import Record, read_json
+from configs.support.locks import Lock, try_lock
 
-LOCK = ".lock"
+LOCK_FILE = ".lock"
 
 PATIENCE_S = 5.0
-"""How long a start waits for the run before it, which may be on its way out."""
+"""How long a start waits for a previous run in the same folder, which may be about to exit."""
 
 
 class RunFolder:
@@ -35,7 +33,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
 
     def create(self) -> None:
-        """Make the folder and prove that it can be written; MachineError otherwise."""
+        """Create the folder and prove that it is writable; MachineError otherwise."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
@@ -46,74 +44,59 @@ class RunFolder:
             ) from error
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Nobody else trains in this folder inside the block: two runs would mix their checkpoints.
+    def locked(self) -> Iterator[None]:
+        """Inside the block no other process trains in this folder: two runs would mix their checkpoints.
 
-        The lock ends with the process, however that ends. Where a node crashed, a network disk may keep it for the
-        dead: a SLURM job that comes again passes by its own. MachineError where another run holds it.
+        The lock ends with the process, however it ends. After a node crash, a network file system may keep the dead
+        process's lock; a requeued SLURM job therefore ignores a lock that its own job left.
+
+        Raises:
+            MachineError: Another run holds the lock.
         """
-        with (self.path / LOCK).open("a+", encoding="utf-8") as file:
-            if _taken(file.fileno()):
+        with (self.path / LOCK_FILE).open("a+", encoding="utf-8") as file:
+            if try_lock(file, patience_s=PATIENCE_S) is Lock.HELD_ELSEWHERE:
+                file.seek(0)
+                self._refuse_unless_own(file.read())
+            else:  # acquired; or the file system has no locks, and then nobody can be refused
                 file.truncate(0)
                 print(_this_process(), file=file, flush=True)
-            else:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                job = os.environ.get("SLURM_JOB_ID")
-                if not (job and holder.endswith(_of_job(job))):
-                    raise MachineError(
-                        f"another run is training in {self.path} ({holder}): wait for its end, choose another folder "
-                        f"with --run-dir, or delete {self.path / LOCK} where that process is gone for certain"
-                    )
             yield
 
     def config(self) -> RunConfig:
-        """The complete configuration of the run that lives here."""
+        """The complete configuration of the run in this folder; CheckpointError where there is none."""
         if not self.config_file.is_file():
-            raise CheckpointError(f"{self.path} is no run folder: it has no config.yaml; give one that train.py made")
+            raise CheckpointError(
+                f"{self.path} is not a run folder: it has no config.yaml; give a folder that train.py has written"
+            )
         return load(self.config_file)
 
     def write_config(self, config: RunConfig) -> None:
-        """Keep the complete configuration."""
+        """Write the complete configuration."""
         write_atomically(self.config_file, dump(config))
 
-    def summary(self) -> dict[str, Any]:
-        """What the last process said about the run; empty before it said anything."""
-        try:
-            return json.loads(self.summary_file.read_text())
-        except (OSError, json.JSONDecodeError):
-            return {}
+    def summary(self) -> Record:
+        """The run's summary.json; empty before there is one."""
+        return read_json(self.summary_file)
 
-    def write_summary(self, **values: Any) -> None:
-        """Say how the run stands: status, step, steps, exit_code, metrics, warnings; other keys are kept."""
+    def write_summary(self, **values: object) -> None:
+        """Update summary.json: status, step, steps, exit_code, metrics, warnings; other keys are kept."""
         write_atomically(self.summary_file, json.dumps({**self.summary(), **values}, indent=1) + "\n")
 
-
+    def _refuse_unless_own(self, holder: str) -> None:
+        """MachineError unless the lock was left by an earlier start of this SLURM job."""
+        holder, job = holder.strip() or "unknown", os.environ.get("SLURM_JOB_ID")
+        if not (job and holder.endswith(_job_suffix(job))):
+            raise MachineError(
+                f"another run is training in {self.path} ({holder}): wait until it ends, choose another folder with "
+                f"--run-dir, or, if that process is certainly gone, delete {self.path / LOCK_FILE}"
+            )
 
 
 def _this_process() -> str:
     """Where a person finds the process that holds a lock."""
     job = os.environ.get("SLURM_JOB_ID")
-    return f"process {os.getpid()} on {socket.gethostname()}" + (_of_job(job) if job else "")
+    return f"process {os.getpid()} on {socket.gethostname()}" + (_job_suffix(job) if job else "")
 
 
-def _of_job(job: str) -> str:
+def _job_suffix(job: str) -> str:
     return f", SLURM job {job}"
-
-
-def _taken(descriptor: int) -> bool:
-    """Take the lock of a file; on a disk that has no locks everybody gets it."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
-        except OSError:
-            return True
-        else:
-            return True
-
-

@@ -1,13 +1,17 @@
-"""From a configuration to the parts of a run: pipeline, phases, sample order, length."""
+"""From a configuration to single parts of a run: pipeline, phases, sample order, length."""
 
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from torch import nn
 
 from configs import registry
-from configs.schema import RunConfig
+from configs.errors import ConfigError
+from configs.schema import LoopConfig, RunConfig
 from launch.data import fields
+from launch.runs.tracker import Tracker
 from launch.training import complex_gradients, optimizers
 from launch.training.phases import Phase
 from pipelines.base import Pipeline
@@ -15,8 +19,21 @@ from shards.reading.order import SampleOrder
 from shards.reading.shard_set import ShardSet
 
 
+def make_pipeline(config: RunConfig, shards: ShardSet) -> Pipeline:
+    """The method of a configuration, for the kind of images that these shards hold.
+
+    Raises:
+        ConfigError: The method does not support such images, or has no phase that `optimizer.phases` names.
+        DataError: The shards lack a field that the method needs.
+    """
+    cls: Any = registry.find("pipelines", config.pipeline.name)
+    pipeline: Pipeline = cls(config.pipeline, fields.field_specs(cls.needs(config.pipeline), config.data, shards))
+    optimizers.refuse_other_phases(config.optimizer, list(pipeline.phases))
+    return pipeline
+
+
 def make_phases(accelerator: Accelerator, pipeline: Pipeline, config: RunConfig) -> list[Phase]:
-    """A pipeline's phases for the launch target: one process, DDP, or ZeRO."""
+    """A pipeline's phases for the launch target: one process, DDP, or DeepSpeed. Collective."""
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         from launch.training import deepspeed  # an optional package, slow to import
 
@@ -26,16 +43,29 @@ def make_phases(accelerator: Accelerator, pipeline: Pipeline, config: RunConfig)
     return [Phase(accelerator, pipeline, name, config) for name in pipeline.phases]
 
 
-def make_pipeline(config: RunConfig, shards: ShardSet) -> Pipeline:
-    """The method of a configuration on the kind of images these shards hold."""
-    cls: Any = registry.find("pipelines", config.pipeline.name)
-    pipeline: Pipeline = cls(config.pipeline, fields.field_specs(cls.needs(config.pipeline), config.data, shards))
-    optimizers.refuse_other_phases(config.optimizer, list(pipeline.phases))
-    return pipeline
+def synchronise_batch_norm(
+    pipeline: Pipeline, device: torch.device, world: int, loop: LoopConfig, tracker: Tracker
+) -> None:
+    """Replace every batch norm by one that computes its statistics over all processes (loop.sync_batchnorm).
+
+    Parameters and buffers keep their names and values. torch has such a norm for CUDA only; elsewhere a warning says
+    that statistics stay per process.
+    """
+    if not loop.sync_batchnorm or world == 1:
+        return
+    if device.type != "cuda":
+        tracker.warning(
+            "sync_batchnorm",
+            f"torch synchronises batch norms on CUDA only: on {device.type} statistics stay per process",
+            0,
+        )
+        return
+    for name, child in list(pipeline.named_children()):
+        setattr(pipeline, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
 
 
-def make_plan(config: RunConfig, size: int, rank: int, world: int) -> SampleOrder:
-    """Which samples each step takes."""
+def make_order(config: RunConfig, size: int, rank: int, world: int) -> SampleOrder:
+    """Which of `size` samples each step of this rank takes."""
     return SampleOrder(
         size=size,
         batch=config.data.batch_size,
@@ -48,9 +78,19 @@ def make_plan(config: RunConfig, size: int, rank: int, world: int) -> SampleOrde
     )
 
 
-def length(config: RunConfig, plan: SampleOrder) -> tuple[int, float]:
-    """Steps and epochs of the whole run."""
+def length(config: RunConfig, order: SampleOrder) -> tuple[int, float]:
+    """Steps and epochs of the whole run: the shorter of loop.max_steps and loop.epochs."""
     limits = [config.loop.max_steps] if config.loop.max_steps is not None else []
     if config.loop.epochs is not None:
-        limits.append(plan.steps(config.loop.epochs))
-    return min(limits), plan.epoch_at(min(limits))
+        limits.append(order.steps(config.loop.epochs))
+    return min(limits), order.epoch_at(min(limits))
+
+
+def refuse_uneven_batch(config: RunConfig, world: int) -> None:
+    """ConfigError unless the global batch divides into equal micro-batches on every process."""
+    shares = world * config.loop.accumulate
+    if config.data.batch_size % shares:
+        raise ConfigError(
+            f"data.batch_size {config.data.batch_size} is the global batch and does not divide by {world} processes x "
+            f"loop.accumulate {config.loop.accumulate}: choose a multiple of {shares}"
+        )

@@ -1,4 +1,4 @@
-"""Proof, before training, that gradients of complex64 weights are averaged over ranks as they must be."""
+"""A check, before training, that the backend averages gradients of complex64 weights correctly over ranks."""
 
 import copy
 
@@ -11,14 +11,14 @@ from configs.errors import MachineError
 from pipelines.base import Pipeline
 
 TOLERANCE = 1e-5
-"""Largest difference, relative to the largest gradient, that rounding can explain."""
+"""Largest difference, relative to the largest gradient, that rounding explains."""
 
 
 def check_complex(accelerator: Accelerator, pipeline: Pipeline) -> None:
-    """MachineError on every rank unless a complex layer's gradient, averaged by DDP, is the one computed alone.
+    """MachineError on every rank unless DDP averages a complex layer's gradient to the one computed on one process.
 
-    Backends have averaged only the real parts or refused complex tensors; a network would train, on wrong gradients.
-    Costs a few milliseconds, and nothing where no weight is complex or one process trains.
+    Backends have averaged the real parts only, or refused complex tensors; a network would train on wrong gradients.
+    The check takes a few milliseconds, and nothing where no weight is complex or one process trains. Collective.
     """
     if accelerator.num_processes == 1 or not any(p.is_complex() for p in pipeline.parameters()):
         return
@@ -32,7 +32,7 @@ def check_complex(accelerator: Accelerator, pipeline: Pipeline) -> None:
 
 
 def complex_gradient_difference(accelerator: Accelerator) -> float:
-    """Largest relative difference over ranks between averaged and expected gradient of a layer; inf if refused."""
+    """Largest relative difference over ranks between averaged and expected gradient; inf if the backend refuses."""
     world, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
     generator = torch.Generator().manual_seed(0)
     layer = nn.Conv2d(2, 3, 3, dtype=torch.complex64)
@@ -53,6 +53,6 @@ def complex_gradient_difference(accelerator: Accelerator) -> float:
 
 
 def _gradients(layer: nn.Module, images: Tensor) -> list[Tensor]:
-    """Of the mean squared modulus of the layer's output."""
+    """Gradients of the mean squared modulus of the layer's output."""
     layer(images).abs().square().mean().backward()
     return [parameter.grad for parameter in layer.parameters() if parameter.grad is not None]

@@ -1,7 +1,7 @@
-"""ZeRO through accelerate: gradients, optimizer state and (stage 3) weights of one phase, shared out by DeepSpeed.
+"""ZeRO through accelerate: DeepSpeed shards gradients, optimizer state and (stage 3) weights of one phase.
 
-A checkpoint of a ZeRO run looks like any other: weights and optimizer state are put together again, tensor by tensor,
-so that a run moves between one process, DDP and ZeRO-1, 2 and 3 on any number of processes.
+A checkpoint of a ZeRO run looks like any other: weights and optimizer state are gathered tensor by tensor, so that a
+run moves between one process, DDP and ZeRO-1, 2 and 3 on any number of processes.
 """
 
 import copy
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from configs.errors import ConfigError
 from configs.schema import RunConfig
-from launch.machine import precision
-from launch.training.phases import Phase, View
+from launch.machine.precision import autocast, autocast_type
+from launch.training.phases import Backward, Phase, PhaseView
 from pipelines.base import Batch, Pipeline
 
 BUCKET = 50_000_000
-"""Most numbers that are reduced or gathered in one message."""
+"""Most elements that are reduced or gathered in one message."""
 
 
 def refuse_what_cannot_work(config: RunConfig, pipeline: Pipeline) -> None:
@@ -31,13 +31,13 @@ def refuse_what_cannot_work(config: RunConfig, pipeline: Pipeline) -> None:
     if len(pipeline.phases) > 1:
         problems.append(
             f"pipeline {config.pipeline.name} trains {' and '.join(pipeline.phases)} in turns, each with "
-            "its own optimizer, and a DeepSpeed engine holds one model with one optimizer: use DDP "
+            "its own optimizer, but a DeepSpeed engine holds one model with one optimizer: use DDP "
             "(configs/accelerate/multi_gpu.yaml)"
         )
     if any(p.is_complex() for p in pipeline.parameters()):
         problems.append(
-            "complex64 weights cannot be flattened with others by DeepSpeed: set data.representation=ri, "
-            "or use DDP (configs/accelerate/multi_gpu.yaml)"
+            "DeepSpeed cannot flatten complex64 weights together with others: set data.representation=ri, or use DDP "
+            "(configs/accelerate/multi_gpu.yaml)"
         )
     if config.loop.precision == "fp16":
         problems.append("loop.precision fp16 would need DeepSpeed's own loss scaler: use bf16 or no")
@@ -46,15 +46,16 @@ def refuse_what_cannot_work(config: RunConfig, pipeline: Pipeline) -> None:
 
 
 class ZeroPhase(Phase):
-    """The one phase of a pipeline, its engine in the place of DDP and of the step."""
+    """The only phase of a pipeline, with a DeepSpeed engine in place of DDP and the optimizer step."""
 
     def __init__(self, accelerator: Accelerator, pipeline: Pipeline, name: str, config: RunConfig) -> None:
         self.pipeline, self.plugin = pipeline, accelerator.deepspeed_plugin
         self.stage, self.config = self.plugin.zero_stage, config
-        self.precision = precision.precision(config.loop, on_cpu=accelerator.device.type == "cpu")
+        self.shards_parameters = self.stage == 3
+        self.precision = autocast_type(config.loop, on_cpu=accelerator.device.type == "cpu")
         super().__init__(accelerator, pipeline, name, config)
 
-    def wrapped(self, accelerator: Accelerator, pipeline: Pipeline) -> Any:
+    def wrap(self, accelerator: Accelerator, pipeline: Pipeline) -> Any:
         """The view and the optimizer as one DeepSpeed engine."""
         batch, accumulate = self.config.data.batch_size, self.config.loop.accumulate
         self.plugin.deepspeed_config |= {
@@ -63,45 +64,45 @@ class ZeroPhase(Phase):
             "gradient_clipping": self.clip or 0.0,
             "train_micro_batch_size_per_gpu": batch // (accelerator.num_processes * accumulate),
         }
-        # buckets of 500 million numbers, the default, would be filled with zeros at every step of a small network
+        # the default buckets of 500 million elements would be zeroed at every step of a small network
         bucket = min(BUCKET, sum(p.numel() for p in pipeline.parameters()))
         self.plugin.deepspeed_config["zero_optimization"] |= {
             "reduce_bucket_size": bucket,
             "allgather_bucket_size": bucket,
         }
-        super().only_train_this()
-        view = View(pipeline, self.name, precision.autocast(accelerator.device, self.precision))
-        view.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # it flattens and sends them so
+        super().train_only_this()
+        view = PhaseView(pipeline, self.name, autocast(accelerator.device, self.precision))
+        view.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # DeepSpeed flattens it
         engine, _ = accelerator.prepare(view, self.optimizer)
         self.sharded = engine.optimizer
         return engine
 
-    def only_train_this(self) -> None:
-        """Nothing to do: there are no other phases, and the engine watches its parameters from the start."""
+    def train_only_this(self) -> None:
+        """Nothing to do: there are no other phases, and the engine hooks its parameters once."""
 
     def backward(
         self, batch: Batch, carry: dict[str, Tensor], scaler: torch.amp.GradScaler, *, count: int, last: bool
-    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Add the gradient of one micro-batch; the engine divides by their number."""
+    ) -> Backward:
+        """Accumulate the gradient of one micro-batch; the engine divides by their number."""
         self.view.set_gradient_accumulation_boundary(last)
-        loss, parts, handed_on = self.view(batch, carry)
+        loss, parts, carried = self.view(batch, carry)
         self.view.backward(loss)
-        return loss.detach(), parts, handed_on
+        return Backward(loss.detach(), parts, carried)
 
     def step(self, scaler: torch.amp.GradScaler) -> tuple[Tensor, Tensor]:
-        """Clip and step, or skip; DeepSpeed decides on the host, the same on all ranks."""
+        """Clip and step, or skip; DeepSpeed decides on the host, alike on all ranks."""
         self.view.step()
         norm = torch.as_tensor(self.view.get_global_grad_norm() or 0.0, device=self.view.device)
         return norm.float(), torch.tensor(float(self.sharded.overflow), device=self.view.device)
 
     @contextmanager
-    def whole(self, *, write: bool = False) -> Iterator[None]:
-        """Inside the block every process holds all weights (stage 3 gathers them); with `write` changes are kept."""
+    def gathered_parameters(self, *, write: bool = False) -> Iterator[None]:
+        """Inside the block this process holds all weights; with `write` changes to them are kept. Collective."""
         if self.stage == 3:
             import deepspeed
 
-            changed_by = 0 if write else None
-            with deepspeed.zero.GatheredParameters(list(self.pipeline.parameters()), modifier_rank=changed_by):
+            writer = 0 if write else None
+            with deepspeed.zero.GatheredParameters(list(self.pipeline.parameters()), modifier_rank=writer):
                 yield
         else:
             yield
@@ -109,27 +110,27 @@ class ZeroPhase(Phase):
             self.sharded.refresh_fp32_params()
 
     def optimizer_state(self) -> dict[str, Any]:
-        """What torch's optimizer would give without ZeRO; collective."""
+        """What torch's optimizer would return without ZeRO. Collective."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
         inner = self.sharded.optimizer
         group = {k: v for k, v in inner.param_groups[0].items() if k != "params"}
-        one: dict[str, Any] = next(iter(inner.state.values()), {})
+        layout: dict[str, Any] = next(iter(inner.state.values()), {})
         state: dict[int, dict[str, Any]] = {}
-        for i, parameter in enumerate(self.parameters if one else []):
+        for i, parameter in enumerate(self.parameters if layout else []):
             state[i] = {
                 key: copy.deepcopy(value) if is_number(value) else safe_get_full_optimizer_state(parameter, key).cpu()
-                for key, value in one.items()
+                for key, value in layout.items()
             }
         return {"state": state, "param_groups": [{**group, "params": list(range(len(self.parameters)))}]}
 
     def load_optimizer_state(self, saved: dict[str, Any]) -> None:
-        """Take this process's share of a whole optimizer state, whatever target it was saved by."""
+        """Load this process's part of an optimizer state, whatever launch target saved it."""
         inner = self.sharded.optimizer
         inner.param_groups[0].update({k: v for k, v in saved["param_groups"][0].items() if k != "params"})
         if not saved["state"]:
             return
-        one = saved["state"][0]
+        layout = saved["state"][0]
         flats = (
             self.sharded.fp32_partitioned_groups_flat
             if self.stage == 3
@@ -137,7 +138,8 @@ class ZeroPhase(Phase):
         )
         for flat in flats:
             inner.state[flat] = {
-                key: copy.deepcopy(value) if is_number(value) else torch.zeros_like(flat) for key, value in one.items()
+                key: copy.deepcopy(value) if is_number(value) else torch.zeros_like(flat)
+                for key, value in layout.items()
             }
         if self.stage < 3:
             from deepspeed.utils import lazy_init_hp_params_optimizer_state
@@ -150,7 +152,7 @@ class ZeroPhase(Phase):
                     self._set(parameter, value.to(self.view.device), key)
 
     def _set(self, parameter: Tensor, value: Tensor, key: str) -> None:
-        """This process's piece of one tensor of optimizer state."""
+        """Set this process's part of one tensor of optimizer state."""
         from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
         if self.stage < 3:
@@ -163,5 +165,5 @@ class ZeroPhase(Phase):
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of an optimizer's state is one for a whole tensor, like the count of steps."""
+    """Whether a value of an optimizer's state is one number per parameter, like the step count."""
     return not torch.is_tensor(value) or value.dim() == 0

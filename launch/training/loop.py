@@ -8,77 +8,82 @@ import math
 from collections.abc import Iterator
 
 from configs.errors import QuellError
-from launch.training import schedules
+from launch.data.loading import to_device
 from launch.training.phases import train_step
-from launch.training.session import Session
+from launch.training.trainer import Trainer
 from pipelines.base import Batch
 
 FINISHED, STOPPED = "finished", "stopped"
 
 
-def train(session: Session, batches: Iterator[list[Batch]]) -> str:
-    """Train from the session's step on; how it ended: finished, or stopped on a signal with a checkpoint."""
-    s = session
-    s.meter.start()
-    for global_batch in batches:
-        epoch = s.plan.epoch_at(s.step)
-        s.pipeline.on_step_start(s.step, epoch)
-        set_rates(s, epoch)
-        micro_batches = [s.to_device(batch) for batch in global_batch]
-        s.meter.add(train_step(s.phases, s.pipeline, s.step, micro_batches, s.scaler))
-        if s.average is not None:
-            with s.whole():
-                s.average.update(s.step)
-        s.step += 1
-        last = s.step == s.steps
-        ended_epoch = s.plan.ends_epoch(s.step - 1) or last
+def train(trainer: Trainer, batches: Iterator[list[Batch]]) -> str:
+    """Train from the current step on.
 
-        if s.step % s.config.tracking.log_every == 0 or last:
-            s.saver.poll()
-            s.meter.log()
-        if ended_epoch:
-            s.meter.end_epoch()
-        if due(s.config.evaluation.every_steps, s) or (ended_epoch and epoch_due(s)) or last:
-            measure(s)
-        if due(s.config.checkpoint.every_steps, s) or (ended_epoch and not s.config.checkpoint.every_steps) or last:
-            s.save(wait=last)
-        if s.stop.agreed() and not last:
-            s.save(wait=True)
+    Args:
+        trainer: The parts of the run.
+        batches: Global batches, each a list of micro-batches on the CPU.
+
+    Returns:
+        FINISHED, or STOPPED when a signal ended the run with a checkpoint.
+    """
+    context, state, config = trainer.context, trainer.state, trainer.context.config
+    trainer.log.start(step=state.step, waited_s=trainer.waited_s)
+    for global_batch in batches:
+        state.pipeline.on_step_start(state.step, trainer.epoch)
+        trainer.set_learning_rates()
+        micro_batches = [to_device(batch, context.device) for batch in global_batch]
+        trainer.log.add(train_step(trainer.phases, state.pipeline, state.step, micro_batches, state.scaler))
+        if trainer.average is not None:
+            with state.gathered_parameters():
+                trainer.average.update(state.step)
+        state.step += 1
+        is_last = state.step == context.steps
+        epoch_ends = context.order.ends_epoch(state.step - 1) or is_last
+
+        if state.step % config.tracking.log_every == 0 or is_last:
+            trainer.checkpointer.poll()
+            trainer.log_interval()
+        if epoch_ends:
+            trainer.end_epoch()
+        if is_due(config.evaluation.every_steps, state.step) or (epoch_ends and epoch_is_due(trainer)) or is_last:
+            evaluate(trainer)
+        save_after_epoch = epoch_ends and not config.checkpoint.every_steps
+        if is_due(config.checkpoint.every_steps, state.step) or save_after_epoch or is_last:
+            save(trainer, wait=is_last)
+        if trainer.stop.sync_should_stop() and not is_last:
+            save(trainer, wait=True)
             return STOPPED
-    if s.step == s.steps:
-        measure(s)  # nothing, unless a run comes back that had learned all and was not measured
+    if state.step == context.steps:
+        evaluate(trainer)  # does nothing, unless the run was interrupted between its last step and its evaluation
     return FINISHED
 
 
-def measure(s: Session) -> None:
-    """Measure the validation split; where that fails on any rank, save what has been learned before saying so."""
+def evaluate(trainer: Trainer) -> None:
+    """Evaluate the validation split; where that fails on any rank, save what has been learned before raising."""
     try:
-        s.evaluate()
+        with trainer.log.paused():
+            trainer.validator.evaluate()
     except QuellError:
-        s.save(wait=True)
+        save(trainer, wait=True)
         raise
 
 
-def set_rates(s: Session, epoch: float) -> None:
-    """Give every phase the learning rate of this step."""
-    for phase in s.phases:
-        phase.set_rate(
-            s.plateau.factor(phase.base_lr)
-            * schedules.factor(
-                s.config.schedule, step=s.step, steps=s.steps, epoch=epoch, epochs=s.epochs, lr=phase.base_lr
-            )
-        )
+def save(trainer: Trainer, *, wait: bool) -> None:
+    """Save a checkpoint; with `wait` it is on disk when this returns."""
+    with trainer.log.paused():
+        trainer.checkpointer.save(wait=wait)
 
 
-def due(every: int | None, s: Session) -> bool:
+def is_due(every: int | None, step: int) -> bool:
     """Whether an interval in steps ends here."""
-    return every is not None and s.step % every == 0
+    return every is not None and step % every == 0
 
 
-def epoch_due(s: Session) -> bool:
-    """Whether an interval in epochs ends with the epoch that just ended."""
-    every = s.config.evaluation.every_epochs
+def epoch_is_due(trainer: Trainer) -> bool:
+    """Whether an interval of evaluation.every_epochs ends with the epoch that just ended."""
+    every = trainer.context.config.evaluation.every_epochs
     if every is None:
         return False
-    before, now = s.plan.epoch_at(s.step - 1), s.plan.epoch_at(s.step)
+    order, step = trainer.context.order, trainer.state.step
+    before, now = order.epoch_at(step - 1), order.epoch_at(step)
     return math.floor(now / every + 1e-9) > math.floor(before / every + 1e-9)

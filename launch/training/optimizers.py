@@ -1,4 +1,4 @@
-"""One optimizer per phase, and the step that skips itself when the gradient is not finite."""
+"""One optimizer per phase, and a step that is skipped when the gradient is not finite."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from configs.support.suggestions import did_you_mean
 
 
 def make(config: OptimizerConfig, phase: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer of one phase; per-phase settings replace the common ones."""
+    """The optimizer of one phase; settings in `optimizer.phases` override the common ones."""
     own = config.phases.get(phase)
     chosen = {key: value for key, value in (own.model_dump() if own else {}).items() if value is not None}
     settings = config.model_copy(update=chosen)
@@ -29,7 +29,7 @@ def make(config: OptimizerConfig, phase: str, parameters: list[nn.Parameter]) ->
 
 
 def refuse_other_phases(config: OptimizerConfig, phases: list[str]) -> None:
-    """ConfigError unless every phase that `optimizer.phases` has settings for is one of the method's."""
+    """ConfigError unless every phase in `optimizer.phases` is one of the method's."""
     unknown = [
         f"optimizer.phases.{name}: the method has no such phase; {did_you_mean(name, phases)}"
         for name in config.phases
@@ -53,22 +53,31 @@ def apply(
     clip: float | None,
     scaler: torch.amp.GradScaler,
 ) -> tuple[Tensor, Tensor]:
-    """Unscale, clip, and step unless the gradient is not finite; (gradient norm, 1 if skipped else 0), both on device.
+    """Unscale and clip the gradients, and step unless they are not finite.
 
-    Gradients have been averaged over ranks, so one bad rank makes every rank skip. A fused optimizer is told to skip
-    and to clip while it steps: the decision stays on the device, and gradients are not walked through once more. Only
-    others make the host wait.
+    Gradients have been averaged over ranks, so one bad rank makes every rank skip. A fused optimizer gets the decision
+    as a tensor, and clips while it steps: nothing waits for the device, and gradients are not traversed once more.
+    Other optimizers make the host wait.
+
+    Args:
+        optimizer: Of these parameters.
+        parameters: Those of one phase.
+        clip: Largest gradient norm; None does not clip.
+        scaler: Loss scaler; disabled unless training in fp16.
+
+    Returns:
+        Gradient norm before clipping, and 1 if the step was skipped else 0: scalars on the device.
     """
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    bad = (norm * 0).ne_(0).float()  # infinity and NaN times zero are NaN; fewer kernels than isfinite
+    bad = (norm * 0).ne_(0).float()  # inf and NaN times zero are NaN; fewer kernels than isfinite
     fused = bool(optimizer.defaults.get("fused")) and not scaler.is_enabled()
     if fused:
-        # read by torch's fused kernels: they divide gradients by grad_scale, and change nothing where found_inf is 1
+        # torch's fused kernels read these: they divide gradients by grad_scale, and change nothing if found_inf is 1
         optimizer.found_inf = bad  # type: ignore[attr-defined]
         optimizer.grad_scale = None  # type: ignore[attr-defined]
     if clip is not None:
-        if fused and norm.dtype == torch.float32:  # the only type that grad_scale may have
+        if fused and norm.dtype == torch.float32:  # the only dtype that grad_scale may have
             optimizer.grad_scale = ((norm + 1e-6) / clip).clamp_(min=1.0)  # type: ignore[attr-defined]
         else:
             torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)

@@ -1,8 +1,8 @@
-"""A pipeline's phases, ready to be trained: one wrapped view and one optimizer each."""
+"""A pipeline's phases, ready to train: one wrapped view and one optimizer each."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -13,11 +13,11 @@ from launch.training import optimizers
 from pipelines.base import Batch, Pipeline
 
 
-class View(nn.Module):
-    """One phase of a pipeline as a module whose forward is the loss, so that DDP sees one call per backward.
+class PhaseView(nn.Module):
+    """One phase of a pipeline as a module whose forward is the loss, so that DDP sees one call per backward pass.
 
-    DDP is told to ignore every tensor the phase does not train: each phase reduces its own gradients and no search for
-    unused parameters is needed.
+    DDP ignores every tensor that the phase does not train. So each phase reduces its own gradients only, and DDP need
+    not search the graph for unused parameters at every step.
     """
 
     def __init__(
@@ -25,104 +25,134 @@ class View(nn.Module):
     ) -> None:
         super().__init__()
         self.pipeline, self.phase, self.precision = pipeline, phase, precision
-        mine = tuple(f"pipeline.{name}" for name in pipeline.phases[phase])
-        everything = [name for name, _ in (*self.named_parameters(), *self.named_buffers())]
+        trained = tuple(f"pipeline.{part}" for part in pipeline.phases[phase])
+        tensors = [name for name, _ in (*self.named_parameters(), *self.named_buffers())]
+        # the attribute that DistributedDataParallel reads; there is no public argument for it
         self._ddp_params_and_buffers_to_ignore = [
-            name for name in everything if not any(name == part or name.startswith(part + ".") for part in mine)
+            name for name in tensors if not any(name == part or name.startswith(part + ".") for part in trained)
         ]
 
     def forward(self, batch: Batch, carry: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """The phase's loss, its parts, and what it hands on."""
+        """The phase's loss, its logged parts, and the tensors it passes on; see pipelines.base.PhaseOutput."""
         with self.precision():
-            step = self.pipeline.loss(self.phase, batch, carry)
-        return step.loss, step.parts, step.carry
+            output = self.pipeline.loss(self.phase, batch, carry)
+        return output.loss, output.parts, output.carry
+
+
+class Backward(NamedTuple):
+    """What a phase's forward and backward pass on one micro-batch leaves."""
+
+    loss: Tensor
+    """Detached scalar."""
+    parts: dict[str, Tensor]
+    """Detached scalars for the log."""
+    carry: dict[str, Tensor]
+    """Tensors for the phases that follow on the same micro-batch."""
 
 
 class Phase:
-    """A phase's view (wrapped for its world and precision), parameters and optimizer."""
+    """A phase's view (wrapped for its world and precision), its parameters and their optimizer."""
+
+    shards_parameters = False
+    """Whether no process holds all weights outside `gathered_parameters`."""
 
     def __init__(self, accelerator: Accelerator, pipeline: Pipeline, name: str, config: RunConfig) -> None:
         self.name = name
         self.parameters = pipeline.trained_parameters(name)
         assert self.parameters, f"phase {name} trains nothing"
         own = {id(parameter) for parameter in self.parameters}
-        self.others = [parameter for parameter in pipeline.parameters() if id(parameter) not in own]
+        self.frozen_parameters = [parameter for parameter in pipeline.parameters() if id(parameter) not in own]
         self.optimizer = optimizers.make(config.optimizer, name, self.parameters)
         self.base_lr = self.optimizer.param_groups[0]["lr"]
         self.clip = config.loop.clip_norm
-        self.view = self.wrapped(accelerator, pipeline)
+        self.view = self.wrap(accelerator, pipeline)
 
-    def wrapped(self, accelerator: Accelerator, pipeline: Pipeline) -> Any:
+    def wrap(self, accelerator: Accelerator, pipeline: Pipeline) -> Any:
         """The view inside DDP, where there is more than one process, and under the run's precision."""
-        return accelerator.prepare_model(View(pipeline, self.name))
+        return accelerator.prepare_model(PhaseView(pipeline, self.name))
 
     def set_rate(self, factor: float) -> None:
-        """Learning rate as a factor of the phase's own top rate."""
+        """Set the learning rate to a factor of the phase's own peak rate."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.base_lr * factor
 
-    def only_train_this(self) -> None:
-        """Let gradients flow into this phase's parameters alone."""
-        for parameter in self.others:
+    def train_only_this(self) -> None:
+        """Let gradients flow into this phase's parameters only."""
+        for parameter in self.frozen_parameters:
             parameter.requires_grad = False
         for parameter in self.parameters:
             parameter.requires_grad = True
 
     def backward(
         self, batch: Batch, carry: dict[str, Tensor], scaler: torch.amp.GradScaler, *, count: int, last: bool
-    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Add the gradient of one of `count` micro-batches, averaged over ranks with the last; (loss, parts, carry)."""
-        averages = last or not hasattr(self.view, "no_sync")  # only DDP's wrapper can put the average off
-        with nullcontext() if averages else self.view.no_sync():
-            loss, parts, handed_on = self.view(batch, carry)
+    ) -> Backward:
+        """Accumulate the gradient of one of `count` micro-batches; with the last, ranks average their gradients."""
+        reduces = last or not hasattr(self.view, "no_sync")  # only DDP's wrapper can postpone the all-reduce
+        with nullcontext() if reduces else self.view.no_sync():
+            loss, parts, carried = self.view(batch, carry)
             scaler.scale(loss if count == 1 else loss / count).backward()
-        return loss.detach(), parts, handed_on
+        return Backward(loss.detach(), parts, carried)
 
     def step(self, scaler: torch.amp.GradScaler) -> tuple[Tensor, Tensor]:
-        """One optimizer step, or none where the gradient is not finite; (gradient norm, 1 if skipped else 0)."""
-        norm, bad = optimizers.apply(self.optimizer, self.parameters, clip=self.clip, scaler=scaler)
-        for parameter in self.parameters:  # what the optimizer's zero_grad does, without its hooks for profilers
-            parameter.grad = None
-        return norm, bad
+        """Take one optimizer step, or none where the gradient is not finite.
 
-    def whole(self, *, write: bool = False) -> AbstractContextManager[None]:
-        """Inside the block this process holds all weights; with `write` changes to them are kept."""
+        Returns:
+            Gradient norm, and 1 if the step was skipped else 0: scalars on the device.
+        """
+        norm, skipped = optimizers.apply(self.optimizer, self.parameters, clip=self.clip, scaler=scaler)
+        for parameter in self.parameters:  # what the optimizer's zero_grad does, without its profiler hooks
+            parameter.grad = None
+        return norm, skipped
+
+    def gathered_parameters(self, *, write: bool = False) -> AbstractContextManager[None]:
+        """Inside the block this process holds all weights; with `write` changes to them are kept. Collective."""
         return nullcontext()
 
     def optimizer_state(self) -> dict[str, Any]:
-        """The optimizer's state for all parameters; every rank calls it."""
+        """The optimizer's state for all parameters. Collective."""
         return self.optimizer.state_dict()
 
     def load_optimizer_state(self, saved: dict[str, Any]) -> None:
-        """Take back what `optimizer_state` gave, here or on any other launch target."""
+        """Restore what `optimizer_state` returned, here or on any other launch target."""
         self.optimizer.load_state_dict(saved)
-        for parameter, kept in self.optimizer.state.items():  # fused kernels pair numbers by their place in memory
+        for parameter, kept in self.optimizer.state.items():
             for key, value in kept.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    # fused kernels pair elements by their position in memory, so moments need the parameter's strides
                     kept[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def train_step(
     phases: list[Phase], pipeline: Pipeline, step: int, batches: list[Batch], scaler: torch.amp.GradScaler
 ) -> dict[str, Tensor]:
-    """One optimizer step of every active phase on a global batch of micro-batches; the log's numbers, on the device.
+    """Take one optimizer step of every active phase on a global batch.
 
-    Phases run in order on each micro-batch and hand their images on; each phase steps once, after the last micro-batch.
+    Phases run in order on each micro-batch and pass tensors on; each phase steps once, after the last micro-batch.
+
+    Args:
+        phases: All phases of the pipeline.
+        pipeline: The method.
+        step: Optimizer steps taken so far.
+        batches: This process's micro-batches, on its device.
+        scaler: Loss scaler, enabled for fp16.
+
+    Returns:
+        Scalars for the log, on the device: loss, gradient norm and skip flag of each phase, and its logged parts.
     """
-    log: dict[str, Tensor] = {}
+    values: dict[str, Tensor] = {}
     count = len(batches)
     active = [phase for phase in phases if pipeline.is_active(phase.name, step)]
     for number, batch in enumerate(batches, 1):
-        last = number == count
+        is_last = number == count
         carry: dict[str, Tensor] = {}
         for phase in active:
-            phase.only_train_this()
-            loss, parts, handed_on = phase.backward(batch, carry, scaler, count=count, last=last)
-            carry |= handed_on
+            phase.train_only_this()
+            loss, parts, carried = phase.backward(batch, carry, scaler, count=count, last=is_last)
+            carry |= carried
             for name, value in {f"loss_{phase.name}": loss, **parts}.items():
-                log[name] = value.float() if count == 1 else log.get(name, 0.0) + value.float() / count
-            if last:
-                log[f"grad_norm_{phase.name}"], log[f"skipped_{phase.name}"] = phase.step(scaler)
+                values[name] = value.float() if count == 1 else values.get(name, 0.0) + value.float() / count
+            if is_last:
+                values[f"grad_norm_{phase.name}"], values[f"skipped_{phase.name}"] = phase.step(scaler)
                 pipeline.after_step(phase.name)
     scaler.update()
-    return log
+    return values

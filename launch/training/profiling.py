@@ -10,7 +10,14 @@ T = TypeVar("T")
 
 
 def profiled(batches: Iterator[T], steps: tuple[int, int] | None, folder: Path, *, worker: str) -> Iterator[T]:
-    """The same batches; the work done between the batches `steps[0]` and `steps[1]` leaves a trace in `folder`."""
+    """Yield the same batches, and profile what is done with some of them.
+
+    Args:
+        batches: Global batches.
+        steps: First batch to profile and the one after the last, counted from this process's first; None profiles none.
+        folder: Where the trace is written.
+        worker: Prefix of the trace's file name.
+    """
     if steps is None:
         yield from batches
         return

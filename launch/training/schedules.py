@@ -8,9 +8,17 @@ from configs.schema import ScheduleConfig
 
 
 def factor(config: ScheduleConfig, *, step: int, steps: int, epoch: float, epochs: float, lr: float) -> float:
-    """Factor of the top learning rate `lr` before optimizer step `step` of `steps`, at `epoch` of `epochs`.
+    """The learning rate of a step, as a factor of the peak rate.
 
-    Warm-up rises linearly from 1/warmup_steps; plateau is not a function of the step and contributes 1 here.
+    Warm-up rises linearly from 1/warmup_steps. Plateau is not a function of the step and contributes 1 here.
+
+    Args:
+        config: Which schedule.
+        step: Optimizer steps taken so far.
+        steps: Optimizer steps of the whole run.
+        epoch: Epochs done so far, as a fraction.
+        epochs: Epochs of the whole run.
+        lr: Peak learning rate, of which `min_lr` is a fraction.
     """
     now = math.floor(epoch + 1e-9) if config.per == "epoch" else epoch
     value = 1.0
@@ -29,18 +37,18 @@ def factor(config: ScheduleConfig, *, step: int, steps: int, epoch: float, epoch
 
 @dataclass
 class Plateau:
-    """The one schedule with a memory: falls by gamma after `patience` evaluations without a better metric."""
+    """The only schedule with a state: falls by gamma after `patience` evaluations without a better metric."""
 
     config: ScheduleConfig
     higher_is_better: bool
     state: dict[str, Any] = field(default_factory=lambda: {"factor": 1.0, "best": None, "waited": 0})
 
     def factor(self, lr: float) -> float:
-        """Factor of the top learning rate `lr`, never below `min_lr`."""
+        """Factor of the peak learning rate `lr`, never below `min_lr`."""
         return max(self.state["factor"], min(self.config.min_lr / lr, 1.0))
 
     def update(self, value: float) -> None:
-        """Take note of an evaluation's metric."""
+        """Record the metric of an evaluation."""
         if self.config.name != "plateau":
             return
         best = self.state["best"]

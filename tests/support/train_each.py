@@ -147,10 +147,10 @@ def copy_first_steps(run: Path, step: int, copy: Path) -> None:
         shutil.rmtree(later)
 
 
-def leave_weights(rank: int, run_dir: Path, session: Any, batches: Any) -> str:
+def leave_weights(rank: int, run_dir: Path, trainer: Any, batches: Any) -> str:
     """Train as ever; leave the weights that this rank ends with."""
-    ending = TRAIN(session, batches)
-    weights = {name: value.contiguous() for name, value in session.pipeline.checkpoint_state().items()}
+    ending = TRAIN(trainer, batches)
+    weights = {name: value.contiguous() for name, value in trainer.state.pipeline.checkpoint_state().items()}
     save_file(weights, run_dir / f"learned-{rank}.safetensors")
     return ending
 

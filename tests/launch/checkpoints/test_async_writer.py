@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from configs.errors import MachineError
 from launch.checkpoints import store
-from launch.checkpoints.async_writer import Saver, snapshot, wait_for
+from launch.checkpoints.async_writer import AsyncWriter, snapshot, wait_for_files
 from launch.training import run
 
 
@@ -25,33 +25,33 @@ def test_a_snapshot_does_not_follow_what_comes_after() -> None:
 
 
 def test_writing_does_not_hold_the_caller_and_its_end_is_noticed() -> None:
-    saver, go, said = Saver(), threading.Event(), []
-    saver.run(go.wait, lambda: said.append("done"), wait=False)
-    saver.poll()
-    assert said == []
+    writer, go, done = AsyncWriter(), threading.Event(), []
+    writer.start(go.wait, lambda: done.append("done"), wait=False)
+    writer.poll()
+    assert done == []
     go.set()
-    saver.settle()
-    assert said == ["done"]
-    saver.run(lambda: None, lambda: said.append("waited"), wait=True)
-    assert said == ["done", "waited"]
+    writer.finish()
+    assert done == ["done"]
+    writer.start(lambda: None, lambda: done.append("waited"), wait=True)
+    assert done == ["done", "waited"]
 
 
 def test_an_error_of_the_thread_is_raised_at_the_next_save_or_the_end() -> None:
     def fail() -> None:
         raise MachineError("disk full")
 
-    with pytest.raises(MachineError, match="disk full"), Saver() as saver:
-        saver.run(fail, lambda: pytest.fail("nothing was saved"), wait=False)
-        saver.run(lambda: pytest.fail("the next write must not begin"), lambda: None, wait=False)
-    with pytest.raises(MachineError, match="disk full"), Saver() as saver:
-        saver.run(fail, lambda: None, wait=False)
+    with pytest.raises(MachineError, match="disk full"), AsyncWriter() as writer:
+        writer.start(fail, lambda: pytest.fail("nothing was saved"), wait=False)
+        writer.start(lambda: pytest.fail("the next write must not begin"), lambda: None, wait=False)
+    with pytest.raises(MachineError, match="disk full"), AsyncWriter() as writer:
+        writer.start(fail, lambda: None, wait=False)
 
 
 def test_a_rank_that_does_not_write_is_named(tmp_path: Path) -> None:
     (tmp_path / "rank-0.pt").touch()
-    wait_for([tmp_path / "rank-0.pt"], 0)
+    wait_for_files([tmp_path / "rank-0.pt"], 0)
     with pytest.raises(MachineError, match=r"rank-1\.pt .* did not appear"):
-        wait_for([tmp_path / "rank-0.pt", tmp_path / "rank-1.pt"], 0)
+        wait_for_files([tmp_path / "rank-0.pt", tmp_path / "rank-1.pt"], 0)
 
 
 def test_both_ways_of_saving_leave_the_same_checkpoints(small_run, tmp_path: Path, monkeypatch) -> None:

@@ -61,10 +61,10 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
 def test_weights_of_another_model_are_refused_with_the_first_difference() -> None:
     own = {"a": torch.zeros(2), "b": torch.zeros(3)}
     with pytest.raises(CheckpointError, match="it lacks b and 0 more; it has c"):
-        store.fit({"a": torch.zeros(2), "c": torch.zeros(3)}, own, Path("x"))
+        store.check_fit({"a": torch.zeros(2), "c": torch.zeros(3)}, own, Path("x"))
     with pytest.raises(CheckpointError, match=r"has b of shape \(4,\) where this model has \(3,\)"):
-        store.fit({"a": torch.zeros(2), "b": torch.zeros(4)}, own, Path("x"))
-    store.fit({"a": torch.zeros(2), "b": torch.zeros(3)}, own, Path("x"))
+        store.check_fit({"a": torch.zeros(2), "b": torch.zeros(4)}, own, Path("x"))
+    store.check_fit({"a": torch.zeros(2), "b": torch.zeros(3)}, own, Path("x"))
 
 
 def test_an_empty_run_says_what_to_do(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from configs import loader
 from configs.errors import ConfigError
 from configs.schema import LoopConfig
-from launch.machine import precision as environment
+from launch.machine import precision as autocast_precision
 from launch.training import run
 
 TRAIN_THEN_PARITY = """
@@ -18,14 +18,15 @@ sys.path[0] = {root!r}
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from launch import cli, parity, train
-from tests._scripts import Worlds
+from launch import cli, train
+from launch.training import complex_gradients
+from tests.support.scripts import Worlds
 worlds = Worlds()
 worlds.open()
 code = train.main(sys.argv[1:])
 worlds.open()
 accelerator = Accelerator(cpu=True)
-right = parity.complex_gradient_difference(accelerator)
+right = complex_gradients.complex_gradient_difference(accelerator)
 average = dist.all_reduce
 
 from torch.nn.parallel import DistributedDataParallel as DDP
@@ -42,10 +43,10 @@ def broken(model):
     wrapped.register_comm_hook(None, only_real_parts)
     return wrapped
 accelerator.prepare_model = broken
-wrong = parity.complex_gradient_difference(accelerator)
+wrong = complex_gradients.complex_gradient_difference(accelerator)
 refused = ""
 try:
-    parity.check_complex(accelerator, torch.nn.Linear(2, 2, dtype=torch.complex64))
+    complex_gradients.check_complex(accelerator, torch.nn.Linear(2, 2, dtype=torch.complex64))
 except ValueError as error:
     refused = str(error)
 verdict = f"{{right < 1e-6}} {{wrong > 1e-2}} {{'set data.representation=ri' in refused}}"
@@ -61,26 +62,26 @@ def test_auto_on_cpu_is_bf16_where_the_processor_multiplies_it(
     amx: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
-    assert environment.precision(LoopConfig(precision="auto"), on_cpu=True) == expected
+    assert autocast_precision.autocast_type(LoopConfig(precision="auto"), on_cpu=True) == expected
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)  # another processor family
-    assert environment.precision(LoopConfig(precision="auto"), on_cpu=True) == "no"
+    assert autocast_precision.autocast_type(LoopConfig(precision="auto"), on_cpu=True) == "no"
 
 
 def test_what_a_cpu_cannot_do_is_refused_and_what_it_does_slowly_is_said(
     small_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert environment.precision(LoopConfig(precision="bf16"), on_cpu=True) == "bf16"
+    assert autocast_precision.autocast_type(LoopConfig(precision="bf16"), on_cpu=True) == "bf16"
     with pytest.raises(ConfigError, match="needs a GPU"):
-        environment.precision(LoopConfig(precision="fp16"), on_cpu=True)
-    monkeypatch.setattr(environment, "multiplies_bf16", lambda: False)
+        autocast_precision.autocast_type(LoopConfig(precision="fp16"), on_cpu=True)
+    monkeypatch.setattr(autocast_precision, "multiplies_bf16", lambda: False)
     assert run.train(small_run("loop.precision=bf16", "loop.max_steps=1"), tmp_path / "run") == 0
-    assert "slow precision: this processor has no bfloat16" in capsys.readouterr().err
+    assert "slow precision: this processor emulates bfloat16" in capsys.readouterr().err
 
 
 def test_the_probe_computes_and_compares() -> None:
     cpu = torch.device("cpu")
-    assert environment.computes(cpu, torch.bfloat16)
-    assert not environment.computes(cpu, torch.int32)
+    assert autocast_precision.computes(cpu, torch.bfloat16)
+    assert not autocast_precision.computes(cpu, torch.int32)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -1,6 +1,7 @@
 """One folder belongs to one run at a time."""
 
 import errno
+import fcntl
 import json
 import os
 from contextlib import ExitStack
@@ -22,7 +23,7 @@ def test_a_second_run_in_the_same_folder_is_refused_and_changes_nothing(
     monkeypatch.setattr(run_folder, "PATIENCE_S", 0.0)
     folder = RunFolder(tmp_path / "run")
     folder.create()
-    with folder.alone():
+    with folder.locked():
         folder.write_summary(status="running", step=3)
         code, said = go()
         assert code == 6
@@ -60,8 +61,8 @@ def test_a_disk_without_locks_refuses_nobody(tmp_path: Path, monkeypatch: pytest
     def no_locks(*_: int) -> None:
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(run_folder.fcntl, "flock", no_locks)
-    with RunFolder(tmp_path).alone(), RunFolder(tmp_path).alone():
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with RunFolder(tmp_path).locked(), RunFolder(tmp_path).locked():
         pass
 
 
@@ -72,12 +73,12 @@ def test_a_job_that_comes_again_passes_by_the_lock_of_its_dead_self(
     """A disk that keeps the lock of a crashed node: here of a living process."""
     monkeypatch.setattr(run_folder, "PATIENCE_S", 0.0)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    with RunFolder(tmp_path).alone():
+    with RunFolder(tmp_path).locked():
         monkeypatch.setenv("SLURM_JOB_ID", job) if job else monkeypatch.delenv("SLURM_JOB_ID")
-        again = RunFolder(tmp_path).alone()
+        again = RunFolder(tmp_path).locked()
         if passes:
             again.__enter__()
             again.__exit__(None, None, None)
         else:
-            with pytest.raises(MachineError, match=r"SLURM job 77\).*or delete .*\.lock where"):
+            with pytest.raises(MachineError, match=r"SLURM job 77\).*delete .*\.lock"):
                 again.__enter__()

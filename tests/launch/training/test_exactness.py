@@ -19,20 +19,22 @@ pytestmark = [pytest.mark.xdist_group("pair"), pytest.mark.timeout(900)]
 KILL_DURING_SAVE = """
 import os, signal, sys
 sys.path[0] = {root!r}
-from launch import checkpoint, train
-publish = checkpoint.publish
+from launch import train
+from launch.checkpoints import store
+publish = store.publish
 def killed(hidden, meta):
     if meta["step"] == {step}:
         os.kill(os.getpid(), signal.SIGKILL)
     return publish(hidden, meta)
-checkpoint.publish = killed
+store.publish = killed
 sys.exit(train.main(sys.argv[1:]))
 """
 
 SIGNAL_WHILE_TRAINING = """
 import os, signal, sys
 sys.path[0] = {root!r}
-from launch import loop, train
+from launch import train
+from launch.training import loop
 step_of = loop.train_step
 def with_a_signal(phases, pipeline, step, *others):
     if step == {step}:

@@ -14,7 +14,7 @@ from configs.fields import FieldSpec
 from configs.schema import OptimizerConfig
 from launch.training import optimizers
 from launch.training.ema import Average
-from launch.training.metric_log import Meter
+from launch.training.metric_log import MetricLog
 from launch.training.phases import Phase, train_step
 from pipelines.base import Batch
 from pipelines.tcfl import Tcfl
@@ -119,20 +119,14 @@ def test_epoch_means_are_the_same_wherever_the_reading_is_cut() -> None:
     values = torch.rand(23, generator=torch.Generator().manual_seed(3)).tolist()
 
     def means(cuts: tuple[int, ...]) -> dict[str, float]:
-        told: list[dict[str, float]] = []
-        pipeline = SimpleNamespace(on_epoch_end=lambda found: told.append(found) or [])
-        session: Any = SimpleNamespace(
-            device=torch.device("cpu"), world=1, pipeline=pipeline, step=0, waited_s=lambda: 0.0
-        )
-        meter = Meter(session)
+        log = MetricLog(torch.device("cpu"))
         for i, value in enumerate(values):
-            meter.add({"loss_a": torch.tensor(value), "skipped_a": torch.tensor(float(value > 0.5))})
+            log.add({"loss_a": torch.tensor(value), "skipped_a": torch.tensor(float(value > 0.5))})
             if i in cuts:
-                state = meter.state()
-                meter = Meter(session)
-                meter.load(state)
-        meter.end_epoch()
-        return told[0]
+                state = log.state()
+                log = MetricLog(torch.device("cpu"))
+                log.load(state)
+        return log.end_epoch()
 
     assert means(()) == means((0, 7, 8, 20))
     assert means(())["loss_a"] == pytest.approx(sum(values) / len(values), rel=1e-6)
@@ -140,11 +134,8 @@ def test_epoch_means_are_the_same_wherever_the_reading_is_cut() -> None:
 
 def test_epoch_means_leave_out_what_was_not_finite() -> None:
     """A zero in its place would tell the dual-domain method of a collapse."""
-    told: list[dict[str, float]] = []
-    pipeline = SimpleNamespace(on_epoch_end=lambda found: told.append(found) or [])
-    session: Any = SimpleNamespace(device=torch.device("cpu"), world=1, pipeline=pipeline, step=0, waited_s=lambda: 0.0)
-    meter = Meter(session)
+    log = MetricLog(torch.device("cpu"))
     for value in (1.0, math.nan, 3.0, math.inf):
-        meter.add({"variance": torch.tensor(value), "never": torch.tensor(math.nan)})
-    meter.end_epoch()
-    assert told[0]["variance"] == 2.0 and math.isnan(told[0]["never"])
+        log.add({"variance": torch.tensor(value), "never": torch.tensor(math.nan)})
+    means = log.end_epoch()
+    assert means["variance"] == 2.0 and math.isnan(means["never"])

@@ -58,7 +58,7 @@ def ours(config: RunConfig) -> Found:
     carry: dict[str, Tensor] = {}
     off = torch.amp.GradScaler("cpu", enabled=False)
     for phase in build.make_phases(Accelerator(cpu=True), pipeline, config):
-        phase.only_train_this()
+        phase.train_only_this()
         value, _, made = phase.backward(batch, carry, off, count=1, last=True)
         carry |= made
         found[phase.name] = value, [p.grad.clone() for p in phase.parameters if p.grad is not None]

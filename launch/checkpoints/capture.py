@@ -1,0 +1,165 @@
+"""What a checkpoint holds: captured from the training state and restored into it, side by side.
+
+| file | content |
+|---|---|
+| weights.safetensors | `pipeline.checkpoint_state()` |
+| ema.safetensors | the moving average of the same tensors, where one is kept |
+| state.pt | step, loss scaler, plateau schedule, one optimizer state per phase |
+| rank-R.pt | rank R's random number generators, image pools, and the epoch sums of its metric log |
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from launch.checkpoints import store
+from launch.checkpoints.async_writer import snapshot
+from launch.machine.rng import random_state, set_random_state
+from pipelines.base import Pipeline
+
+T = TypeVar("T")
+State = dict[str, Any]
+"""Plain values and tensors, as torch.save writes and torch.load(weights_only=True) reads them."""
+
+
+class CheckpointedPhase(Protocol):
+    """What a checkpoint needs of a phase (launch/training/phases.py)."""
+
+    name: str
+    shards_parameters: bool
+
+    def gathered_parameters(self, *, write: bool = False) -> AbstractContextManager[None]:
+        """Inside the block this process holds all weights; with `write` changes to them are kept. Collective."""
+
+    def optimizer_state(self) -> State:
+        """The optimizer's state for all parameters. Collective."""
+
+    def load_optimizer_state(self, saved: State) -> None:
+        """Restore what `optimizer_state` returned."""
+
+
+class Stateful(Protocol):
+    """Something with a state of plain values that may be replaced (the plateau schedule)."""
+
+    state: State
+
+
+class Averaged(Protocol):
+    """A moving average of weights (launch/training/ema.py)."""
+
+    state: dict[str, Tensor]
+
+
+class Resumable(Protocol):
+    """A log that continues inside an epoch (launch/training/metric_log.py)."""
+
+    def state(self) -> State:
+        """The sums of the current epoch."""
+
+    def load(self, state: State) -> None:
+        """Continue from what `state` returned."""
+
+
+@dataclass
+class TrainingState:
+    """Everything that training changes and a checkpoint holds."""
+
+    pipeline: Pipeline
+    phases: Sequence[CheckpointedPhase]
+    scaler: torch.amp.GradScaler
+    plateau: Stateful
+    average: Averaged | None
+    log: Resumable
+    step: int = 0
+    """Optimizer steps taken."""
+
+    def gathered_parameters(self, *, write: bool = False) -> AbstractContextManager[None]:
+        """Inside the block this process holds all weights; with `write` changes to them are kept. Collective."""
+        return self.phases[0].gathered_parameters(write=write)
+
+    @property
+    def shards_parameters(self) -> bool:
+        """Whether no process holds all weights outside `gathered_parameters` (ZeRO-3)."""
+        return self.phases[0].shards_parameters
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One process's part of a checkpoint."""
+
+    rank_state: State
+    shared_state: State
+    """The same on all ranks; rank 0 writes it."""
+    weights: dict[str, Tensor]
+    average: dict[str, Tensor] | None
+
+    def write(self, folder: Path, rank: int) -> None:
+        """Write this process's files into the hidden folder of an unpublished checkpoint."""
+        store.write_state(folder, f"rank-{rank}.pt", self.rank_state)
+        if rank == 0:
+            store.write_weights(folder, self.weights, self.average)
+            store.write_state(folder, "state.pt", self.shared_state)
+
+
+def capture(state: TrainingState, *, rank: int, copy: bool) -> Capture:
+    """This moment's checkpoint of this process. Collective.
+
+    Args:
+        state: Everything that training changes.
+        rank: This process; only rank 0 copies gathered weights.
+        copy: Clone every tensor, so that the checkpoint may be written while training goes on.
+    """
+    keep: Callable[[T], T] = snapshot if copy else _same
+    rank_state = keep({"random": random_state(), "pipeline": state.pipeline.rank_state(), "meter": state.log.state()})
+    shared_state = keep(
+        {
+            "step": state.step,
+            "scaler": state.scaler.state_dict(),
+            "plateau": state.plateau.state,
+            "optimizers": {phase.name: phase.optimizer_state() for phase in state.phases},
+        }
+    )
+    with state.gathered_parameters():
+        weights = state.pipeline.checkpoint_state()
+        # gathered weights are gone after the block, whether or not they will be written at once
+        weights = snapshot(weights) if state.shards_parameters and rank == 0 else keep(weights)
+        average = keep(state.average.state) if state.average is not None else None
+    return Capture(rank_state, shared_state, weights, average)
+
+
+def restore(state: TrainingState, checkpoint: Path, *, device: torch.device) -> None:
+    """Return weights, average, optimizers and schedules to what a checkpoint holds; `restore_rank` does the rest.
+
+    Raises:
+        CheckpointError: The files cannot be read, or hold the weights of another model.
+    """
+    weights = state.pipeline.migrate_state(store.read_weights(checkpoint))
+    with state.gathered_parameters(write=True):
+        store.check_fit(weights, state.pipeline.checkpoint_state(), checkpoint)
+        state.pipeline.load_checkpoint_state(weights)
+    if state.average is not None:
+        average = state.pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))
+        state.average.state = {name: value.to(device) for name, value in average.items()}
+    shared_state = store.read_state(checkpoint, "state.pt")
+    for phase in state.phases:
+        phase.load_optimizer_state(shared_state["optimizers"][phase.name])
+    state.scaler.load_state_dict(shared_state["scaler"])
+    state.plateau.state = shared_state["plateau"]
+    state.step = shared_state["step"]
+
+
+def restore_rank(state: TrainingState, checkpoint: Path, *, rank: int) -> None:
+    """Return this rank's random numbers, image pools and epoch sums to what a checkpoint of the same world holds."""
+    rank_state = store.read_state(checkpoint, f"rank-{rank}.pt")
+    set_random_state(rank_state["random"])
+    state.pipeline.load_rank_state(rank_state["pipeline"])
+    state.log.load(rank_state["meter"])
+
+
+def _same(value: T) -> T:
+    return value

@@ -1,0 +1,81 @@
+"""`launch/train.py --dry-run`: the resolved run and its sizes, and what the first step would refuse."""
+
+import os
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from configs.loader import dump
+from configs.schema import RunConfig
+from launch.data import loading, splits
+from launch.machine.precision import autocast_type
+from launch.training.build import length, make_order, make_pipeline, refuse_uneven_batch
+from pipelines.base import Pipeline
+from shards.reading.order import SampleOrder
+from shards.reading.shard_set import ShardSet
+
+DRY_RUN_SAMPLES = 2
+"""Samples on which a dry run computes the losses; some layers need more than one."""
+
+
+def describe(config: RunConfig) -> int:
+    """Print the resolved configuration, parameters per network, steps and shards; nothing is written or trained.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        QuellError: What the first step of a real run would raise, such as for crops too small for a critic.
+    """
+    print(dump(config), end="")
+    autocast_type(config.loop, on_cpu=not torch.accelerator.is_available())
+    shards = splits.open_training(config.data)
+    pipeline = make_pipeline(config, shards)
+    splits.refuse_unfit_validation(type(pipeline).needs(config.pipeline), config.data, shards)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    refuse_uneven_batch(config, world)
+    order = make_order(config, splits.size(shards, config.data.limit), 0, world)
+    steps, epochs = length(config, order)
+    _print_networks(pipeline)
+    print(
+        f"\n{order.size} samples of {', '.join(sorted(shards.fields))} in {len(shards.shards)} shards at {shards.path}"
+    )
+    print(
+        f"{order.size / order.batch:.2f} steps per epoch, {steps} steps = {epochs:.2f} epochs, "
+        f"{order.batch} samples a step on {world} process{'es' if world > 1 else ''}"
+    )
+    print(f"trying the losses on {min(DRY_RUN_SAMPLES, order.micro_batch)} samples", flush=True)
+    try_losses(config, pipeline, shards, order)
+    return 0
+
+
+@torch.no_grad()
+def try_losses(config: RunConfig, pipeline: Pipeline, shards: ShardSet, order: SampleOrder) -> None:
+    """Compute the losses of the first step on a few real samples, and discard them: nothing is learned.
+
+    A small batch is enough, because no network or loss refuses one for its size alone. What is otherwise calibrated on
+    whole images is measured on these samples, and a stream is read no further than them.
+    """
+    count = min(DRY_RUN_SAMPLES, order.micro_batch)
+    recipe = loading.training_recipe(type(pipeline).needs(config.pipeline), config.data, shards)
+    small = config.data.model_copy(update={"stream_buffer": count, "prefetch": 1})
+    few = replace(order, batch=count, rank=0, world=1, accumulate=1)
+    with loading.training_loader(recipe, small, shards, few, steps=1) as batches:
+        (batch,) = next(iter(batches))
+    if pipeline.calibrates:
+        pipeline.calibrate([batch])
+    pipeline.on_step_start(0, 0.0)
+    carry: dict[str, Tensor] = {}
+    for phase in pipeline.phases:
+        if pipeline.is_active(phase, 0):
+            carry |= pipeline.loss(phase, batch, carry).carry
+
+
+def _print_networks(pipeline: Pipeline) -> None:
+    print("\nnetworks")
+    for phase, parts in pipeline.phases.items():
+        for part in parts:
+            value = getattr(pipeline, part)
+            parameters = [value] if isinstance(value, nn.Parameter) else value.parameters()
+            print(f"  {phase:12} {part:16} {sum(p.numel() for p in parameters):>12,} parameters")

@@ -1,0 +1,195 @@
+"""The parts of a training run, assembled: what the loop works with."""
+
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import Accelerator
+
+from configs.errors import DivergedError
+from configs.schema import RunConfig
+from configs.support.git import git_commit
+from configs.support.paths import ROOT
+from launch.checkpoints.capture import TrainingState
+from launch.data import fields, loading, splits
+from launch.evaluation.evaluator import LOWER_IS_BETTER
+from launch.machine import memory_layout, precision
+from launch.machine.rng import seed_everything
+from launch.runs.folder import RunFolder
+from launch.runs.tracker import Tracker, progress_line
+from launch.training import build, schedules
+from launch.training.checkpointer import Checkpointer
+from launch.training.context import RunContext
+from launch.training.ema import Average
+from launch.training.metric_log import MetricLog
+from launch.training.phases import Phase
+from launch.training.schedules import Plateau
+from launch.training.stop_signal import StopSignal
+from launch.training.validator import Validator
+from shards.reading.loaders import Loader
+from shards.reading.shard_set import ShardSet
+from shards.reading.streaming import StreamLoader
+
+
+@dataclass
+class Trainer:
+    """One process's parts of a run; launch/training/loop.py runs them."""
+
+    context: RunContext
+    state: TrainingState
+    phases: list[Phase]
+    """The same objects as `state.phases`, with all they can do."""
+    average: Average | None
+    log: MetricLog
+    plateau: Plateau
+    validator: Validator
+    checkpointer: Checkpointer
+    stop: StopSignal
+    shards: ShardSet
+    loader: Loader | StreamLoader | None = None
+    speeds: list[dict[str, float]] = field(default_factory=list)
+    """Of every logged interval (see metric_log.Interval.speed)."""
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done so far, as a fraction."""
+        return self.context.order.epoch_at(self.state.step)
+
+    def batches(self) -> Loader | StreamLoader:
+        """The training batches from the current step on; to be used as a context manager."""
+        context, config = self.context, self.context.config
+        recipe = loading.training_recipe(type(self.state.pipeline).needs(config.pipeline), config.data, self.shards)
+        self.loader = loading.training_loader(
+            recipe,
+            config.data,
+            self.shards,
+            context.order,
+            start_step=self.state.step,
+            steps=context.steps - self.state.step,
+            pin=context.device.type == "cuda",
+        )
+        return self.loader
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds the training thread has waited for data so far."""
+        return self.loader.wait_s if self.loader is not None else 0.0
+
+    def set_learning_rates(self) -> None:
+        """Give every phase the learning rate of the coming step."""
+        context = self.context
+        for phase in self.phases:
+            factor = schedules.factor(
+                context.config.schedule,
+                step=self.state.step,
+                steps=context.steps,
+                epoch=self.epoch,
+                epochs=context.epochs,
+                lr=phase.base_lr,
+            )
+            phase.set_rate(self.plateau.factor(phase.base_lr) * factor)
+
+    def log_interval(self) -> None:
+        """Log the means since the last log line; DivergedError when too many steps in a row were skipped."""
+        context, step = self.context, self.state.step
+        interval = self.log.end_interval(step=step, waited_s=self.waited_s)
+        speed = interval.speed(context.config.data.batch_size)
+        self.speeds.append(speed)
+        rates = {f"lr_{phase.name}": phase.optimizer.param_groups[0]["lr"] for phase in self.phases}
+        values = {**interval.means, **rates, "epoch": self.epoch, **speed}
+        context.tracker.event("train", step, values, scalars="train")
+        losses = {name: value for name, value in interval.means.items() if name.startswith("loss_")}
+        context.tracker.info(
+            progress_line(
+                step,
+                context.steps,
+                losses="  ".join(f"{name.removeprefix('loss_')} {value:.4g}" for name, value in losses.items()),
+                rate=speed["images_per_s"],
+                wait=speed["data_wait"],
+                seconds_left=(context.steps - step) * interval.seconds / interval.steps,
+            )
+        )
+        if interval.skipped:
+            context.tracker.warning(
+                "skipped steps",
+                f"{interval.skipped} of the {interval.steps} steps before step {step} had a gradient that was not "
+                "finite and were skipped",
+                step,
+            )
+        self._stop_if_diverged()
+        self.log.start(step=step, waited_s=self.waited_s)
+
+    def end_epoch(self) -> None:
+        """Pass the epoch's means to the pipeline, and log what it changes because of them."""
+        for message in self.state.pipeline.on_epoch_end(self.log.end_epoch()):
+            self.context.tracker.info(message)
+            self.context.tracker.event("note", self.state.step, {"message": message})
+
+    def _stop_if_diverged(self) -> None:
+        """Gradients are averaged over ranks: every rank counts the same skips and stops at the same step."""
+        worst, tolerated = self.log.worst_skip_streak, self.context.config.loop.max_skips
+        scaler = self.state.scaler
+        if worst > tolerated and not (scaler.is_enabled() and scaler.get_scale() > 1):
+            raise DivergedError(
+                f"the gradient was not finite in {worst} steps in a row (loop.max_skips is {tolerated}), last at step "
+                f"{self.state.step}: lower optimizer.lr, set loop.clip_norm, or use loop.precision no"
+            )
+
+
+def assemble(config: RunConfig, accelerator: Accelerator, folder: RunFolder, tracker: Tracker) -> Trainer:
+    """Build every part of a run from its configuration, with freshly initialised weights. Collective.
+
+    Raises:
+        ConfigError: Settings that the method, the device or the launch target does not support.
+        DataError: Shards that are missing, damaged, or lack what the method needs.
+        MachineError: The device or the process group computes wrong results.
+    """
+    device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
+    seed_everything(config.seed)
+    shards = splits.open_training(config.data)
+    for note in shards.notes:
+        tracker.info(f"note: {note}")
+    pipeline = build.make_pipeline(config, shards)
+    needs = type(pipeline).needs(config.pipeline)
+    loading.calibrate(pipeline, config, shards)
+    build.synchronise_batch_norm(pipeline, device, world, config.loop, tracker)
+    memory_layout.place(pipeline, device, config.loop)
+    splits.refuse_unfit_validation(needs, config.data, shards)
+    order = build.make_order(config, splits.size(shards, config.data.limit), rank, world)
+    steps, epochs = build.length(config, order)
+    context = RunContext(
+        config=config,
+        accelerator=accelerator,
+        folder=folder,
+        tracker=tracker,
+        order=order,
+        images=fields.image_kinds(needs, config.data, shards),
+        steps=steps,
+        epochs=epochs,
+        precision=precision.autocast_type(
+            config.loop,
+            on_cpu=device.type == "cpu",
+            complex_numbers=config.data.representation == "complex",
+        ),
+        commit=git_commit(ROOT) if rank == 0 else "",
+    )
+    _warn_of_slow_precision(context)
+    scaler = torch.amp.GradScaler(device.type, enabled=context.precision == "fp16")
+    phases = build.make_phases(accelerator, pipeline, config)
+    with phases[0].gathered_parameters():
+        average = Average(pipeline, config.loop.ema_decay) if config.loop.ema_decay else None
+    plateau = Plateau(config.schedule, higher_is_better=config.evaluation.metric not in LOWER_IS_BETTER)
+    log = MetricLog(device, world=world)
+    state = TrainingState(pipeline, phases, scaler, plateau, average, log)
+    validator = Validator(context, state, plateau, average, shards, needs)
+    checkpointer = Checkpointer(context, state, validator)
+    return Trainer(context, state, phases, average, log, plateau, validator, checkpointer, StopSignal(), shards)
+
+
+def _warn_of_slow_precision(context: RunContext) -> None:
+    if context.precision == "bf16" and context.device.type == "cpu" and not precision.multiplies_bf16():
+        context.tracker.warning(
+            "slow precision",
+            "this processor emulates bfloat16 multiplication, many times slower than float32: set loop.precision to "
+            "auto or no",
+            0,
+        )

@@ -1,0 +1,149 @@
+"""Evaluating the validation split during training: with which weights, on which images, and what is logged."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from configs.fields import Needs
+from launch.checkpoints.capture import TrainingState
+from launch.data import loading, splits
+from launch.evaluation import evaluator, images
+from launch.machine.precision import autocast
+from launch.training import build
+from launch.training.context import RunContext
+from launch.training.ema import Average
+from launch.training.schedules import Plateau
+from pipelines.base import Batch, Pipeline
+from shards.reading.loaders import EvalLoader
+from shards.reading.order import share
+from shards.reading.shard_set import ShardSet
+
+
+class Validator:
+    """Evaluates the validation split, at most once per step; every rank gets all means."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        state: TrainingState,
+        plateau: Plateau,
+        average: Average | None,
+        shards: ShardSet,
+        needs: Needs,
+    ) -> None:
+        self.metrics: dict[str, float] = {}
+        """Means of the latest evaluation: of the primary outputs by plain name, and of each output as `output/name`."""
+        self._context, self._state, self._plateau, self._average = context, state, plateau, average
+        self._shards, self._needs = shards, needs
+        self._evaluated_step = -1
+
+    @property
+    def current_metrics(self) -> dict[str, float]:
+        """The metrics of the current weights; empty unless they have been evaluated."""
+        return dict(self.metrics) if self._evaluated_step == self._state.step else {}
+
+    def evaluate(self) -> None:
+        """Evaluate the current weights (their moving average, where one is kept), unless that is done already.
+
+        Collective.
+
+        Raises:
+            DataError: An image cannot be read, on any rank: all ranks raise it.
+        """
+        if self._evaluated_step == self._state.step:
+            return
+        self._broadcast_buffers()
+        with self._evaluation_weights() as pipeline:
+            rows, data_range = self._rows(pipeline)
+        means = evaluator.means(rows)
+        self.metrics = {**evaluator.headline(self._state.pipeline, means), **means}
+        self._evaluated_step = self._state.step
+        self._log(data_range)
+        self._update_plateau()
+
+    @contextmanager
+    def _evaluation_weights(self) -> Iterator[Pipeline]:
+        """The pipeline that restores the validation images, with averaged weights where they are kept.
+
+        Where no process holds all weights (ZeRO-3) it is a second pipeline: ranks restore different numbers of images,
+        and gathering weights while they do would deadlock.
+        """
+        if self._state.shards_parameters:
+            with torch.random.fork_rng(devices=[]), self._state.gathered_parameters():
+                copy = build.make_pipeline(self._context.config, self._shards).to(self._context.device)
+                own = self._state.pipeline.checkpoint_state()
+                copy.load_checkpoint_state(own if self._average is None else self._average.state)
+            copy.on_step_start(self._state.step, self._context.order.epoch_at(self._state.step))
+            yield copy
+        elif self._average is not None:
+            with self._average.swapped_in():
+                yield self._state.pipeline
+        else:
+            yield self._state.pipeline
+
+    def _rows(self, pipeline: Pipeline) -> tuple[evaluator.Rows, float]:
+        """The rows of all ranks in the order of the split, and the data range they were computed with."""
+        context, config = self._context, self._context.config
+        shards = splits.open_split(config.data, config.data.val_split)
+        count = splits.size(shards, config.evaluation.limit or config.data.limit)
+        recipe = loading.whole_recipe(self._needs, config.data, shards)
+        data_range = splits.data_range(shards)
+        drawn: list[str] = []
+
+        def draw(batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, Any]:
+            if context.tracker.draws and len(drawn) < config.evaluation.images:
+                drawn.append(batch["key"][i])
+                for name, strip in images.strips(pipeline, batch, restored, i, data_range).items():
+                    context.tracker.images(f"{name}/{drawn[-1]}", strip, self._state.step)
+            return {}
+
+        def own_rows() -> evaluator.Rows:
+            part = share(count, context.rank, context.world)
+            with EvalLoader(shards, part, recipe, config.data.eval_batch_size) as loader:
+                return evaluator.rows(
+                    pipeline,
+                    loader,
+                    range_=data_range,
+                    to_device=lambda batch: loading.to_device(batch, context.device),
+                    each=draw,
+                    precision=autocast(context.device, context.precision),
+                )
+
+        return evaluator.together(own_rows, context.world), data_range
+
+    def _log(self, data_range: float) -> None:
+        tracker, step, metrics = self._context.tracker, self._state.step, self.metrics
+        epoch = self._context.order.epoch_at(step)
+        tracker.event("eval", step, {"epoch": epoch, "data_range": data_range, **metrics}, scalars="val")
+        numbers = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "/" not in name)
+        tracker.info(f"validation at step {step}:  {numbers}")
+        for finding in self._state.pipeline.findings(metrics):
+            if not finding.ok:
+                tracker.warning(finding.name, finding.says, step)
+        if "psnr" in metrics and metrics["psnr"] < metrics.get("noisy_psnr", float("-inf")):
+            tracker.warning(
+                "worse than noisy",
+                f"validation PSNR {metrics['psnr']:.2f} dB is below the noisy images' {metrics['noisy_psnr']:.2f} dB",
+                step,
+            )
+
+    def _update_plateau(self) -> None:
+        metric = self._context.config.evaluation.metric
+        if metric in self.metrics:
+            self._plateau.update(self.metrics[metric])
+        elif self._plateau.config.name == "plateau":
+            self._context.tracker.warning(
+                "no metric",
+                f"evaluation.metric {metric} could not be computed: the data have neither clean nor second noisy "
+                "images; the best checkpoint is the last one",
+                self._state.step,
+            )
+
+    def _broadcast_buffers(self) -> None:
+        """Every rank evaluates with rank 0's running statistics, which are the ones that are saved."""
+        if self._context.world > 1:
+            for _, buffer in self._state.pipeline.named_buffers():
+                torch.distributed.broadcast(buffer, src=0)
