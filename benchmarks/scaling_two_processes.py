@@ -23,7 +23,7 @@ PER_PROCESS = 2
 
 @dataclass(frozen=True)
 class Measured:
-    """What `_scaling_worker.py` found."""
+    """What `support/scaling_worker.py` found."""
 
     ways: dict[str, list[float]]
     """Seconds of a step in each round, by way."""
@@ -39,7 +39,7 @@ def measure(name: str, *, rounds: int) -> Measured:
         root = common.shards(folder / "data", side=64, **common.colours(name))
         out = folder / "result.json"
         worker = [
-            str(Path(__file__).with_name("_scaling_worker.py")),
+            str(Path(__file__).parent / "support" / "scaling_worker.py"),
             name,
             str(root),
             str(PER_PROCESS),

@@ -18,6 +18,7 @@ import torch
 
 from configs import loader
 from configs.schema import RunConfig
+from configs.support.paths import ROOT
 from launch.data import loading
 from launch.machine import rng
 from launch.training import build
@@ -25,8 +26,6 @@ from pipelines.base import Batch, Pipeline
 from shards.building.writer import write_split
 from shards.reading.loaders import Loader
 from shards.reading.shard_set import ShardSet
-
-ROOT = Path(__file__).resolve().parent.parent
 
 MEMBERS = (
     "noisy",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 
 from benchmarks.method_steps import ours

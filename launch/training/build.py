@@ -11,8 +11,9 @@ from configs import registry
 from configs.errors import ConfigError
 from configs.schema import LoopConfig, RunConfig
 from launch.data import fields
+from launch.machine import complex_gradients
 from launch.runs.tracker import Tracker
-from launch.training import complex_gradients, optimizers
+from launch.training import optimizers
 from launch.training.phases import Phase
 from pipelines.base import Pipeline
 from shards.reading.order import SampleOrder

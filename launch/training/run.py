@@ -16,13 +16,13 @@ from configs.support.logs import get_logger
 from launch.checkpoints import resume, store
 from launch.checkpoints.capture import restore, restore_rank
 from launch.machine import acceleration
+from launch.machine.profiling import profiled
 from launch.machine.rng import seed_everything
 from launch.runs.folder import RunFolder
 from launch.runs.tracker import Tracker
 from launch.training import loop
 from launch.training.build import refuse_uneven_batch
 from launch.training.metric_log import median_speed
-from launch.training.profiling import profiled
 from launch.training.trainer import Trainer, assemble
 
 EXIT_CODES = {loop.FINISHED: 0, loop.STOPPED: EXIT_REQUEUE}

@@ -2,7 +2,7 @@
 
 A plan is a list of items (see `Item`), all carried out even if one fails; every rank writes RUN_DIR/exit-R.json with
 its exit code and what it said. Tests call `train_each`, which carries the plan out in this process, or by the two of
-the fixture `pair`. These run this script: `_train_each.py FOLDER` carries out what tests put there, FOLDER/plan-N.json,
+the fixture `pair`. These run this script: `train_each.py FOLDER` carries out what tests put there, FOLDER/plan-N.json,
 and writes FOLDER/done-N-R, until there is a file FOLDER/end.
 """
 

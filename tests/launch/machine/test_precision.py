@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from launch import cli, train
-from launch.training import complex_gradients
+from launch.machine import complex_gradients
 from tests.support.scripts import Worlds
 worlds = Worlds()
 worlds.open()

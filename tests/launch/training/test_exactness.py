@@ -181,4 +181,4 @@ def test_another_configuration_is_refused_in_one_sentence(
     code = train.main([*arguments, "loop.max_steps=20", "optimizer.lr=7e-4", "--run-dir", str(straight)])
     said = capsys.readouterr().err
     assert code == 5 and len(said.splitlines()) == 1
-    assert "was made with another configuration: optimizer.lr was 0.0015 and is 0.0007" in said
+    assert "was written with another configuration: optimizer.lr was 0.0015 and is 0.0007" in said

@@ -211,7 +211,7 @@ def test_a_checkpoint_of_another_model(go, tmp_path: Path) -> None:
     code, said = go("pipeline.latent_channels=6", options=("--resume", str(tmp_path / "other")))
     assert code == 5 and "pipeline.latent_channels was 4 and is 6" in one_sentence(said)
     code, said = go("pipeline.latent_channels=6", f"init_from.run={tmp_path / 'other'}", run_dir=tmp_path / "warm")
-    assert code == 5 and "is of another model" in one_sentence(said)
+    assert code == 5 and "holds another model's weights" in one_sentence(said)
     code, said = go(f"init_from.run={tmp_path / 'nowhere'}", run_dir=tmp_path / "warm")
     assert code == 5 and "init_from.run: no checkpoint in" in one_sentence(said)
     code, said = go("optimizer.lr=1e-5", run_dir=tmp_path / "other")
@@ -243,7 +243,7 @@ def test_named_parts_start_from_another_run(go, tmp_path: Path) -> None:
 
 def test_gradients_that_are_not_finite_are_skipped_and_then_end_the_run(go, tmp_path: Path) -> None:
     code, said = go("loop.max_skips=2", "pipeline.sigma_a=1e38", "loop.max_steps=6")
-    assert code == 3 and "4 steps in a row gave a gradient that is not finite" in one_sentence(said)
+    assert code == 3 and "the gradient was not finite in 4 steps in a row" in one_sentence(said)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "diverged"
 
 
@@ -283,7 +283,7 @@ def test_evaluation_writes_rows_table_and_picture(go, tmp_path: Path, capsys: py
 
 def test_evaluation_of_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main(["--run", str(tmp_path)]) == 5
-    assert "is no run folder" in one_sentence(capsys.readouterr().err)
+    assert "is not a run folder" in one_sentence(capsys.readouterr().err)
     assert evaluate.main(["--run", str(tmp_path), "--output", "table.md"]) == 2, "the table would overwrite the rows"
     assert "--output table.md: the .md and .png are written beside" in one_sentence(capsys.readouterr().err)
     for wrong in (["--limit", "0"], ["--tune", "-1"], ["--pictures", "many"]):
