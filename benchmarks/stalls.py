@@ -62,8 +62,8 @@ def save_stall_ms(folder: Path, *, wait: bool) -> float:
         writer.start(write, lambda: None, wait=wait)
 
     def going_on() -> bool:
-        saver.poll()
-        return saver._thread is not None
+        writer.poll()
+        return writer._thread is not None
 
     found = longest_step_ms(begin, going_on)
     writer.finish()

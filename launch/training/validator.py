@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +16,6 @@ from launch.training.context import RunContext
 from launch.training.ema import Average
 from launch.training.schedules import Plateau
 from pipelines.base import Batch, Pipeline
-from shards.reading.loaders import EvalLoader
-from shards.reading.order import share
 from shards.reading.shard_set import ShardSet
 
 
@@ -88,31 +85,30 @@ class Validator:
         """The rows of all ranks in the order of the split, and the data range they were computed with."""
         context, config = self._context, self._context.config
         shards = splits.open_split(config.data, config.data.val_split)
-        count = splits.size(shards, config.evaluation.limit or config.data.limit)
-        recipe = loading.whole_recipe(self._needs, config.data, shards)
         data_range = splits.data_range(shards)
         drawn: list[str] = []
 
-        def draw(batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, Any]:
+        def draw(batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, float]:
             if context.tracker.draws and len(drawn) < config.evaluation.images:
                 drawn.append(batch["key"][i])
                 for name, strip in images.strips(pipeline, batch, restored, i, data_range).items():
                     context.tracker.images(f"{name}/{drawn[-1]}", strip, self._state.step)
             return {}
 
-        def own_rows() -> evaluator.Rows:
-            part = share(count, context.rank, context.world)
-            with EvalLoader(shards, part, recipe, config.data.eval_batch_size) as loader:
-                return evaluator.rows(
-                    pipeline,
-                    loader,
-                    range_=data_range,
-                    to_device=lambda batch: loading.to_device(batch, context.device),
-                    each=draw,
-                    precision=autocast(context.device, context.precision),
-                )
-
-        return evaluator.together(own_rows, context.world), data_range
+        rows = evaluator.evaluate_split(
+            pipeline,
+            shards,
+            loading.whole_recipe(self._needs, config.data, shards),
+            count=splits.size(shards, config.evaluation.limit or config.data.limit),
+            batch_size=config.data.eval_batch_size,
+            data_range=data_range,
+            rank=context.rank,
+            world=context.world,
+            device=context.device,
+            autocast=autocast(context.device, context.precision),
+            on_image=draw,
+        )
+        return rows, data_range
 
     def _log(self, data_range: float) -> None:
         tracker, step, metrics = self._context.tracker, self._state.step, self.metrics
@@ -122,7 +118,7 @@ class Validator:
         tracker.info(f"validation at step {step}:  {numbers}")
         for finding in self._state.pipeline.findings(metrics):
             if not finding.ok:
-                tracker.warning(finding.name, finding.says, step)
+                tracker.warning(finding.name, finding.message, step)
         if "psnr" in metrics and metrics["psnr"] < metrics.get("noisy_psnr", float("-inf")):
             tracker.warning(
                 "worse than noisy",
