@@ -1,4 +1,4 @@
-"""Classical baselines: they denoise by what they should, in any units, and say what is missing."""
+"""Classical baselines: they denoise as well as they should, in any units, and name a missing package."""
 
 import sys
 from pathlib import Path
@@ -31,7 +31,7 @@ def scene(shape: tuple[int, ...] = (48, 56), sigma: float = SIGMA) -> tuple[NDAr
 
 @pytest.mark.parametrize("baseline", DENOISERS)
 @pytest.mark.parametrize("shape", [(48, 56), (48, 56, 2), (48, 56, 3)])
-def test_noise_is_reduced_with_sigma_known_or_estimated(baseline: Baseline, shape: tuple[int, ...]) -> None:
+def test_noise_is_reduced_with_known_and_with_estimated_sigma(baseline: Baseline, shape: tuple[int, ...]) -> None:
     noisy, clean = scene(shape)
     before = psnr(noisy, clean, data_range=1)
     for sigma in (SIGMA, None):
@@ -41,7 +41,7 @@ def test_noise_is_reduced_with_sigma_known_or_estimated(baseline: Baseline, shap
 
 
 @pytest.mark.parametrize("baseline", DENOISERS)
-def test_units_do_not_matter(baseline: Baseline) -> None:
+def test_results_do_not_depend_on_the_units(baseline: Baseline) -> None:
     noisy, _ = scene()
     of_unit = restore(noisy, baseline, data_range=1)
     of_many = restore(noisy * 256, baseline, data_range=256)
@@ -62,18 +62,18 @@ def test_complex_images_become_magnitudes(baseline: Baseline) -> None:
         assert psnr(restored, clean, data_range=1) > psnr(np.abs(noisy), clean, data_range=1) + 1
 
 
-def test_the_blur_picked_without_the_clean_image_is_nearly_the_best_one() -> None:
+def test_the_blur_chosen_without_the_clean_image_is_nearly_optimal() -> None:
     for sigma in (0.02, 0.1, 0.3):
         noisy, clean = scene(sigma=sigma)
         scores = {b: psnr(gaussian_filter(noisy, b), clean, data_range=1) for b in BLURS_PX}
-        picked = best_blur_px(noisy, sigma)
-        assert psnr(restore(noisy, "gaussian", data_range=1, blur_px=picked), clean, data_range=1) > (
+        chosen = best_blur_px(noisy, sigma)
+        assert psnr(restore(noisy, "gaussian", data_range=1, blur_px=chosen), clean, data_range=1) > (
             max(scores.values()) - 0.1
         )
     assert best_blur_px(clean, 1e-6) == 0
 
 
-def test_a_given_blur_is_that_blur() -> None:
+def test_a_given_blur_is_applied() -> None:
     noisy, _ = scene((48, 56, 3))
     restored = restore(noisy, "gaussian", data_range=1, blur_px=1.5)
     np.testing.assert_allclose(restored[..., 1], gaussian_filter(noisy[..., 1], 1.5))
@@ -91,14 +91,14 @@ def test_strength_multiplies_sigma_and_the_published_preset_is_fixed(baseline: B
     assert not np.allclose(published, restore(noisy, baseline, data_range=1, sigma=SIGMA))
 
 
-def test_an_image_without_noise_is_left_alone() -> None:
+def test_an_image_without_noise_is_returned_unchanged() -> None:
     flat = np.full((32, 32), 0.5)
     for baseline in DENOISERS:
         np.testing.assert_allclose(restore(flat, baseline, data_range=1), flat)
         np.testing.assert_array_equal(restore(scene()[0], baseline, data_range=1, sigma=0), scene()[0])
 
 
-def test_tuning_finds_the_best_value_on_the_list() -> None:
+def test_tuning_finds_the_best_candidate() -> None:
     pair = scene()
     scores = {b: psnr(restore(pair[0], "gaussian", data_range=1, blur_px=b), pair[1], data_range=1) for b in BLURS_PX}
     assert tune([pair], "gaussian", data_range=1) == {"blur_px": max(scores, key=lambda b: scores[b])}
@@ -110,7 +110,7 @@ def test_tuning_finds_the_best_value_on_the_list() -> None:
         tune([], "nlm", data_range=1)
 
 
-def test_wrong_use_and_a_missing_package_are_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_arguments_and_a_missing_package_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     noisy, _ = scene()
     with pytest.raises(ConfigError, match="median"):
         restore(noisy, "median", data_range=1)  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ def test_wrong_use_and_a_missing_package_are_said_plainly(monkeypatch: pytest.Mo
         restore(noisy, "bm3d", data_range=1)
 
 
-def test_on_the_real_knee_nlm_reaches_what_it_should(real_data: Path) -> None:
+def test_nlm_reaches_its_measured_psnr_on_a_real_knee(real_data: Path) -> None:
     """Slices 15 to 17, first and last echo, scaled by their 99.5th percentile, sigma 0.1: measured 30.0 dB."""
     volume = np.load(real_data / "knee_mese" / "knee_mese_18x8x256x256.npz")["vol"].astype(np.float64)
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Which metrics are measured, on what, and what a report says about them."""
+"""Which metrics an evaluation computes, on which regions, and what the report notes about them."""
 
 import json
 import math
@@ -31,10 +31,10 @@ def regions(folder: Path) -> Path:
     return file
 
 
-def test_without_a_clean_image_only_what_needs_none_is_measured() -> None:
+def test_without_a_clean_image_only_metrics_that_need_none_are_computed() -> None:
     noisy, restored = scene(0.2), scene(0.05)
-    found = metrics.find(["psnr", "enl", "cnr"])
-    values = {name: metric(restored, None, noisy=noisy, data_range=1) for name, metric in found.items()}
+    chosen = metrics.find(["psnr", "enl", "cnr"])
+    values = {name: metric(restored, None, noisy=noisy, data_range=1) for name, metric in chosen.items()}
     assert values["psnr"] is None
     same = automatic(noisy)
     assert values["enl"] == enl(restored, data_range=1, rois=same)
@@ -42,16 +42,16 @@ def test_without_a_clean_image_only_what_needs_none_is_measured() -> None:
     assert automatic(restored) != same, "regions of its own would compare different places"
 
 
-def test_given_regions_are_the_ones_looked_at(tmp_path: Path) -> None:
+def test_given_regions_are_used(tmp_path: Path) -> None:
     restored = scene(0.05)
-    found = metrics.find(["enl", "psnr"], regions(tmp_path))
+    chosen = metrics.find(["enl", "psnr"], regions(tmp_path))
     dark = restored[4:24, 4:24]
     for clean in (None, scene(0.01)):
-        value = found["enl"](restored, clean, noisy=scene(0.2), data_range=1)
+        value = chosen["enl"](restored, clean, noisy=scene(0.2), data_range=1)
         assert value == pytest.approx(dark.mean() ** 2 / dark.var())
 
 
-def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
+def test_unknown_metrics_and_unusable_regions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no metric 'psrn'; did you mean 'psnr'"):
         metrics.find(["psrn"])
     with pytest.raises(ConfigError, match="psnr, ssim use no regions: add --metrics cnr enl msr"):
@@ -63,7 +63,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network trained for a step; its shards `with` and `without` clean images in the same folder."""
+    """A folder with a network trained for one step, `run`, and shards `with` and `without` clean images."""
     folder = tmp_path_factory.mktemp("measured")
     for name, fields in (("with", ("noisy", "clean")), ("without", ("noisy",))):
         for split in ("train", "val", "test"):
@@ -97,8 +97,8 @@ def report(run: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[
     return json.loads((run / "r.json").read_text()), capsys.readouterr().out
 
 
-def test_data_without_clean_images_have_a_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made, said = report(
+def test_data_without_clean_images_get_a_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content, printed = report(
         run,
         capsys,
         "--data",
@@ -112,24 +112,26 @@ def test_data_without_clean_images_have_a_report(run: Path, capsys: pytest.Captu
         str(regions(run)),
     )
     dark = scene(0.1, 1).astype(np.float32)[4:24, 4:24].astype(np.float64)
-    assert made["means"]["noisy/noisy/enl"] == pytest.approx(dark.mean() ** 2 / dark.var())
-    assert {"restored/enl", "restored/noisy_enl"} <= made["means"].keys()
-    assert not any("psnr" in name for name in made["means"])
-    assert "No clean images: PSNR cannot be measured." in said and "(64x64 px)" in said
+    assert content["means"]["noisy/noisy/enl"] == pytest.approx(dark.mean() ** 2 / dark.var())
+    assert {"restored/enl", "restored/noisy_enl"} <= content["means"].keys()
+    assert not any("psnr" in name for name in content["means"])
+    assert "No clean images: PSNR cannot be measured." in printed and "(64x64 px)" in printed
 
 
-def test_the_published_parameters_and_the_size_of_gcmse(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_notes_published_parameters_and_that_gcmse_grows_with_the_image(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["--baseline", "nlm", "--baseline", "gaussian", "--metrics", "gcmse", "--limit", "1"]
     tuned, _ = report(run, capsys, *words)
-    published, said = report(run, capsys, *words, "--preset", "published")
+    published, printed = report(run, capsys, *words, "--preset", "published")
     assert published["baselines"] == {"nlm": {"preset": "published"}, "gaussian": {}}
     assert published["means"]["noisy/nlm/gcmse"] != tuned["means"]["noisy/nlm/gcmse"]
     assert published["means"]["noisy/gaussian/gcmse"] == tuned["means"]["noisy/gaussian/gcmse"]
-    assert "nlm with the fixed parameters of the published scripts" in said
+    assert "nlm with the fixed parameters of the published scripts" in printed
     assert published["means"]["restored/gcmse"] == pytest.approx(
         64 * 64 * published["means"]["restored/gcmse_per_pixel"]
     )
-    assert "GCMSE grows with the area" in said and "(64x64 px)" in said
+    assert "GCMSE grows with the area" in printed and "(64x64 px)" in printed
     renamed, _ = report(run, capsys, *words, "--preset", "seed")
     assert {**renamed, "seconds": 0} == {**published, "seconds": 0}, "the former name of the preset still works"
     for preset in ("published", "seed"):
@@ -141,7 +143,7 @@ def rows_of(*values: float) -> evaluator.Rows:
     return [evaluator.ImageRow(i, f"sample{i}", values={"psnr": value}) for i, value in enumerate(values)]
 
 
-def test_means_are_exact_whatever_the_order_and_survive_infinities_of_both_signs() -> None:
+def test_means_do_not_depend_on_the_order_of_rows_and_accept_infinities_of_both_signs() -> None:
     rows = rows_of(1e16, 1.0, -1e16)
     assert evaluator.means(rows) == evaluator.means(rows[::-1]) == {"psnr": pytest.approx(1 / 3)}
     assert evaluator.means(rows_of(math.nan, 2.0)) == {"psnr": 2.0}

@@ -1,4 +1,4 @@
-"""denoise.py on really trained (tiny) runs: units, dtypes, several fields, and what it refuses."""
+"""denoise.py with small trained runs: units, data types, several fields, and the inputs it refuses."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ RNG = np.random.default_rng(5)
 
 
 def train(folder: Path, shape: tuple[int, ...], *, normalise: str = "median") -> Path:
-    """A run of one step, supervised, on float images of this shape; DnCNN with few layers looks 3 px far."""
+    """Train one supervised step on float images of this shape; the DnCNN sees 3 px to each side."""
     samples = [
         {"__key__": f"s{i}", **{f"{name}.npy": RNG.random(shape, np.float32) for name in ("noisy", "clean")}}
         for i in range(4)
@@ -61,7 +61,7 @@ def dual(small_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def network(folder: Path, channels: int = 1):
-    """The run's network, rebuilt from its checkpoint without denoise's own reader."""
+    """The run's network, rebuilt from its checkpoint without the code under test."""
     config = trained_model.folder_of(folder).config()
     net = registry.build("models", config.pipeline.network, in_channels=channels, out_channels=channels)
     weights = store.read_weights(store.choose(folder, "best"))
@@ -75,7 +75,7 @@ def restored(folder: Path, *arguments: object) -> int:
     return denoise.main(["--run", str(folder), *(str(argument) for argument in arguments)])
 
 
-def test_an_image_is_divided_by_its_median_restored_in_tiles_and_multiplied_back(grey: Path, tmp_path: Path) -> None:
+def test_an_image_is_normalised_by_its_median_restored_in_tiles_and_scaled_back(grey: Path, tmp_path: Path) -> None:
     stack = (1000 * RNG.random((2, 70, 41))).astype(np.float64)
     stack[1] *= 3
     np.save(tmp_path / "stack.npy", stack)
@@ -90,10 +90,10 @@ def test_an_image_is_divided_by_its_median_restored_in_tiles_and_multiplied_back
 
 
 @pytest.mark.parametrize("normalisation", ["std", "variance"])
-def test_tiles_are_normalised_as_their_image(grey: Path, tmp_path: Path, normalisation: str) -> None:
-    """CNCL divides by the spread of what it is given; tiles of a ramp have means of their own."""
+def test_tiles_are_normalised_like_their_full_image(grey: Path, tmp_path: Path, normalisation: str) -> None:
+    """CNCL divides its input by its standard deviation, which differs between the tiles of a ramp."""
     network = {"name": "dncnn", "depth": 3, "width": 4, "residual": False}
-    made = run.train(
+    code = run.train(
         loader.structure(
             {
                 "name": "tiny",
@@ -111,18 +111,18 @@ def test_tiles_are_normalised_as_their_image(grey: Path, tmp_path: Path, normali
         ),
         tmp_path / "run",
     )
-    assert made == 0
+    assert code == 0
     ramp = np.linspace(0, 4, 80, dtype=np.float32) ** 2
     np.save(tmp_path / "ramp.npy", np.stack([ramp + RNG.random((48, 80), np.float32) for _ in range(2)]))
     for tile in (0, 32):
         out = tmp_path / f"out{tile}"
         assert restored(tmp_path / "run", tmp_path / "ramp.npy", "--output", out, "--tile", tile, "--overlap", 16) == 0
-    whole, tiled = (np.load(tmp_path / f"out{tile}" / "ramp.npy") for tile in (0, 32))
-    np.testing.assert_allclose(tiled, whole, rtol=1e-4, atol=1e-4)
+    full, tiled = (np.load(tmp_path / f"out{tile}" / "ramp.npy") for tile in (0, 32))
+    np.testing.assert_allclose(tiled, full, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("file", ["a.png", "a.tif"])
-def test_bytes_in_are_bytes_out(colour: Path, tmp_path: Path, file: str) -> None:
+def test_uint8_images_stay_uint8(colour: Path, tmp_path: Path, file: str) -> None:
     image = RNG.integers(0, 256, (20, 33, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / file)
     assert restored(colour, tmp_path / file, "--output", tmp_path / "out") == 0
@@ -133,7 +133,7 @@ def test_bytes_in_are_bytes_out(colour: Path, tmp_path: Path, file: str) -> None
     assert np.abs(out - expected.clamp(0, 1).mul(255).round().numpy()).max() <= 1
 
 
-def test_sixteen_bits_stay_sixteen_bits(grey: Path, tmp_path: Path) -> None:
+def test_uint16_images_stay_uint16(grey: Path, tmp_path: Path) -> None:
     image = RNG.integers(20000, 60000, (20, 33), np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", image)
     assert restored(grey, tmp_path / "a.tif", "--output", tmp_path / "out") == 0
@@ -148,7 +148,7 @@ def pair() -> dict[str, np.ndarray]:
     return dict(zip(("pd", "pdfs"), (real + 1j * imaginary).astype(np.complex64), strict=True))
 
 
-def test_two_contrasts_from_two_files_or_one_give_the_same(dual: Path, tmp_path: Path) -> None:
+def test_two_contrasts_give_the_same_result_from_one_file_and_from_two(dual: Path, tmp_path: Path) -> None:
     images = pair()
     for name, image in images.items():
         np.save(tmp_path / f"{name}.npy", image)
@@ -202,7 +202,7 @@ def test_the_recommended_method_restores_both_contrasts_in_tiles(mini: Path, roo
     )
 
 
-def test_slices_of_two_h5_files_are_paired_by_their_names(dual: Path, tmp_path: Path) -> None:
+def test_slices_of_two_h5_files_are_paired_by_name(dual: Path, tmp_path: Path) -> None:
     slices = {f"slice{i}": pair() for i in range(2)}
     for name in ("pd", "pdfs"):
         with h5py.File(tmp_path / f"{name}.h5", "w") as file:
@@ -215,7 +215,7 @@ def test_slices_of_two_h5_files_are_paired_by_their_names(dual: Path, tmp_path: 
         assert file["slice0_pd_cross"].shape == (24, 40)
 
 
-def test_arrays_of_a_container_are_restored_one_by_one(grey: Path, tmp_path: Path) -> None:
+def test_arrays_of_a_container_are_restored_independently(grey: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "many.npz", a=RNG.random((20, 20)), b=RNG.random((30, 20)))
     assert restored(grey, tmp_path / "many.npz", "--output", tmp_path / "out") == 0
     assert {name: array.shape for name, array in np.load(tmp_path / "out" / "many.npz").items()} == {
@@ -227,7 +227,7 @@ def test_arrays_of_a_container_are_restored_one_by_one(grey: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("run_name", "array", "said", "code"),
+    ("run_name", "array", "message", "code"),
     [
         ("grey", RNG.random((24, 24, 3)), "colour image of 3 channels?", 4),
         ("grey", pair()["pd"], "was trained on grey images", 4),
@@ -236,26 +236,26 @@ def test_arrays_of_a_container_are_restored_one_by_one(grey: Path, tmp_path: Pat
         ("grey", np.full((24, 24), np.inf), "576 NaN or infinite", 4),
     ],
 )
-def test_images_the_run_cannot_restore_are_refused_with_a_reason(
+def test_images_that_the_run_cannot_restore_are_refused_with_a_reason(
     request: pytest.FixtureRequest,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     run_name: str,
     array: np.ndarray,
-    said: str,
+    message: str,
     code: int,
 ) -> None:
     np.save(tmp_path / "a.npy", array)
     run = request.getfixturevalue(run_name)
-    capsys.readouterr()  # what training said, where this test is the first to need the run
+    capsys.readouterr()  # discard the log of the training, where this test is the first to need the run
     assert restored(run, tmp_path / "a.npy", "--output", tmp_path / "out") == code
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_wrong_requests_are_refused_with_a_reason(
+def test_invalid_arguments_are_refused_with_a_reason(
     dual: Path, grey: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = pair()
@@ -278,18 +278,20 @@ def test_wrong_requests_are_refused_with_a_reason(
         (grey, [tmp_path / "none.npy", "--output", out], 4, "no such file"),
         (tmp_path, [tmp_path / "grey.npy", "--output", out], 5, "no run folder"),
     ]
-    for folder, arguments, code, said in cases:
-        assert restored(folder, *arguments) == code, said
-        assert said in capsys.readouterr().err
+    for folder, arguments, code, message in cases:
+        assert restored(folder, *arguments) == code, message
+        assert message in capsys.readouterr().err
 
 
-def test_a_checkpoint_says_what_it_was_trained_on(dual: Path, colour: Path) -> None:
+def test_a_checkpoint_records_the_kind_of_images_it_was_trained_on(dual: Path, colour: Path) -> None:
     kinds = {name: (kind.dtype, kind.channels, kind.words) for name, kind in trained_model.load(dual).images.items()}
     assert kinds == dict.fromkeys(("pd", "pdfs", "pd_clean", "pdfs_clean"), ("complex64", 1, "complex"))
     assert trained_model.load(colour).images["noisy"].words == "colour"
 
 
-def test_a_checkpoint_of_an_older_version_takes_it_from_its_shards(grey: Path, tmp_path: Path, capsys) -> None:
+def test_for_a_checkpoint_of_an_older_version_the_shards_tell_the_kind_of_images(
+    grey: Path, tmp_path: Path, capsys
+) -> None:
     shutil.copytree(grey.parent, tmp_path / "old")
     run = tmp_path / "old" / "run"
     capsys.readouterr()
@@ -307,7 +309,7 @@ def test_a_checkpoint_of_an_older_version_takes_it_from_its_shards(grey: Path, t
     assert "does not record what images it was trained on" in error and error.count("\n") == 1
 
 
-def test_shards_of_another_kind_are_not_measured(grey: Path, colour: Path, capsys) -> None:
+def test_shards_with_another_kind_of_images_are_refused(grey: Path, colour: Path, capsys) -> None:
     capsys.readouterr()
     assert evaluate.main(["--run", str(grey), "--data", str(colour.parent / "data"), "--split", "val"]) == 4
     error = capsys.readouterr().err

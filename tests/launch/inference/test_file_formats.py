@@ -1,4 +1,4 @@
-"""Image files: what is written comes back, what cannot be read is said by name."""
+"""Image files: what is written is read back unchanged, and errors name the file and the reason."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ COMPLEX = (FLOAT + 1j * FLOAT[::-1]).astype(np.complex64)
         ("a.png", np.stack([UINT8] * 3, -1), True),
     ],
 )
-def test_what_is_written_comes_back(tmp_path: Path, file: str, array: np.ndarray, colour: bool) -> None:
+def test_written_arrays_are_read_back_unchanged(tmp_path: Path, file: str, array: np.ndarray, colour: bool) -> None:
     (path,) = file_formats.write(tmp_path / "new" / file, {"": array}, colour=colour)
     back = file_formats.read(path)[""]
     assert back.dtype == array.dtype
@@ -50,32 +50,32 @@ def test_named_arrays_keep_their_names(tmp_path: Path, file: str) -> None:
     np.testing.assert_array_equal(back["pd"], COMPLEX)
 
 
-def test_datasets_inside_groups_are_found_and_scalars_are_left(tmp_path: Path) -> None:
+def test_datasets_inside_groups_are_read_and_scalars_ignored(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["case/0001"] = FLOAT
         file["te_ms"] = 27.0
     assert list(file_formats.read(tmp_path / "a.h5")) == ["case/0001"]
 
 
-def test_floats_become_a_picture_with_a_stated_white(tmp_path: Path) -> None:
+def test_floats_become_a_png_scaled_to_white(tmp_path: Path) -> None:
     file_formats.write(tmp_path / "a.png", {"": np.array([[0, 1, 2], [-1, 4, 8]], np.float32)}, white=4.0)
     assert file_formats.read(tmp_path / "a.png")[""].tolist() == [[0, 16384, 32768], [0, 65535, 65535]]
     stack = file_formats.write(tmp_path / "b.png", {"": np.stack([COMPLEX] * 2)})
     assert [path.name for path in stack] == ["b-0000.png", "b-0001.png"]
 
 
-def test_a_palette_becomes_colour(tmp_path: Path) -> None:
+def test_a_palette_is_converted_to_rgb(tmp_path: Path) -> None:
     Image.fromarray(np.stack([UINT8] * 3, -1)).convert("P").save(tmp_path / "a.png")
     assert file_formats.read(tmp_path / "a.png")[""].shape == (9, 11, 3)
 
 
-def test_planar_tif_has_its_channels_last(tmp_path: Path) -> None:
+def test_a_planar_tif_is_read_with_channels_last(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.stack([UINT8] * 3), photometric="rgb", planarconfig="separate")
     assert file_formats.read(tmp_path / "a.tif")[""].shape == (9, 11, 3)
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "message"),
     [
         ("a.png", b"no picture", "cannot be read as .png"),
         ("a.tif", b"II*\0 broken", "cannot be read as .tif"),
@@ -85,29 +85,29 @@ def test_planar_tif_has_its_channels_last(tmp_path: Path) -> None:
         ("a.jpg", b"", "cannot read '.jpg' files"),
     ],
 )
-def test_damaged_and_unknown_files_are_named(tmp_path: Path, file: str, content: bytes, said: str) -> None:
+def test_errors_name_damaged_and_unsupported_files(tmp_path: Path, file: str, content: bytes, message: str) -> None:
     (tmp_path / file).write_bytes(content)
-    with pytest.raises(DataError, match=f"{file}: {said}"):
+    with pytest.raises(DataError, match=f"{file}: {message}"):
         file_formats.read(tmp_path / file)
 
 
-def test_missing_and_unsuitable_images_are_named(tmp_path: Path) -> None:
+def test_errors_name_missing_files_and_unusable_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         file_formats.read(tmp_path / "a.npy")
-    for name, array, said in (
+    for name, array, message in (
         ("nan", np.full((3, 3), np.nan), "9 NaN"),
         ("line", np.zeros(4), r"shape \(4,\)"),
         ("text", np.array([["a"]]), "expected numbers"),
     ):
         np.save(tmp_path / f"{name}.npy", array)
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             file_formats.read(tmp_path / f"{name}.npy")
     np.save(tmp_path / "pickle.npy", np.array([[None]]), allow_pickle=True)
     with pytest.raises(DataError, match="pickle"):
         file_formats.read(tmp_path / "pickle.npy")
 
 
-def test_sixteen_bit_colour_is_refused_before_bits_are_lost(tmp_path: Path) -> None:
+def test_sixteen_bit_colour_pngs_are_refused(tmp_path: Path) -> None:
     import struct
     import zlib
 
@@ -122,7 +122,7 @@ def test_sixteen_bit_colour_is_refused_before_bits_are_lost(tmp_path: Path) -> N
         file_formats.read(tmp_path / "a.png")
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MachineError, match="cannot write"):
         file_formats.write(tmp_path / "file" / "a.npy", {"": FLOAT})

@@ -1,4 +1,4 @@
-"""Tiles: for a local network the same image whatever the tile size, and no seams for the others."""
+"""Tiling: a local network gives the same image for every tile size, and other networks leave no seams."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ RADIUS_PX = 3
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
-    """A network that looks 3 px far, with zero padding as most have it."""
+    """A network that sees 3 px to each side, with zero padding like most."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1),
@@ -31,7 +31,7 @@ def random_images() -> torch.Tensor:
 @pytest.mark.parametrize(
     ("tile", "overlap", "batch"), [(32, 12, 1), (24, 12, 3), (40, 16, 5), (50, 12, 2), (0, 0, 4), (128, 64, 2)]
 )
-def test_a_local_network_gives_the_same_whatever_the_tiles(
+def test_a_local_network_gives_the_same_image_for_every_tiling(
     network: nn.Module, images_NCHW: torch.Tensor, tile: int, overlap: int, batch: int
 ) -> None:
     seen = []
@@ -46,16 +46,16 @@ def test_a_local_network_gives_the_same_whatever_the_tiles(
     assert {shape[2:] for shape in seen} == {(min(tile or 61, 61), min(tile or 47, 47))}
 
 
-def test_too_small_an_overlap_is_seen_at_the_joints(network: nn.Module, images_NCHW: torch.Tensor) -> None:
-    """The guarantee above is the overlap's doing: without one the zero padding of every tile shows."""
+def test_too_small_an_overlap_shows_at_the_seams(network: nn.Module, images_NCHW: torch.Tensor) -> None:
+    """It is the overlap that makes the result exact: without one, the zero padding of every tile shows."""
     out = tiled(lambda images: {"restored": network(images["noisy"])}, {"noisy": images_NCHW}, tile=24, overlap=0)
     wrong = (out["restored"] - network(images_NCHW)).abs().amax((0, 1)) > 1e-5
     assert wrong.any()
     assert not wrong[: 24 - RADIUS_PX, : 23 - RADIUS_PX].any()
 
 
-def test_tiles_that_disagree_are_blended_without_a_step() -> None:
-    """Each tile returns its own mean; neighbours differ, the result changes by little from pixel to pixel."""
+def test_tiles_that_disagree_are_blended_without_a_jump() -> None:
+    """Each tile returns its own mean: neighbours differ, yet the result changes little from pixel to pixel."""
     ramp = torch.linspace(0, 1, 96).expand(1, 1, 96, 96).contiguous()
     out = tiled(
         lambda images: {"mean": images["x"].mean((1, 2, 3), keepdim=True).expand_as(images["x"])},
@@ -69,7 +69,7 @@ def test_tiles_that_disagree_are_blended_without_a_step() -> None:
     assert float(out.diff(dim=-2).abs().max()) < 1e-6
 
 
-def test_numbers_of_an_image_go_with_its_tiles_and_complex_stays_complex() -> None:
+def test_tiles_keep_the_values_of_their_image_and_complex_stays_complex() -> None:
     images = torch.ones(3, 2, 20, 30, dtype=torch.complex64)
     factors = torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1, 1)
     out = tiled(
@@ -83,7 +83,7 @@ def test_numbers_of_an_image_go_with_its_tiles_and_complex_stays_complex() -> No
     torch.testing.assert_close(out, images * factors * 1j)
 
 
-def test_tiles_cover_every_pixel_once_or_more() -> None:
+def test_tiles_cover_every_pixel() -> None:
     for length in range(20, 70):
         covered = torch.zeros(length)
         for start in tile_starts(length, 20, 7):
@@ -94,6 +94,6 @@ def test_tiles_cover_every_pixel_once_or_more() -> None:
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(32, 17), (-1, 0), (32, -2)])
-def test_impossible_tiles_are_refused(tile: int, overlap: int) -> None:
+def test_invalid_tile_sizes_are_refused(tile: int, overlap: int) -> None:
     with pytest.raises(ConfigError, match="cannot overlap"):
         tiled(lambda images: images, {"x": torch.zeros(1, 1, 64, 64)}, tile=tile, overlap=overlap)

@@ -1,4 +1,4 @@
-"""Every file of configs/accelerate starts a run; checkpoints move between one process, DDP and ZeRO-1, 2 and 3."""
+"""Every file in configs/accelerate starts a run; checkpoints move between one process, DDP and ZeRO-1, 2 and 3."""
 
 import importlib.util
 import json
@@ -34,7 +34,7 @@ def arguments(mini: Path) -> list[str]:
 
 
 def launch(target: str, *words: object) -> list[object]:
-    """A command that starts a script as `configs/accelerate/<target>.yaml` says."""
+    """The command that launches a script with `configs/accelerate/<target>.yaml`."""
     return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", FOLDER / f"{target}.yaml", *words]
 
 
@@ -42,7 +42,7 @@ def start_of(run: Path) -> dict:
     return json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
 
 
-def test_every_file_says_how_it_is_used(root: Path) -> None:
+def test_every_file_documents_its_command(root: Path) -> None:
     assert sorted(path.stem for path in (root / FOLDER).glob("*.yaml")) == TARGETS
     for name in TARGETS:
         text = (root / FOLDER / f"{name}.yaml").read_text()
@@ -52,15 +52,15 @@ def test_every_file_says_how_it_is_used(root: Path) -> None:
 
 @pytest.mark.parametrize(("target", "world"), [("cpu", 1), ("one_gpu", 1), ("multi_gpu", 2)])
 def test_a_target_trains(target: str, world: int, arguments: list[str], command, tmp_path: Path) -> None:
-    """Here on CPU, where the GPUs of the last two are not."""
+    """On CPU, where the machine has no GPUs for the last two."""
     more = ["--main_process_port", free_ports(1)[0]] if world > 1 else []
-    said = command(launch(target, *more, *arguments, "loop.max_steps=2", "--run-dir", tmp_path / "run"))
+    run = command(launch(target, *more, *arguments, "loop.max_steps=2", "--run-dir", tmp_path / "run"))
     assert start_of(tmp_path / "run")["world"] == world
-    assert f"{world} process{'es' if world > 1 else ''} on cpu" in said.output
+    assert f"{world} process{'es' if world > 1 else ''} on cpu" in run.output
 
 
 def test_two_machines_form_one_world(arguments: list[str], command, root: Path, tmp_path: Path) -> None:
-    """Both on this computer, started by the line that the file documents."""
+    """Both on this computer, started by the command that the file documents."""
 
     def machine(rank: int) -> list[object]:
         return launch(
@@ -84,10 +84,10 @@ def test_two_machines_form_one_world(arguments: list[str], command, root: Path, 
 
 @needs_deepspeed
 @pytest.mark.timeout(1200)
-def test_a_run_moves_from_target_to_target(arguments: list[str], command, tmp_path: Path) -> None:
-    """ZeRO-1, then 3, then 2, then this process, three steps each, against twelve steps of this process.
+def test_a_run_can_be_resumed_on_another_target(arguments: list[str], command, tmp_path: Path) -> None:
+    """Train three steps each under ZeRO-1, 3, 2 and in this process; compare with twelve steps in this process.
 
-    With AdamW, whose first steps after a lost state would differ by the learning rate, 1e-3.
+    AdamW's first steps after losing its state would differ by the learning rate, 1e-3.
     """
 
     def go(run: str, steps: int, target: str | None) -> None:
@@ -98,19 +98,19 @@ def test_a_run_moves_from_target_to_target(arguments: list[str], command, tmp_pa
         start = launch(target, "--main_process_port", free_ports(1)[0])
         command([*start, *arguments, *words], env={"ACCELERATE_USE_CPU": "false"})
 
-    go("straight", 12, None)
+    go("uninterrupted", 12, None)
     for steps, target in ((3, "deepspeed_zero1"), (6, "deepspeed_zero3"), (9, "deepspeed_zero2"), (12, None)):
-        go("moving", steps, target)
+        go("moved", steps, target)
     for name in ("weights", "ema"):
-        straight, moved = (
+        uninterrupted, moved = (
             load_file(tmp_path / run / "checkpoints" / "step-00000012" / f"{name}.safetensors")
-            for run in ("straight", "moving")
+            for run in ("uninterrupted", "moved")
         )
-        assert straight.keys() == moved.keys()
-        assert max(float((moved[k].double() - straight[k].double()).abs().max()) for k in moved) < 3e-4
-    means = [json.loads((tmp_path / run / "summary.json").read_text())["metrics"] for run in ("straight", "moving")]
+        assert uninterrupted.keys() == moved.keys()
+        assert max(float((moved[k].double() - uninterrupted[k].double()).abs().max()) for k in moved) < 3e-4
+    means = [json.loads((tmp_path / run / "summary.json").read_text())["metrics"] for run in ("uninterrupted", "moved")]
     assert means[0]["psnr"] == pytest.approx(means[1]["psnr"], abs=5e-3)
-    resumed = [json.loads(line) for line in (tmp_path / "moving" / "metrics.jsonl").read_text().splitlines()]
+    resumed = [json.loads(line) for line in (tmp_path / "moved" / "metrics.jsonl").read_text().splitlines()]
     assert [(e["step"], e["world"]) for e in resumed if e["event"] in ("start", "resume")] == [
         (0, 2),
         (3, 2),
@@ -150,7 +150,7 @@ def test_several_phases_are_refused_under_deepspeed(arguments: list[str], comman
     assert "use DDP" in refused.output and not list((tmp_path / "run").glob("checkpoints/*"))
 
 
-def test_without_deepspeed_the_way_out_is_said(
+def test_without_deepspeed_the_error_names_what_to_install(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "deepspeed", None)
