@@ -1,4 +1,4 @@
-"""The contract between a method and the one loop that trains them all, and nothing else."""
+"""The interface between a training method and the loop, which is the same for all methods."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -17,57 +17,58 @@ from pipelines.reporting.columns import FollowedLoss, ReportColumn
 from pipelines.reporting.facts import RunFacts
 
 ConfigT = TypeVar("ConfigT", bound=PipelineConfig, default=Any)
-"""The method's own `Config`. `Pipeline` without it is any method, as the training loop sees it."""
+"""The method's own `Config`. Plain `Pipeline` is any method, as the training loop sees it."""
 
 Batch = dict[str, Any]
-"""Fields by name: NCHW tensors, `<field>_scale` (N, 1, 1, 1), `index` (N,), `key` (list); see shards/reading/."""
+"""Tensors by name: fields (N, C, H, W), `<field>_scale` (N, 1, 1, 1), `index` (N,), and `key`, a list; see
+shards/reading/."""
 
 
 class PhaseOutput(NamedTuple):
-    """What one phase made of a batch."""
+    """What the loss of one phase returns."""
 
     loss: Tensor
-    """Scalar to be minimised, mean over the batch."""
-    parts: dict[str, Tensor]
-    """Detached scalars for the log, by name."""
+    """Scalar to minimise, averaged over the batch."""
+    scalars: dict[str, Tensor]
+    """Detached scalars to log, by name."""
     carry: dict[str, Tensor]
-    """Detached tensors handed to the phases that follow on the same batch."""
+    """Detached tensors for the later phases of the same batch."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """One restored image a method gives: what it restores and what it is measured against."""
+    """A restored image: the field it is restored from and the field it is measured against."""
 
     noisy: str
-    """Field it is a restoration of; shares this field's units and scale."""
+    """Field it is restored from, and whose units and scale it has."""
     clean: str
-    """Field with the truth, where it is known."""
+    """Field of the ground truth, where there is one."""
     primary: bool = True
-    """Counts towards the run's headline metric."""
+    """Whether it counts towards the run's headline metric."""
 
 
 class Pipeline(nn.Module, ABC, Generic[ConfigT]):
-    """A training method: networks as submodules, and the losses they learn from.
+    """A training method: its networks, as submodules, and the losses that train them.
 
-    A subclass `Method(Pipeline["Method.Config"])` has a frozen `Config`, sets `phases` and `outputs` in its
+    A subclass `Method(Pipeline["Method.Config"])` defines a frozen `Config`, sets `phases` and `outputs` in its
     constructor, and implements `needs`, `loss` and `restore`. It never sees the accelerator, an optimizer, a file or a
-    rank; it may use the device of its batch.
-    Everything random comes with the batch (`Needs.normals`) so that a step is a pure function of weights and batch.
+    rank; it may use the device of its batch. All randomness comes with the batch (`Needs.normals`), so that a step is a
+    pure function of weights and batch.
     """
 
     Config: ClassVar[type[PipelineConfig]] = PipelineConfig
 
     config: ConfigT
-    """The settings it was built with."""
+    """The settings the method was built with."""
 
     phases: dict[str, tuple[str, ...]]
-    """Phase -> names of the submodules or parameters it trains, in the order in which phases run on a batch."""
+    """Phase -> the submodules or parameters it trains, by name; phases run on a batch in this order."""
 
     outputs: dict[str, Output]
-    """The images `restore` gives."""
+    """The images that `restore` returns, by name."""
 
     calibrates: bool = False
-    """Whether it measures something once on whole training images, see `calibrate`."""
+    """Whether `calibrate` has something to measure before training."""
 
     followed_loss: ClassVar[FollowedLoss | None] = None
     """The loss term by which comparisons follow a run; None for the total loss of the first phase."""
@@ -79,7 +80,7 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
     """Two noisy fields that show the same structure, which a diagnosis verifies (`RunFacts.probe["paired"]`)."""
 
     def __init__(self, config: ConfigT, fields: dict[str, FieldSpec]) -> None:
-        """Build the networks. `fields` says what each field asked for in `needs` looks like in this data."""
+        """Build the networks for images as `fields` describes them, the fields of `needs` that the data hold."""
         super().__init__()
         self.config = config
         self.fields = fields
@@ -87,46 +88,46 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
     @classmethod
     @abstractmethod
     def needs(cls, config: ConfigT) -> Needs:
-        """Fields and noise draws that `loss` reads."""
+        """Fields and random numbers that `loss` and `restore` read from a batch."""
 
     @abstractmethod
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
-        """The loss of one phase; `carry` holds what earlier phases made of this batch."""
+        """The loss of one phase; `carry` collects what earlier phases of this batch returned to carry over."""
 
     @abstractmethod
     def restore(self, batch: Batch) -> dict[str, Tensor]:
-        """Restored images by output name, any height and width, in the units of their noisy field."""
+        """Restored images (N, C, H, W) by output name, for any H and W, in the units of their noisy field."""
 
     def image_statistics(self, batch: Batch) -> dict[str, Tensor]:
-        """What `restore` measures on whole images, (N, 1, 1, 1) by name; joins the batch of every tile cut from them.
+        """Statistics of whole images that `restore` needs, (N, 1, 1, 1) by name; each tile's batch gets its image's.
 
-        Tiles that measured themselves (their mean, for one) would differ in it, and that would show as seams.
+        If every tile were restored with its own statistics (its mean, for example), seams would show between them.
         """
         return {}
 
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Told whole training images before the first step, for what is measured once and kept in a buffer."""
+        """Measure, once before the first step and on whole training images, what is kept in a buffer."""
 
     def is_active(self, phase: str, step: int) -> bool:
-        """Whether a phase runs at this step (a critic may run less often than its generator)."""
+        """Whether a phase runs at this step; a critic may run less often than its generator."""
         return True
 
     def on_step_start(self, step: int, epoch: float) -> None:
-        """Told before each step where training stands, for weights that follow a schedule."""
+        """Called before each step, e.g. for loss weights that follow a schedule."""
 
     def after_step(self, phase: str) -> None:
-        """Called after the phase's optimizer step, e.g. to clip a critic's weights in place."""
+        """Called after the optimizer step of a phase, e.g. to clip a critic's weights in place."""
 
     def on_epoch_end(self, means: dict[str, float]) -> list[str]:
-        """Told each logged part's mean over the epoch, equal on all ranks; returns messages about what it changed."""
+        """Called with the epoch's mean of each logged scalar, equal on all ranks; returns messages for the log."""
         return []
 
     def diagnostics(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Instruments on a validation batch: per-image values (N,), NaN where one cannot be measured."""
+        """The method's own measurements on a validation batch: (N,) by name, NaN where one cannot be measured."""
         return {}
 
     def findings(self, metrics: dict[str, float]) -> list[Finding]:
-        """Verdicts on the means of metrics and instruments of one evaluation (leak, collapse, ...)."""
+        """Verdicts (leak, collapse, ...) on the means of an evaluation's metrics and diagnostics."""
         return []
 
     @classmethod
@@ -135,50 +136,48 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
         return MethodDiagnosis()
 
     def rank_state(self) -> dict[str, Any]:
-        """State of this rank that is neither parameter nor buffer (image pools), for the checkpoint."""
+        """State of this rank beyond parameters and buffers (image pools), for the checkpoint."""
         return {}
 
     def load_rank_state(self, state: dict[str, Any]) -> None:
-        """Take back what `rank_state` gave."""
+        """Restore what `rank_state` returned."""
 
     def checkpoint_state(self) -> dict[str, Tensor]:
-        """Every tensor a checkpoint must hold, by name: parameters, and buffers that are not rebuilt from files or
-        settings.
-        """
+        """The tensors a checkpoint holds: parameters, and the buffers that files or settings do not determine."""
         return dict(self.state_dict())
 
     def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What `checkpoint_state` gave in an older version of this method, as this one names it."""
+        """Convert the tensors of a checkpoint written by an older version of this method."""
         return tensors
 
     def load_checkpoint_state(self, tensors: dict[str, Tensor]) -> None:
-        """Copy back what `checkpoint_state` gave; names and shapes must be equal (checked by the caller)."""
+        """Copy in what `checkpoint_state` returned; the caller has checked that names and shapes match."""
         own = self.checkpoint_state()
-        assert own.keys() == tensors.keys(), "the caller compares names first"
+        assert own.keys() == tensors.keys(), "the caller checks the names first"
         with torch.no_grad():
             for name, value in tensors.items():
                 own[name].copy_(value)
 
     def trained_parameters(self, phase: str) -> list[nn.Parameter]:
         """The parameters a phase trains, in a stable order."""
-        found: list[nn.Parameter] = []
+        parameters: list[nn.Parameter] = []
         for name in self.phases[phase]:
-            part = getattr(self, name)
-            found += [part] if isinstance(part, nn.Parameter) else list(part.parameters())
-        return found
+            trained = getattr(self, name)
+            parameters += [trained] if isinstance(trained, nn.Parameter) else list(trained.parameters())
+        return parameters
 
 
-def real_channels(fields: dict[str, FieldSpec], *alike: str, otherwise: str) -> int:
-    """Channels of fields that a method compares or adds; those that the data do not hold are not looked at.
+def real_channels(fields: dict[str, FieldSpec], *names: str, error: str) -> int:
+    """The common number of channels of fields that a method compares or adds, ignoring those missing from the data.
 
-    Raises ConfigError saying `otherwise` unless they are real and have equal channels.
+    Raises ConfigError with the message `error` unless they are real and alike.
     """
-    specs = {fields[name] for name in alike if name in fields}
+    specs = {fields[name] for name in names if name in fields}
     if len(specs) != 1 or any(spec.is_complex for spec in specs):
-        raise ConfigError(otherwise)
+        raise ConfigError(error)
     return next(iter(specs)).channels
 
 
-def detached(parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same numbers, cut from the graph, for `PhaseOutput.parts`."""
-    return {name: torch.as_tensor(value).detach() for name, value in parts.items()}
+def detached(scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The scalars without their graph, for `PhaseOutput.scalars`."""
+    return {name: torch.as_tensor(value).detach() for name, value in scalars.items()}

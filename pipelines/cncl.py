@@ -63,7 +63,7 @@ class Cncl(Pipeline["Cncl.Config"]):
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
         channels = real_channels(
-            fields, "noisy", "clean", otherwise="cncl needs real images, noisy and clean with equal channels"
+            fields, "noisy", "clean", error="cncl needs real images, noisy and clean with equal channels"
         )
         self.content = registry.build("models", config.content, in_channels=channels, out_channels=channels)
         self.noise = registry.build("models", config.noise, in_channels=channels, out_channels=channels)

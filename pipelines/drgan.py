@@ -82,7 +82,7 @@ class Drgan(Pipeline["Drgan.Config"]):
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
         channels = real_channels(
-            fields, "noisy", "unpaired_clean", otherwise="drgan needs real images, noisy and clean with equal channels"
+            fields, "noisy", "unpaired_clean", error="drgan needs real images, noisy and clean with equal channels"
         )
         if fields["noisy"].layout == "ri" and config.range[0] >= 0:
             raise ConfigError(
@@ -190,8 +190,9 @@ class Drgan(Pipeline["Drgan.Config"]):
         return (self.adversarial(scores_real, real=True) + self.adversarial(scores_fake, real=False)) / 2
 
     def _patches(self, batch: Batch) -> Tensor:
-        """Pure noise around zero, in the networks' units: the published code's patches were as dark as they were cut,
-        a shift that the noise critic saw before it saw any noise.
+        """Patches of pure noise with mean zero, in the networks' units.
+
+        The published code keeps their brightness, a difference from the residuals that the noise critic learns first.
         """
         low, high = self.config.range
         if "noise_patch" in batch:

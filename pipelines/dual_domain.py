@@ -17,7 +17,7 @@ from models.contrast_encoder import ContrastEncoder
 from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from pipelines.common.dual_domain import diagnosis, instruments
 from pipelines.common.dual_domain.settings import DualDomainSettings
-from pipelines.common.noise_calibration import HostCopy
+from pipelines.common.host_copy import HostCopy
 from pipelines.reporting.checks import Finding, MethodDiagnosis
 from pipelines.reporting.facts import RunFacts
 
@@ -105,9 +105,9 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         weights = zip(TERMS, self._known.of(self.weights), strict=True)
         total = sum((w * rising.get(t, 1.0) * terms[t] for t, w in weights if w), 0 * terms["recon"])
         spread = torch.cat([images["pd_cross"], images["pdfs_cross"]]).detach().abs()
-        parts = {**terms, "variance_latent": z_a.detach().var(), "variance_cross": spread.var()}
-        parts |= {f"weight_{term}": weight for term, weight in zip(TERMS, self.weights, strict=True)}
-        return PhaseOutput(total, detached(parts), {})
+        scalars = {**terms, "variance_latent": z_a.detach().var(), "variance_cross": spread.var()}
+        scalars |= {f"weight_{term}": weight for term, weight in zip(TERMS, self.weights, strict=True)}
+        return PhaseOutput(total, detached(scalars), {})
 
     def restore(self, batch: Batch) -> dict[str, Tensor]:
         """Both contrasts along both paths, (N, C, H, W) in the units of the input; no noise is added."""

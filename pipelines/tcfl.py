@@ -117,7 +117,7 @@ class Tcfl(Pipeline["Tcfl.Config"]):
             "noisy",
             "noisy_other",
             "unpaired_clean",
-            otherwise=("tcfl adds noise of one image to another: its fields must be real, with equal channels"),
+            error=("tcfl adds noise of one image to another: its fields must be real, with equal channels"),
         )
         if fields["noisy"].layout == "ri" and config.clip is not None and config.clip[0] >= 0:
             raise ConfigError(

@@ -85,9 +85,9 @@ class ZeroPhase(Phase):
     ) -> Backward:
         """Accumulate the gradient of one micro-batch; the engine divides by their number."""
         self.view.set_gradient_accumulation_boundary(last)
-        loss, parts, carried = self.view(batch, carry)
+        loss, scalars, carried = self.view(batch, carry)
         self.view.backward(loss)
-        return Backward(loss.detach(), parts, carried)
+        return Backward(loss.detach(), scalars, carried)
 
     def step(self, scaler: torch.amp.GradScaler) -> tuple[Tensor, Tensor]:
         """Clip and step, or skip; DeepSpeed decides on the host, alike on all ranks."""

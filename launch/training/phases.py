@@ -33,10 +33,10 @@ class PhaseView(nn.Module):
         ]
 
     def forward(self, batch: Batch, carry: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """The phase's loss, its logged parts, and the tensors it passes on; see pipelines.base.PhaseOutput."""
+        """The phase's loss, its scalars to log, and the tensors it passes on; see pipelines.base.PhaseOutput."""
         with self.precision():
             output = self.pipeline.loss(self.phase, batch, carry)
-        return output.loss, output.parts, output.carry
+        return output.loss, output.scalars, output.carry
 
 
 class Backward(NamedTuple):
@@ -44,7 +44,7 @@ class Backward(NamedTuple):
 
     loss: Tensor
     """Detached scalar."""
-    parts: dict[str, Tensor]
+    scalars: dict[str, Tensor]
     """Detached scalars for the log."""
     carry: dict[str, Tensor]
     """Tensors for the phases that follow on the same micro-batch."""
@@ -89,9 +89,9 @@ class Phase:
         """Accumulate the gradient of one of `count` micro-batches; with the last, ranks average their gradients."""
         reduces = last or not hasattr(self.view, "no_sync")  # only DDP's wrapper can postpone the all-reduce
         with nullcontext() if reduces else self.view.no_sync():
-            loss, parts, carried = self.view(batch, carry)
+            loss, scalars, carried = self.view(batch, carry)
             scaler.scale(loss if count == 1 else loss / count).backward()
-        return Backward(loss.detach(), parts, carried)
+        return Backward(loss.detach(), scalars, carried)
 
     def step(self, scaler: torch.amp.GradScaler) -> tuple[Tensor, Tensor]:
         """Take one optimizer step, or none where the gradient is not finite.
@@ -137,7 +137,7 @@ def train_step(
         scaler: Loss scaler, enabled for fp16.
 
     Returns:
-        Scalars for the log, on the device: loss, gradient norm and skip flag of each phase, and its logged parts.
+        Scalars for the log, on the device: loss, gradient norm and skip flag of each phase, and its scalars.
     """
     values: dict[str, Tensor] = {}
     count = len(batches)
@@ -147,9 +147,9 @@ def train_step(
         carry: dict[str, Tensor] = {}
         for phase in active:
             phase.train_only_this()
-            loss, parts, carried = phase.backward(batch, carry, scaler, count=count, last=is_last)
+            loss, scalars, carried = phase.backward(batch, carry, scaler, count=count, last=is_last)
             carry |= carried
-            for name, value in {f"loss_{phase.name}": loss, **parts}.items():
+            for name, value in {f"loss_{phase.name}": loss, **scalars}.items():
                 values[name] = value.float() if count == 1 else values.get(name, 0.0) + value.float() / count
             if is_last:
                 values[f"grad_norm_{phase.name}"], values[f"skipped_{phase.name}"] = phase.step(scaler)

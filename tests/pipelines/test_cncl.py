@@ -76,7 +76,7 @@ def test_the_critic_judges_what_was_made_without_making_it_again() -> None:
     carry = method.loss("generator", data, {}).carry
     for network in (method.content, method.noise):
         network.register_forward_hook(lambda *_: pytest.fail("an image was made twice"))
-    assert not method.loss("critic", data, carry).parts["score_made"].requires_grad
+    assert not method.loss("critic", data, carry).scalars["score_made"].requires_grad
 
 
 @pytest.mark.parametrize("normalisation", ["std", "variance", "none"])
@@ -123,7 +123,7 @@ def test_colour_and_odd_sizes() -> None:
 def test_without_a_critic_there_is_one_phase() -> None:
     method = pipeline(weights={"adversarial": 0})
     assert list(method.phases) == ["generator"] and not hasattr(method, "critic")
-    assert set(method.loss("generator", batch(), {}).parts) == {"content", "noise"}
+    assert set(method.loss("generator", batch(), {}).scalars) == {"content", "noise"}
 
 
 def test_the_published_size() -> None:

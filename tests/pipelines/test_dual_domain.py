@@ -82,11 +82,11 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_in_one_unit() -> None:
     pipeline = make(weights=weights, sigma_a=0, sigma_b=0).double()
     data = batch()
     step = pipeline.loss("denoiser", data, {})
-    total = sum(weight * step.parts[term] for term, weight in weights.items())
+    total = sum(weight * step.scalars[term] for term, weight in weights.items())
     torch.testing.assert_close(step.loss.detach(), total)
     images = pipeline.restore(data)
     cross = sum((torch.hypot(*(images[f"{f}_cross"] - data[f]).unbind(1))).mean() for f in ("pd", "pdfs"))
-    torch.testing.assert_close(step.parts["cross"], cross.detach())
+    torch.testing.assert_close(step.scalars["cross"], cross.detach())
 
 
 @pytest.mark.parametrize("name", ["cosine_content", "predicted_content", "vicreg", "info_nce"])
@@ -95,7 +95,7 @@ def test_the_content_term_is_chosen_by_name_and_all_of_it_learns(name: str) -> N
     data = batch(dtype=torch.float32)
     step = pipeline.loss("denoiser", data, {})
     z_a, z_b = (pipeline.encoder(data[field])[0] for field in ("pd", "pdfs"))
-    torch.testing.assert_close(step.parts["content"], pipeline.content(z_a, z_b).detach())
+    torch.testing.assert_close(step.scalars["content"], pipeline.content(z_a, z_b).detach())
     step.loss.backward()
     assert all(p.grad is not None for p in pipeline.trained_parameters("denoiser"))
     assert len(pipeline.trained_parameters("denoiser")) == len(list(pipeline.parameters()))
@@ -108,7 +108,7 @@ def test_content_and_cross_rise_from_nothing() -> None:
     for step, risen in ((0, 0.25), (1, 0.5), (3, 1.0), (9, 1.0)):
         pipeline.on_step_start(step, 0.0)
         found = pipeline.loss("denoiser", data, {})
-        total = sum(w * found.parts[t] * (risen if t in ("content", "cross") else 1) for t, w in weights.items())
+        total = sum(w * found.scalars[t] * (risen if t in ("content", "cross") else 1) for t, w in weights.items())
         torch.testing.assert_close(found.loss.detach(), total)
 
 
@@ -122,7 +122,7 @@ def test_noise_is_added_to_the_input_and_not_to_the_target() -> None:
         torch.hypot(*(restored - data["pd"]).unbind(1)).mean()
         + torch.hypot(*(quiet.restore(data)["pdfs_same"] - data["pdfs"]).unbind(1)).mean()
     )
-    torch.testing.assert_close(loud.loss("denoiser", data, {}).parts["recon"], recon.detach())
+    torch.testing.assert_close(loud.loss("denoiser", data, {}).scalars["recon"], recon.detach())
 
 
 def test_every_parameter_learns_and_identity_mapping_is_the_dead_start() -> None:

@@ -102,12 +102,12 @@ def test_loss_less_the_known_noise_is_the_error_to_the_clean_image() -> None:
     scale = torch.tensor([2.0, 4.0]).view(2, 1, 1, 1)
     noisy = (1 + 0.4 * normals(2, 1, 300, 300).float()) / scale
     batch = {"noisy": noisy, "noisy_scale": scale, "recorruption": normals(2, 1, 300, 300, seed=5).float()}
-    parts = pipeline.loss("restorer", batch, {}).parts
+    scalars = pipeline.loss("restorer", batch, {}).scalars
     expected = float((1.25 * (0.4 / scale) ** 2).mean())
-    assert float(parts["mse_to_clean"]) == pytest.approx(expected, rel=0.05)
-    assert float(parts["sigma"]) == pytest.approx(0.4)
+    assert float(scalars["mse_to_clean"]) == pytest.approx(expected, rel=0.05)
+    assert float(scalars["sigma"]) == pytest.approx(0.4)
     estimating = r2r(sigma="estimate")
-    assert float(estimating.loss("restorer", batch, {}).parts["sigma"]) == pytest.approx(0.4, rel=0.05)
+    assert float(estimating.loss("restorer", batch, {}).scalars["sigma"]) == pytest.approx(0.4, rel=0.05)
 
 
 @pytest.mark.parametrize("settings", [{}, {"noise": "poisson", "gain": 0.1}, {"noise": "gamma", "looks": 3.0}])
@@ -156,10 +156,10 @@ def test_a_noise_level_is_measured_on_whole_training_images_and_kept() -> None:
         "recorruption": normals(1, 1, 8, 8).float(),
     }
     kept = pipeline.checkpoint_state()["levels"].item()
-    assert pipeline.loss("restorer", blank, {}).parts["sigma"].item() == pytest.approx(kept), "not the image's own"
+    assert pipeline.loss("restorer", blank, {}).scalars["sigma"].item() == pytest.approx(kept), "not the image's own"
     older = {name: value for name, value in pipeline.checkpoint_state().items() if name != "levels"}
     pipeline.load_checkpoint_state(pipeline.migrate_state(older))
-    assert pipeline.loss("restorer", blank, {}).parts["sigma"].item() == 0, "estimated from the image, as it was then"
+    assert pipeline.loss("restorer", blank, {}).scalars["sigma"].item() == 0, "estimated from the image, as it was then"
 
 
 def test_a_noise_level_that_cannot_be_measured_is_not_taken_for_none() -> None:

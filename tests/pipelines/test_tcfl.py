@@ -116,7 +116,7 @@ def test_images_are_made_once_and_judged_as_they_were_made(together: bool, calls
         next(method.generator.parameters()).add_(1.0)  # the step in between must not show
     step = method.loss("critic", data, carry)
     assert counts == {"generator": calls, "critic": 2}
-    assert not any(value.requires_grad for value in (*carry.values(), *step.parts.values()))
+    assert not any(value.requires_grad for value in (*carry.values(), *step.scalars.values()))
     stored = torch.cat([image[None] for kind in ESTIMATES for image in method.pools.pools[kind].images])
     same([stored], [carry["estimates"]])
 
@@ -146,12 +146,12 @@ def test_the_penalty_is_part_of_the_loss_and_drawn_from_the_batch() -> None:
     assert Tcfl.needs(pipeline().config).normals == {}
     carry = method.loss("generator", data, {}).carry
     one = method.loss("critic", data, carry)
-    assert one.parts["penalty"] > 0
-    wasserstein = one.parts["score_estimates"] - one.parts["score_clean"]
-    torch.testing.assert_close(one.loss.detach(), wasserstein + 10 * one.parts["penalty"])
+    assert one.scalars["penalty"] > 0
+    wasserstein = one.scalars["score_estimates"] - one.scalars["score_clean"]
+    torch.testing.assert_close(one.loss.detach(), wasserstein + 10 * one.scalars["penalty"])
     assert torch.equal(one.loss, method.loss("critic", data, carry).loss)
     other = method.loss("critic", {**data, "penalty_normal": -data["penalty_normal"]}, carry)
-    assert other.parts["penalty"] != one.parts["penalty"]
+    assert other.scalars["penalty"] != one.scalars["penalty"]
 
 
 def test_the_generator_rests_between_critic_updates() -> None:
@@ -185,7 +185,7 @@ def test_any_constant_generator_is_a_perfect_answer_without_critic_or_separation
     """Not only zero: the identity and clean terms vanish for every fixed map."""
     method, data = pipeline(gan="none", separation="exp", weights={"separation": 2.0}), batch()
     make_constant(method.generator, 0.7)
-    parts = method.loss("generator", data, {}).parts
+    parts = method.loss("generator", data, {}).scalars
     for term in ("identity", "clean", "separation"):
         assert parts[term].abs() < 1e-12
 
@@ -250,7 +250,7 @@ def test_one_generator_alone_learns_to_separate_its_maps() -> None:
         step = method.loss("generator", data, {})
         step.loss.backward()
         optimizer.step()
-        distances.append(step.parts["separation"].item())
+        distances.append(step.scalars["separation"].item())
     assert -1.0 <= distances[-1] < distances[0] - 0.1
 
 

@@ -23,13 +23,13 @@ def noisy_stack(side: int = 400) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("scheme", ["stack", "own", "masked"])
 def test_where_views_are_compared_the_noise_of_the_target_is_not_seen(scheme: guided_views.Scheme) -> None:
     noisy, normal, sigma = noisy_stack()
-    seen, target, counts = guided_views.training(scheme, noisy, normal, sigma=sigma, alpha=0.5, widths=WIDTHS)
-    counts = torch.ones_like(seen) if counts is None else counts
-    assert len(seen) == len(target) == len(counts) == (2 if scheme == "stack" else 4)
+    seen, target, mask = guided_views.training(scheme, noisy, normal, sigma=sigma, alpha=0.5, widths=WIDTHS)
+    mask = torch.ones_like(seen) if mask is None else mask
+    assert len(seen) == len(target) == len(mask) == (2 if scheme == "stack" else 4)
     for shift in (0, 1):  # the pixel itself and its neighbour
         moved = torch.roll(seen, shift, dims=-1) - 0.5
         for channel in range(3):
-            here = counts[:, channel] > 0
+            here = mask[:, channel] > 0
             for other in range(3):
                 products = (moved[:, other] * (target[:, channel] - 0.5))[here] / SIGMA**2
                 assert abs(float(products.mean())) < 5 * float(products.std()) / products.numel() ** 0.5
@@ -38,16 +38,16 @@ def test_where_views_are_compared_the_noise_of_the_target_is_not_seen(scheme: gu
 def test_views_about_one_contrast_show_the_others_as_they_are() -> None:
     noisy, normal, sigma = noisy_stack(32)
     for scheme in ("own", "masked"):
-        seen, _, counts = guided_views.training(scheme, noisy, normal, sigma=sigma, alpha=0.5, widths=WIDTHS)
-        assert counts is not None
+        seen, _, mask = guided_views.training(scheme, noisy, normal, sigma=sigma, alpha=0.5, widths=WIDTHS)
+        assert mask is not None
         assert torch.equal(seen[:2, 1:], noisy[:, 1:]) and torch.equal(seen[2:, :1], noisy[:, :1])
-        assert not counts[:2, 1:].any() and not counts[2:, :1].any()
-        assert torch.equal(seen[:2, :1] != noisy[:, :1], counts[:2, :1] > 0)
-    assert counts[:2, :1].mean() == pytest.approx(guided_views.HIDDEN, rel=0.2)
+        assert not mask[:2, 1:].any() and not mask[2:, :1].any()
+        assert torch.equal(seen[:2, :1] != noisy[:, :1], mask[:2, :1] > 0)
+    assert mask[:2, :1].mean() == pytest.approx(guided_views.HIDDEN, rel=0.2)
     first = noisy + 1
-    shown = guided_views.shown("own", noisy, first, WIDTHS)
-    assert torch.equal(guided_views.restored("own", shown, WIDTHS), first)
-    assert torch.equal(guided_views.shown("masked", noisy, first, WIDTHS), noisy)
+    shown = guided_views.inference("own", noisy, first, WIDTHS)
+    assert torch.equal(guided_views.merged("own", shown, WIDTHS), first)
+    assert torch.equal(guided_views.inference("masked", noisy, first, WIDTHS), noisy)
 
 
 def test_a_hidden_pixel_shows_a_visible_neighbour_in_its_place() -> None:
@@ -82,14 +82,14 @@ def test_the_loss_is_the_error_where_it_counts_and_its_expectation_that_to_the_c
     data = batch(*pictures(4, 256, seed=2))
     noisy, normal = (torch.cat([data[f"{n}{s}"] for n in ("pd", "pdfs")], 1) for s in ("", "_normal"))
     clean = torch.cat([data["pd_clean"], data["pdfs_clean"]], 1).repeat(2, 1, 1, 1)
-    seen, target, counts = guided_views.training(
+    seen, target, mask = guided_views.training(
         scheme, noisy, normal, sigma=torch.full((1, 1, 1, 1), SIGMA), alpha=0.5, widths=[1, 1]
     )  # type: ignore[arg-type]
-    assert counts is not None
+    assert mask is not None
     error = pipeline.network(seen)
-    parts = pipeline.loss("restorer", data, {}).parts
-    assert float(parts["l2"]) == pytest.approx(float((error - target)[counts > 0].square().mean()), rel=1e-4)
-    assert float(parts["mse_to_clean"]) == pytest.approx(float((error - clean)[counts > 0].square().mean()), rel=0.1)
+    scalars = pipeline.loss("restorer", data, {}).scalars
+    assert float(scalars["l2"]) == pytest.approx(float((error - target)[mask > 0].square().mean()), rel=1e-4)
+    assert float(scalars["mse_to_clean"]) == pytest.approx(float((error - clean)[mask > 0].square().mean()), rel=0.1)
 
 
 @pytest.mark.parametrize("scheme", ["own", "masked"])
@@ -116,10 +116,10 @@ def test_the_noise_level_of_whole_images_is_kept_with_the_weights_and_used() -> 
     pipeline.calibrate(iter(images))
     copy.load_checkpoint_state(pipeline.checkpoint_state())
     data = batch(clean, clean, sigma=0.4)
-    for told in (pipeline, copy):
-        parts = told.loss("restorer", data, {}).parts
-        assert float(parts["sigma_pd"]) == pytest.approx(0.2, rel=0.05)
-    each = make(sigma="estimate_each").loss("restorer", data, {}).parts
+    for method in (pipeline, copy):
+        scalars = method.loss("restorer", data, {}).scalars
+        assert float(scalars["sigma_pd"]) == pytest.approx(0.2, rel=0.05)
+    each = make(sigma="estimate_each").loss("restorer", data, {}).scalars
     assert float(each["sigma_pd"]) == pytest.approx(0.4, rel=0.05)
 
 

@@ -44,7 +44,7 @@ def step(pipeline: WeightedPipeline, batch: dict[str, Any]) -> dict[str, Tensor]
     result = pipeline.loss("restorer", batch, {})
     result.loss.backward()
     optimizer.step()
-    return result.parts
+    return result.scalars
 
 
 def test_losses_are_given_by_name_with_a_weight_or_arguments_or_as_a_list() -> None:
@@ -87,11 +87,11 @@ def test_total_is_the_weighted_sum_and_every_part_is_logged() -> None:
     result = pipeline.loss("restorer", images, {})
     restored = pipeline.network(images["noisy"])
     l1, l2 = (restored - images["clean"]).abs().mean(), (restored - images["clean"]).square().mean()
-    parts = {name: float(value) for name, value in result.parts.items()}
+    parts = {name: float(value) for name, value in result.scalars.items()}
     total = 0.5 * float(l1.detach()) + 2 * float(l2.detach()) + 0.1 * parts["msssim"]
     assert float(result.loss.detach()) == pytest.approx(total, rel=1e-5)
     assert set(parts) == {"l1", "l2", "msssim", "msssim_dead", "weight_l1", "weight_l2", "weight_msssim"}
-    assert not any(value.requires_grad for value in result.parts.values())
+    assert not any(value.requires_grad for value in result.scalars.values())
 
 
 def test_supervised_trains_its_network_and_nothing_else() -> None:
@@ -146,7 +146,7 @@ def test_losses_are_float32_under_bfloat16_and_near_those_without() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = pipeline.loss("restorer", images, {})
     assert rough.loss.dtype == torch.float32
-    assert all(value.dtype == torch.float32 for value in rough.parts.values())
+    assert all(value.dtype == torch.float32 for value in rough.scalars.values())
     assert float(rough.loss.detach()) == pytest.approx(float(exact.loss.detach()), rel=0.05)
 
 
