@@ -1,9 +1,9 @@
-"""Studies: named lists of runs, each a configuration with overrides and seeds, so that a table is one command.
+"""Lists of runs that are compared in one table: studies, and the documented series of the dual-domain method.
 
-A file in configs/studies/:
+A study is a file in configs/studies/:
 
-    set: [loop.max_steps=300]              # overrides of every run
-    baselines: [noisy, nlm]                # measured beside every run
+    set: [loop.max_steps=300]              # overrides for every run
+    baselines: [noisy, nlm]                # evaluated alongside every run
     runs:
       recommended: {config: cross_guided, seeds: [1, 2, 3]}
       alone: {config: cross_guided_alone, set: [loop.max_steps=150]}
@@ -22,6 +22,30 @@ from configs.support.suggestions import did_you_mean
 
 FOLDER = ROOT / "configs" / "studies"
 
+CROSS_DOMAIN = ("cross_no_skip", "cross_target_skip", "cross_baseline", "cross_zero_skip", "cross_mixed_skip")
+"""Configurations that differ in the skip connections of the cross path."""
+
+LOSS_ABLATION = (
+    "ablation_all_losses",
+    "ablation_no_content",
+    "ablation_no_recon",
+    "ablation_no_cross",
+    "ablation_only_cross",
+    "ablation_content_recon",
+    "ablation_strong_edge",
+)
+"""Configurations that differ in the loss terms."""
+
+RECIPES = (
+    "original_flat_cross",
+    "pure_noise2noise",
+    "extreme_denoising",
+    "progressive_training",
+    "progressive_training_stage2",
+    "no_skip_everywhere",
+)
+"""The recipes that the dual-domain documents recommend, after the original setup that does not learn."""
+
 
 class StudyRun(Section):
     """One row of a study's table."""
@@ -29,28 +53,35 @@ class StudyRun(Section):
     config: str
     """Name of a file in configs/, or its path."""
     set: tuple[str, ...] = ()
-    """Changes to single keys, `a.b=c`; they follow the study's own and win over them."""
+    """Overrides of single settings, `a.b=c`; they win over the study's."""
     seeds: tuple[Count, ...] = Field(default=(1,), min_length=1)
-    """The run is trained once with each."""
+    """The run is trained once with each seed."""
 
 
 class Study(Section):
     """A list of runs that are compared in one table."""
 
     set: tuple[str, ...] = ()
-    """Changes to single keys of every run."""
+    """Overrides of single settings in every run."""
     baselines: tuple[str, ...] = COMPARED
-    """What launch/evaluate.py measures beside every run."""
+    """What launch/evaluate.py compares every run with."""
     runs: dict[str, StudyRun] = Field(min_length=1)
-    """Row name -> run; the name is the run's, and its folder's."""
+    """Row name -> run; it also names the run and its folder."""
 
 
 def load(name: str) -> Study:
-    """The study of a name in configs/studies/ or of a path; ConfigError with every mistake in it."""
+    """Load a study.
+
+    Args:
+        name: Name of a file in configs/studies/, or a path.
+
+    Raises:
+        ConfigError: There is no such file, or it has errors; all of them are reported together.
+    """
     path = Path(name) if Path(name).suffix in (".yaml", ".yml") else FOLDER / f"{name}.yaml"
     if path.parent == FOLDER and not path.is_file():
-        known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
-        raise ConfigError(f"no study '{name}'; {did_you_mean(name, known)}")
+        names = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+        raise ConfigError(f"no study '{name}'; {did_you_mean(name, names)}")
     data = loader.read(path)
     try:
         return Study.model_validate(data)
@@ -59,8 +90,12 @@ def load(name: str) -> Study:
         raise ConfigError(lines, source=str(path)) from error
 
 
-def chosen(study: Study, only: list[str]) -> dict[str, StudyRun]:
-    """The runs of these names, or all; ConfigError for a name the study has not."""
+def select(study: Study, only: list[str]) -> dict[str, StudyRun]:
+    """The runs of a study with these names, or all of them if there are none, in the order of the file.
+
+    Raises:
+        ConfigError: The study has no run of some name.
+    """
     unknown = [
         f"the study has no run '{name}'; {did_you_mean(name, list(study.runs))}"
         for name in only

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Does this configuration train at all, and what is to be expected of it? quick_test.sh CONFIG [EPOCHS] [a.b=c ...]
+# Check that a configuration trains, and diagnose the result: quick_test.sh CONFIG [EPOCHS] [a.b=c ...]
 #
-# Trains EPOCHS epochs (2) into runs/quick_test/NAME, prints the diagnosis (launch/diagnose.py) and how it ended, and
-# ends with the exit code of the training (table in configs/errors.py). PYTHON names the interpreter, or the project's
-# own .venv is taken; QUICK_TEST_DIR is another folder for the runs.
+# Trains for EPOCHS epochs (default 2) in runs/quick_test/NAME, then prints the diagnosis (launch/diagnose.py) and
+# whether training succeeded. Exits with the exit code of the training (listed in configs/errors.py).
+#
+# Environment: PYTHON is the interpreter (default: that of the project's .venv, else python3); QUICK_TEST_DIR is the
+# folder for the runs (default: runs/quick_test).
 set -u
 
 usage() {
@@ -29,13 +31,13 @@ fi
 name=$(basename -- "$config")
 name=${name%.*}
 run=${QUICK_TEST_DIR:-$root/runs/quick_test}/$name
-[ -f "$run/config.yaml" ] && rm -rf -- "$run" # an earlier quick test: this one starts from nothing
+[ -f "$run/config.yaml" ] && rm -rf -- "$run" # left by an earlier quick test: start from scratch
 
 "$PYTHON" "$root/launch/train.py" --config "$config" --epochs "$epochs" --run-dir "$run" "$@"
 code=$?
 if [ $code -eq 0 ]; then
     "$PYTHON" "$root/launch/diagnose.py" --run "$run"
-    echo "PASSED: $name trained $epochs epochs without an error ($run)"
+    echo "PASSED: $name trained for $epochs epochs without errors ($run)"
 else
     echo "FAILED: $name ended with exit code $code ($run)" >&2
 fi

@@ -25,10 +25,10 @@ import torch
 from PIL import Image
 
 from configs.errors import DataError
+from configs.support.json_files import read_json_lines
 from launch.data import loading, splits
 from launch.evaluation import baselines, evaluator
 from launch.inference import trained_model
-from launch.studies import results
 from losses.metrics.psnr import psnr
 from pipelines.common.dual_domain import instruments
 from shards.reading.loaders import EvalLoader
@@ -79,7 +79,7 @@ def rows_of(study: Path) -> Runs:
 
 def evaluations(run: Path) -> Events:
     """The validation events of a run."""
-    return [event for event in results.read_events(run / "metrics.jsonl") if event["event"] == "eval"]
+    return [event for event in read_json_lines(run / "metrics.jsonl") if event["event"] == "eval"]
 
 
 def steps(rows: Runs) -> plt.Figure:

@@ -1,1 +1,1 @@
-"""Several runs side by side: results, table, plot."""
+"""Comparing runs: which ones to run, their results, and the table and plot that show them."""

@@ -1,5 +1,6 @@
-"""The picture of a comparison: how the loss fell in each run, and how far each got beyond the noisy images."""
+"""The plot of a comparison: each run's loss curve, and its PSNR against that of the baselines."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -8,27 +9,27 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from launch.studies.results import Measured, loss_key
+from launch.studies.results import RunResult
 
-COLUMNS = ("PSNR", "PSNR cross path", "PSNR same path")
-LINES = {"PSNR noisy": "0.6", "PSNR NLM": "0.2"}
+BASELINE_SHADES = {"PSNR noisy": "0.6", "PSNR NLM": "0.2"}
+"""Column of a baseline -> grey level of its line."""
 
 
-def draw(runs: list[Measured], path: Path) -> bool:
-    """Write the picture; False when no run has anything to draw."""
-    logged = [run for run in runs if run.train]
-    bars = [column for column in COLUMNS if any(run.row.get(column) is not None for run in runs)]
-    panels = [bool(logged), bool(bars)]
-    if not any(panels):
+def draw(runs: list[RunResult], path: Path) -> bool:
+    """Draw the plot into a file; False, without a file, if no run has anything to draw."""
+    logged = [run for run in runs if run.train_events]
+    bars = _bar_columns(runs)
+    panels = bool(logged) + bool(bars)
+    if not panels:
         return False
     names = list(dict.fromkeys(run.experiment for run in runs))
-    figure, axes = plt.subplots(1, sum(panels), figsize=(6.5 * sum(panels), 3.2 + 0.25 * len(names)), squeeze=False)
+    figure, axes = plt.subplots(1, panels, figsize=(6.5 * panels, 3.2 + 0.25 * len(names)), squeeze=False)
     try:
-        places = iter(axes[0])
+        free_axes = iter(axes[0])
         if logged:
-            _curves(next(places), logged, names)
+            _draw_curves(next(free_axes), logged, names)
         if bars:
-            _bars(next(places), runs, names, bars)
+            _draw_bars(next(free_axes), runs, names, bars)
         figure.tight_layout()
         figure.savefig(path, dpi=110, metadata={"Software": None})
     finally:
@@ -36,42 +37,54 @@ def draw(runs: list[Measured], path: Path) -> bool:
     return True
 
 
-def _curves(axis: plt.Axes, runs: list[Measured], names: list[str]) -> None:
-    """The training loss of every seed, one colour for each experiment."""
+def _bar_columns(runs: list[RunResult]) -> list[str]:
+    """The columns with the PSNR of restored images."""
+    titles = {title for run in runs for title, value in run.row.items() if value is not None}
+    return sorted(title for title in titles if title.split()[0] == "PSNR" and title not in BASELINE_SHADES)
+
+
+def _draw_curves(axis: plt.Axes, runs: list[RunResult], names: list[str]) -> None:
+    """The followed loss of every run; the seeds of an experiment share a colour."""
     colours = plt.get_cmap("tab20")
-    word = "cross" if any("cross start" in run.row for run in runs) else "loss"
+    labelled: set[str] = set()
     for run in runs:
-        key = loss_key(run.train[0])
-        number = names.index(run.experiment)
-        first = run is next(other for other in runs if other.experiment == run.experiment)
+        steps, values = run.loss_curve()
         axis.plot(
-            [event["step"] for event in run.train],
-            [event[key] for event in run.train],
+            steps,
+            values,
             lw=1.2,
-            color=colours(number % 20),
-            label=run.experiment if first else None,
+            color=colours(names.index(run.experiment) % 20),
+            label=None if run.experiment in labelled else run.experiment,
         )
-    floors = _numbers(runs, "floor")
-    if floors:
-        axis.axhline(sum(floors) / len(floors), color="k", ls="--", lw=1, label="noise floor")
+        labelled.add(run.experiment)
+    for title, label in _lines(runs).items():
+        levels = _numbers(runs, title)
+        if levels:
+            axis.axhline(sum(levels) / len(levels), color="k", ls="--", lw=1, label=label)
+    followed = next((run.curve_title for run in runs if run.followed_loss), None)
     axis.set_xlabel("step")
-    axis.set_ylabel(f"{word} loss (training)")
+    axis.set_ylabel(f"{followed} loss (training)" if followed else "loss (training)")
     axis.legend(fontsize=7)
 
 
-def _bars(axis: plt.Axes, runs: list[Measured], names: list[str], columns: list[str]) -> None:
-    """Means over seeds; the whiskers are half the distance from the worst seed to the best."""
+def _lines(runs: list[RunResult]) -> dict[str, str]:
+    """Title -> label of the columns that are drawn as a line across the curves."""
+    return {column.title: column.line_label for run in runs for column in run.report_columns if column.line_label}
+
+
+def _draw_bars(axis: plt.Axes, runs: list[RunResult], names: list[str], columns: list[str]) -> None:
+    """Mean PSNR over seeds; the whiskers are half the distance from the worst seed to the best."""
     height = 0.8 / len(columns)
     for offset, column in enumerate(columns):
-        places, means, spreads = [], [], []
+        positions, means, spreads = [], [], []
         for number, name in enumerate(names):
-            found = _numbers([run for run in runs if run.experiment == name], column)
-            if found:
-                places.append(number + (offset - (len(columns) - 1) / 2) * height)
-                means.append(sum(found) / len(found))
-                spreads.append((max(found) - min(found)) / 2)
-        axis.barh(places, means, height, xerr=spreads if any(spreads) else None, color=f"C{offset}", label=column)
-    for column, shade in LINES.items():
+            values = _numbers((run for run in runs if run.experiment == name), column)
+            if values:
+                positions.append(number + (offset - (len(columns) - 1) / 2) * height)
+                means.append(sum(values) / len(values))
+                spreads.append((max(values) - min(values)) / 2)
+        axis.barh(positions, means, height, xerr=spreads if any(spreads) else None, color=f"C{offset}", label=column)
+    for column, shade in BASELINE_SHADES.items():
         levels = _numbers(runs, column)
         if levels:
             axis.axvline(sum(levels) / len(levels), color=shade, ls="--", lw=1, label=column)
@@ -81,5 +94,5 @@ def _bars(axis: plt.Axes, runs: list[Measured], names: list[str], columns: list[
     axis.legend(fontsize=7)
 
 
-def _numbers(runs: list[Measured], column: str) -> list[float]:
+def _numbers(runs: Iterable[RunResult], column: str) -> list[float]:
     return [value for run in runs for value in [run.row.get(column)] if isinstance(value, float)]

@@ -1,120 +1,124 @@
-"""What a run left behind when it was trained and evaluated, as the numbers a comparison shows."""
+"""The results of a run that was trained and evaluated, as a comparison shows them."""
 
-import json
 import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from configs import baseline_names
+from configs.baseline_names import COMPARED, TITLES
+from configs.support.json_files import Record, read_json, read_json_lines
+from launch.methods import method_of
 from launch.runs.folder import RunFolder
+from pipelines.reporting.columns import FollowedLoss, ReportColumn
 
-REPORT = "report.json"
-METRICS = {"psnr": "PSNR", "ssim": "SSIM"}
-PATHS = {"": "", "cross": " cross path", "same": " same path"}
-"""What an output's name has after its field's, and what the table calls it."""
+REPORT_FILE = "report.json"
 
-INSTRUMENTS = {
-    "floor": "floor",
-    "cross_over_floor": "cross/floor",
-    "cross_over_constant": "cross/constant",
-    "latent_spread": "collapse",
-    "matched_over_mismatched": "matched/mismatched",
-    "leak_source": "leak source",
-    "leak_target": "leak target",
-    "leak_same": "leak same path",
-}
-"""Instruments of the dual-domain methods, and what the table calls them."""
+METRIC_TITLES = {"psnr": "PSNR", "ssim": "SSIM"}
+
+Cell = float | str | None
+"""A value of the table; None where the run has none."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one run left behind, as the rows and the plot need it."""
+class RunResult:
+    """One run of a comparison."""
 
     experiment: str
+    """Name of the configuration; runs that differ in their seed share it."""
     seed: int
-    row: dict[str, float | str | None]
-    train: list[dict[str, Any]] = field(default_factory=list)
-    """The training events of the log, in order."""
+    row: dict[str, Cell]
+    """Column title -> value."""
+    train_events: list[Record] = field(default_factory=list)
+    """Training events of the log, in order."""
+    followed_loss: FollowedLoss | None = None
+    """The loss term that the run's method is followed by, if the log has it; else the first phase's total loss is."""
+    report_columns: tuple[ReportColumn, ...] = ()
+    """The columns that its method adds to the table."""
+
+    @property
+    def curve_title(self) -> str:
+        """What the followed loss is called: "cross", or "loss" for a total loss."""
+        return self.followed_loss.name if self.followed_loss else "loss"
+
+    def loss_curve(self) -> tuple[list[int], list[float]]:
+        """Steps and values of the followed loss; NaN where it was not finite."""
+        key = _loss_key(self.train_events[0], self.followed_loss)
+        values = [math.nan if event[key] is None else event[key] for event in self.train_events]
+        return [event["step"] for event in self.train_events], values
 
 
-def measure(path: Path) -> Measured | None:
-    """The numbers of the run in a folder; None where no run has begun."""
+def read_result(path: Path) -> RunResult | None:
+    """Read the results in a run folder; None if no run has started there."""
     folder = RunFolder(path)
     if not (folder.config_file.is_file() and folder.metrics_file.is_file()):
         return None
-    config, events, summary = folder.config(), read_events(folder.metrics_file), folder.summary()
-    train = [event for event in events if event["event"] == "train"]
-    last_eval: dict[str, Any] = next((event for event in reversed(events) if event["event"] == "eval"), {})
-    report = _report(path / REPORT)
-    instruments = {**last_eval, **report}
-    row: dict[str, float | str | None] = {"method": config.pipeline.name}
-    if train:
-        key = loss_key(train[0])
-        word = "cross" if key == "cross" else "loss"
-        row |= {f"{word} start": train[0][key], f"{word} end": train[-1][key]}
-    row |= {title: instruments.get(name) for name, title in INSTRUMENTS.items()}
-    row |= quality(report)
-    row |= {"steps": float(summary.get("step") or 0), "minutes": minutes(events), "status": summary.get("status", "?")}
-    return Measured(config.name, config.seed, row, train)
+    config, events, summary = folder.config(), read_json_lines(folder.metrics_file), folder.summary()
+    method = method_of(config)
+    train_events = [event for event in events if event["event"] == "train"]
+    last_evaluation: Record = next((event for event in reversed(events) if event["event"] == "eval"), {})
+    report = _report_means(path / REPORT_FILE)
+    metrics = {**last_evaluation, **report}
+    followed_loss = method.followed_loss
+    row: dict[str, Cell] = {"method": config.pipeline.name}
+    if train_events:
+        if followed_loss and followed_loss.name not in train_events[0]:
+            followed_loss = None
+        key = _loss_key(train_events[0], followed_loss)
+        title = followed_loss.name if followed_loss else "loss"
+        row |= {f"{title} start": train_events[0][key], f"{title} end": train_events[-1][key]}
+    row |= {column.title: metrics.get(column.metric) for column in method.report_columns}
+    row |= restoration_quality(report)
+    row |= {"steps": float(summary.get("step") or 0), "minutes": active_minutes(events)}
+    row |= {"status": summary.get("status", "?")}
+    return RunResult(config.name, config.seed, row, train_events, followed_loss, method.report_columns)
 
 
-def loss_key(event: dict[str, Any]) -> str:
-    """The curve a run is followed by: the cross loss, or the loss of the first phase."""
-    return "cross" if "cross" in event else next(key for key in event if key.startswith("loss_"))
+def restoration_quality(means: dict[str, float]) -> dict[str, Cell]:
+    """PSNR and SSIM of the restored images and of the baselines, each averaged over the fields.
 
-
-def quality(means: dict[str, float]) -> dict[str, float | str | None]:
-    """PSNR and SSIM of the restored images by path, and of the baselines, each averaged over the fields."""
+    Args:
+        means: The means of report.json: `<output>/psnr`, `<field>/<baseline>/psnr` and so on. A method may restore a
+            field in several ways, its paths, with outputs named `<field>_<path>`; each path is averaged by itself.
+    """
     fields = {name.split("/")[0] for name in means if name.count("/") == 2}
     outputs = {name.split("/")[0] for name in means if name.count("/") == 1}
-    paths: dict[str, list[str]] = {}
+    outputs_by_path: dict[str, list[str]] = {}
     for output in sorted(outputs):
-        own = next((f for f in sorted(fields, key=len, reverse=True) if output.startswith(f + "_")), None)
-        paths.setdefault(output.removeprefix(f"{own}_") if own else "", []).append(output)
-    row: dict[str, float | str | None] = {}
-    for metric, called in METRICS.items():
-        for path, names in paths.items():
-            row[called + PATHS.get(path, f" {path}")] = _mean(means.get(f"{name}/{metric}") for name in names)
-        for baseline in baseline_names.COMPARED:
-            row[f"{called} {baseline_names.TITLES[baseline]}"] = _mean(
-                means.get(f"{name}/{baseline}/{metric}") for name in sorted(fields)
-            )
+        # the longest match: "pd_cross" belongs to pd, but "pd_fs_cross" to pd_fs
+        restored = next((f for f in sorted(fields, key=len, reverse=True) if output.startswith(f"{f}_")), None)
+        path = output.removeprefix(f"{restored}_") if restored else ""
+        outputs_by_path.setdefault(path, []).append(output)
+    row: dict[str, Cell] = {}
+    for metric, title in METRIC_TITLES.items():
+        for path, names in outputs_by_path.items():
+            row[f"{title} {path} path" if path else title] = _mean(means.get(f"{name}/{metric}") for name in names)
+        for baseline in COMPARED:
+            values = (means.get(f"{name}/{baseline}/{metric}") for name in sorted(fields))
+            row[f"{title} {TITLES[baseline]}"] = _mean(values)
     return row
 
 
-def read_events(file: Path) -> list[dict[str, Any]]:
-    """The events of a metrics.jsonl; a half-written last line is left out."""
-    events = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return events
-
-
-def minutes(events: list[dict[str, Any]]) -> float:
-    """Minutes the run's processes were at work, pauses between them left out."""
-    return (
-        sum(
-            event["time"] - before["time"]
-            for before, event in pairwise(events)
-            if event["event"] not in ("start", "resume")
-        )
-        / 60
+def active_minutes(events: list[Record]) -> float:
+    """Minutes during which the run's processes were active: the pauses before each resume are left out."""
+    seconds = sum(
+        event["time"] - previous["time"]
+        for previous, event in pairwise(events)
+        if event["event"] not in ("start", "resume")
     )
+    return seconds / 60
 
 
-def _report(file: Path) -> dict[str, float]:
-    try:
-        means: dict[str, float] = json.loads(file.read_text())["means"]
-        return means
-    except (OSError, json.JSONDecodeError, KeyError):
-        return {}
+def _loss_key(event: Record, followed_loss: FollowedLoss | None) -> str:
+    """Name of the followed loss in a training event."""
+    return followed_loss.name if followed_loss else next(key for key in event if key.startswith("loss_"))
+
+
+def _report_means(file: Path) -> dict[str, float]:
+    """The means of a report.json; empty if there is none yet."""
+    means = read_json(file).get("means")
+    return means if isinstance(means, dict) else {}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

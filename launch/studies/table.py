@@ -1,6 +1,6 @@
-"""Finished runs side by side: one row per run, a Markdown table with mean ± std over seeds, and a CSV of every run.
+"""Runs compared in a table: Markdown with mean ± standard deviation over seeds, and a CSV with every run.
 
-A column is filled where a run measured it; a column that no run of the comparison has is left out.
+A column that no run of the comparison has a value for is left out.
 """
 
 import csv
@@ -10,84 +10,94 @@ from pathlib import Path
 
 from configs.support.atomic_files import write_atomically
 from launch.evaluation.report import markdown_table
-from launch.studies.results import Measured
+from launch.studies.results import Cell, RunResult
 
 DIGITS = {"PSNR": 2, "SSIM": 3, "minutes": 1, "steps": 0, "seed": 0}
-"""Digits after the point by the first word of a column; 3 for the others."""
+"""Digits after the decimal point by the first word of a column title; 3 for all others."""
+
+LAST_COLUMNS = ("steps", "minutes", "status")
 
 
-def table(runs: list[Measured]) -> list[dict[str, str | None]]:
-    """One row per experiment, numbers as text; mean ± standard deviation (n - 1) where it ran with several seeds."""
-    rows: list[dict[str, str | None]] = []
+def rows(runs: list[RunResult]) -> list[dict[str, str | None]]:
+    """One row per experiment, with formatted numbers; mean ± sample standard deviation over several seeds."""
+    table: list[dict[str, str | None]] = []
     columns = _columns(runs)
-    for name in dict.fromkeys(run.experiment for run in runs):
-        mine = [run for run in runs if run.experiment == name]
-        row: dict[str, str | None] = {"experiment": name}
-        if any(_seeds(runs, other.experiment) > 1 for other in runs):
-            row["seeds"] = str(len(mine))
-        rows.append(row | {column: _cell(column, [run.row.get(column) for run in mine]) for column in columns})
-    return rows
+    experiments = list(dict.fromkeys(run.experiment for run in runs))
+    has_seeds = len(experiments) < len(runs)
+    for experiment in experiments:
+        seeds = [run for run in runs if run.experiment == experiment]
+        row: dict[str, str | None] = {"experiment": experiment}
+        if has_seeds:
+            row["seeds"] = str(len(seeds))
+        table.append(row | {column: _format(column, [run.row.get(column) for run in seeds]) for column in columns})
+    return table
 
 
-def csv_text(runs: list[Measured]) -> str:
-    """Every run with unrounded numbers."""
+def csv_text(runs: list[RunResult]) -> str:
+    """A CSV with a line per run and unrounded numbers."""
+    columns = _columns(runs)
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["experiment", "seed", *_columns(runs)], lineterminator="\n")
+    writer = csv.DictWriter(text, ["experiment", "seed", *columns], lineterminator="\n")
     writer.writeheader()
     for run in runs:
-        known = {column: run.row.get(column) for column in _columns(runs)}
-        writer.writerow({"experiment": run.experiment, "seed": run.seed, **known})
+        values = {column: run.row.get(column) for column in columns}
+        writer.writerow({"experiment": run.experiment, "seed": run.seed, **values})
     return text.getvalue()
 
 
-def write(runs: list[Measured], folder: Path) -> str:
-    """results.md, results.csv and results.png in a folder; the Markdown text."""
-    from launch.studies import plot  # matplotlib is slow to import
+def write(runs: list[RunResult], folder: Path) -> str:
+    """Write results.md, results.csv and results.png to a folder; returns the Markdown without the picture."""
+    from launch.studies import plot  # imports matplotlib, which is slow
 
-    text = "# Results\n\n" + markdown_table(table(runs)) + "\n" + notes(runs)
-    drawn = plot.draw(runs, folder / "results.png")
-    write_atomically(folder / "results.md", text + ("\n![results](results.png)\n" if drawn else ""))
+    text = "# Results\n\n" + markdown_table(rows(runs)) + "\n" + notes(runs)
+    has_plot = plot.draw(runs, folder / "results.png")
+    write_atomically(folder / "results.md", text + ("\n![results](results.png)\n" if has_plot else ""))
     write_atomically(folder / "results.csv", csv_text(runs))
     return text
 
 
-def notes(runs: list[Measured]) -> str:
+def notes(runs: list[RunResult]) -> str:
     """What the columns of this table mean."""
-    columns, said = _columns(runs), []
-    if "cross start" in columns:
-        said.append(
-            "cross start, cross end: cross loss of the first and last training log, sum over both contrasts in "
-            "units of each image's median magnitude."
-        )
-    if "cross/floor" in columns:
-        said.append("floor: what the target's own noise leaves of the cross loss at best; below 0.97 of it is a leak.")
-    if "collapse" in columns:
-        said.append(
-            "collapse: distance of latents of different slices over their size; below 0.01 the encoder says "
-            "the same of every slice."
-        )
-    if any(column.startswith("leak") for column in columns):
-        said.append("leak: correlation of the error with the source's, the target's, or the own path's noise.")
+    columns = _columns(runs)
+    sentences = [
+        run.followed_loss.note
+        for run in runs
+        if run.followed_loss and run.followed_loss.note and f"{run.followed_loss.name} start" in columns
+    ]
+    sentences += [
+        column.note for run in runs for column in run.report_columns if column.note and column.title in columns
+    ]
     if any(column.startswith("PSNR") for column in columns):
-        said.append("PSNR (dB) and SSIM on the test split, mean over images and contrasts, data range as stored.")
-    return " ".join(said) + "\n" if said else ""
+        sentences.append("PSNR (dB) and SSIM on the test split, mean over images and contrasts, data range as stored.")
+    return " ".join(dict.fromkeys(sentences)) + "\n" if sentences else ""
 
 
-def _columns(runs: list[Measured]) -> list[str]:
-    """Columns that some run has filled, methods only where they differ, the status only where a run is not finished."""
-    names = list(dict.fromkeys(name for run in runs for name in run.row))
-    filled = [name for name in names if any(run.row.get(name) is not None for run in runs)]
-    same = {name: len({run.row[name] for run in runs}) == 1 for name in filled if name in ("method", "status")}
-    hidden = [name for name, alike in same.items() if alike and (name == "method" or runs[0].row[name] == "finished")]
-    last = [name for name in filled if name in ("steps", "minutes", "status")]
-    return [name for name in filled if name not in hidden + last] + [name for name in last if name not in hidden]
+def _columns(runs: list[RunResult]) -> list[str]:
+    """The columns that are shown, in order.
+
+    The method is shown only if the runs differ in it, the status only if a run has not finished.
+    """
+    titles = dict.fromkeys(title for run in runs for title in run.row)
+    filled = [title for title in titles if any(run.row.get(title) is not None for run in runs)]
+    hidden = set()
+    if len({run.row.get("method") for run in runs}) == 1:
+        hidden.add("method")
+    if {run.row.get("status") for run in runs} == {"finished"}:
+        hidden.add("status")
+    # a table of several methods: each method's own columns come before the metrics that all have
+    own = {column.title for run in runs for column in run.report_columns}
+    losses = {f"{run.curve_title} {end}" for run in runs for end in ("start", "end")}
+
+    def section(title: str) -> int:
+        sections = ({"method"}, losses, own)
+        after = len(sections) + (title in LAST_COLUMNS)
+        return next((i for i, members in enumerate(sections) if title in members), after)
+
+    return sorted((title for title in filled if title not in hidden), key=section)
 
 
-def _seeds(runs: list[Measured], experiment: str) -> int:
-    return sum(run.experiment == experiment for run in runs)
-
-
-def _cell(column: str, values: list[float | str | None]) -> str | None:
+def _format(column: str, values: list[Cell]) -> str | None:
+    """The cell of an experiment, from the values of its seeds."""
     numbers = [value for value in values if isinstance(value, float | int)]
     if not numbers:
         words = dict.fromkeys(str(value) for value in values if value is not None)

@@ -1,4 +1,4 @@
-"""Studies: every shipped one describes runs that load, and mistakes in one are named."""
+"""Studies: every shipped one consists of configurations that load, and errors in a study are reported."""
 
 from pathlib import Path
 
@@ -11,23 +11,23 @@ SHIPPED = sorted(file.stem for file in studies.FOLDER.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_row_of_a_shipped_study_is_a_run(name: str) -> None:
+def test_every_row_of_a_shipped_study_loads(name: str) -> None:
     study = studies.load(name)
     for row, run in study.runs.items():
         config = loader.load(studies.ROOT / "configs" / f"{run.config}.yaml", [*study.set, *run.set, f"name={row}"])
         assert config.name == row and config.loop.precision == "no"
 
 
-def test_rows_are_chosen_by_name() -> None:
+def test_rows_are_selected_by_name() -> None:
     study = studies.load("guided")
-    assert list(studies.chosen(study, ["own", "alone"])) == ["alone", "own"]
-    assert studies.chosen(study, []) == study.runs
+    assert list(studies.select(study, ["own", "alone"])) == ["alone", "own"]
+    assert studies.select(study, []) == study.runs
     with pytest.raises(ConfigError, match="did you mean 'recommended'"):
-        studies.chosen(study, ["recomended"])
+        studies.select(study, ["recomended"])
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("set: [a=1]", "runs: Field required"),
         ("runs: {}", "at least 1"),
@@ -35,14 +35,14 @@ def test_rows_are_chosen_by_name() -> None:
         ("runs: {a: {config: r2r, seeds: []}}", "runs.a.seeds"),
     ],
 )
-def test_mistakes_are_named(text: str, says: str, tmp_path: Path) -> None:
+def test_errors_are_reported(text: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "one.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
         studies.load(str(file))
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_an_unknown_study_gets_the_nearest_name() -> None:
+def test_an_unknown_study_gets_a_suggestion() -> None:
     with pytest.raises(ConfigError, match="did you mean 'guided'"):
         studies.load("guidet")

@@ -1,4 +1,4 @@
-"""quick_test.sh: trains, says how it ended, passes the exit code on."""
+"""quick_test.sh: trains, reports success or failure, and returns the exit code of the training."""
 
 import subprocess
 import sys
@@ -14,20 +14,20 @@ def env(tmp_path: Path) -> dict[str, str]:
     return {"PYTHON": sys.executable, "QUICK_TEST_DIR": str(tmp_path)}
 
 
-def test_a_run_that_works_passes_and_is_diagnosed(command, env: dict[str, str], mini: Path, tmp_path: Path) -> None:
+def test_a_successful_run_passes_and_is_diagnosed(command, env: dict[str, str], mini: Path, tmp_path: Path) -> None:
     done = command(["launch/quick_test.sh", SMALL, "0.5", f"data.root={mini}"], env=env)
     assert "Decision tree (Quick reference)" in done.output
-    assert done.output.splitlines()[-1] == f"PASSED: small trained 0.5 epochs without an error ({tmp_path}/small)"
+    assert done.output.splitlines()[-1] == f"PASSED: small trained for 0.5 epochs without errors ({tmp_path}/small)"
     assert (tmp_path / "small" / "summary.json").is_file()
 
 
-def test_a_failure_passes_its_exit_code_on(command, env: dict[str, str]) -> None:
+def test_the_exit_code_of_a_failure_is_returned(command, env: dict[str, str]) -> None:
     done = command(["launch/quick_test.sh", SMALL, "pipeline.latnt_channels=3"], env=env, code=2)
     assert "did you mean 'latent_channels'" in done.output
     assert "FAILED: small ended with exit code 2" in done.output
 
 
-def test_wrong_use_and_the_shell_itself(command, root: Path) -> None:
+def test_usage_errors_and_shell_syntax(command, root: Path) -> None:
     assert "usage:" in command(["launch/quick_test.sh"], code=2).output
     assert "usage:" in command(["launch/quick_test.sh", SMALL, "two"], code=2).output
     assert subprocess.run(["sh", "-n", root / "launch" / "quick_test.sh"], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Several runs in a row: real processes, failures, going on where it stopped, signals."""
+"""Several runs one after another: real processes, failures, continuing where they stopped, signals."""
 
 import os
 import shlex
@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from configs import loader
+from configs.errors import EXIT_REQUEUE
 from configs.support.child_process import Child
 from configs.support.paths import ROOT
 from launch import experiments
+from launch.studies.experiment import Experiment
 from tests.launch.conftest import SMALL
 
 STEP = ["loop.max_steps=1", "evaluation.limit=2"]
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("experiments")
 
 @pytest.fixture(scope="module")
 def configs(mini: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`good.yaml` on the mini shards and `broken.yaml` on data that is not there."""
+    """`good.yaml` on the mini shards and `broken.yaml` on data that does not exist."""
     folder = tmp_path_factory.mktemp("configs")
     for name, data in (("good", mini), ("broken", folder / "nothing")):
         config = loader.load(root / SMALL, [f"data.root={data}", f"name={name}"])
@@ -33,7 +35,7 @@ def configs(mini: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def finished(configs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """Both configurations, the broken one first, run to the end; folder and exit code."""
+    """Run both configurations, the broken one first; returns the folder and the exit code."""
     output = tmp_path_factory.mktemp("experiments")
     code = experiments.main(
         [
@@ -49,7 +51,7 @@ def finished(configs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return output, code
 
 
-def test_a_failure_is_the_exit_code_and_does_not_keep_the_others_from_the_table(finished: tuple[Path, int]) -> None:
+def test_a_failure_sets_the_exit_code_and_the_other_runs_are_still_compared(finished: tuple[Path, int]) -> None:
     output, code = finished
     assert code == 4
     text = (output / "results.md").read_text()
@@ -83,29 +85,29 @@ def test_finished_runs_are_not_run_again(
     assert before == {file: file.stat().st_mtime_ns for file in (output / "good").iterdir() if file.is_file()}
 
 
-def test_what_is_not_finished_is_run(finished: tuple[Path, int], configs: Path) -> None:
+def test_unfinished_runs_are_run(finished: tuple[Path, int], configs: Path) -> None:
     output, _ = finished
     options = ["--configs", f"{configs}/good.yaml", "--output", str(output)]
     (longer,) = plan([*options, "loop.max_steps=2", "evaluation.limit=2"])
-    assert not longer.trained()
+    assert not longer.is_trained()
     (same,) = plan([*options, *STEP])
-    assert same.trained()
-    assert same.measured()
+    assert same.is_trained()
+    assert same.is_evaluated()
     summary, report = (output / "good" / name for name in ("summary.json", "report.json"))
     os.utime(summary, ns=(report.stat().st_mtime_ns + 10**9,) * 2)
-    assert not same.measured()
+    assert not same.is_evaluated()
     os.utime(report, ns=(summary.stat().st_mtime_ns,) * 2)
-    assert same.measured()
+    assert same.is_evaluated()
 
 
-def test_the_first_failure_stops_the_list(configs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_first_failure_stops_the_series(configs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     files = [f"{configs}/broken.yaml", f"{configs}/good.yaml"]
     assert experiments.main(["--configs", *files, "--output", str(tmp_path)]) == 4
     assert "broken: train.py ended with exit code 4" in capfd.readouterr().err
     assert not (tmp_path / "good").exists()
 
 
-def test_the_summary_alone_trains_nothing(
+def test_a_summary_trains_nothing(
     finished: tuple[Path, int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     output, _ = finished
@@ -114,16 +116,18 @@ def test_the_summary_alone_trains_nothing(
     assert experiments.main(["--summary", "--output", str(tmp_path)]) == 6
 
 
-def plan(arguments: list[str]) -> list[experiments.Experiment]:
-    """The list that a command line means."""
-    seen: list[list[experiments.Experiment]] = []
-    real = experiments.run_all
-    experiments.run_all = lambda chosen, options: seen.append(chosen) or experiments.EXIT_REQUEUE  # type: ignore[func-returns-value]
-    try:
+def plan(arguments: list[str]) -> list[Experiment]:
+    """The experiments that a command line would run."""
+    planned: list[list[Experiment]] = []
+
+    def record(runs: list[Experiment], **options: object) -> int:
+        planned.append(runs)
+        return EXIT_REQUEUE  # nothing to compare
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiments, "run_all", record)
         experiments.main(arguments)
-    finally:
-        experiments.run_all = real
-    return seen[0]
+    return planned[0]
 
 
 def test_the_lists_are_the_documented_ones(capsys: pytest.CaptureFixture[str], root: Path, tmp_path: Path) -> None:
@@ -152,25 +156,25 @@ def test_the_lists_are_the_documented_ones(capsys: pytest.CaptureFixture[str], r
     assert not (tmp_path / "out").exists()
 
 
-def test_a_study_is_its_rows_with_their_seeds_and_overrides(tmp_path: Path, configs: Path) -> None:
+def test_a_study_runs_its_rows_with_their_seeds_and_overrides(tmp_path: Path, configs: Path) -> None:
     study = tmp_path / "one.yaml"
     study.write_text(
         f"set: [seed=7, data.batch_size=2]\nbaselines: [noisy]\nruns:\n"
         f"  a: {{config: {configs}/good.yaml, seeds: [1, 2]}}\n"
         f"  b: {{config: {configs}/good.yaml, set: [data.batch_size=4]}}\n"
     )
-    found = plan(["--study", str(study), "loop.max_steps=1"])
-    assert [one.folder.relative_to(ROOT).as_posix() for one in found] == [
+    runs = plan(["--study", str(study), "loop.max_steps=1"])
+    assert [run.folder.relative_to(ROOT).as_posix() for run in runs] == [
         "runs/studies/one/a-seed1",
         "runs/studies/one/a-seed2",
         "runs/studies/one/b-seed1",
     ]
-    assert [(one.config.name, one.config.seed, one.config.data.batch_size) for one in found] == [
+    assert [(run.config.name, run.config.seed, run.config.data.batch_size) for run in runs] == [
         ("a", 1, 2),
         ("a", 2, 2),
         ("b", 1, 4),
     ]
-    assert found[0].commands(1)["evaluate.py"].count("--baseline") == 1
+    assert runs[0].commands(1)["evaluate.py"].count("--baseline") == 1
     (row,) = plan(["--study", str(study), "--only", "b", "--seeds", "3", "--output", str(tmp_path)])
     assert row.folder == tmp_path / "b-seed3" and row.config.loop.max_steps != 1
 
@@ -184,25 +188,25 @@ def test_a_second_stage_follows_the_first_and_starts_from_its_folder(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "nothing to run"),
         (["--configs", "pure_nose2noise"], "did you mean 'pure_noise2noise'"),
         (["--cross-domain", "pipeline.latnt_channels=4"], "did you mean 'latent_channels'"),
         (["--study", "gided"], "did you mean 'guided'"),
-        (["--only", "own"], "give --study"),
-        (["--configs", "quickstart", "r2r", "name=same"], "two configurations would be run in"),
+        (["--only", "own"], "also give --study NAME"),
+        (["--configs", "quickstart", "r2r", "name=same"], "two configurations would run in"),
     ],
 )
-def test_mistakes_are_said_before_anything_runs(
-    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_errors_are_reported_before_anything_runs(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert experiments.main([*arguments, "--output", str(tmp_path / "out")]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_signal_goes_to_the_run_and_its_exit_code_comes_back(tmp_path: Path) -> None:
+def test_a_signal_is_forwarded_to_the_run_and_its_exit_code_is_returned(tmp_path: Path) -> None:
     ready, before = tmp_path / "ready", signal.getsignal(signal.SIGTERM)
     program = (
         "import pathlib, signal, sys, time\n"

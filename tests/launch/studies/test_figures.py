@@ -26,7 +26,7 @@ RESTORER = ["pipeline.network={name: residual_unet, widths: [4], blocks: [1]}", 
 
 @pytest.fixture(scope="module")
 def runs(mini: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seeds of a recommended run, one of the user's, and a folder where nothing has finished."""
+    """Two seeds of a recommended run, a dual-domain run, and a folder where nothing has finished."""
     folder = tmp_path_factory.mktemp("studies")
     jobs = [
         ("guided", "recommended-seed1", "configs/cross_guided.yaml", [*RESTORER, "seed=1"]),
@@ -55,7 +55,7 @@ def runs(mini: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def test_rows_are_the_finished_runs_with_their_seeds(runs: Path) -> None:
     rows = figures.rows_of(runs / "guided")
-    assert {row: [run.name for run in found] for row, found in rows.items()} == {
+    assert {row: [run.name for run in seeds] for row, seeds in rows.items()} == {
         "recommended": ["recommended-seed1", "recommended-seed2"]
     }
     assert [event["step"] for event in figures.evaluations(rows["recommended"][0])] == [1, 2]
@@ -70,6 +70,6 @@ def test_all_three_figures_are_drawn(runs: Path, tmp_path: Path, monkeypatch: py
             assert image.width > 500 and low < 50 and high > 200
 
 
-def test_without_the_recommended_run_it_says_what_to_run(tmp_path: Path) -> None:
+def test_without_the_recommended_run_the_error_names_the_study(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="run the study first"):
         figures.main(["--studies", str(tmp_path)])

@@ -1,4 +1,4 @@
-"""The table of a comparison: its columns, its means over seeds, and a picture."""
+"""The table of a comparison: its columns, its means over seeds, and its plot."""
 
 import csv
 import io
@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from launch.studies import results, table
-from launch.studies.results import Measured
+from launch.studies.results import RunResult
 from launch.training import run
+from pipelines.dual_domain import DualDomain
 
 DUAL = {
     "pd_cross/psnr": 20.0,
@@ -29,23 +30,25 @@ DUAL = {
 
 
 def test_quality_is_averaged_over_contrasts_by_path() -> None:
-    row = results.quality(DUAL)
+    row = results.restoration_quality(DUAL)
     assert [row[f"PSNR {name}"] for name in ("cross path", "same path", "noisy", "NLM")] == [21.0, 16.5, 15.5, 25.0]
     assert row["SSIM cross path"] == pytest.approx(0.6)
     assert row["SSIM same path"] is None
-    single = results.quality({"restored/psnr": 30.0, "noisy/nlm/psnr": 28.0})
+    single = results.restoration_quality({"restored/psnr": 30.0, "noisy/nlm/psnr": 28.0})
     assert (single["PSNR"], single["PSNR NLM"]) == (30.0, 28.0)
-    guided = results.quality({"pd/psnr": 30.0, "pdfs/psnr": 32.0, "pd/noisy/psnr": 20.0, "pdfs/noisy/psnr": 20.0})
+    guided = results.restoration_quality(
+        {"pd/psnr": 30.0, "pdfs/psnr": 32.0, "pd/noisy/psnr": 20.0, "pdfs/noisy/psnr": 20.0}
+    )
     assert guided["PSNR"] == 31.0
 
 
-def runs() -> list[Measured]:
+def runs() -> list[RunResult]:
     train = [{"step": 1, "cross": 2.0}, {"step": 2, "cross": 1.0}]
     dual = {"method": "dual_domain", "cross start": 2.0, "floor": 0.4, "PSNR cross path": 20.0, "status": "finished"}
     return [
-        Measured("no_skip", 1, dual, train),
-        Measured("no_skip", 2, {**dual, "PSNR cross path": 22.0}, train),
-        Measured(
+        RunResult("no_skip", 1, dual, train, DualDomain.followed_loss),
+        RunResult("no_skip", 2, {**dual, "PSNR cross path": 22.0}, train, DualDomain.followed_loss),
+        RunResult(
             "plain",
             1,
             {"method": "r2r", "PSNR": 30.5, "floor": None, "status": "failed", "steps": 7.0},
@@ -54,8 +57,8 @@ def runs() -> list[Measured]:
     ]
 
 
-def test_any_methods_stand_in_one_table_with_mean_and_deviation_over_seeds() -> None:
-    rows = table.table(runs())
+def test_runs_of_different_methods_share_a_table_with_mean_and_deviation_over_seeds() -> None:
+    rows = table.rows(runs())
     assert rows[0] == {
         "experiment": "no_skip",
         "seeds": "2",
@@ -72,8 +75,8 @@ def test_any_methods_stand_in_one_table_with_mean_and_deviation_over_seeds() -> 
     assert rows[1]["status"] == "failed"
 
 
-def test_columns_that_say_nothing_are_left_out() -> None:
-    (row,) = table.table(runs()[:1])
+def test_columns_without_information_are_left_out() -> None:
+    (row,) = table.rows(runs()[:1])
     assert row == {"experiment": "no_skip", "cross start": "2.000", "floor": "0.400", "PSNR cross path": "20.00"}
 
 
@@ -88,21 +91,21 @@ def test_the_csv_has_every_run_unrounded() -> None:
 
 def test_pauses_between_processes_do_not_count_as_minutes() -> None:
     times = [("start", 0), ("train", 60), ("end", 120), ("resume", 5000), ("train", 5060)]
-    assert results.minutes([{"event": event, "time": time} for event, time in times]) == 3.0
+    assert results.active_minutes([{"event": event, "time": time} for event, time in times]) == 3.0
 
 
-def test_a_real_run_gives_its_row_and_the_picture_shows_something(small_run, tmp_path: Path) -> None:
+def test_a_real_run_gives_a_row_and_a_plot(small_run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run.train(small_run("loop.max_steps=4"), folder)
-    measured = results.measure(folder)
-    assert measured is not None
-    assert [event["step"] for event in measured.train] == [2, 4]
-    assert measured.row["cross start"] == measured.train[0]["cross"]
-    assert measured.row["status"] == "finished"
+    result = results.read_result(folder)
+    assert result is not None
+    assert [event["step"] for event in result.train_events] == [2, 4]
+    assert result.row["cross start"] == result.train_events[0]["cross"]
+    assert result.row["status"] == "finished"
     for column in ("floor", "cross/floor", "collapse", "leak source", "leak target", "minutes"):
-        assert isinstance(measured.row[column], float), column
-    text = table.write([measured, *runs()], tmp_path)
-    assert f"| {measured.experiment} |" in text
+        assert isinstance(result.row[column], float), column
+    text = table.write([result, *runs()], tmp_path)
+    assert f"| {result.experiment} |" in text
     picture = np.asarray(Image.open(tmp_path / "results.png").convert("L"))
     assert (picture < 128).sum() > 500
-    assert results.measure(tmp_path) is None
+    assert results.read_result(tmp_path) is None
