@@ -8,6 +8,8 @@ from pathlib import Path
 
 from configs.baseline_names import Baseline
 from configs.errors import ConfigError, MachineError
+from configs.fields import Needs
+from configs.schema import DataConfig
 from configs.support.paths import resolve
 from launch.data import loading, splits
 from launch.evaluation import evaluator, report
@@ -56,11 +58,7 @@ def evaluate(options: argparse.Namespace) -> int:
         baselines = BaselineEvaluator(
             model.pipeline.outputs, options.baseline, metrics, data_range, pictures=options.pictures
         )
-        if options.preset == "published":
-            baselines.use_published_parameters()
-        if options.tune:
-            training_shards = splits.open_split(data, data.train_split)
-            baselines.tune(loading.load_whole_images(training_shards, needs, data, options.tune))
+        _choose_parameters(baselines, options, data, needs)
         recipe = loading.whole_recipe(needs, data, shards)
         started = time.perf_counter()
         rows = evaluator.evaluate_split(
@@ -92,6 +90,17 @@ def evaluate(options: argparse.Namespace) -> int:
         return 0
     finally:
         acceleration.close(accelerator)
+
+
+def _choose_parameters(
+    baselines: BaselineEvaluator, options: argparse.Namespace, data: DataConfig, needs: Needs
+) -> None:
+    """Set the baselines' parameters as --preset and --tune ask."""
+    if options.preset == "published":
+        baselines.use_published_parameters()
+    if options.tune:
+        training_shards = splits.open_split(data, data.train_split)
+        baselines.tune(loading.load_whole_images(training_shards, needs, data, options.tune))
 
 
 def write_report(path: Path, summary: Summary, rows: Rows, baselines: BaselineEvaluator) -> None:
