@@ -30,7 +30,7 @@ import torch
 from configs.fields import Source
 from shards.building.writer import write_split
 from shards.format import index
-from shards.format.open_files import MAX_OPEN_FILES
+from shards.format.shard_files import MAX_OPEN_FILES
 from shards.reading.loaders import Loader
 from shards.reading.order import SampleOrder
 from shards.reading.recipe import Recipe

@@ -5,7 +5,6 @@ import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -13,6 +12,7 @@ if not __package__:
 from configs.errors import ConfigError, run_command
 from configs.support.suggestions import did_you_mean
 from shards.building import assemble
+from shards.format.index import IndexHeader
 
 SOURCES = Path(__file__).resolve().parent / "sources"
 
@@ -49,10 +49,10 @@ def parse(arguments: list[str]) -> tuple[ModuleType, argparse.Namespace]:
     return chosen, parser.parse_args(arguments[1:])
 
 
-def build(arguments: list[str]) -> dict[str, dict[str, Any]]:
+def build(arguments: list[str]) -> dict[str, IndexHeader]:
     """Build as the command line says; returns split -> index header."""
     chosen, args = parse(arguments)
-    headers: dict[str, dict[str, Any]] = chosen.build(args)
+    headers: dict[str, IndexHeader] = chosen.build(args)
     return headers
 
 

@@ -1,4 +1,4 @@
-"""Checks a data set of shards from its bytes to its splits: `python -m shards.verify DIR [--repair] [--report FILE]`.
+"""Check a data set of shards from its bytes to its splits: `python -m shards.verify DIR [--repair] [--report FILE]`.
 
 DIR is one split or the folder above several. Errors end with exit code 4, warnings do not (unless --strict).
 """
@@ -8,19 +8,39 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs.errors import DataError, MachineError, run_command
+from configs.support import logs
+from configs.support.atomic_files import write_atomically
+from configs.support.json_files import read_json
 from shards.format import index
-from shards.reading.integrity import Content, Finding, check_samples, same_pixels
+from shards.format.build_index import build_index, read_shard
+from shards.format.index import Meta
+from shards.reading.integrity import Defect, SplitContent, check_samples, same_pixels
 from shards.reading.shard_set import ShardSet
 
 SHOWN = 20
-"""Findings of one kind printed; the report holds all."""
+"""Defects of one kind that are printed; the report holds all."""
+
+log = logs.get_logger(__name__)
+
+
+class Report(TypedDict):
+    """The content of the JSON report."""
+
+    folder: str
+    splits: dict[str, int]
+    """Split -> number of samples."""
+    errors: int
+    warnings: int
+    findings: list[dict[str, str]]
+    """Each with severity, kind, where and says."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,76 +50,91 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("folder", help="a split, or the folder that holds the splits")
     parser.add_argument(
-        "--repair", action="store_true", help="make the index anew from the tars where it is missing, damaged or stale"
+        "--repair", action="store_true", help="rebuild the index from the tars where it is missing, damaged or stale"
     )
-    parser.add_argument("--report", help="write every finding to this JSON file")
-    parser.add_argument("--strict", action="store_true", help="warnings end with exit code 4 too")
+    parser.add_argument("--report", metavar="FILE", help="write every defect to this JSON file")
+    parser.add_argument("--strict", action="store_true", help="exit with code 4 on warnings too")
+    logs.add_arguments(parser)
     args = parser.parse_args(arguments)
+    logs.configure(args)
 
     def work() -> int:
         report = verify(Path(args.folder), repair=args.repair)
         _print(report)
         if args.report:
             _write(Path(args.report), report)
-        bad = report["errors"] + (report["warnings"] if args.strict else 0)
-        return DataError.exit_code if bad else 0
+        failures = report["errors"] + (report["warnings"] if args.strict else 0)
+        return DataError.exit_code if failures else 0
 
     return run_command(work)
 
 
-def verify(folder: Path, *, repair: bool = False) -> dict[str, Any]:
-    """Everything found, as the JSON report: splits with their sizes, findings, number of errors and warnings."""
-    splits = (
-        [folder]
-        if any(folder.glob("*.tar"))
-        else sorted(
-            child for child in (folder.iterdir() if folder.is_dir() else ()) if child.is_dir() and _holds_tars(child)
-        )
-    )
+def verify(folder: Path, *, repair: bool = False) -> Report:
+    """Read every byte of a data set and collect its defects.
+
+    Args:
+        folder: One split, or the folder above several, which are then compared with each other.
+        repair: Whether to rebuild an index that is missing, damaged or stale. Tars are never changed.
+
+    Returns:
+        The splits with their sizes, the defects (`findings`), and how many are errors and warnings.
+
+    Raises:
+        DataError: There are no shards.
+        MachineError: An index cannot be written.
+    """
+    if any(folder.glob("*.tar")):
+        splits = [folder]
+    else:
+        children = folder.iterdir() if folder.is_dir() else ()
+        splits = sorted(child for child in children if child.is_dir() and _has_tars(child))
     if not splits:
-        index.tars(folder)  # says what is wrong with it
-    findings: list[Finding] = []
+        index.tars(folder)  # raises with what is wrong with the folder
+    defects: list[Defect] = []
     opened: dict[str, ShardSet] = {}
-    contents: dict[str, Content] = {}
+    contents: dict[str, SplitContent] = {}
     for split in splits:
-        shards = _open(split, findings, repair)
+        shards = _open(split, defects, repair)
         if shards is not None:
             opened[split.name], contents[split.name] = shards, check_samples(shards)
-            findings += contents[split.name].findings
-    findings += _leaks(opened, contents)
+            defects += contents[split.name].defects
+    defects += _leaks(opened, contents)
     for shards in opened.values():
         shards.files.close()
     return {
         "folder": str(folder),
         "splits": {name: len(shards) for name, shards in opened.items()},
-        "errors": sum(finding.severity == "error" for finding in findings),
-        "warnings": sum(finding.severity == "warning" for finding in findings),
-        "findings": [asdict(finding) for finding in findings],
+        "errors": sum(defect.severity == "error" for defect in defects),
+        "warnings": sum(defect.severity == "warning" for defect in defects),
+        "findings": [asdict(defect) for defect in defects],
     }
 
 
-def _holds_tars(folder: Path) -> bool:
-    """Path.glob would find nothing in a folder that may not be listed, and the split would be passed over."""
+def _has_tars(folder: Path) -> bool:
+    """Raises where the folder cannot be listed: Path.glob would yield nothing, and the split would be skipped."""
     return any(name.endswith(".tar") for name in os.listdir(folder))
 
 
-def _open(split: Path, findings: list[Finding], repair: bool) -> ShardSet | None:
-    """The split, its index made anew when that is asked; findings say why it cannot be opened."""
+def _open(split: Path, defects: list[Defect], repair: bool) -> ShardSet | None:
+    """Open a split, after rebuilding its index where that is asked for and necessary.
+
+    None where it cannot be opened; the reasons are added to `defects`.
+    """
     try:
         shards = ShardSet.open(split)
         if not repair or not _any_changed(shards):
             return shards
     except DataError as error:
         if not repair:
-            findings.append(Finding("error", "index", str(split), str(error)))
-            findings += _bad_tars(split)
+            defects.append(Defect("error", "index", str(split), str(error)))
+            defects += _unreadable_tars(split)
             return None
-    bad = _bad_tars(split)
-    if bad:
-        findings += bad
+    unreadable = _unreadable_tars(split)
+    if unreadable:
+        defects += unreadable
         return None
-    index.build(split, meta=_old_meta(split))
-    print(f"{split}: index made anew")
+    build_index(split, meta=_previous_meta(split))
+    log.info("%s: rebuilt the index", split)
     return ShardSet.open(split)
 
 
@@ -114,75 +149,64 @@ def _any_changed(shards: ShardSet) -> bool:
     return False
 
 
-def _bad_tars(split: Path) -> list[Finding]:
+def _unreadable_tars(split: Path) -> list[Defect]:
     """Shards that cannot be indexed, each with the reason."""
-    found = []
+    defects = []
     for number, path in enumerate(index.tars(split)):
         try:
-            index.read_shard(number, path)
+            read_shard(number, path)
         except DataError as error:
-            found.append(Finding("error", "shard", str(path), str(error)))
-    return found
+            defects.append(Defect("error", "shard", str(path), str(error)))
+    return defects
 
 
-def _old_meta(split: Path) -> dict[str, Any] | None:
-    """The builder's notes, which the tars do not hold, from what is left of the old index."""
-    try:
-        meta = json.loads((split / index.HEADER).read_text(encoding="utf-8"))["meta"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _previous_meta(split: Path) -> Meta | None:
+    """The builder's notes, which the tars do not contain, from what is left of the previous index."""
+    meta = read_json(split / index.HEADER).get("meta")
     return meta if isinstance(meta, dict) else None
 
 
-def _leaks(opened: dict[str, ShardSet], contents: dict[str, Content]) -> list[Finding]:
-    """Groups and pixels that are in two splits."""
-    found = []
-    names = list(contents)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            shared = sorted(contents[a].groups.keys() & contents[b].groups.keys())
-            if shared:
-                found.append(
-                    Finding(
-                        "error",
-                        "group in two splits",
-                        f"{a} and {b}",
-                        f"{len(shared)} groups, e.g. {shared[0]}: {contents[a].groups[shared[0]]} and "
-                        f"{contents[b].groups[shared[0]]}",
-                    )
-                )
-            for mark in sorted(contents[a].members.keys() & contents[b].members.keys()):
-                one, other = contents[a].members[mark], contents[b].members[mark]
-                if same_pixels(opened[a], one, opened[b], other):
-                    says = f"{opened[a].key(one[0])}.{one[1]} equals {opened[b].key(other[0])}.{other[1]}"
-                    found.append(Finding("error", "pixels in two splits", f"{a} and {b}", says))
-    return found
+def _leaks(opened: dict[str, ShardSet], contents: dict[str, SplitContent]) -> list[Defect]:
+    """Groups and images that are in two splits."""
+    defects = []
+    for a, b in combinations(contents, 2):
+        groups_a, groups_b = contents[a].groups, contents[b].groups
+        if shared := sorted(groups_a.keys() & groups_b.keys()):
+            group = shared[0]
+            says = f"{len(shared)} groups, e.g. {group}: {groups_a[group]} and {groups_b[group]}"
+            defects.append(Defect("error", "group in two splits", f"{a} and {b}", says))
+        images_a, images_b = contents[a].images, contents[b].images
+        for stored_as in sorted(images_a.keys() & images_b.keys()):
+            image_a, image_b = images_a[stored_as], images_b[stored_as]
+            if same_pixels(opened[a], image_a, opened[b], image_b):
+                key_a, key_b = opened[a].key(image_a.sample), opened[b].key(image_b.sample)
+                says = f"{key_a}.{image_a.field} equals {key_b}.{image_b.field}"
+                defects.append(Defect("error", "pixels in two splits", f"{a} and {b}", says))
+    return defects
 
 
-def _write(path: Path, report: dict[str, Any]) -> None:
+def _write(path: Path, report: Report) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_atomically(path, json.dumps(report, indent=1) + "\n")
     except OSError as error:
-        raise MachineError(
-            f"{path}: the report cannot be written ({error.strerror}): choose another --report"
-        ) from error
+        raise MachineError(f"{path}: cannot write the report ({error.strerror}): choose another --report") from error
 
 
-def _print(report: dict[str, Any]) -> None:
-    shown: dict[str, int] = {}
-    for finding in report["findings"]:
-        kind = finding["kind"]
-        shown[kind] = shown.get(kind, 0) + 1
-        if shown[kind] <= SHOWN:
-            where = "" if finding["says"].startswith(finding["where"]) else f"{finding['where']}: "
-            print(f"{finding['severity']}: {kind}: {where}{finding['says']}")
-    for kind, count in shown.items():
+def _print(report: Report) -> None:
+    counts: dict[str, int] = {}
+    for defect in report["findings"]:
+        kind = defect["kind"]
+        counts[kind] = counts.get(kind, 0) + 1
+        if counts[kind] <= SHOWN:
+            where = "" if defect["says"].startswith(defect["where"]) else f"{defect['where']}: "
+            print(f"{defect['severity']}: {kind}: {where}{defect['says']}")
+    for kind, count in counts.items():
         if count > SHOWN:
             print(f"... and {count - SHOWN} more of kind '{kind}'; --report FILE lists all")
     sizes = ", ".join(f"{name} {count}" for name, count in report["splits"].items())
-    counts = f"{report['errors']} errors, {report['warnings']} warnings"
-    print(f"{report['folder']}: {sizes or 'nothing readable'}; {counts}")
+    totals = f"{report['errors']} errors, {report['warnings']} warnings"
+    print(f"{report['folder']}: {sizes or 'nothing readable'}; {totals}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from configs.fields import FieldSpec, Needs, Source
 from configs.schema import DataConfig
 from configs.support.suggestions import did_you_mean
 from shards.reading.recipe import Recipe, bind, spec_of
-from shards.reading.shard_set import ShardSet
+from shards.reading.split import Split
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ImageKind:
         return "complex" if self.is_complex else {1: "grey", 3: "colour"}.get(self.channels, f"{self.channels}-channel")
 
 
-def present(needs: Needs, data: DataConfig, shards: ShardSet) -> dict[str, Source]:
+def present(needs: Needs, data: DataConfig, shards: Split) -> dict[str, Source]:
     """The fields of a batch on these shards: needed ones, and optional ones that the shards hold.
 
     Raises DataError naming every needed member that is missing.
@@ -58,13 +58,13 @@ def present(needs: Needs, data: DataConfig, shards: ShardSet) -> dict[str, Sourc
     return found
 
 
-def field_specs(needs: Needs, data: DataConfig, shards: ShardSet) -> dict[str, FieldSpec]:
+def field_specs(needs: Needs, data: DataConfig, shards: Split) -> dict[str, FieldSpec]:
     """Channels and kind of each batch field, training's and evaluation's."""
     recipe = Recipe(fields=present(needs, data, shards), representation=data.representation)
     return {field.name: field.spec for field in bind(recipe, shards, one_size=False)}
 
 
-def image_kinds(needs: Needs, data: DataConfig, shards: ShardSet) -> dict[str, ImageKind]:
+def image_kinds(needs: Needs, data: DataConfig, shards: Split) -> dict[str, ImageKind]:
     """What the shards hold for each batch field, training's and evaluation's."""
     stored = {name: shards.fields[source.member] for name, source in present(needs, data, shards).items()}
     return {name: ImageKind(info.dtype, info.channels) for name, info in stored.items()}

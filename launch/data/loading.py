@@ -15,23 +15,24 @@ from shards.reading.loaders import EvalLoader, Loader
 from shards.reading.order import SampleOrder
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
-from shards.reading.streaming import StreamedSet, StreamLoader
+from shards.reading.split import Split
+from shards.reading.streaming import StreamedSet, StreamLoader, TrainingSplit
 
 CALIBRATION = 32
 """Whole training images from which a method measures what it needs to know once, such as the noise level."""
 
 
 def training_loader(
-    recipe: Recipe, data: DataConfig, shards: ShardSet, plan: SampleOrder, **settings: Any
+    recipe: Recipe, data: DataConfig, shards: TrainingSplit, plan: SampleOrder, **settings: Any
 ) -> Loader | StreamLoader:
-    """The training batches of one rank; `settings` as of shards.loader.Loader."""
+    """The training batches of one rank; `settings` as of `Loader`."""
     settings |= {"prefetch": data.prefetch, "verify": data.verify}
     if isinstance(shards, StreamedSet):
         return StreamLoader(shards, plan, recipe, buffer=data.stream_buffer, **settings)
     return Loader(shards, plan, recipe, **settings)
 
 
-def training_recipe(needs: Needs, data: DataConfig, shards: ShardSet) -> Recipe:
+def training_recipe(needs: Needs, data: DataConfig, shards: Split) -> Recipe:
     """How a training sample becomes tensors: crop, augmentation, noise draws; fields for evaluation are left out."""
     fields = {name: source for name, source in present(needs, data, shards).items() if not source.evaluation}
     return Recipe(
@@ -46,7 +47,7 @@ def training_recipe(needs: Needs, data: DataConfig, shards: ShardSet) -> Recipe:
     )
 
 
-def whole_recipe(needs: Needs, data: DataConfig, shards: ShardSet) -> Recipe:
+def whole_recipe(needs: Needs, data: DataConfig, shards: Split) -> Recipe:
     """How an evaluation sample becomes tensors: full images in training's units, without fields of unrelated samples.
 
     A recipe does not crop, augment or draw noise by default.
@@ -62,7 +63,7 @@ def load_whole_images(shards: ShardSet, needs: Needs, data: DataConfig, count: i
         return list(batches)
 
 
-def calibrate(pipeline: Pipeline, config: RunConfig, shards: ShardSet) -> None:
+def calibrate(pipeline: Pipeline, config: RunConfig, shards: TrainingSplit) -> None:
     """Show a pipeline that calibrates up to CALIBRATION whole training images: the same ones on every rank."""
     if not pipeline.calibrates:
         return

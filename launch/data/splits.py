@@ -9,7 +9,8 @@ from configs.support.paths import resolve
 from configs.support.suggestions import did_you_mean
 from launch.data.fields import field_specs, image_kinds
 from shards.reading.shard_set import ShardSet
-from shards.reading.streaming import StreamedSet
+from shards.reading.split import Split
+from shards.reading.streaming import StreamedSet, TrainingSplit
 
 
 def open_split(data: DataConfig, split: str) -> ShardSet:
@@ -28,14 +29,14 @@ def open_split(data: DataConfig, split: str) -> ShardSet:
     return ShardSet.open(path)
 
 
-def open_training(data: DataConfig) -> ShardSet:
+def open_training(data: DataConfig) -> TrainingSplit:
     """The training split, as data.mode says.
 
     Raises DataError as well where the validation split, which is measured at the end in any case, cannot be opened, and
     where data.fields names a member that neither split holds: an optional one would be left out without a word.
     """
     if data.mode == "indexed":
-        training = open_split(data, data.train_split)
+        training: TrainingSplit = open_split(data, data.train_split)
     else:
         root = data.root if "://" in data.root else str(resolve(data.root))
         training = StreamedSet.open_stream(f"{root.rstrip('/')}/{data.train_split}", data.cache.retries)
@@ -50,7 +51,7 @@ def open_training(data: DataConfig) -> ShardSet:
     return training
 
 
-def refuse_unfit_validation(needs: Needs, data: DataConfig, training: ShardSet) -> None:
+def refuse_unfit_validation(needs: Needs, data: DataConfig, training: Split) -> None:
     """DataError where the validation split cannot be measured after training on these shards, before time is spent.
 
     It must state its data range, hold what the method needs, and show images of the training split's kind.
@@ -67,7 +68,7 @@ def refuse_unfit_validation(needs: Needs, data: DataConfig, training: ShardSet) 
             )
 
 
-def data_range(shards: ShardSet) -> float:
+def data_range(shards: Split) -> float:
     """The range PSNR and SSIM are computed with, in stored units, as the shards' builder stated it."""
     value = shards.meta.get("data_range")
     if not isinstance(value, int | float) or not 0 < value < math.inf:
@@ -79,6 +80,6 @@ def data_range(shards: ShardSet) -> float:
     return float(value)
 
 
-def size(shards: ShardSet, limit: int | None) -> int:
+def size(shards: Split, limit: int | None) -> int:
     """Samples used of a split."""
     return min(len(shards), limit or len(shards))

@@ -17,10 +17,10 @@ from launch.training import optimizers
 from launch.training.phases import Phase
 from pipelines.base import Pipeline
 from shards.reading.order import SampleOrder
-from shards.reading.shard_set import ShardSet
+from shards.reading.split import Split
 
 
-def make_pipeline(config: RunConfig, shards: ShardSet) -> Pipeline:
+def make_pipeline(config: RunConfig, shards: Split) -> Pipeline:
     """The method of a configuration, for the kind of images that these shards hold.
 
     Raises:

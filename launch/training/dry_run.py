@@ -13,7 +13,7 @@ from launch.machine.precision import autocast_type
 from launch.training.build import length, make_order, make_pipeline, refuse_uneven_batch
 from pipelines.base import Pipeline
 from shards.reading.order import SampleOrder
-from shards.reading.shard_set import ShardSet
+from shards.reading.streaming import TrainingSplit
 
 DRY_RUN_SAMPLES = 2
 """Samples on which a dry run computes the losses; some layers need more than one."""
@@ -51,7 +51,7 @@ def describe(config: RunConfig) -> int:
 
 
 @torch.no_grad()
-def try_losses(config: RunConfig, pipeline: Pipeline, shards: ShardSet, order: SampleOrder) -> None:
+def try_losses(config: RunConfig, pipeline: Pipeline, shards: TrainingSplit, order: SampleOrder) -> None:
     """Compute the losses of the first step on a few real samples, and discard them: nothing is learned.
 
     A small batch is enough, because no network or loss refuses one for its size alone. What is otherwise calibrated on

@@ -26,8 +26,7 @@ from launch.training.schedules import Plateau
 from launch.training.stop_signal import StopSignal
 from launch.training.validator import Validator
 from shards.reading.loaders import Loader
-from shards.reading.shard_set import ShardSet
-from shards.reading.streaming import StreamLoader
+from shards.reading.streaming import StreamLoader, TrainingSplit
 
 
 @dataclass
@@ -44,7 +43,7 @@ class Trainer:
     validator: Validator
     checkpointer: Checkpointer
     stop: StopSignal
-    shards: ShardSet
+    shards: TrainingSplit
     loader: Loader | StreamLoader | None = None
     speeds: list[dict[str, float]] = field(default_factory=list)
     """Of every logged interval (see metric_log.Interval.speed)."""

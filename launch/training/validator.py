@@ -16,7 +16,7 @@ from launch.training.context import RunContext
 from launch.training.ema import Average
 from launch.training.schedules import Plateau
 from pipelines.base import Batch, Pipeline
-from shards.reading.shard_set import ShardSet
+from shards.reading.split import Split
 
 
 class Validator:
@@ -28,7 +28,7 @@ class Validator:
         state: TrainingState,
         plateau: Plateau,
         average: Average | None,
-        shards: ShardSet,
+        shards: Split,
         needs: Needs,
     ) -> None:
         self.metrics: dict[str, float] = {}

@@ -26,6 +26,8 @@ from configs.support.arguments import real, whole
 from shards.building import card
 from shards.building.writer import SHARD_MB, encode, open_writer
 from shards.format import index
+from shards.format.build_index import build_index
+from shards.format.index import IndexHeader
 
 JOURNAL = "journal.jsonl"
 Sample = dict[str, Any]
@@ -59,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def write(
     args: argparse.Namespace, name: str, splits: Mapping[str, Sequence[Item]], meta: dict[str, Any]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, IndexHeader]:
     """Write every split below args.output with `dataset.md` and `preview.png`; returns split -> index header.
 
     A split that is already there, made from the same input, is left as it is. Raises DataError naming file and key.
@@ -105,7 +107,7 @@ class _Build:
         self.shards: list[str] = []
         self.broken = False
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> IndexHeader:
         """Write what is missing; returns the index header."""
         try:
             if (self.final / index.HEADER).is_file():
@@ -114,7 +116,7 @@ class _Build:
                 raise DataError(f"{self.final}: already holds files; remove the folder or give another --output")
             self._take_up()
             self._write()
-            header = index.build(self.work, meta={**self.meta, "plan": self.plan})
+            header = build_index(self.work, meta={**self.meta, "plan": self.plan})
             (self.work / JOURNAL).unlink()
             if self.final.exists():
                 self.final.rmdir()
@@ -123,8 +125,8 @@ class _Build:
             raise MachineError(f"{self.final}: cannot write shards ({error.strerror or error})") from error
         return header
 
-    def _same_as_before(self) -> dict[str, Any]:
-        header: dict[str, Any] = json.loads((self.final / index.HEADER).read_text(encoding="utf-8"))
+    def _same_as_before(self) -> IndexHeader:
+        header: IndexHeader = json.loads((self.final / index.HEADER).read_text(encoding="utf-8"))
         if header["meta"].get("plan") != self.plan:
             raise DataError(
                 f"{self.final}: already holds shards made from other input or with other settings; remove "

@@ -1,11 +1,12 @@
 """What a data set is, for people: `dataset.md` and a contact sheet `preview.png`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from shards.format.index import IndexHeader
 from shards.reading.shard_set import ShardSet
 
 THUMB_PX = 160
@@ -14,7 +15,7 @@ NOTES = ("data_range", "sigma", "noise", "source", "licence")
 """What a data set may say of itself in any case: `data_range` and `sigma` in stored units, the others in words."""
 
 
-def write(output: Path, name: str, headers: dict[str, dict[str, Any]]) -> None:
+def write(output: Path, name: str, headers: dict[str, IndexHeader]) -> None:
     """Write the card and the preview of the splits below `output`."""
     first = next(iter(headers))
     shards = ShardSet.open(output / first)
@@ -65,7 +66,7 @@ def thumbnail(image: np.ndarray, top: float) -> Image.Image:
     return picture
 
 
-def text(name: str, headers: dict[str, dict[str, Any]]) -> str:
+def text(name: str, headers: dict[str, IndexHeader]) -> str:
     """The card in Markdown."""
     meta = next(iter(headers.values()))["meta"]
     lines = [
@@ -90,7 +91,7 @@ def text(name: str, headers: dict[str, dict[str, Any]]) -> str:
     ]
     header = next(iter(headers.values()))
     for field, info in header["fields"].items():
-        numbers = header["statistics"].get(field, {})
+        numbers: Mapping[str, object] = header["statistics"].get(field, {})
         size = (
             " x ".join(map(str, info["shape"][:2]))
             if info["shape"]

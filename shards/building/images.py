@@ -23,8 +23,8 @@ def read(path: Path, *, grey: bool = False) -> np.ndarray:
     codec = path.suffix[1:].lower()
     try:
         data = path.read_bytes()
-        head = members.head(codec, data, len(data))
-        image = members.decode(head.kind, head.start, head.shape, data)
+        header = members.read_header(codec, data, len(data))
+        image = members.decode(header.encoding, header.start, header.shape, data)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except DataError as error:

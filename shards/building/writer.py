@@ -11,7 +11,9 @@ import numpy as np
 from webdataset import ShardWriter
 
 from configs.errors import DataError, MachineError
-from shards.format import index, members
+from shards.format import members
+from shards.format.build_index import build_index
+from shards.format.index import IndexHeader
 
 SHARD_MB = 64.0
 BUFFER_BYTES = 1 << 20
@@ -25,7 +27,7 @@ def write_split(
     name: str,
     meta: dict[str, Any],
     max_size_mb: float = SHARD_MB,
-) -> dict[str, Any]:
+) -> IndexHeader:
     """Write samples as `path`/`name`-000000.tar and so on with their index; returns the index header.
 
     A sample is `{"__key__": "case-07", "pd.npy": array, "json": {...}}`; values are arrays, dicts, or encoded bytes
@@ -43,7 +45,7 @@ def write_split(
         with open_writer(work, name, max_size_mb) as sink:
             for sample in _checked(samples):
                 sink.write({part: encode(part, value) for part, value in sample.items()})
-        header = index.build(work, meta=meta)
+        header = build_index(work, meta=meta)
         if final.exists():
             final.rmdir()
         os.replace(work, final)

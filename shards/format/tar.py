@@ -1,4 +1,4 @@
-"""A tar on disk -> its members' places, and a fingerprint that tells whether it is still the same tar."""
+"""Plain tars on disk: where their members are, and a fingerprint that tells whether a tar is still the same."""
 
 import os
 import tarfile
@@ -9,12 +9,20 @@ from typing import NamedTuple
 from configs.errors import DataError
 
 BLOCK = 512
+"""A tar consists of blocks of so many bytes; it ends with at least one block of zeros."""
 FINGERPRINT_BYTES = 65536
-_PACKED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
+_COMPRESSIONS = {
+    b"\x1f\x8b": "gzip",
+    b"BZ": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+}
+"""First bytes of compressed files."""
 
 
-class Place(NamedTuple):
-    """Where a member's bytes lie."""
+class TarEntry(NamedTuple):
+    """A member's name, and where its bytes are in the tar."""
 
     name: str
     offset: int
@@ -22,7 +30,11 @@ class Place(NamedTuple):
 
 
 class Fingerprint(NamedTuple):
-    """Size of a file and CRC-32 of its first and last 64 KiB."""
+    """Size of a file and CRC-32 of its first and last 64 KiB.
+
+    It is compared whenever a shard is opened, so it must not cost more than a read or two. It detects truncated,
+    replaced and rebuilt shards; a flipped bit in between is detected by the CRC-32 of the member it hits.
+    """
 
     size: int
     head: int
@@ -37,17 +49,18 @@ def fingerprint(descriptor: int) -> Fingerprint:
     return Fingerprint(size, zlib.crc32(first), zlib.crc32(last))
 
 
-def scan(path: Path) -> list[Place]:
+def scan(path: Path) -> list[TarEntry]:
     """The regular members of a plain tar in stored order.
 
-    Raises DataError, naming the tar, when it is missing, compressed, cut off or damaged.
+    Raises:
+        DataError: The tar is missing, compressed, truncated or damaged, or has members that are links or sparse files.
     """
     try:
         with open(path, "rb") as file:
-            _refuse_packed(path, file.read(8))
+            _refuse_compressed(path, file.read(8))
             file.seek(0)
             with tarfile.open(fileobj=file, mode="r:") as tar:
-                places = [_place(path, member) for member in tar if not member.isdir()]
+                entries = [_entry(path, member) for member in tar if not member.isdir()]
                 end = tar.offset
             size = os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
@@ -55,33 +68,40 @@ def scan(path: Path) -> list[Place]:
     except DataError:
         raise
     except (tarfile.TarError, EOFError, ValueError, OverflowError, LookupError, OSError) as error:
-        raise DataError(f"{path}: not a readable tar, damaged or cut off ({error}); copy or build it again") from error
-    _refuse_cut(path, places, end, size)
-    return places
+        raise DataError(
+            f"{path}: not a readable tar, damaged or truncated ({error}); copy it again or rebuild it"
+        ) from error
+    _refuse_truncated(path, entries, end, size)
+    return entries
 
 
-def _place(path: Path, member: tarfile.TarInfo) -> Place:
+def _entry(path: Path, member: tarfile.TarInfo) -> TarEntry:
     if not member.isreg() or member.issparse():
         raise DataError(f"{path}: member {member.name} is a link, sparse or special file; store it as a plain file")
-    return Place(member.name, member.offset_data, member.size)
+    return TarEntry(member.name, member.offset_data, member.size)
 
 
-def _refuse_packed(path: Path, first: bytes) -> None:
-    for magic, name in _PACKED.items():
+def _refuse_compressed(path: Path, first: bytes) -> None:
+    for magic, name in _COMPRESSIONS.items():
         if first.startswith(magic):
-            raise DataError(f"{path}: compressed with {name}; shards are read in place: unpack it to a plain .tar")
+            raise DataError(f"{path}: compressed with {name}, but shards are read in place: unpack it to a plain .tar")
 
 
-def _refuse_cut(path: Path, places: list[Place], end: int, size: int) -> None:
-    """A tar ends with blocks of zeros; without them something is missing, even where the last member is whole."""
-    last = max((place.offset + place.size for place in places), default=0)
-    if last > size:
-        raise DataError(f"{path}: cut off inside member {places[-1].name} ({size} bytes); copy or build it again")
+def _refuse_truncated(path: Path, entries: list[TarEntry], end: int, size: int) -> None:
+    """Raise DataError unless zeros follow the last member: tarfile does not notice a tar that ends without them.
+
+    The last member that is left may be complete even though others that followed it are lost.
+    """
+    members_end = max((entry.offset + entry.size for entry in entries), default=0)
+    if members_end > size:
+        raise DataError(
+            f"{path}: truncated inside member {entries[-1].name} ({size} bytes); copy it again or rebuild it"
+        )
     with open(path, "rb") as file:
-        file.seek(-(-last // BLOCK) * BLOCK)
+        file.seek(-(-members_end // BLOCK) * BLOCK)
         closing = file.read()
     if len(closing) < BLOCK or any(closing):
         raise DataError(
-            f"{path}: cut off or damaged after member {places[-1].name if places else '(none)'} "
-            f"({size} bytes, readable up to {min(end, size)}); copy or build it again"
+            f"{path}: truncated or damaged after member {entries[-1].name if entries else '(none)'} "
+            f"({size} bytes, readable up to {min(end, size)}); copy it again or rebuild it"
         )

@@ -1,18 +1,21 @@
-"""Batch memory used again once nobody holds the last batch in it: fresh pages cost as much as reading the pixels."""
+"""Memory of batches, used again once no tensor refers to it: fresh pages cost as much as reading the pixels."""
 
 import sys
 
 import numpy as np
 import torch
 
-MOST = 12
-"""Buffers of one shape kept; a consumer that holds on to more batches gets fresh memory."""
+MAX_KEPT = 12
+"""Buffers kept per shape; a consumer that holds on to more batches gets fresh memory."""
 _DTYPES = {torch.float32: np.float32, torch.complex64: np.complex64}
 
 
-class Buffers:
-    """Gives tensors to be filled. A tensor made from an array keeps a reference to it as long as any view of its memory
-    lives, so the array's reference count says when the memory is free.
+class BufferPool:
+    """Hands out tensors to be filled, in memory that no living tensor uses.
+
+    There is no call that gives memory back: a consumer may keep a batch, or a view or a detached copy of it, for as
+    long as it likes. A tensor made by `torch.from_numpy` holds a reference to the array as long as any view of its
+    storage lives, so the array's reference count tells when its memory is free.
     """
 
     def __init__(self, *, reuse: bool, pin: bool) -> None:
@@ -20,14 +23,14 @@ class Buffers:
         self._arrays: dict[tuple[object, ...], list[np.ndarray]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """A tensor whose content is undefined and whose memory no other living tensor has."""
+        """A tensor of undefined content, float32 or complex64."""
         if not self._reuse:
             return torch.empty(shape, dtype=dtype, pin_memory=self._pin)
         arrays = self._arrays.setdefault((shape, dtype), [])
-        for place in range(len(arrays)):
-            if sys.getrefcount(arrays[place]) <= 2:  # the list's reference and the argument's
-                return torch.from_numpy(arrays[place])
+        for i in range(len(arrays)):  # by index: a loop variable would be one more reference
+            if sys.getrefcount(arrays[i]) <= 2:  # the list's reference and that of getrefcount's argument
+                return torch.from_numpy(arrays[i])
         array = np.empty(shape, _DTYPES[dtype])
-        if len(arrays) < MOST:
+        if len(arrays) < MAX_KEPT:
             arrays.append(array)
         return torch.from_numpy(array)

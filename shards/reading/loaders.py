@@ -1,43 +1,40 @@
-"""Batches ahead of the step: a thread fills them while the model works on the last one."""
+"""Loaders: a thread assembles the next batches while the model works on the last one."""
 
 import itertools
 import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
 from shards.format.members import IMAGES
-from shards.reading.batch_assembler import BatchAssembler, Verify, same_sized_runs
-from shards.reading.order import SampleOrder
+from shards.reading.batch_assembler import Batch, BatchAssembler, Verify, same_sized_runs
+from shards.reading.order import OrderBlock, SampleOrder
 from shards.reading.prefetch import Prefetcher
 from shards.reading.recipe import Recipe, bind
 from shards.reading.shard_set import ShardSet
+from shards.reading.split import Split
 
-Batch = dict[str, Any]
-Block = tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]
-"""Epochs, samples and those of other draws of several steps, as shards.order.SampleOrder.block gives them."""
 BLOCK_STEPS = 32
-"""Steps whose order is computed together."""
+"""Steps whose order is computed at once."""
 
 
 class BackgroundLoader:
-    """What all loaders share: the thread, its waiting time, and closing in every path."""
+    """What all loaders share: the thread that assembles, its time to wait for, and an end in every path."""
 
-    _ahead: Prefetcher[Any]
-    _filler: BatchAssembler
+    _prefetcher: Prefetcher[list[Batch]] | Prefetcher[Batch]
+    _assembler: BatchAssembler
     _pool: ThreadPoolExecutor | None
 
     @property
     def wait_s(self) -> float:
         """Seconds the consumer has waited for data so far."""
-        return self._ahead.wait_s
+        return self._prefetcher.wait_s
 
     def close(self) -> None:
-        """Stop the thread and let go of batches made ahead; safe to call twice."""
-        with self._filler.shards.files.interrupted():
-            self._ahead.close()
+        """Stop the threads and drop the batches that are ready; safe to call twice."""
+        with self._assembler.split.interrupted():
+            self._prefetcher.close()
         if self._pool is not None:
             self._pool.shutdown()
 
@@ -46,16 +43,31 @@ class BackgroundLoader:
 
 
 class Loader(BackgroundLoader):
-    """The training batches of one rank: each step a list of `plan.accumulate` micro-batches.
+    """The training batches of one rank: each step is a list of `order.accumulate` micro-batches.
 
-    Opens at `start_step` at once, whatever its number, and ends after `steps` steps (None: never). Use it as a context
-    manager. Errors name the shard and the sample and are raised where the batch is asked for.
+    It opens at any step in the same short time. Use it as a context manager.
+
+    Args:
+        shards: The training split.
+        order: Which samples each micro-batch holds; it may cover the first samples of the split only.
+        recipe: What a batch holds (shapes: `shards.reading.recipe`).
+        start_step: Step of the run that the first batches belong to.
+        steps: Steps after which the iterator ends; None for never.
+        prefetch: Steps assembled ahead of the consumer.
+        verify: When checksums are compared: at the first read of each member, at every read, or never.
+        pin: Whether batches are in page-locked memory.
+        threads: Images read and decoded at the same time; by default as many as this kind of data profits from.
+
+    Raises:
+        ConfigError: The recipe cannot be applied to these shards.
+        DataError: The shards do not hold what the recipe needs. While iterating: a shard or sample is damaged; it is
+            raised where the batch is requested, and names shard, sample and field.
     """
 
     def __init__(
         self,
         shards: ShardSet,
-        plan: SampleOrder,
+        order: SampleOrder,
         recipe: Recipe,
         *,
         start_step: int = 0,
@@ -65,60 +77,76 @@ class Loader(BackgroundLoader):
         pin: bool = False,
         threads: int | None = None,
     ) -> None:
-        assert plan.size <= len(shards)
-        self._plan, self._steps = plan, steps
-        self._pool = pool_for(shards, recipe, threads)
-        self._filler = BatchAssembler(shards, recipe, seed=plan.seed, verify=verify, pin=pin, pool=self._pool)
-        self._ahead = Prefetcher(self._batches(start_step), prefetch)
+        assert order.size <= len(shards)
+        self._order, self._steps = order, steps
+        self._pool = reading_pool(shards, recipe, threads)
+        self._assembler = BatchAssembler(shards, recipe, seed=order.seed, verify=verify, pin=pin, pool=self._pool)
+        self._prefetcher: Prefetcher[list[Batch]] = Prefetcher(self._batches(start_step), prefetch)
 
     def __enter__(self) -> "Loader":
         return self
 
     def __iter__(self) -> Iterator[list[Batch]]:
-        return iter(self._ahead)
+        return iter(self._prefetcher)
 
     def _batches(self, start: int) -> Generator[list[Batch], None, None]:
-        filler = self._filler
+        assembler = self._assembler
         blocks = self._blocks(start)
-        for epochs, samples, others in self._announced(blocks) if filler.shards.files.anticipates else blocks:
-            for step in range(len(epochs)):
+        for block in self._announced(blocks) if assembler.split.needs_announcing else blocks:
+            for step in range(len(block.epochs)):
                 yield [
-                    filler.batch(
-                        epochs[step, micro],
-                        samples[step, micro],
-                        {stream: indices[step, micro] for stream, indices in others.items()},
+                    assembler.batch(
+                        block.epochs[step, micro],
+                        block.samples[step, micro],
+                        {stream: samples[step, micro] for stream, samples in block.unpaired.items()},
                     )
-                    for micro in range(self._plan.accumulate)
+                    for micro in range(self._order.accumulate)
                 ]
 
-    def _blocks(self, start: int) -> Iterator[Block]:
-        """The order of the steps from `start` on, so many at once as are worth computing together."""
+    def _blocks(self, start: int) -> Iterator[OrderBlock]:
+        """The order from step `start` on, as many steps at a time as are worth computing together."""
         for first in itertools.count(start, BLOCK_STEPS):
             left = BLOCK_STEPS if self._steps is None else min(BLOCK_STEPS, start + self._steps - first)
             if left <= 0:
                 return
-            yield self._plan.block(first, left, self._filler.streams)
+            yield self._order.block(first, left, self._assembler.streams)
 
-    def _announced(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        """The same blocks; the shards of each are announced before the block in front of it is read."""
-        waiting: list[Block] = []
+    def _announced(self, blocks: Iterator[OrderBlock]) -> Iterator[OrderBlock]:
+        """The same blocks; the samples of each are announced before the block in front of it is read."""
+        waiting: list[OrderBlock] = []
         for block in blocks:
-            self._filler.expect(block[1], block[2].values())
+            in_reading_order = np.stack([block.samples, *block.unpaired.values()], axis=-1).ravel()
+            self._assembler.split.expect(in_reading_order)
             yield from waiting
             waiting = [block]
         yield from waiting
 
 
 class EvalLoader(BackgroundLoader):
-    """Whole images, as stored but for units: no crop, no mirroring, no phase; neighbours of one size together.
+    """Whole images for evaluation: no crop, no augmentation; neighbours of one size form a batch.
 
-    `indices` are the samples of this rank (`samples_of_rank`). Fields with a draw of their own show the sample itself.
+    Unpaired fields show the sample itself. Its length is the number of batches. Use it as a context manager.
+
+    Args:
+        shards: The split to evaluate on.
+        samples: Numbers of the samples to show, int (n,), such as `samples_of_rank` returns.
+        recipe: What a batch holds; its crop and augmentation are ignored.
+        batch: Largest number of images in a batch.
+        seed: Of the noise draws.
+        prefetch: Batches assembled ahead of the consumer.
+        verify: When checksums are compared: at the first read of each member, at every read, or never.
+        pin: Whether batches are in page-locked memory.
+        threads: Images read and decoded at the same time; by default as many as this kind of data profits from.
+
+    Raises:
+        ConfigError: The recipe cannot be applied to these shards.
+        DataError: As for `Loader`.
     """
 
     def __init__(
         self,
         shards: ShardSet,
-        indices: np.ndarray,
+        samples: np.ndarray,
         recipe: Recipe,
         batch: int,
         *,
@@ -129,12 +157,12 @@ class EvalLoader(BackgroundLoader):
         threads: int | None = None,
     ) -> None:
         whole = Recipe(recipe.fields, recipe.normals, normalise=recipe.normalise, representation=recipe.representation)
-        self._pool = pool_for(shards, whole, threads)
-        self._filler = BatchAssembler(
+        self._pool = reading_pool(shards, whole, threads)
+        self._assembler = BatchAssembler(
             shards, whole, seed=seed, verify=verify, pin=pin, random_geometry=False, pool=self._pool
         )
-        self._runs = same_sized_runs(shards, np.asarray(indices), self._filler.fields[0].member, batch)
-        self._ahead = Prefetcher(self._batches(), prefetch)
+        self._runs = same_sized_runs(shards, np.asarray(samples), self._assembler.fields[0].member, batch)
+        self._prefetcher: Prefetcher[Batch] = Prefetcher(self._batches(), prefetch)
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -143,20 +171,20 @@ class EvalLoader(BackgroundLoader):
         return self
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self._ahead)
+        return iter(self._prefetcher)
 
     def _batches(self) -> Generator[Batch, None, None]:
-        if self._filler.shards.files.anticipates:
+        assembler = self._assembler
+        if assembler.split.needs_announcing:
             for run in self._runs:
-                self._filler.expect(run, ())
+                assembler.split.expect(run)
         for run in self._runs:
-            others = dict.fromkeys(self._filler.streams, run)
-            yield self._filler.batch(np.zeros(len(run), dtype=np.int64), run, others)
+            yield assembler.batch(np.zeros(len(run), dtype=np.int64), run, dict.fromkeys(assembler.streams, run))
 
 
-def pool_for(shards: ShardSet, recipe: Recipe, threads: int | None) -> ThreadPoolExecutor | None:
-    """Threads that decode or fetch images side by side; plain arrays on a disk are faster without."""
-    encoded = any(kind.codec in IMAGES for kind in shards.kinds) and bind(recipe, shards)
-    usual = max(min(4, os.cpu_count() or 1) if encoded else 1, shards.files.threads)
-    count = usual if threads is None else threads
+def reading_pool(split: Split, recipe: Recipe, threads: int | None) -> ThreadPoolExecutor | None:
+    """Threads that decode or fetch images at the same time; None for plain arrays on a disk, which one reads faster."""
+    is_encoded = any(encoding.codec in IMAGES for encoding in split.encodings) and bind(recipe, split)
+    default = max(min(4, os.cpu_count() or 1) if is_encoded else 1, split.concurrent_reads)
+    count = default if threads is None else threads
     return ThreadPoolExecutor(count, thread_name_prefix="quell-decode") if count > 1 else None

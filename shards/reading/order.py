@@ -1,4 +1,4 @@
-"""Which sample comes when: a pure function of (seed, epoch, size), evaluated only where it is asked.
+"""Which sample comes when: a pure function of (seed, epoch, size), evaluated only where it is needed.
 
 No table is shuffled and nothing is kept between calls, so a run can be opened at any step, by any number of processes,
 in the time one batch takes; the order of a hundred million samples costs no more memory than the order of eight.
@@ -7,7 +7,7 @@ in the time one batch takes; the order of a hundred million samples costs no mor
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,16 +16,31 @@ from configs.errors import ConfigError, DataError
 
 MAX_SIZE = 2**40
 ROUNDS = 8
+"""Of the Feistel network. With an ideal hash four are enough for large domains (Luby and Rackoff, SIAM J. Comput. 17,
+1988); a few hundred samples need more."""
 
 Ints = NDArray[np.int64]
 
 
 def permute(positions: ArrayLike, *, size: int, seed: int, epoch: ArrayLike, stream: int = 0) -> Ints:
-    """The samples at `positions` of a pseudo-random permutation of range(size), keyed by (seed, epoch, stream).
+    """Evaluate a pseudo-random permutation of range(size), keyed by (seed, epoch, stream), at some positions.
 
-    `positions` int (n,) in [0, size); `epoch` one number or (n,). Returns int64 (n,). A Feistel network over a
-    rectangle of rows x columns with at least `size` cells, walked along its cycles until it lands inside (Black and
-    Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002): a bijection for every size, without a table.
+    A table of the permutation would cost memory per process and time at each epoch and each resume. Instead, positions
+    are encrypted: a Feistel network permutes the cells of a rectangle of rows x columns, the smallest near-square one
+    with at least `size` cells, and a position whose image lies outside range(size) is encrypted again until it lies
+    inside (cycle walking; Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002). As a permutation
+    of the rectangle consists of cycles, this ends, and what it returns is a permutation of range(size). Fewer cells are
+    outside than the rectangle has rows, so that few positions take more than one pass.
+
+    Args:
+        positions: int (n,) in [0, size).
+        size: Number of samples, at most MAX_SIZE.
+        seed: Any integer.
+        epoch: One number, or one per position (n,).
+        stream: Separates permutations that serve different purposes.
+
+    Returns:
+        The samples, int64 (n,).
     """
     places = np.asarray(positions, dtype=np.int64)
     assert 0 < size <= MAX_SIZE, size
@@ -44,7 +59,7 @@ def permute(positions: ArrayLike, *, size: int, seed: int, epoch: ArrayLike, str
 
 
 def shift(*, size: int, seed: int, epoch: ArrayLike, stream: int) -> Ints:
-    """A step in [1, size) drawn per epoch and stream: the sample that many places on is never the sample itself."""
+    """A distance in [1, size) per epoch and stream: that many places on there is never the same sample again."""
     if size < 2:
         return np.zeros(np.shape(epoch), dtype=np.int64)
     key = _round_keys(seed, np.asarray(epoch, dtype=np.int64), stream)[-1]
@@ -52,18 +67,44 @@ def shift(*, size: int, seed: int, epoch: ArrayLike, stream: int) -> Ints:
 
 
 def samples_of_rank(size: int, rank: int, world: int) -> Ints:
-    """The samples a rank evaluates: contiguous, each sample on exactly one rank, sizes differing by one at most."""
+    """The samples a rank evaluates, int64 (n,).
+
+    They are contiguous, each sample belongs to exactly one of the `world` ranks, and n differs by one at most.
+    """
     return np.arange(rank * size // world, (rank + 1) * size // world, dtype=np.int64)
+
+
+class OrderBlock(NamedTuple):
+    """The order of several steps; arrays are int64 (steps, accumulate, n)."""
+
+    epochs: Ints
+    samples: Ints
+    unpaired: dict[int, Ints]
+    """Stream -> samples that are unrelated to `samples`."""
 
 
 @dataclass(frozen=True)
 class SampleOrder:
     """Which samples each micro-batch of each rank holds, for the whole run.
 
-    `batch` is the global batch of one optimizer step. With tail "carry" the epochs are laid end to end and cut into
-    batches: every sample exactly once per epoch, every batch full, a batch may hold the end of one epoch and the
-    beginning of the next. With "drop" an epoch is size // batch batches and leaves out the rest, another rest each
-    epoch. Inside a global batch, micro-batch m is the contiguous block m, and rank r the contiguous block r of that.
+    Inside a global batch, micro-batch m is the contiguous block number m, and rank r has the contiguous block number r
+    of that: the global batch is the same for every number of ranks and accumulation steps.
+
+    Args:
+        size: Samples of the split that are used.
+        batch: Samples of one optimizer step, over all ranks and micro-batches.
+        seed: Of the shuffling.
+        rank: Of this process.
+        world: Number of processes.
+        accumulate: Micro-batches per optimizer step.
+        tail: With "carry" epochs are laid end to end and cut into batches: every sample exactly once per epoch, every
+            batch full; a batch may hold the end of one epoch and the beginning of the next. With "drop" an epoch is
+            size // batch batches and leaves out the remaining samples, which are others in each epoch.
+        shuffle: False keeps the stored order.
+
+    Raises:
+        ConfigError: The batch cannot be divided among ranks and micro-batches.
+        DataError: There are no samples, or fewer than one batch with tail "drop".
     """
 
     size: int
@@ -80,7 +121,7 @@ class SampleOrder:
             raise DataError("the training split holds no samples")
         if self.batch < 1 or self.batch % (self.world * self.accumulate):
             raise ConfigError(
-                f"data.batch_size {self.batch} does not divide by {self.world} processes x {self.accumulate} "
+                f"data.batch_size {self.batch} is not divisible by {self.world} processes x {self.accumulate} "
                 "accumulated micro-batches; it is the global batch of one step"
             )
         if self.tail == "drop" and self.size < self.batch:
@@ -102,61 +143,61 @@ class SampleOrder:
         return math.ceil(round(epochs * self.epoch_samples / self.batch, 9))
 
     def epoch_at(self, step: int) -> float:
-        """Epochs of data seen after `step` steps."""
+        """Epochs completed after `step` steps."""
         return step * self.batch / self.epoch_samples
 
     def ends_epoch(self, step: int) -> bool:
-        """Whether finishing step number `step` (from 0) completes an epoch."""
+        """Whether step number `step` (from 0) completes an epoch."""
         return (step + 1) * self.batch // self.epoch_samples > step * self.batch // self.epoch_samples
 
-    def places(self, step: int, micro: int) -> tuple[Ints, Ints]:
-        """Epoch number and place within the epoch, int64 (n,), of this rank's micro-batch."""
+    def positions(self, step: int, micro: int) -> tuple[Ints, Ints]:
+        """Epoch and position within the epoch of each sample of this rank's micro-batch, int64 (n,) each."""
         assert step >= 0 and 0 <= micro < self.accumulate
         first = step * self.batch + (micro * self.world + self.rank) * self.micro_batch
-        stream_positions = np.arange(first, first + self.micro_batch, dtype=np.int64)
-        return stream_positions // self.epoch_samples, stream_positions % self.epoch_samples
+        over_all_epochs = np.arange(first, first + self.micro_batch, dtype=np.int64)
+        return over_all_epochs // self.epoch_samples, over_all_epochs % self.epoch_samples
 
     def samples(self, step: int, micro: int) -> tuple[Ints, Ints]:
-        """Epoch number and sample index, int64 (n,), of this rank's micro-batch."""
-        epochs, places = self.places(step, micro)
-        return epochs, self._ordered(places, epochs)
+        """Epoch and number of each sample of this rank's micro-batch, int64 (n,) each."""
+        epochs, positions = self.positions(step, micro)
+        return epochs, self._ordered(positions, epochs)
 
-    def others(self, step: int, micro: int, stream: int) -> Ints:
-        """Samples unrelated to `samples` for fields drawn on their own: never the same sample (unless size is 1),
-        and over an epoch with tail "carry" again every sample exactly once.
-        """
-        epochs, places = self.places(step, micro)
-        return self._ordered(self._moved(epochs, places, stream), epochs)
+    def unpaired(self, step: int, micro: int, stream: int) -> Ints:
+        """Samples unrelated to `samples`, int64 (n,), for the unpaired fields of one stream.
 
-    def block(self, step: int, count: int, streams: Sequence[int] = ()) -> tuple[Ints, Ints, dict[int, Ints]]:
-        """Epochs, samples and `others` of each stream for `count` steps at once, each (count, accumulate, n): the same
-        numbers at a fraction of the cost.
+        They are the same permutation, shifted: never the same sample (unless size is 1), and with tail "carry" every
+        sample exactly once per epoch.
         """
-        found = [self.places(step + i, micro) for i in range(count) for micro in range(self.accumulate)]
+        epochs, positions = self.positions(step, micro)
+        return self._ordered(self._shifted(epochs, positions, stream), epochs)
+
+    def block(self, step: int, count: int, streams: Sequence[int] = ()) -> OrderBlock:
+        """`samples` and `unpaired` of `count` steps at once: the same numbers at a fraction of the cost."""
+        per_micro_batch = [self.positions(step + i, micro) for i in range(count) for micro in range(self.accumulate)]
         shape = (count, self.accumulate, self.micro_batch)
-        epochs, places = (np.concatenate(part).reshape(shape) for part in zip(*found, strict=True))
-        others = {stream: self._ordered(self._moved(epochs, places, stream), epochs) for stream in streams}
-        return epochs, self._ordered(places, epochs), others
+        epochs, positions = (np.concatenate(part).reshape(shape) for part in zip(*per_micro_batch, strict=True))
+        unpaired = {stream: self._ordered(self._shifted(epochs, positions, stream), epochs) for stream in streams}
+        return OrderBlock(epochs, self._ordered(positions, epochs), unpaired)
 
-    def _moved(self, epochs: Ints, places: Ints, stream: int) -> Ints:
-        return (places + shift(size=self.size, seed=self.seed, epoch=epochs, stream=stream)) % self.size
+    def _shifted(self, epochs: Ints, positions: Ints, stream: int) -> Ints:
+        return (positions + shift(size=self.size, seed=self.seed, epoch=epochs, stream=stream)) % self.size
 
-    def _ordered(self, places: Ints, epochs: Ints) -> Ints:
+    def _ordered(self, positions: Ints, epochs: Ints) -> Ints:
         if not self.shuffle:
-            return places
-        return permute(places, size=self.size, seed=self.seed, epoch=epochs)
+            return positions
+        return permute(positions, size=self.size, seed=self.seed, epoch=epochs)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): every bit in depends on every bit out."""
+    """The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): every output bit depends on every input bit."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def _round_keys(seed: int, epoch: Ints, stream: int) -> NDArray[np.uint64]:
-    """One key per round and epoch, uint64 (ROUNDS, n or 1)."""
-    golden = np.uint64(0x9E3779B97F4A7C15)
+    """One key per round and epoch, uint64 (ROUNDS, n)."""
+    golden = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, SplitMix64's increment
     with np.errstate(over="ignore"):
         key = _mix(np.array([seed % 2**64], dtype=np.uint64) + golden)
         key = _mix(key ^ np.array([stream % 2**64], dtype=np.uint64) * golden + golden)
@@ -165,13 +206,17 @@ def _round_keys(seed: int, epoch: Ints, stream: int) -> NDArray[np.uint64]:
 
 
 def _rounds(values: NDArray[np.uint64], keys: NDArray[np.uint64], rows: int, columns: int) -> NDArray[np.uint64]:
-    """One pass through the network: row and column take turns being moved by a hash of the other."""
+    """One pass through the Feistel network: row and column take turns at being shifted by a hash of the other.
+
+    Each round can be undone (the other coordinate, and so the hash, is unchanged), which makes the pass a bijection
+    whatever the hash is.
+    """
     sides = (np.uint64(rows), np.uint64(columns))
     row, column = values // sides[1], values % sides[1]
     low = np.uint64(32)
     with np.errstate(over="ignore"):
         for number in range(0, ROUNDS, 2):
-            # hash >> 32 scaled to [0, side): cheaper than a remainder, and sides stay far below 2**32.
+            # (hash >> 32) * side >> 32 is in [0, side): cheaper than a remainder, and sides stay far below 2**32.
             row = (row + ((_mix(column + keys[number]) >> low) * sides[0] >> low)) % sides[0]
             column = (column + ((_mix(row + keys[number + 1]) >> low) * sides[1] >> low)) % sides[1]
     return row * sides[1] + column

@@ -1,8 +1,11 @@
-"""How samples become batches, said before anything is read: fields, geometry, units; checked against the shards.
+"""How samples become batches: a recipe states it, and `bind` checks it against the shards before anything is read.
 
-Legend: N samples, C channels, H height, W width. A batch is a dict: each field float32 NCHW (complex64 NCHW when the
-representation is complex); `<field>_scale` float32 (N, 1, 1, 1), what the field was divided by; each name in `normals`
-a standard-normal tensor like its field; `index` int64 (N,), `key` list of str.
+N samples, C channels, H height, W width. A batch is a dict of:
+
+- each field: float32 (N, C, H, W), or complex64 (N, C, H, W) with representation "complex";
+- `<field>_scale`: float32 (N, 1, 1, 1), what the field was divided by;
+- each name in `normals`: standard-normal numbers of the shape and dtype of its field;
+- `index`: int64 (N,), the number of each sample; `key`: list of N str, its name.
 """
 
 import zlib
@@ -11,11 +14,10 @@ from typing import Literal
 
 from configs.errors import ConfigError, DataError
 from configs.fields import FieldSpec, Source
-from shards.format.index import MISSING
-from shards.reading.shard_set import FieldInfo, ShardSet
+from shards.reading.split import FieldInfo, Split
 
 INTEGER_MAX = {"uint8": 255.0, "uint16": 65535.0}
-"""Integer images are read into [0, 1] by dividing by these."""
+"""Largest value of integer images, which are divided by it: batches hold them in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +25,21 @@ class Recipe:
     """What a batch holds and what is done to each sample on the way."""
 
     fields: dict[str, Source]
+    """Name in the batch -> where the field comes from."""
     normals: dict[str, str] = field(default_factory=dict)
+    """Name of a standard-normal tensor -> the field whose shape it has."""
     crop: int | None = None
-    """Side of the square crop in pixels; None takes whole images, which must then share one size."""
+    """Side of the square crop in pixels; None takes whole images, which must then all have one size."""
     flip: bool = False
     """Mirror vertically and horizontally, each with probability one half."""
     rotate: bool = False
-    """Turn by a multiple of 90 degrees."""
+    """Rotate by a multiple of 90 degrees."""
     phase: bool = False
-    """Multiply complex images by exp(i theta), theta uniform, one theta for all fields of a sample."""
+    """Multiply complex images by exp(i theta), theta uniform in [0, 2 pi), the same for all fields of a sample."""
     normalise: Literal["median", "none"] = "none"
-    """Divide each field by the median of its magnitude (mean, then 1, where that is zero)."""
+    """Divide each image by the median of its magnitude (by the mean where that is zero, by 1 where both are)."""
     representation: Literal["auto", "ri", "complex", "magnitude"] = "auto"
+    """What complex images become: two channels, real and imaginary ("auto", "ri"), a complex tensor, or magnitudes."""
 
 
 @dataclass(frozen=True)
@@ -44,133 +49,153 @@ class BoundField:
     name: str
     member: str
     stream: int
-    """0: the batch's own sample; otherwise the number of the draw this field follows."""
+    """0 where the field shows the sample of the batch, otherwise the number of the random stream that chooses an
+    unpaired sample for it; fields with the same number show the same sample."""
     scale_of: str | None
     info: FieldInfo
     spec: FieldSpec
     divisor: float
-    """Top value of integer images, 1 for others."""
+    """Largest value of integer images, 1 for others."""
 
 
-def bind(recipe: Recipe, shards: ShardSet, *, one_size: bool = True) -> list[BoundField]:
-    """The fields of the recipe that these shards hold, in an order in which scales are known before they are used.
+def bind(recipe: Recipe, split: Split, *, one_size: bool = True) -> list[BoundField]:
+    """Resolve a recipe against a split.
 
-    `one_size`: refuse whole images of different sizes, which cannot share a batch.
-    Raises ConfigError for what the recipe says wrong and DataError for what the data cannot give.
+    Args:
+        recipe: What the batches shall hold.
+        split: Where the samples come from.
+        one_size: Whether to refuse whole images of different sizes, which cannot be in one batch.
+
+    Returns:
+        The fields of the recipe that the split holds; those that share the scale of another field come last, so that
+        scales are known before they are used.
+
+    Raises:
+        ConfigError: The recipe contradicts itself or cannot be applied to this kind of images.
+        DataError: The split does not hold what the recipe needs.
     """
     names = {name: source.member or name for name, source in recipe.fields.items()}
     missing = {
         name: member
         for name, member in names.items()
-        if member not in shards.fields and not recipe.fields[name].optional
+        if member not in split.fields and not recipe.fields[name].optional
     }
     if missing:
-        wanted = ", ".join(name if name == member else f"{name} (member {member})" for name, member in missing.items())
+        needed = ", ".join(name if name == member else f"{name} (member {member})" for name, member in missing.items())
         raise DataError(
-            f"{shards.path}: the method needs {wanted}, these shards hold {', '.join(shards.fields)}; "
+            f"{split.path}: the method needs {needed}, these shards hold {', '.join(split.fields)}; "
             "name the right members in data.fields"
         )
     bound = [
-        _bind(name, source, names[name], recipe, shards)
+        _bind_field(name, source, names[name], recipe, split)
         for name, source in recipe.fields.items()
-        if names[name] in shards.fields
+        if names[name] in split.fields
     ]
-    bound.sort(key=lambda one: one.scale_of is not None)
+    bound.sort(key=lambda bound_field: bound_field.scale_of is not None)
     _check_references(recipe, bound)
-    _check_geometry(recipe, bound, shards, one_size)
+    _check_geometry(recipe, bound, split, one_size)
+    _check_equal_sizes(bound, split)
     return bound
 
 
-def specs(recipe: Recipe, shards: ShardSet) -> dict[str, FieldSpec]:
-    """What each field will look like to a network."""
-    return {one.name: one.spec for one in bind(recipe, shards)}
+def specs(recipe: Recipe, split: Split) -> dict[str, FieldSpec]:
+    """What each field looks like to a network."""
+    return {bound.name: bound.spec for bound in bind(recipe, split)}
 
 
 def spec_of(member: str, dtype: str, channels: int, representation: str) -> FieldSpec:
-    """What images stored with this dtype (numpy's name) and so many channels will look like to a network."""
-    complex_data = dtype.startswith("complex")
-    if representation in ("ri", "complex") and not complex_data:
+    """What stored images look like to a network.
+
+    Args:
+        member: Name of the field, for messages.
+        dtype: numpy's name of the stored dtype.
+        channels: Channels of a stored image.
+        representation: As `Recipe.representation`.
+
+    Raises:
+        ConfigError: The representation needs complex images, and these are real.
+        DataError: Complex images with several channels.
+    """
+    is_complex = dtype.startswith("complex")
+    if representation in ("ri", "complex") and not is_complex:
         raise ConfigError(
-            f"data.representation {representation}: field {member} is {dtype}, which has no imaginary "
-            "part; use auto or magnitude"
+            f"data.representation {representation}: field {member} is {dtype}, which has no imaginary part; "
+            "use auto or magnitude"
         )
-    if complex_data and channels > 1:
+    if is_complex and channels > 1:
         raise DataError(f"field {member}: complex images of {channels} channels are not supported; combine coils")
-    if complex_data and representation in ("auto", "ri"):
+    if is_complex and representation in ("auto", "ri"):
         return FieldSpec(channels=2, layout="ri")
     return FieldSpec(channels=channels, layout="complex" if representation == "complex" else "real")
 
 
 def stream_number(name: str) -> int:
-    """A number for the random draws belonging to a name; never 0, which is the sample's own."""
+    """Number of the random stream that belongs to a name; never 0, which is the stream of the sample itself."""
     return zlib.crc32(name.encode()) | 1 << 32
 
 
-def _bind(name: str, source: Source, member: str, recipe: Recipe, shards: ShardSet) -> BoundField:
-    info = shards.fields[member]
-    if info.odd:
-        raise DataError(f"{shards.path}: field {member} is mixed: sample {info.odd}; separate them or build them alike")
-    if info.count < len(shards):
-        first = int((shards.column(member)["kind"] == MISSING).argmax())
+def _bind_field(name: str, source: Source, member: str, recipe: Recipe, split: Split) -> BoundField:
+    info = split.fields[member]
+    if info.first_mismatch:
         raise DataError(
-            f"{shards.path}: {len(shards) - info.count} of {len(shards)} samples lack field {member}, "
-            f"the first is {shards.key(first)}"
+            f"{split.path}: field {member} is mixed: sample {info.first_mismatch}; separate them or build them alike"
         )
-    anchor = name
-    if (
-        source.draw == "unpaired"
-        and source.scale_of
-        and recipe.fields.get(source.scale_of, Source()).draw == "unpaired"
-    ):
-        anchor = source.scale_of  # shares the scale, so it must show the same sample
+    if info.count < len(split):
+        key = split.first_key_without(member)
+        raise DataError(
+            f"{split.path}: {len(split) - info.count} of {len(split)} samples lack field {member}"
+            f"{f', the first is {key}' if key else ''}; leave them out or build the split again"
+        )
+    stream = 0
+    if source.draw == "unpaired":
+        scale_source = recipe.fields.get(source.scale_of or "", Source())
+        # A field that shares the scale of another unpaired one must show the same sample.
+        stream = stream_number(source.scale_of if source.scale_of and scale_source.draw == "unpaired" else name)
     spec = spec_of(member, info.dtype, info.channels, recipe.representation)
-    return BoundField(
-        name,
-        member,
-        stream_number(anchor) if source.draw == "unpaired" else 0,
-        source.scale_of,
-        info,
-        spec,
-        INTEGER_MAX.get(info.dtype, 1.0),
-    )
+    return BoundField(name, member, stream, source.scale_of, info, spec, INTEGER_MAX.get(info.dtype, 1.0))
 
 
 def _check_references(recipe: Recipe, bound: list[BoundField]) -> None:
-    names = {one.name: one for one in bound}
-    for one in bound:
-        target = one.scale_of
-        if target is not None and (target not in names or names[target].scale_of is not None):
-            raise ConfigError(f"field {one.name}: scale_of {target} must name a field of the batch with its own scale")
+    by_name = {bound_field.name: bound_field for bound_field in bound}
+    for name, bound_field in by_name.items():
+        target = bound_field.scale_of
+        if target is not None and (target not in by_name or by_name[target].scale_of is not None):
+            raise ConfigError(f"field {name}: scale_of {target} must name a field of the batch with its own scale")
     for name, like in recipe.normals.items():
-        if like not in names and not (like in recipe.fields and recipe.fields[like].optional):
+        if like not in by_name and not (like in recipe.fields and recipe.fields[like].optional):
             raise ConfigError(f"normals {name}: no field {like} in the batch")
         if name in recipe.fields:
             raise ConfigError(f"normals {name}: a field has the same name")
 
 
-def _check_geometry(recipe: Recipe, bound: list[BoundField], shards: ShardSet, one_size: bool) -> None:
-    for one in bound:
-        height, width = one.info.smallest
+def _check_geometry(recipe: Recipe, bound: list[BoundField], split: Split, one_size: bool) -> None:
+    """Refuse images that are too small for the crop, or that do not fit into one batch without one."""
+    for bound_field in bound:
+        member, (height, width) = bound_field.member, bound_field.info.smallest
         if recipe.crop is not None and min(height, width) < recipe.crop:
             raise DataError(
-                f"{shards.path}: data.crop {recipe.crop} is larger than the smallest image of field "
-                f"{one.member} ({height} x {width}); make it {min(height, width)} or less, or null"
+                f"{split.path}: data.crop {recipe.crop} is larger than the smallest image of field {member} "
+                f"({height} x {width}); set it to {min(height, width)} or less, or to null"
             )
-        if recipe.crop is None and one_size and one.info.shape is None:
+        if recipe.crop is None and one_size and bound_field.info.shape is None:
             raise DataError(
-                f"{shards.path}: images of field {one.member} differ in size (the smallest are {height} x "
-                f"{width}): set data.crop to {min(height, width)} or less"
+                f"{split.path}: images of field {member} differ in size (the smallest are {height} x {width}): "
+                f"set data.crop to {min(height, width)} or less"
             )
         if recipe.crop is None and recipe.rotate and height != width:
             raise ConfigError(
                 f"data.rotate turns {height} x {width} images on their side: set data.crop, or data.rotate=false"
             )
-    first = bound[0] if bound else None
-    for one in bound:
-        if not first or one.stream != first.stream or one.info.shape is None or first.info.shape is None:
+
+
+def _check_equal_sizes(bound: list[BoundField], split: Split) -> None:
+    """Refuse fields of one sample that differ in size; sizes that vary are compared when a batch is assembled."""
+    for bound_field in bound:
+        first, info = bound[0], bound_field.info
+        if bound_field.stream != first.stream or info.shape is None or first.info.shape is None:
             continue
-        if one.info.shape[:2] != first.info.shape[:2]:
+        if info.shape[:2] != first.info.shape[:2]:
             raise DataError(
-                f"{shards.path}: fields {first.member} {first.info.shape} and {one.member} "
-                f"{one.info.shape} of one sample differ in size; build them alike"
+                f"{split.path}: fields {first.member} {first.info.shape} and {bound_field.member} {info.shape} of one "
+                "sample differ in size; build them with one size"
             )

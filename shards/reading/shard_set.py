@@ -1,129 +1,94 @@
-"""A split of a data set: plain tars opened through their index, any sample in constant time."""
+"""A split opened through its index: any sample in constant time, from local shards or from behind a URL."""
 
 import json
 import sys
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from configs.errors import DataError
 from configs.schema import CacheConfig
-from shards.format import index, members, opening
-from shards.format.members import Kind
-from shards.format.open_files import Files
+from shards.format import index
+from shards.format.build_index import build_index
+from shards.format.index import IndexHeader
+from shards.format.members import Encoding
+from shards.format.shard_files import Buffer, ShardFiles
+from shards.reading.split import Samples, Split, StoredMember, to_native
 
 if TYPE_CHECKING:
-    from shards.remote.store import Url
+    from shards.remote.remote_folder import Url
 
 
-@dataclass(frozen=True)
-class FieldInfo:
-    """What one field holds over the whole split."""
+class ShardSet(Split):
+    """Random access to the samples of one split; open it with `ShardSet.open`.
 
-    dtype: str
-    """numpy's name; uint8 and uint16 images are read by the loader into [0, 1]."""
-    shape: tuple[int, ...] | None
-    """(H, W) or (H, W, C), or None when images differ in size."""
-    channels: int
-    smallest: tuple[int, int]
-    """Smallest height and width, pixels."""
-    count: int
-    """Samples that have the field."""
-    odd: str | None = None
-    """The first sample of another dtype or number of channels, described; such a field cannot be loaded."""
-
-
-class Member(NamedTuple):
-    """A row of the index for one field of one sample; order as in shards.index.MEMBER, then the shard."""
-
-    offset: int
-    size: int
-    crc: int
-    start: int
-    kind: int
-    ndim: int
-    d0: int
-    d1: int
-    d2: int
-    shard: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape as stored."""
-        return (self.d0, self.d1, self.d2)[: self.ndim]
-
-    @property
-    def plain_shape(self) -> tuple[int, ...]:
-        """Shape as read, (H, W) or (H, W, C)."""
-        return (self.d0, self.d1) if self.ndim == 2 else index.plain_shape(self.shape)
-
-
-class ShardSet:
-    """Random access to the samples of one folder of tars. Open it with `ShardSet.open`."""
+    Attributes:
+        fields: What each field holds over the whole split (`FieldInfo`), by name.
+        meta: The builder's notes: data_range, sigma, source, licence, ...
+        statistics: Range, mean, standard deviation and median of each field in stored units.
+        shards: Name, size, fingerprint and number of samples of each shard.
+        files: The open shards; `files.close()` closes them, and they reopen when needed.
+    """
 
     def __init__(
         self,
         path: "Path | Url",
-        header: dict[str, Any],
+        header: IndexHeader,
         table: np.ndarray,
         *,
         index_path: Path,
-        files: Files,
+        files: ShardFiles,
         notes: Sequence[str] = (),
     ) -> None:
-        self.path, self.index_path = path, index_path
-        self.notes = notes
-        """What the user should know about reading this split, in sentences."""
-        self.meta: dict[str, Any] = header["meta"]
-        self.statistics: dict[str, Any] = header["statistics"]
-        self.shards: list[dict[str, Any]] = header["shards"]
-        self.kinds = [Kind(**kind) for kind in header["kinds"]]
-        self._straight_kinds = {
-            number for number, kind in enumerate(self.kinds) if kind == Kind("npy", "<f4") and sys.byteorder == "little"
-        }
-        self.fields = {
-            name: FieldInfo(
-                **{**info, "shape": info["shape"] and tuple(info["shape"]), "smallest": tuple(info["smallest"])}
-            )
-            for name, info in header["fields"].items()
-        }
-        self.files = files
-        self._table = table.view(np.ndarray)  # still mapped, without the cost of np.memmap's own indexing
+        super().__init__(path, header, shard_names=files.names, remedy=files.remedy, notes=notes)
+        self.index_path, self.files = index_path, files
+        self.verify_every_read = files.verify_every_read
+        self.needs_announcing = files.needs_announcing
+        self.concurrent_reads = files.concurrent_reads
+        native_float = Encoding("npy", "<f4") if sys.byteorder == "little" else None
+        self._direct_kinds = {number for number, encoding in enumerate(self.encodings) if encoding == native_float}
+        """Encodings whose pixels are stored as a float32 batch holds them."""
+        self._table = table.view(np.ndarray)  # still mapped, but indexing np.memmap itself is slow
 
     @classmethod
     def open(cls, path: str | Path, *, build_index: bool = True, cache: CacheConfig | None = None) -> "ShardSet":
-        """The split at `path`, a folder of .tar files or its URL; `cache` says where remote shards are kept.
+        """Open the split at `path`.
 
-        Without an index one is made first, when `build_index` and the folder is local. Raises DataError when there are
-        no shards, when one is damaged, or when the index does not belong to the tars.
+        Args:
+            path: A folder of .tar files, or its URL.
+            build_index: Whether to build the index of a local folder that has none.
+            cache: Where copies of remote shards are kept, by default as `CacheConfig` has it.
+
+        Raises:
+            DataError: There are no shards, one is damaged, or the index does not belong to the tars.
+            MachineError: The index cannot be written, or the network or the cache does not work.
         """
         if isinstance(path, str) and "://" in path:
-            from shards.remote.opening import open_split  # fsspec costs time that local runs need not wait
-
-            remote = open_split(path, cache or CacheConfig())
-            return cls(
-                remote.url,
-                remote.header,
-                remote.table,
-                index_path=remote.folder,
-                files=remote.files,
-                notes=remote.notes,
-            )
+            return cls._open_remote(path, cache or CacheConfig())
         folder = Path(path)
         shards = index.tars(folder)
-        places = [place for place in index.locations(folder) if (place / index.HEADER).is_file()]
-        if not places:
-            if not build_index:
-                raise DataError(f"{folder}: the shards have no index; run python -m shards.verify {folder} --repair")
-            index.build(folder)
-            places = [place for place in index.locations(folder) if (place / index.HEADER).is_file()]
-        header, table = opening.load(places[0])
-        opening.same_tars(folder, shards, header)
-        return cls(folder, header, table, index_path=places[0], files=Files(folder, header["shards"]))
+        location = _index_location(folder, may_build=build_index)
+        header, table = index.load(location)
+        index.check_tars(folder, shards, header)
+        return cls(folder, header, table, index_path=location, files=ShardFiles(folder, header["shards"]))
+
+    @classmethod
+    def _open_remote(cls, url: str, cache: CacheConfig) -> "ShardSet":
+        from shards.remote.open_split import open_remote_split  # local runs need not spend the time to import fsspec
+
+        remote = open_remote_split(url, cache)
+        return cls(
+            remote.url,
+            remote.header,
+            remote.table,
+            index_path=remote.folder,
+            files=remote.files,
+            notes=remote.notes,
+        )
 
     def __len__(self) -> int:
         return len(self._table)
@@ -132,148 +97,170 @@ class ShardSet:
         """The sample's name in its shard."""
         return bytes(self._table["key"][sample]).decode()
 
-    def keys(self, samples: Sequence[int] | np.ndarray) -> list[str]:
+    def keys(self, samples: Samples) -> list[str]:
         """The names of several samples."""
         return [key.decode() for key in self._table["key"][samples].tolist()]
 
-    def locate(self, samples: Sequence[int] | np.ndarray, field: str) -> list[Member]:
-        """Index rows of one field for several samples. Raises DataError where a sample lacks the field."""
+    def first_key_without(self, field: str) -> str | None:
+        """The first sample that does not have a field, or None."""
+        is_missing = self.column(field)["kind"] == index.MISSING
+        return self.key(int(is_missing.argmax())) if is_missing.any() else None
+
+    def locate(self, samples: Samples, field: str) -> list[StoredMember]:
+        """Index rows of one field for several samples. Raises DataError where a sample does not have the field."""
         rows = self._table[np.asarray(samples)]
         if field not in (rows.dtype.names or ())[2:]:
             raise DataError(f"{self.path}: no field '{field}' in these shards; they hold {', '.join(self.fields)}")
-        found = [
-            Member._make((*row, shard)) for row, shard in zip(rows[field].tolist(), rows["shard"].tolist(), strict=True)
+        stored = [
+            StoredMember._make((*row, shard))
+            for row, shard in zip(rows[field].tolist(), rows["shard"].tolist(), strict=True)
         ]
-        for sample, member in zip(samples, found, strict=True):
-            if member.kind >= len(self.kinds):
-                raise DataError(f"{self.where(sample, member.shard, field)} is missing")
-        return found
+        for sample, member in zip(samples, stored, strict=True):
+            if member.kind >= len(self.encodings):
+                raise self.member_error(sample, field, member, "is missing")
+        return stored
 
     def read(self, sample: int, field: str, verify: bool = True) -> np.ndarray:
-        """The image as stored, (H, W) or (H, W, C), native byte order.
+        """Read one image.
 
-        With `verify` the checksum is compared and NaN or Inf refused. Raises DataError naming shard and key.
+        Args:
+            sample: Number of the sample.
+            field: Name of the field.
+            verify: Compare the checksum, and refuse NaN and Inf.
+
+        Returns:
+            The image as stored, (H, W) or (H, W, C), in native byte order.
+
+        Raises:
+            DataError: The sample does not have the field, or the member is damaged.
         """
         (member,) = self.locate([sample], field)
         return self.read_member(sample, field, member, verify=verify)
 
-    def read_member(self, sample: int, field: str, member: Member, *, verify: bool) -> np.ndarray:
-        """`read` for a row that is already located."""
-        data = self._bytes(sample, field, member, verify)
-        try:
-            image = members.decode(self.kinds[member.kind], member.start, member.shape, data)
-        except (DataError, ValueError) as error:
-            raise DataError(f"{self.where(sample, member.shard, field)}: {error}") from error
-        if image.shape != member.shape:
-            raise self.fault(sample, member, field, f"has shape {image.shape}, the index says {member.shape}")
-        if verify:
-            self.refuse_nan(sample, field, member, image)
-        image = image.reshape(index.plain_shape(image.shape))
-        return image.astype(image.dtype.newbyteorder("="), copy=False)
+    def read_rows(self, sample: int, field: str, member: StoredMember, top: int, height: int) -> np.ndarray:
+        """Rows `top` to `top + height` of an image, not verified; of a plain array nothing else is read from disk."""
+        encoding, shape = self.encodings[member.kind], member.plain_shape
+        if encoding.codec != "npy" or encoding.fortran:
+            return super().read_rows(sample, field, member, top, height)
+        self._refuse_outside(sample, field, member)
+        rows = np.empty((height, *shape[1:]), dtype=encoding.dtype)
+        row_bytes = rows.nbytes // height
+        assert top + height <= shape[0]
+        if member.start + row_bytes * shape[0] != member.size:
+            raise self.member_error(
+                sample, field, member, f"has {member.size} bytes, which shape {shape} does not fill"
+            )
+        pixels = rows.reshape(-1).view(np.uint8).data
+        self.files.read(member.shard, member.offset + member.start + top * row_bytes, [pixels])
+        return to_native(rows)
 
-    def read_into(self, sample: int, field: str, member: Member, out: np.ndarray, *, verify: bool) -> bool:
-        """Read the pixels straight into `out`, contiguous float32 of as many pixels; False when they are stored in
-        another form and must be read and converted.
+    def read_into(self, sample: int, field: str, member: StoredMember, out: np.ndarray, *, verify: bool) -> bool:
+        """Read a member's pixels directly into `out`, contiguous float32 of as many pixels.
+
+        Returns:
+            False where they are stored in another form, and `out` was left alone.
         """
-        if member.kind not in self._straight_kinds:
+        if member.kind not in self._direct_kinds:
             return False
         self._refuse_outside(sample, field, member)
         pixels = out.reshape(-1).view(np.uint8).data
         if member.start + len(pixels) != member.size:
-            raise self.fault(sample, member, field, f"has {member.size} bytes, which {out.size} pixels do not fill")
+            raise self.member_error(
+                sample, field, member, f"has {member.size} bytes, which {out.size} pixels do not fill"
+            )
         if not verify:
             self.files.read(member.shard, member.offset + member.start, [pixels])
             return True
         header = bytearray(member.start)
         self.files.read(member.shard, member.offset, [header, pixels])
-        self.check_crc(sample, field, member, [header, pixels])
-        self.refuse_nan(sample, field, member, out)
+        self._check_crc(sample, field, member, [header, pixels])
+        self.refuse_nonfinite(sample, field, member, out)
         return True
 
-    def can_read_directly(self, member: Member, pixel_bytes: int) -> bool:
-        """Whether a member's pixels can be read into float32 memory of that size as they are stored."""
+    def read_many_into(self, stored: Sequence[StoredMember], buffers: Sequence[memoryview]) -> list[bool]:
+        """Read the pixels of several members, not verified, each directly into the bytes of a float32 image.
+
+        Returns:
+            Which of them were read; the others are stored in another form.
+        """
+        direct = [self.can_read_directly(member, len(pixels)) for member, pixels in zip(stored, buffers, strict=True)]
+        chosen = [i for i, is_direct in enumerate(direct) if is_direct]
+        self.files.read_many(
+            [(stored[i].shard, stored[i].offset + stored[i].start) for i in chosen], [buffers[i] for i in chosen]
+        )
+        return direct
+
+    def can_read_directly(self, member: StoredMember, pixel_bytes: int) -> bool:
+        """Whether a member's pixels are stored as float32 memory of that size holds them."""
         return (
-            member.kind in self._straight_kinds
+            member.kind in self._direct_kinds
             and member.start + pixel_bytes == member.size
             and member.offset + member.size <= self.shards[member.shard]["size"]
         )
 
-    def read_rows(self, sample: int, field: str, member: Member, top: int, height: int) -> np.ndarray:
-        """Rows `top` to `top + height` of an image as stored; of a plain array nothing else is read from disk."""
-        kind, shape = self.kinds[member.kind], member.plain_shape
-        if kind.codec != "npy" or kind.fortran:
-            return self.read_member(sample, field, member, verify=False)[top : top + height]
-        self._refuse_outside(sample, field, member)
-        rows = np.empty((height, *shape[1:]), dtype=kind.dtype)
-        row_bytes = rows.nbytes // height
-        assert top + height <= shape[0]
-        if member.start + row_bytes * shape[0] != member.size:
-            raise self.fault(sample, member, field, f"has {member.size} bytes, which shape {shape} does not fill")
-        pixels = rows.reshape(-1).view(np.uint8).data
-        self.files.read(member.shard, member.offset + member.start + top * row_bytes, [pixels])
-        return rows.astype(rows.dtype.newbyteorder("="), copy=False)
-
-    def shard_of(self, sample: int) -> int:
-        """Number of the shard a sample lies in."""
-        return int(self._table["shard"][sample])
-
-    def shards_of(self, samples: np.ndarray) -> np.ndarray:
-        """Numbers of the shards several samples lie in."""
-        found: np.ndarray = self._table["shard"][samples]
-        return found
-
-    def column(self, field: str) -> np.ndarray:
-        """The index of one field over all samples, dtype shards.index.MEMBER."""
-        return self._table[field]
-
-    def json(self, sample: int) -> dict[str, Any]:
-        """The notes stored with a sample, or {}."""
+    def json(self, sample: int) -> dict[str, object]:
+        """The JSON notes stored with a sample; empty where it has none."""
         if "json" not in (self._table.dtype.names or ()) or self._table["json"]["kind"][sample] == index.MISSING:
             return {}
         (member,) = self.locate([sample], "json")
+        text = bytes(self.member_bytes(sample, "json", member, verify=True))
         try:
-            notes = json.loads(bytes(self._bytes(sample, "json", member, True)))
+            notes = json.loads(text)
         except ValueError as error:
-            if isinstance(error, DataError):
-                raise
-            raise self.fault(sample, member, "json", f"is not JSON ({error})") from error
+            raise self.member_error(sample, "json", member, f"is not valid JSON ({error})") from error
         return notes if isinstance(notes, dict) else {"json": notes}
 
     def shape(self, sample: int, field: str) -> tuple[int, ...]:
         """Shape (H, W) or (H, W, C), without reading the image."""
-        return index.plain_shape(self.locate([sample], field)[0].shape)
+        return self.locate([sample], field)[0].plain_shape
 
-    def where(self, sample: int, shard: int, field: str) -> str:
-        """How messages name a member."""
-        return f"{self.files.paths[shard]}: sample {self.key(int(sample))}: field {field}"
+    def shard_of(self, sample: int) -> int:
+        """Number of the shard a sample is in."""
+        return int(self._table["shard"][sample])
 
-    def fault(self, sample: int, member: Member, field: str, says: str) -> DataError:
-        """A DataError about one member."""
-        return DataError(f"{self.where(sample, member.shard, field)} {says}")
+    def column(self, field: str) -> np.ndarray:
+        """The index of one field over all samples, (n,) of dtype `index.MEMBER`."""
+        return self._table[field]
 
-    def refuse_nan(self, sample: int, field: str, member: Member, image: np.ndarray) -> None:
-        """Raise when an image holds NaN or Inf."""
-        if image.dtype.kind in "fc" and not np.isfinite(image).all():
-            raise self.fault(sample, member, field, "holds NaN or Inf; repair or leave out this sample")
+    def expect(self, samples: np.ndarray) -> None:
+        """Announce samples (n,) that will be read, in this order, so that remote shards are fetched ahead."""
+        self.files.expect(self._table["shard"][samples].tolist())
 
-    def check_crc(self, sample: int, field: str, member: Member, parts: Sequence[Any]) -> None:
-        """Raise when the member's bytes, given in pieces, are not those that were indexed."""
-        crc = 0
-        for part in parts:
-            crc = zlib.crc32(part, crc)
-        if crc != member.crc:
-            raise self.fault(
-                sample, member, field, f"is damaged: its checksum differs from the index; {self.files.remedy}"
-            )
+    def interrupted(self) -> AbstractContextManager[None]:
+        """Inside the block reads that wait for the network give up."""
+        return self.files.interrupted()
 
-    def _refuse_outside(self, sample: int, field: str, member: Member) -> None:
-        if member.offset + member.size > self.shards[member.shard]["size"]:
-            raise self.fault(sample, member, field, "lies outside its shard: the index is damaged")
-
-    def _bytes(self, sample: int, field: str, member: Member, verify: bool) -> bytearray:
+    def member_bytes(self, sample: int, field: str, member: StoredMember, *, verify: bool) -> bytearray:
+        """A member as stored. Raises DataError where it cannot be read or, with `verify`, its checksum differs."""
         self._refuse_outside(sample, field, member)
         data = bytearray(member.size)
         self.files.read(member.shard, member.offset, [data])
         if verify:
-            self.check_crc(sample, field, member, [data])
+            self._check_crc(sample, field, member, [data])
         return data
+
+    def _check_crc(self, sample: int, field: str, member: StoredMember, parts: Sequence[Buffer]) -> None:
+        """Raise DataError where the member's bytes, given in parts, are not those that were indexed."""
+        crc = 0
+        for part in parts:
+            crc = zlib.crc32(part, crc)
+        if crc != member.crc:
+            raise self.member_error(
+                sample, field, member, f"is damaged: its checksum differs from the index; {self.remedy}"
+            )
+
+    def _refuse_outside(self, sample: int, field: str, member: StoredMember) -> None:
+        if member.offset + member.size > self.shards[member.shard]["size"]:
+            raise self.member_error(sample, field, member, "lies outside its shard: the index is damaged")
+
+
+def _index_location(folder: Path, *, may_build: bool) -> Path:
+    """The first place that has the index of a folder, which is built where there is none."""
+    for is_retry in (False, True):
+        for location in index.locations(folder):
+            if (location / index.HEADER).is_file():
+                return location
+        if not may_build or is_retry:
+            break
+        build_index(folder)
+    raise DataError(f"{folder}: the shards have no index; run python -m shards.verify {folder} --repair")

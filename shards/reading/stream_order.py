@@ -8,102 +8,101 @@ import numpy as np
 
 from shards.reading.order import Ints, SampleOrder, permute
 
-SHARDS, BLOCKS = 1 << 33, 1 << 34
-"""Streams of draws (shards.order.permute) for the order of shards, and from there on for that inside each block."""
+SHARD_STREAM, BLOCK_STREAM = 1 << 33, 1 << 34
+"""Streams (`order.permute`) of the order of the shards, and of the order inside each block: the latter is that number
+plus the position where the block starts."""
 
 
-class Run(NamedTuple):
-    """Neighbouring samples of one shard."""
+class SampleRun(NamedTuple):
+    """The samples [first, last) of one shard."""
 
     shard: int
     first: int
     last: int
-    """One after the last."""
 
 
-class Block(NamedTuple):
-    """Samples that are held in memory together and leave it in `order`."""
+class ShuffleBlock(NamedTuple):
+    """Samples that are in memory together, and the order in which they leave it (positions among `runs`)."""
 
     epoch: int
-    runs: list[Run]
+    runs: list[SampleRun]
     order: Ints
 
 
 @dataclass(frozen=True)
 class StreamOrder:
-    """Each epoch lays the shards end to end in a new order and cuts that row into one part per rank.
+    """The order of one rank: in each epoch the shards form a row in a new order, and each rank reads a part of it.
 
-    Every sample is in one part exactly, parts differ by one sample at most, and so do the sums of a rank's parts over
-    any number of epochs: all ranks make equally many batches. A cut may go through a shard, which two ranks then read.
-    A part is shuffled inside consecutive blocks of `buffer` samples.
+    Every sample is in exactly one part. Parts differ by one sample at most, and so do the sums of a rank's parts over
+    any number of epochs: all ranks have equally many batches. A part may begin or end inside a shard, which two ranks
+    then read. Inside a part consecutive blocks of `buffer` samples are shuffled.
+
+    Args:
+        counts: Samples of each shard.
+        order: Batches, ranks, seed and tail; which samples the batches hold is decided here.
+        buffer: Samples of a block.
     """
 
     counts: tuple[int, ...]
-    """Samples of each shard."""
-    plan: SampleOrder
+    order: SampleOrder
     buffer: int
 
     def part(self, epoch: int) -> tuple[int, int]:
-        """Where this rank's part of the row begins and ends."""
+        """The positions [begin, end) of the row that this rank reads."""
         sizes = self._seen(epoch + 1) - self._seen(epoch)
-        begin = int(sizes[: self.plan.rank].sum())
-        return begin, begin + int(sizes[self.plan.rank])
+        begin = int(sizes[: self.order.rank].sum())
+        return begin, begin + int(sizes[self.order.rank])
 
     def opened_at(self, step: int) -> tuple[int, int]:
-        """Epoch, and samples of this rank's part of it that earlier steps took."""
-        taken = step * self.plan.micro_batch * self.plan.accumulate
-        epoch = taken * self.plan.world // self.plan.epoch_samples
-        while int(self._seen(epoch)[self.plan.rank]) > taken:
+        """The epoch that `step` is in, and how many samples of this rank's part earlier steps took."""
+        taken = step * self.order.micro_batch * self.order.accumulate
+        epoch = taken * self.order.world // self.order.epoch_samples
+        while int(self._seen(epoch)[self.order.rank]) > taken:
             epoch -= 1
-        while int(self._seen(epoch + 1)[self.plan.rank]) <= taken:
+        while int(self._seen(epoch + 1)[self.order.rank]) <= taken:
             epoch += 1
-        return epoch, taken - int(self._seen(epoch)[self.plan.rank])
+        return epoch, taken - int(self._seen(epoch)[self.order.rank])
 
-    def blocks(self, step: int) -> Iterator[Block]:
-        """The blocks from `step` on, without end; of the first the samples that earlier steps took are left out."""
+    def blocks(self, step: int) -> Iterator[ShuffleBlock]:
+        """The blocks from `step` on, without end; the order of the first leaves out what earlier steps took."""
         epoch, taken = self.opened_at(step)
         while True:
             begin, end = self.part(epoch)
-            for at in range(begin + taken // self.buffer * self.buffer, end, self.buffer):
-                last = min(at + self.buffer, end)
-                yield Block(
-                    epoch,
-                    self._runs(epoch, at, last),
-                    self._shuffled(epoch, at, last - at)[max(0, begin + taken - at) :],
-                )
+            for start in range(begin + taken // self.buffer * self.buffer, end, self.buffer):
+                stop = min(start + self.buffer, end)
+                order = self._shuffled(epoch, start, stop - start)[max(0, begin + taken - start) :]
+                yield ShuffleBlock(epoch, self._runs(epoch, start, stop), order)
             epoch, taken = epoch + 1, 0
 
     def _seen(self, epochs: int) -> Ints:
         """Samples each rank has seen after so many epochs: (total + rank) // world, which sum up to the total."""
-        ranks = np.arange(self.plan.world, dtype=np.int64)
-        return (epochs * self.plan.epoch_samples + ranks) // self.plan.world
+        ranks = np.arange(self.order.world, dtype=np.int64)
+        return (epochs * self.order.epoch_samples + ranks) // self.order.world
 
-    def _runs(self, epoch: int, begin: int, end: int) -> list[Run]:
-        """The samples at [begin, end) of the epoch's row."""
+    def _runs(self, epoch: int, begin: int, end: int) -> list[SampleRun]:
+        """The samples at positions [begin, end) of the epoch's row."""
         shards = np.arange(len(self.counts), dtype=np.int64)
-        if self.plan.shuffle:
-            shards = permute(shards, size=len(shards), seed=self.plan.seed, epoch=epoch, stream=SHARDS)
+        if self.order.shuffle:
+            shards = permute(shards, size=len(shards), seed=self.order.seed, epoch=epoch, stream=SHARD_STREAM)
         ends = np.cumsum(np.asarray(self.counts, dtype=np.int64)[shards])
-        found = []
+        runs = []
         for place in range(int(np.searchsorted(ends, begin, side="right")), len(shards)):
             start = int(ends[place]) - self.counts[shards[place]]
             if start >= end:
                 break
             first, last = max(begin - start, 0), min(end, int(ends[place])) - start
             if first < last:
-                found.append(Run(int(shards[place]), first, last))
-        return found
+                runs.append(SampleRun(int(shards[place]), first, last))
+        return runs
 
-    def _shuffled(self, epoch: int, at: int, size: int) -> Ints:
-        places = np.arange(size, dtype=np.int64)
-        return (
-            permute(places, size=size, seed=self.plan.seed, epoch=epoch, stream=BLOCKS + at)
-            if self.plan.shuffle
-            else places
-        )
+    def _shuffled(self, epoch: int, start: int, size: int) -> Ints:
+        positions = np.arange(size, dtype=np.int64)
+        if not self.order.shuffle:
+            return positions
+        return permute(positions, size=size, seed=self.order.seed, epoch=epoch, stream=BLOCK_STREAM + start)
 
 
 def limited(counts: tuple[int, ...], size: int) -> tuple[int, ...]:
-    """Samples of each shard when only the first `size` of all are used."""
+    """Samples of each shard when only the first `size` of the split are used."""
     before = np.cumsum([0, *counts[:-1]])
     return tuple(int(count) for count in np.clip(size - before, 0, counts))

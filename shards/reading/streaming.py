@@ -1,6 +1,6 @@
-"""Stream mode: shards read from front to back and never kept, for data that fits no node's disk.
+"""Stream mode: shards are read from front to back and never kept, for data that fits no node's disk.
 
-The order, and what is weaker about it than in indexed mode, is that of shards.stream_order.
+The order, and in what respect it is weaker than that of indexed mode, is `shards.reading.stream_order`.
 """
 
 import itertools
@@ -9,152 +9,163 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from configs.errors import DataError
-from shards.format import index
-from shards.format import members as _members
-from shards.format.members import Head
-from shards.format.open_files import Files
-from shards.reading.batch_assembler import BatchAssembler, Verify
-from shards.reading.loaders import BackgroundLoader, Batch, pool_for
+from shards.format import members
+from shards.format.index import IndexHeader, plain_shape
+from shards.format.members import MemberHeader
+from shards.reading import tar_stream
+from shards.reading.batch_assembler import Batch, BatchAssembler, Verify
+from shards.reading.loaders import BackgroundLoader, reading_pool
 from shards.reading.order import SampleOrder
 from shards.reading.prefetch import Prefetcher
 from shards.reading.recipe import Recipe
-from shards.reading.shard_set import Member, ShardSet
-from shards.reading.stream_order import Run, StreamOrder, limited
-from shards.reading.tar_stream import Members, samples
-from shards.remote.opening import read_header
-from shards.remote.store import Store
+from shards.reading.shard_set import ShardSet
+from shards.reading.split import Samples, Split, StoredMember
+from shards.reading.stream_order import SampleRun, StreamOrder, limited
+from shards.remote.open_split import read_remote_header
+from shards.remote.remote_folder import RemoteFolder
 
-WEAKER = (
+STREAM_NOTICE = (
     "data.mode stream: samples are shuffled by shards, and inside blocks of data.stream_buffer samples only; a "
     "resumed run repeats the order exactly with as many processes as before, after reading up to one shard and "
-    "one block again; with another number of processes some samples of the epoch under way come twice and others "
+    "one block again; with another number of processes some samples of the current epoch come twice and others "
     "not at all; a damaged shard is noticed at its end, after its samples were used"
 )
 """What a user must know before choosing this mode."""
 
 
 @dataclass(frozen=True)
-class _Held:
+class _BufferedSample:
     """One sample in memory, not decoded yet."""
 
     number: int
     epoch: int
     shard: int
     key: str
-    members: Members
+    members: tar_stream.Members
 
 
-class StreamedSet(ShardSet):
-    """A split of which only the index header and the samples of the current batch are in memory."""
+class StreamedSet(Split):
+    """A split of which only the index header is in memory, and the samples that a batch is being made from.
 
-    def __init__(self, store: Store, header: dict[str, Any]) -> None:
-        super().__init__(
-            store.url, header, np.zeros(0), index_path=Path(), files=_Files(store, header["shards"]), notes=[WEAKER]
-        )
-        self.store, self._samples = store, int(header["samples"])
-        self._numbers = {kind: number for number, kind in enumerate(self.kinds)}
-        self._held: dict[int, _Held] = {}
+    Open it with `StreamedSet.open_stream`, and read it with a `StreamLoader`.
+    """
+
+    def __init__(self, folder: RemoteFolder, header: IndexHeader) -> None:
+        names = [str(folder.url / shard["name"]) for shard in header["shards"]]
+        super().__init__(folder.url, header, shard_names=names, remedy=tar_stream.REMEDY, notes=[STREAM_NOTICE])
+        self._folder, self._size = folder, header["samples"]
+        self._numbers = {encoding: number for number, encoding in enumerate(self.encodings)}
+        self._buffered: dict[int, _BufferedSample] = {}
 
     @classmethod
     def open_stream(cls, url: str, retries: int) -> "StreamedSet":
-        """The split at a URL or a local path. Raises DataError when it has no index, or a damaged one."""
-        return cls(*read_header(url if "://" in url else f"file://{Path(url).resolve()}", retries))
+        """Open the split at a URL or a local path; failed requests are repeated up to `retries` times.
+
+        Raises:
+            DataError: It has no index, or a damaged one.
+        """
+        return cls(*read_remote_header(url if "://" in url else f"file://{Path(url).resolve()}", retries))
 
     def __len__(self) -> int:
-        return self._samples
+        return self._size
 
-    def hold(self, held: Sequence[_Held]) -> None:
+    def hold(self, samples: Sequence[_BufferedSample]) -> None:
         """Make these samples the ones that can be read."""
-        self._held = {one.number: one for one in held}
+        self._buffered = {sample.number: sample for sample in samples}
 
     def key(self, sample: int) -> str:
         """The sample's name in its shard."""
-        return self._held[sample].key
+        return self._buffered[sample].key
 
-    def keys(self, samples: Sequence[int] | np.ndarray) -> list[str]:
+    def keys(self, samples: Samples) -> list[str]:
         """The names of several samples."""
         return [self.key(int(sample)) for sample in samples]
 
-    def column(self, field: str) -> np.ndarray:
-        """There is no table, which is only asked about fields that some samples lack."""
-        raise DataError(f"{self.path}: some samples lack field {field}; leave them out or build the split again")
+    def first_key_without(self, field: str) -> str | None:
+        """Not known without reading the shards."""
+        return None
 
-    def locate(self, samples: Sequence[int] | np.ndarray, field: str) -> list[Member]:
-        """What the held samples say about one field. Raises DataError where it is not what the index says."""
-        return [self._member(self._held[int(sample)], field) for sample in samples]
+    def locate(self, samples: Samples, field: str) -> list[StoredMember]:
+        """One field of several samples in memory. Raises DataError where it is not what the index says."""
+        return [self._stored(self._buffered[int(sample)], field) for sample in samples]
 
-    def can_read_directly(self, member: Member, pixel_bytes: int) -> bool:
-        """Nothing can be read from disk."""
-        return False
+    def member_bytes(self, sample: int, field: str, member: StoredMember, *, verify: bool) -> bytes:
+        """A member as it arrived; the checksum that is compared is the shard's, at its end."""
+        return self._buffered[sample].members[field][1]
 
-    def read_into(self, sample: int, field: str, member: Member, out: np.ndarray, *, verify: bool) -> bool:
-        """Nothing can be read from disk."""
-        return False
-
-    def read_rows(self, sample: int, field: str, member: Member, top: int, height: int) -> np.ndarray:
-        """Rows `top` to `top + height` of an image as stored."""
-        return self.read_member(sample, field, member, verify=False)[top : top + height]
-
-    def _bytes(self, sample: int, field: str, member: Member, verify: bool) -> Any:
-        return self._held[sample].members[field][1]
-
-    def _member(self, held: _Held, field: str) -> Member:
-        where = f"{self.files.paths[held.shard]}: sample {held.key}: field {field}"
-        if field not in held.members:
-            raise DataError(f"{where} is missing")
-        codec, data = held.members[field]
-        try:
-            head = _members.head(codec, data, len(data))
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from error
-        self._refuse_other(where, field, head)
-        kind, sides = self._numbers[head.kind], (*head.shape, 0, 0, 0)[:3]
-        return Member._make((0, len(data), 0, head.start, kind, len(head.shape), *sides, held.shard))
-
-    def _refuse_other(self, where: str, field: str, head: Head) -> None:
-        info, shape = self.fields[field], index.plain_shape(head.shape)
-        channels = shape[2] if len(shape) == 3 else 1
-        known = head.kind in self._numbers and (np.dtype(head.kind.dtype).name, channels) == (info.dtype, info.channels)
-        if not known or info.shape not in (None, shape) or min(shape[:2]) < min(info.smallest):
-            raise DataError(f"{where} is {shape} of {head.kind.dtype}, not what the index says; {self.files.remedy}")
-
-
-class _Files(Files):
-    """Names for messages, and the way to end waiting for the network; nothing is read through it."""
-
-    remedy = "upload the shard and its index again"
-
-    def __init__(self, store: Store, shards: Sequence[dict[str, Any]]) -> None:
-        super().__init__(Path(), shards)
-        self.paths = [store.url / shard["name"] for shard in shards]
-        self._stop = store.stop
+    def read_shard(self, number: int) -> Generator[tuple[str, tar_stream.Members], None, None]:
+        """Key and members of the samples of a shard in stored order."""
+        shard = self.shards[number]
+        chunks = self._folder.chunks(shard["name"], 0, shard["size"])
+        return tar_stream.samples(chunks, shard, self._shard_names[number])
 
     @contextmanager
     def interrupted(self) -> Iterator[None]:
         """Inside the block reads that wait for the network give up."""
-        self._stop.set()
+        self._folder.stop.set()
         try:
             yield
         finally:
-            self._stop.clear()
+            self._folder.stop.clear()
+
+    def _stored(self, sample: _BufferedSample, field: str) -> StoredMember:
+        where = f"{self._shard_names[sample.shard]}: sample {sample.key}: field {field}"
+        if field not in sample.members:
+            raise DataError(f"{where} is missing")
+        codec, data = sample.members[field]
+        try:
+            header = members.read_header(codec, data, len(data))
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        self._check_header(where, field, header)
+        kind, (d0, d1, d2) = self._numbers[header.encoding], (*header.shape, 0, 0, 0)[:3]
+        return StoredMember(0, len(data), 0, header.start, kind, len(header.shape), d0, d1, d2, sample.shard)
+
+    def _check_header(self, where: str, field: str, header: MemberHeader) -> None:
+        """Raise DataError where a member is not like the index describes its field."""
+        info, shape = self.fields[field], plain_shape(header.shape)
+        dtype, channels = np.dtype(header.encoding.dtype).name, shape[2] if len(shape) == 3 else 1
+        is_known = header.encoding in self._numbers and (dtype, channels) == (info.dtype, info.channels)
+        if not is_known or info.shape not in (None, shape) or min(shape[:2]) < min(info.smallest):
+            raise DataError(f"{where} is {shape} of {header.encoding.dtype}, not what the index says; {self.remedy}")
+
+
+TrainingSplit = ShardSet | StreamedSet
+"""What training reads from, in indexed and in stream mode."""
 
 
 class StreamLoader(BackgroundLoader):
-    """The training batches of one rank in stream mode, with the interface of shards.loader.Loader.
+    """The training batches of one rank in stream mode, with the interface of `Loader`.
 
-    `buffer` samples and as many of the next block are in memory undecoded. A field with a draw of its own shows a
-    sample that comes a little later.
+    `buffer` samples, and as many of the next block, are in memory undecoded. Unpaired fields show a sample that comes a
+    little later in the order.
+
+    Args:
+        shards: The training split.
+        order: Batches, ranks, seed and tail; `StreamOrder` decides which samples the batches hold.
+        recipe: What a batch holds (shapes: `shards.reading.recipe`).
+        buffer: Samples that are shuffled among each other.
+        start_step: Step of the run that the first batches belong to.
+        steps: Steps after which the iterator ends; None for never.
+        prefetch: Steps assembled ahead of the consumer.
+        verify: Accepted for the interface: bytes arrive once, and whole shards are compared with the index.
+        pin: Whether batches are in page-locked memory.
+        threads: Images decoded at the same time; by default as many as this kind of data profits from.
+
+    Raises:
+        ConfigError: The recipe cannot be applied to these shards.
+        DataError: The shards do not hold what the recipe needs. While iterating: a shard or sample is damaged.
+        MachineError: While iterating: the network does not work.
     """
 
     def __init__(
         self,
         shards: StreamedSet,
-        plan: SampleOrder,
+        order: SampleOrder,
         recipe: Recipe,
         *,
         buffer: int,
@@ -166,85 +177,85 @@ class StreamLoader(BackgroundLoader):
         threads: int | None = None,
     ) -> None:
         counts = tuple(shard["samples"] for shard in shards.shards)
-        self._shards, self._plan, self._steps = shards, plan, steps
-        self._order = StreamOrder(limited(counts, plan.size), plan, buffer)
-        self._first = np.cumsum([0, *counts])
-        self._pool = pool_for(shards, recipe, threads)
-        self._filler = BatchAssembler(shards, recipe, seed=plan.seed, verify=verify, pin=pin, pool=self._pool)
-        self._ahead = Prefetcher(self._batches(start_step), prefetch)
+        self._shards, self._order, self._steps = shards, order, steps
+        self._stream_order = StreamOrder(limited(counts, order.size), order, buffer)
+        self._pool = reading_pool(shards, recipe, threads)
+        self._assembler = BatchAssembler(shards, recipe, seed=order.seed, verify=verify, pin=pin, pool=self._pool)
+        self._prefetcher: Prefetcher[list[Batch]] = Prefetcher(self._batches(start_step), prefetch)
 
     def __enter__(self) -> "StreamLoader":
         return self
 
     def __iter__(self) -> Iterator[list[Batch]]:
-        return iter(self._ahead)
+        return iter(self._prefetcher)
 
     def _batches(self, start: int) -> Generator[list[Batch], None, None]:
-        waiting: deque[_Held] = deque()
-        with closing(self._samples(start)) as coming:
+        waiting: deque[_BufferedSample] = deque()
+        with closing(self._samples(start)) as incoming:
             for _ in itertools.count() if self._steps is None else range(self._steps):
-                yield [self._batch(waiting, coming) for _ in range(self._plan.accumulate)]
+                yield [self._batch(waiting, incoming) for _ in range(self._order.accumulate)]
 
-    def _batch(self, waiting: deque[_Held], coming: Iterator[_Held]) -> Batch:
-        size, streams = self._plan.micro_batch, self._filler.streams
-        while len(waiting) < size + len(streams) + 1:
-            waiting.append(next(coming))
-        held = list(waiting)
-        self._shards.hold(held)
-        mine = held[:size]
-        others = {
-            stream: np.array([_other(held, i, place, len(streams)) for i in range(size)], dtype=np.int64)
-            for place, stream in enumerate(streams, 1)
+    def _batch(self, waiting: deque[_BufferedSample], incoming: Iterator[_BufferedSample]) -> Batch:
+        """The next batch: the first of `waiting`, filled up from `incoming`."""
+        size, streams = self._order.micro_batch, self._assembler.streams
+        while len(waiting) < size + len(streams) + 1:  # unpaired fields look so far ahead
+            waiting.append(next(incoming))
+        buffered = list(waiting)
+        self._shards.hold(buffered)
+        unpaired = {
+            stream: np.array([_unpaired(buffered, i, distance, len(streams)) for i in range(size)], dtype=np.int64)
+            for distance, stream in enumerate(streams, 1)
         }
-        batch = self._filler.batch(
-            np.array([one.epoch for one in mine], dtype=np.int64),
-            np.array([one.number for one in mine], dtype=np.int64),
-            others,
+        batch = self._assembler.batch(
+            np.array([sample.epoch for sample in buffered[:size]], dtype=np.int64),
+            np.array([sample.number for sample in buffered[:size]], dtype=np.int64),
+            unpaired,
         )
-        for _ in mine:
+        for _ in range(size):
             waiting.popleft()
         return batch
 
-    def _samples(self, start: int) -> Generator[_Held, None, None]:
-        """This rank's samples; while those of one block are given out, the next block is read."""
-        with closing(_Reader(self._shards, self._first)) as reader:
-            blocks = self._order.blocks(start)
+    def _samples(self, start: int) -> Generator[_BufferedSample, None, None]:
+        """This rank's samples; while those of one block leave, the next block is read in step."""
+        with closing(_Reader(self._shards)) as reader:
+            blocks = self._stream_order.blocks(start)
             block = next(blocks)
-            held = list(reader.read(block.epoch, block.runs))
-            for following in blocks:
-                source = reader.read(following.epoch, following.runs)
-                next_held: list[_Held] = []
-                for place in block.order.tolist():
-                    yield held[place]
-                    next_held += itertools.islice(source, 1)
-                next_held += source
-                block, held = following, next_held
+            buffered = list(reader.read(block.epoch, block.runs))
+            for next_block in blocks:
+                source = reader.read(next_block.epoch, next_block.runs)
+                next_buffered: list[_BufferedSample] = []
+                for position in block.order.tolist():
+                    yield buffered[position]
+                    next_buffered += itertools.islice(source, 1)
+                next_buffered += source
+                block, buffered = next_block, next_buffered
 
 
 class _Reader:
-    """Reads runs of samples; goes on in the shard it is in where it can."""
+    """Reads runs of samples; where a run continues in the shard that is open, reading goes on from there."""
 
-    def __init__(self, shards: StreamedSet, first: np.ndarray) -> None:
-        self._set, self._first = shards, first
-        self._open: Generator[tuple[str, Members], None, None] | None = None
-        self._place: tuple[int, int, int] = (-1, -1, 0)
-        """Epoch, shard and the sample that comes next in it."""
+    def __init__(self, shards: StreamedSet) -> None:
+        self._shards = shards
+        self._first = np.cumsum([0, *(shard["samples"] for shard in shards.shards)])
+        """Number of the first sample of each shard."""
+        self._open: Generator[tuple[str, tar_stream.Members], None, None] | None = None
+        self._position: tuple[int, int, int] = (-1, -1, 0)
+        """Epoch, shard, and the sample that comes next in it."""
 
-    def read(self, epoch: int, runs: Sequence[Run]) -> Iterator[_Held]:
+    def read(self, epoch: int, runs: Sequence[SampleRun]) -> Iterator[_BufferedSample]:
         """The samples of the runs, in order."""
         for run in runs:
-            at = self._place[2] if self._place[:2] == (epoch, run.shard) else run.first + 1
-            if self._open is None or at > run.first:
+            next_sample = self._position[2] if self._position[:2] == (epoch, run.shard) else run.first + 1
+            if self._open is None or next_sample > run.first:  # another shard, or one that is past the run
                 self.close()
-                shard = self._set.shards[run.shard]
-                pieces = self._set.store.pieces(shard["name"], 0, shard["size"])
-                self._open, at = samples(pieces, shard, str(self._set.files.paths[run.shard])), 0
-            for number, (key, members) in enumerate(itertools.islice(self._open, run.last - at), at):
-                self._place = (epoch, run.shard, number + 1)
+                self._open, next_sample = self._shards.read_shard(run.shard), 0
+            left = itertools.islice(self._open, run.last - next_sample)
+            for number, (key, stored) in enumerate(left, next_sample):
+                self._position = (epoch, run.shard, number + 1)
                 if number >= run.first:
-                    yield _Held(int(self._first[run.shard]) + number, epoch, run.shard, key, members)
-            if run.last == self._set.shards[run.shard]["samples"]:
-                for _ in self._open:  # none are left: this compares the whole shard with the index
+                    yield _BufferedSample(int(self._first[run.shard]) + number, epoch, run.shard, key, stored)
+            if run.last == self._shards.shards[run.shard]["samples"]:
+                for _ in self._open:  # there are no more samples: this reads to the end and compares the fingerprint
                     pass
 
     def close(self) -> None:
@@ -254,7 +265,9 @@ class _Reader:
         self._open = None
 
 
-def _other(held: Sequence[_Held], place: int, step: int, streams: int) -> int:
-    """A sample `step` places on; another one where that is the same sample in the next epoch."""
-    found = held[place + step]
-    return (held[place + streams + 1] if found.number == held[place].number else found).number
+def _unpaired(buffered: Sequence[_BufferedSample], position: int, distance: int, streams: int) -> int:
+    """The sample `distance` places on; a later one where that is the same sample in the next epoch."""
+    sample = buffered[position + distance]
+    if sample.number == buffered[position].number:
+        sample = buffered[position + streams + 1]
+    return sample.number

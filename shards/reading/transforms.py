@@ -1,7 +1,7 @@
 """What is done to an image between shard and batch, in numpy: geometry, phase, units, noise. Pure functions.
 
-Everything random is drawn from Philox, a counter-based generator (Salmon et al., SC 2011), keyed by
-(seed, epoch, sample, stream): a sample looks the same whichever rank or thread loads it.
+Everything random comes from Philox, a counter-based generator (Salmon et al., "Parallel random numbers: as easy as
+1, 2, 3", SC 2011), keyed by (seed, epoch, sample, stream): a sample looks the same whichever rank or thread loads it.
 """
 
 from typing import NamedTuple
@@ -12,31 +12,31 @@ _MASK = 2**64 - 1
 
 
 class Geometry(NamedTuple):
-    """One draw of position, mirroring, turn and phase; every field of a sample shares it."""
+    """Crop position, mirroring, rotation and phase as drawn for one sample; all fields of the sample share it."""
 
     top: float
-    """Place of the crop in [0, 1) of the room there is."""
+    """Position of the crop, in [0, 1) of the range that is possible."""
     left: float
     mirror_rows: bool
     mirror_columns: bool
-    turns: int
-    """Quarter turns, 0 to 3."""
+    quarter_turns: int
+    """0 to 3, counterclockwise."""
     theta: float
-    """Phase in radians, 0 to 2 pi."""
+    """Phase in radians, in [0, 2 pi)."""
 
 
 IDENTITY = Geometry(0.0, 0.0, False, False, 0, 0.0)
 
 
 def generator(seed: int, epoch: int, sample: int, stream: int) -> np.random.Generator:
-    """The random numbers that belong to one sample in one epoch."""
+    """The random numbers that belong to one sample in one epoch; `stream` separates the purposes they are used for."""
     key = np.array([seed & _MASK, stream & _MASK], dtype=np.uint64)
     counter = np.array([0, 0, sample & _MASK, epoch & _MASK], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def draw_geometry(random: np.random.Generator, *, flip: bool, rotate: bool) -> Geometry:
-    """A geometry; the numbers taken from `random` do not depend on what is switched on."""
+    """Draw a geometry. What is switched off is drawn and ignored, so that the other numbers do not depend on it."""
     top, left, rows, columns, turn, theta = random.random(6).tolist()
     return Geometry(
         top, left, flip and rows < 0.5, flip and columns < 0.5, int(turn * 4) if rotate else 0, theta * 2 * np.pi
@@ -44,7 +44,7 @@ def draw_geometry(random: np.random.Generator, *, flip: bool, rotate: bool) -> G
 
 
 def crop_window(shape: tuple[int, ...], crop: int | None, geometry: Geometry) -> tuple[int, int, int, int]:
-    """Top, left, height and width of what is read from an image of this shape."""
+    """Top, left, height and width of what is read from an image (H, W, ...)."""
     height, width = shape[:2]
     if crop is None:
         return 0, 0, height, width
@@ -52,19 +52,23 @@ def crop_window(shape: tuple[int, ...], crop: int | None, geometry: Geometry) ->
 
 
 def apply_orientation(image: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """The image mirrored and turned, as a view."""
+    """The image (H, W, ...) mirrored and rotated, as a view."""
     if geometry.mirror_rows:
         image = image[::-1]
     if geometry.mirror_columns:
         image = image[:, ::-1]
-    return np.rot90(image, geometry.turns) if geometry.turns else image
+    return np.rot90(image, geometry.quarter_turns) if geometry.quarter_turns else image
 
 
 def write_image(image: np.ndarray, out_CHW: np.ndarray, *, divisor: float = 1.0, phase: float | None = None) -> None:
-    """Write a stored image (H, W) or (H, W, C) into its place in the batch, converting on the way.
+    """Write a stored image into its place in a batch, and convert it on the way.
 
-    Complex images become two channels (re, im), their magnitude, or stay complex, as `out_CHW` has room for. `phase`
-    multiplies complex images by exp(i phase).
+    Args:
+        image: (H, W) or (H, W, C) of any dtype.
+        out_CHW: Where it goes, float32 or complex64. A complex image stays complex in a complex place, becomes its
+            real and imaginary part where there are two channels, and its magnitude otherwise.
+        divisor: What real images are divided by.
+        phase: Angle theta in radians; complex images are multiplied by exp(i theta) unless the magnitude is taken.
     """
     if image.dtype.kind == "c":
         if phase is not None and (out_CHW.dtype.kind == "c" or out_CHW.shape[0] == 2):
@@ -84,12 +88,12 @@ def write_image(image: np.ndarray, out_CHW: np.ndarray, *, divisor: float = 1.0,
 
 
 def typical_magnitude(image_CHW: np.ndarray) -> float:
-    """The median magnitude, by which an image is normalised; the mean where that is zero, else 1.
+    """The median magnitude, by which an image is normalised; the mean where that is zero; 1 where both are.
 
-    Two channels that came from a complex image must be passed as complex.
+    The real and imaginary part of a complex image must be passed as a complex image (`as_complex`).
     """
     magnitude = np.abs(image_CHW).ravel()
-    middle = (magnitude.size - 1) // 2
+    middle = (magnitude.size - 1) // 2  # the lower median, as torch.median: always a value of the image
     median = float(np.partition(magnitude, middle)[middle])
     if median > 0:
         return median
@@ -98,11 +102,11 @@ def typical_magnitude(image_CHW: np.ndarray) -> float:
 
 
 def as_complex(image_CHW: np.ndarray) -> np.ndarray:
-    """Two real channels (re, im) as one complex image (H, W)."""
+    """Two real channels (real and imaginary part) as one complex image (H, W)."""
     return image_CHW[0] + 1j * image_CHW[1]
 
 
 def fill_normal(random: np.random.Generator, out_CHW: np.ndarray) -> None:
-    """Standard normal numbers; in a complex tensor each component is standard normal."""
+    """Fill with standard-normal numbers; of a complex array each of real and imaginary part is standard normal."""
     real = out_CHW.view(np.float32) if out_CHW.dtype.kind == "c" else out_CHW
     random.standard_normal(out=real, dtype=np.float32)

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from configs.errors import DataError
-from shards.format import members as _members
+from shards.format import members as codecs
 from shards.reading.shard_set import ShardSet
 from tests.support.tars import encoded, npy, refused, write_tar
 
@@ -95,14 +95,14 @@ def test_png_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write_tar(tmp_path / "a.tar", members)
     shards = ShardSet.open(tmp_path)
     found = {name: shards.read(0, name) for name in kinds}
-    monkeypatch.setattr(_members, "_decoder", lambda name: None)
+    monkeypatch.setattr(codecs, "_decoder", lambda name: None)
     for name, image in found.items():
         assert np.array_equal(image, shards.read(0, name)), name
     assert np.array_equal(found["rgb"], rgb) and found["palette"].shape == (9, 7, 3) and found["bits"].max() == 255
 
 
 def test_jpeg_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every kind of JPEG gives Pillow's pixels; one that is cut off is refused, not filled up."""
+    """Every kind of JPEG gives Pillow's pixels; a truncated one is refused, not filled up."""
     smooth = Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 5, 3), np.uint8)).resize((41, 37))
     kinds = {
         "half": (smooth, {"subsampling": 2}),
@@ -117,12 +117,12 @@ def test_jpeg_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         image.save(file, "jpeg", quality=90, **options)
         members[f"k.{name}.jpg"] = file.getvalue()
     write_tar(tmp_path / "a.tar", members)
-    whole, kind = members["k.half.jpg"], _members.Kind("jpg", "|u1")
+    intact, encoding = members["k.half.jpg"], codecs.Encoding("jpg", "|u1")
     with pytest.raises(DataError, match="cannot be decoded"):
-        _members.decode(kind, 0, (37, 41, 3), whole[: len(whole) // 2])
+        codecs.decode(encoding, 0, (37, 41, 3), intact[: len(intact) // 2])
     shards = ShardSet.open(tmp_path)
     found = {name: shards.read(0, name) for name in kinds}
-    monkeypatch.setattr(_members, "_decoder", lambda name: None)
+    monkeypatch.setattr(codecs, "_decoder", lambda name: None)
     for name, image in found.items():
         assert np.array_equal(image, shards.read(0, name)), name
 
@@ -152,7 +152,7 @@ def test_foreign_tars_with_folders_and_other_members(tmp_path: Path) -> None:
         ([("k.x.npy", PICKLED.getvalue())], "pickled objects"),
         ([("k.x.npy", b"junk")], "not a .npy array"),
         ([("k.x.npy", GOOD[:-3])], "does not fill"),
-        ([("k.x.npy", GOOD[:40])], "header is cut off"),
+        ([("k.x.npy", GOOD[:40])], "header is truncated"),
         ([("k.x.npy", npy(np.ones(3, "f4")))], "shape (3,) is not an image"),
         ([("k.x.npy", npy(np.ones((3, 64, 64), "f4")))], "shape (3, 64, 64) is not an image"),
         ([("k.x.npy", npy(np.array([["a"]])))], "dtype '<U1'"),

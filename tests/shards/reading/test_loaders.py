@@ -287,7 +287,7 @@ def test_damage_surfaces_in_the_consumer_and_the_thread_ends(tmp_path: Path, whe
         file.seek(0)
         tar.addfile(info, file)
     loader = Loader(ShardSet.open(tmp_path), SampleOrder(1, 1, 0), Recipe({"x": Source()}), verify=when)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="bad.tar: sample k0: field x holds NaN or Inf"):
+    with pytest.raises(DataError, match="bad.tar: sample k0: field x contains NaN or Inf"):
         next(iter(loader))
     assert our_threads() == []
     loader.close()
@@ -337,7 +337,7 @@ def test_waiting_is_counted_and_batches_are_made_ahead(split: Open) -> None:
         iterator = iter(loader)
         next(iterator)
         assert loader.wait_s > 0
-        while loader._ahead._ready.qsize() < 3:  # two batches and the end, before anybody asks for them
+        while loader._prefetcher._ready.qsize() < 3:  # two batches and the end, before anybody asks for them
             time.sleep(0.001)
         assert len(list(iterator)) == 2
         assert list(iterator) == []

@@ -99,7 +99,7 @@ def test_blocks_hold_the_same_numbers() -> None:
         for micro in range(2):
             when, which = plan.samples(3 + step, micro)
             assert np.array_equal(epochs[step, micro], when) and np.array_equal(samples[step, micro], which)
-            assert np.array_equal(others[7][step, micro], plan.others(3 + step, micro, 7))
+            assert np.array_equal(others[7][step, micro], plan.unpaired(3 + step, micro, 7))
 
 
 def test_drop_leaves_out_another_rest_each_epoch() -> None:
@@ -129,7 +129,7 @@ def test_others_are_never_the_sample_itself_and_cover_the_epoch() -> None:
         other = []
         for step in range(6 * epoch, 6 * epoch + 6):
             _, own = plan.samples(step, 0)
-            drawn = plan.others(step, 0, stream=11)
+            drawn = plan.unpaired(step, 0, stream=11)
             assert not (own == drawn).any()
             other += drawn.tolist()
         assert sorted(other) == list(range(24))
@@ -170,7 +170,7 @@ def test_a_thousand_ranks_a_hundred_epochs() -> None:
 
 
 def test_impossible_plans_say_why() -> None:
-    with pytest.raises(ConfigError, match="does not divide by 3 processes x 2"):
+    with pytest.raises(ConfigError, match="is not divisible by 3 processes x 2"):
         SampleOrder(10, 8, 0, world=3, accumulate=2)
     with pytest.raises(DataError, match="data.tail=carry"):
         SampleOrder(3, 8, 0, tail="drop")

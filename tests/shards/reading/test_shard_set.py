@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from configs.errors import DataError
-from shards.format import index, open_files
-from shards.format import tar as _tar
+from shards.format import index, shard_files, tar
 from shards.reading.shard_set import ShardSet
 from tests.support.tars import npy, refused, write_tar
 
@@ -93,42 +92,42 @@ def test_truncated_before_indexing(split: Open, cut: int) -> None:
     folder = split(9).path
     for name in (index.HEADER, index.TABLE):
         (folder / name).unlink()
-    tar = folder / "demo-000001.tar"
-    os.truncate(tar, min(cut, tar.stat().st_size - 1100))
+    shard = folder / "demo-000001.tar"
+    os.truncate(shard, min(cut, shard.stat().st_size - 1100))
     refused(folder, "demo-000001.tar")
 
 
 def test_a_tar_without_its_closing_zeros_is_cut(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", {"k.x.npy": GOOD})
     os.truncate(path, 1024)  # header and padded member, whole; nothing else
-    refused(tmp_path, "a.tar", "cut off")
+    refused(tmp_path, "a.tar", "truncated")
 
 
 def test_truncated_removed_added_and_changed_after_indexing(split: Open, tmp_path: Path) -> None:
     folder = split(9).path
     kept = tmp_path / "kept"
     shutil.copytree(folder, kept)
-    tar = folder / "demo-000001.tar"
+    shard = folder / "demo-000001.tar"
 
     def restore() -> None:
         shutil.rmtree(folder)
         shutil.copytree(kept, folder)
 
-    os.truncate(tar, tar.stat().st_size - 600)
-    refused(folder, "demo-000001.tar", "cut off or replaced", "--repair")
+    os.truncate(shard, shard.stat().st_size - 600)
+    refused(folder, "demo-000001.tar", "truncated or replaced", "--repair")
     restore()
-    tar.unlink()
+    shard.unlink()
     refused(folder, "demo-000001.tar", "missing")
     restore()
-    shutil.copy(tar, folder / "extra.tar")
+    shutil.copy(shard, folder / "extra.tar")
     refused(folder, "extra.tar", "stale")
     restore()
-    data = bytearray(tar.read_bytes())
+    data = bytearray(shard.read_bytes())
     data[1500] ^= 1
-    tar.write_bytes(data)
+    shard.write_bytes(data)
     refused(folder, "demo-000001.tar", "changed since it was indexed")
     restore()
-    shutil.copy(folder / "demo-000000.tar", tar)
+    shutil.copy(folder / "demo-000000.tar", shard)
     refused(folder, "demo-000001.tar")
     restore()
     refused_nothing = ShardSet.open(folder)
@@ -137,11 +136,11 @@ def test_truncated_removed_added_and_changed_after_indexing(split: Open, tmp_pat
 
 def test_a_flipped_bit_in_the_middle_of_a_large_shard(tmp_path: Path) -> None:
     image = np.random.default_rng(0).random((200, 200)).astype("f4")
-    tar = write_tar(tmp_path / "a.tar", {f"k{i}.x.npy": npy(image) for i in range(4)})
+    shard = write_tar(tmp_path / "a.tar", {f"k{i}.x.npy": npy(image) for i in range(4)})
     ShardSet.open(tmp_path)
-    data = bytearray(tar.read_bytes())
+    data = bytearray(shard.read_bytes())
     data[200_000] ^= 1  # outside the first and last 64 KiB, which the fingerprint covers
-    tar.write_bytes(data)
+    shard.write_bytes(data)
     refused(tmp_path, "a.tar", "sample k1", "field x", "checksum")
 
 
@@ -149,7 +148,7 @@ def test_truncated_while_open(split: Open) -> None:
     shards = split(9)
     shards.read(0, "pd")
     os.truncate(shards.path / "demo-000000.tar", 1000)
-    with pytest.raises(DataError, match=r"demo-000000.tar: cut off at byte"):
+    with pytest.raises(DataError, match=r"demo-000000.tar: truncated at byte"):
         shards.read(0, "pd")
 
 
@@ -186,9 +185,7 @@ def test_unknown_field_and_partial_field(tmp_path: Path) -> None:
 
 
 def test_more_shards_than_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shards.format import open_files
-
-    monkeypatch.setattr(open_files, "MAX_OPEN_FILES", 3)
+    monkeypatch.setattr(shard_files, "MAX_OPEN_FILES", 3)
     for i in range(9):
         write_tar(tmp_path / f"{i}.tar", {f"k{i}.x.npy": npy(np.full((4, 4), i, "f4"))})
     shards = ShardSet.open(tmp_path)
@@ -201,10 +198,10 @@ def test_more_shards_than_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_shard_that_changes_between_two_openings_is_seen(split: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards beyond the number of open files are opened again and again, but compared with the index only once."""
-    monkeypatch.setattr(open_files, "MAX_OPEN_FILES", 1)
+    monkeypatch.setattr(shard_files, "MAX_OPEN_FILES", 1)
     prints: list[int] = []
-    real = _tar.fingerprint
-    monkeypatch.setattr(_tar, "fingerprint", lambda number: prints.append(1) or real(number))
+    real = tar.fingerprint
+    monkeypatch.setattr(tar, "fingerprint", lambda number: prints.append(1) or real(number))
     shards = split(9)
     opened = len(prints)
     for number in (0, 1, 0, 1):

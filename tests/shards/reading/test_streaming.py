@@ -23,7 +23,7 @@ from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
 from shards.reading.stream_order import StreamOrder, limited
 from shards.reading.streaming import StreamedSet, StreamLoader
-from shards.remote import store
+from shards.remote import remote_folder
 from tests.shards.conftest import make_samples
 from tests.support.http_server import FAULTS, Server, serving
 
@@ -73,10 +73,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(store, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(store, "LONGEST_PAUSE_S", 0.002)
-    monkeypatch.setattr(store, "SILENCE_S", 0.3)  # a busy machine may be silent for longer: retries are many
-    monkeypatch.setattr(store, "PIECE_BYTES", 5000)
+    monkeypatch.setattr(remote_folder, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(remote_folder, "LONGEST_PAUSE_S", 0.002)
+    monkeypatch.setattr(remote_folder, "SILENCE_S", 0.3)  # a busy machine may be silent for longer: retries are many
+    monkeypatch.setattr(remote_folder, "CHUNK_BYTES", 5000)
     with serving(folder.parent) as running:
         yield running
 
@@ -129,7 +129,7 @@ def test_every_epoch_holds_every_sample_once_and_ranks_stay_level(
             found.update(mine)
             lengths.append(len(mine))
             assert plan.part(epoch)[1] - plan.part(epoch)[0] == len(mine)
-        assert max(found.values()) == 1 and sum(found.values()) == plans[0].plan.epoch_samples
+        assert max(found.values()) == 1 and sum(found.values()) == plans[0].order.epoch_samples
         rows.append(lengths)
         assert np.ptp(lengths) <= 1 and np.ptp(np.sum(rows, axis=0)) <= 1
     if world == 1:
@@ -149,7 +149,7 @@ def test_opening_at_a_step_continues_the_order(world: int) -> None:
 
     whole = list(itertools.islice(numbers(0), 120))
     for step in range(15):
-        taken = step * plan.plan.micro_batch
+        taken = step * plan.order.micro_batch
         assert list(itertools.islice(numbers(step), 30)) == whole[taken : taken + 30]
 
 
@@ -200,11 +200,11 @@ def shrink(header: dict[str, Any], key: str, by: int) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda header: shrink(header, "samples", 1), "holds . samples, the index says"),
+        (lambda header: shrink(header, "samples", 1), "holds . samples, but the index says"),
         (lambda header: shrink(header, "tail", 1), "is not what the index lists"),
         (lambda header: header["fields"]["pd"].update(dtype="float64"), "not what the index says"),
-        (lambda header: header["fields"]["pd"].update(count=5), "some samples lack field pd"),
-        (lambda header: shrink(header, "size", 9000), "cut off|not what the index"),
+        (lambda header: header["fields"]["pd"].update(count=5), "of 13 samples lack field pd"),
+        (lambda header: shrink(header, "size", 9000), "truncated|not what the index"),
     ],
 )
 def test_shards_of_another_index_are_refused(change: Any, says: str, folder: Path, tmp_path: Path) -> None:

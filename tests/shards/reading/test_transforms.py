@@ -18,14 +18,14 @@ def test_the_crop_does_not_move_when_another_switch_is_set() -> None:
     plain = transforms.draw_geometry(generator(0, 0, 5, 0), flip=False, rotate=False)
     full = transforms.draw_geometry(generator(0, 0, 5, 0), flip=True, rotate=True)
     assert (plain.top, plain.left, plain.theta) == (full.top, full.left, full.theta)
-    assert not plain.mirror_rows and not plain.mirror_columns and plain.turns == 0
+    assert not plain.mirror_rows and not plain.mirror_columns and plain.quarter_turns == 0
 
 
 def test_draws_cover_every_window_mirror_and_turn() -> None:
     drawn = [transforms.draw_geometry(generator(0, 0, i, 0), flip=True, rotate=True) for i in range(400)]
     tops = [transforms.crop_window((13, 20), 10, geometry)[0] for geometry in drawn]
     assert set(tops) == {0, 1, 2, 3} and min(tops.count(top) for top in range(4)) > 70
-    assert {geometry.turns for geometry in drawn} == {0, 1, 2, 3}
+    assert {geometry.quarter_turns for geometry in drawn} == {0, 1, 2, 3}
     assert 160 < sum(geometry.mirror_rows for geometry in drawn) < 240
     assert {transforms.crop_window((13, 20), 10, geometry)[1] for geometry in drawn} == set(range(11))
     assert transforms.crop_window((13, 20), None, drawn[0]) == (0, 0, 13, 20)

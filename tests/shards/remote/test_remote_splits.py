@@ -21,7 +21,7 @@ from shards.reading.loaders import EvalLoader, Loader
 from shards.reading.order import SampleOrder
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
-from shards.remote import store
+from shards.remote import remote_folder
 from tests.shards.conftest import make_samples
 from tests.support.http_server import FAULTS, Server, serving
 
@@ -80,9 +80,9 @@ def memory(local: ShardSet) -> str:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(store, "LONGEST_PAUSE_S", 0.002)
-    monkeypatch.setattr(store, "PIECE_BYTES", 5000)
+    monkeypatch.setattr(remote_folder, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(remote_folder, "LONGEST_PAUSE_S", 0.002)
+    monkeypatch.setattr(remote_folder, "CHUNK_BYTES", 5000)
 
 
 def kept(tmp_path: Path, **settings: Any) -> CacheConfig:
@@ -110,7 +110,7 @@ def test_batches_and_resumed_batches_are_those_of_the_local_split(
 ) -> None:
     url = f"{request.getfixturevalue('server').url}/train" if protocol == "http" else request.getfixturevalue(protocol)
     shards = ShardSet.open(url, cache=kept(tmp_path, max_gb=max_gb))
-    assert shards.files.whole == (max_gb == WHOLE_GB) and str(shards.path) == url
+    assert shards.files.is_cached == (max_gb == WHOLE_GB) and str(shards.path) == url
     expected = batches(local)
     same(batches(shards), expected)
     same(batches(shards, start=3, steps=3), expected[3:])
@@ -125,7 +125,7 @@ def test_batches_and_resumed_batches_are_those_of_the_local_split(
 def test_a_bad_network_changes_nothing(
     max_gb: float, local: ShardSet, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "SILENCE_S", 0.3)  # a busy machine may be silent for longer: retries are many
+    monkeypatch.setattr(remote_folder, "SILENCE_S", 0.3)  # a busy machine may be silent for longer: retries are many
     server.faults.extend(FAULTS * 2 + ("503", "429", "slow"))
     shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path, max_gb=max_gb, retries=100))
     same(batches(shards), batches(local))
@@ -155,13 +155,13 @@ def test_what_an_interrupted_process_fetched_is_used(local: ShardSet, server: Se
 
 def test_reading_by_ranges_fetches_an_epoch_once_per_epoch(local: ShardSet, server: Server, tmp_path: Path) -> None:
     shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path, max_gb=RANGED_GB))
-    before = shards.files.store.bytes_read
+    before = shards.files.remote.bytes_read
     with Loader(
         shards, SampleOrder(SAMPLES, 1, 3), Recipe({"pd": Source(), "pdfs": Source()}), steps=SAMPLES
     ) as loader:
         list(loader)
     members = sum(int(local.column(field)["size"].sum()) for field in ("pd", "pdfs"))
-    assert shards.files.store.bytes_read - before == members
+    assert shards.files.remote.bytes_read - before == members
     assert "does not fit" in shards.notes[0].replace("do not", "does not") and "per epoch" in shards.notes[0]
     assert not list(shards.index_path.glob("*.tar*"))
 
@@ -170,7 +170,7 @@ def test_a_server_without_ranges(local: ShardSet, server: Server, tmp_path: Path
     server.ranges = False
     same(batches(ShardSet.open(f"{server.url}/train", cache=kept(tmp_path))), batches(local))
     shards = ShardSet.open(f"{server.url}/train", cache=CacheConfig(folder=str(tmp_path / "b"), max_gb=RANGED_GB))
-    with pytest.raises(MachineError, match="demo-00000.*does not answer range requests.*data.cache.max_gb"):
+    with pytest.raises(MachineError, match="demo-00000.*does not support range requests.*data.cache.max_gb"):
         shards.read(0, "pd")
 
 
@@ -180,9 +180,9 @@ def test_a_server_without_ranges(local: ShardSet, server: Server, tmp_path: Path
         ("500", MachineError, "cannot be read after 3 attempts"),
         ("truncate", MachineError, "cannot be read after 3 attempts"),
         ("reset", MachineError, "cannot be read after 3 attempts"),
-        ("403", MachineError, "access refused"),
-        ("404", DataError, "not there"),
-        ("410", MachineError, "the server answers 410"),
+        ("403", MachineError, "access denied"),
+        ("404", DataError, "does not exist"),
+        ("410", MachineError, "the server answers with status 410"),
     ],
 )
 @pytest.mark.parametrize("max_gb", [WHOLE_GB, RANGED_GB])
@@ -201,7 +201,7 @@ def test_what_is_not_there_or_not_understood_is_named(server: Server, tmp_path: 
     for url, kind, says in [
         (f"{server.url}/test", DataError, "test/index.json: no index there"),
         ("gs://bucket/train", MachineError, "needs a package that is not installed"),
-        ("nosuch://bucket/train", ConfigError, "no protocol fsspec knows"),
+        ("nosuch://bucket/train", ConfigError, "fsspec does not know the protocol"),
     ]:
         with pytest.raises(kind, match=says):
             ShardSet.open(url, cache=kept(tmp_path))
@@ -211,8 +211,8 @@ def test_what_is_not_there_or_not_understood_is_named(server: Server, tmp_path: 
 
 
 def test_closing_does_not_wait_for_the_network(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "FIRST_PAUSE_S", 1000.0)
-    monkeypatch.setattr(store, "LONGEST_PAUSE_S", 1000.0)
+    monkeypatch.setattr(remote_folder, "FIRST_PAUSE_S", 1000.0)
+    monkeypatch.setattr(remote_folder, "LONGEST_PAUSE_S", 1000.0)
     server.always = "500"
     shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path))
     with Loader(shards, SampleOrder(SAMPLES, 4, 3), FULL):

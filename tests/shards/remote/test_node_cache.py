@@ -15,7 +15,7 @@ from configs.schema import CacheConfig
 from shards.building.writer import write_split
 from shards.format import index, tar
 from shards.reading.shard_set import ShardSet
-from shards.remote import cache
+from shards.remote import node_cache
 from tests.support.http_server import Server, serving
 
 Open = Callable[..., ShardSet]
@@ -48,14 +48,14 @@ def read_all(shards: ShardSet) -> list[float]:
 
 def test_a_split_in_use_stays_and_an_unused_one_goes(opened: Open, server: Server, tmp_path: Path) -> None:
     first = opened("a")
-    assert read_all(first) == list(range(6)) and first.files.whole
+    assert read_all(first) == list(range(6)) and first.files.is_cached
     second = opened("b")
-    assert not second.files.whole and read_all(second) == list(range(10, 16)), "a is in use: b must not push it out"
+    assert not second.files.is_cached and read_all(second) == list(range(10, 16)), "a is in use: b must not push it out"
     folder = first.index_path
     assert len(list(folder.glob("*.tar"))) == len(first.shards)
     del first, second
     third = opened("c")
-    assert third.files.whole and read_all(third) == list(range(20, 26)) and not folder.exists()
+    assert third.files.is_cached and read_all(third) == list(range(20, 26)) and not folder.exists()
     total = sum(file.stat().st_size for file in (tmp_path / "cache").rglob("*") if file.is_file())
     assert total <= SPLIT_GB * 1e9
 
@@ -70,7 +70,7 @@ def test_the_longest_unused_shard_goes_first(opened: Open, tmp_path: Path) -> No
         os.utime(folder / name, (2e9, 2e9))
     del first
     second = opened("b", max_gb=60e-6)
-    assert second.files.whole
+    assert second.files.is_cached
     left = sorted(file.name for file in folder.glob("*.tar"))
     assert left and left == names[: len(left)] and len(left) < len(names)
 
@@ -105,7 +105,10 @@ def test_a_copy_that_is_damaged_on_this_disk_is_fetched_again(opened: Open) -> N
 
 @pytest.mark.parametrize(
     ("index_follows", "says"),
-    [(False, "is not what the index lists"), (True, "has another checksum than in the index")],
+    [
+        (False, "is not what the index lists"),
+        (True, "checksum of a downloaded member of field x differs from the index"),
+    ],
 )
 def test_a_shard_that_was_replaced_is_refused(index_follows: bool, says: str, opened: Open, server: Server) -> None:
     file = server.folder / "a" / "a-000000.tar"
@@ -120,13 +123,13 @@ def test_a_shard_that_was_replaced_is_refused(index_follows: bool, says: str, op
     shards = opened("a")
     with pytest.raises(DataError, match=f"a/{file.name}: .*{says}; .*upload both again"):
         shards.files._copy(0)
-    assert [name for name, _, _ in server.asked] == [file.name] * cache.DOWNLOADS
+    assert [name for name, _, _ in server.asked] == [file.name] * node_cache.MAX_DOWNLOADS
     assert not list(shards.index_path.glob(f"{file.name}*"))
 
 
 def test_damaged_members_are_seen_when_read_by_ranges(opened: Open, server: Server) -> None:
     shards = opened("a", max_gb=6e-6)
-    assert not shards.files.whole
+    assert not shards.files.is_cached
     file = server.folder / "a" / shards.shards[0]["name"]
     text = bytearray(file.read_bytes())
     text[700] ^= 1
@@ -186,6 +189,6 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(server: Server, tmp_path
 
 def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("QUELL_CACHE", str(tmp_path))
-    assert cache.default_folder() == tmp_path / "shards"
+    assert node_cache.default_folder() == tmp_path / "shards"
     monkeypatch.delenv("QUELL_CACHE")
-    assert cache.default_folder().name == f"quell-{os.getuid()}"
+    assert node_cache.default_folder().name == f"quell-{os.getuid()}"

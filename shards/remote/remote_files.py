@@ -1,0 +1,148 @@
+"""Reads from the shards of a remote split: from copies on the node, or member by member over the network."""
+
+import collections
+import contextlib
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from configs.errors import DataError, QuellError
+from shards.format import index, tar
+from shards.format.index import IndexHeader, fingerprint_of
+from shards.format.shard_files import Buffer, Descriptor, ShardFiles
+from shards.remote.node_cache import CachedSplit
+from shards.remote.remote_folder import ReadInterruptedError, RemoteFolder
+
+CONCURRENT_REQUESTS = 16
+"""Requests in flight at once where members are read over the network: most of their time is latency."""
+
+
+class RemoteShardFiles(ShardFiles):
+    """The shards of one remote split.
+
+    With `is_cached`, a shard is copied to the node when it is first read or announced, compared with the index member
+    by member, and read from the copy from then on. Without, each read is a request for its bytes and nothing is kept.
+    """
+
+    def __init__(
+        self, remote: RemoteFolder, cached: CachedSplit, header: IndexHeader, table: np.ndarray, *, is_cached: bool
+    ) -> None:
+        super().__init__(cached.folder, header["shards"])
+        self.remote, self.is_cached = remote, is_cached
+        self.names = [str(remote.url / shard["name"]) for shard in header["shards"]]
+        self.remedy = (
+            f"delete {cached.folder} to have it downloaded again" if is_cached else "upload the shard and its index"
+        )
+        self.needs_announcing, self.verify_every_read = is_cached, not is_cached
+        self.concurrent_reads = 1 if is_cached else CONCURRENT_REQUESTS
+        self._cached, self._shards, self._table = cached, header["shards"], table
+        self._first = np.cumsum([0] + [shard["samples"] for shard in self._shards])
+        """Number of the first sample of each shard."""
+        self._expected: collections.deque[int] = collections.deque()
+        self._announced: set[int] = set()
+        self._fetcher: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def read(self, shard: int, offset: int, buffers: Sequence[Buffer]) -> None:
+        """Fill the buffers, one after the other, from `offset` on. Raises DataError, or MachineError of the network."""
+        if self.is_cached:
+            super().read(shard, offset, buffers)
+            return
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        data = memoryview(self.remote.read(self._shards[shard]["name"], offset, offset + sum(map(len, views))))
+        for view in views:
+            view[:] = data[: len(view)]
+            data = data[len(view) :]
+
+    def read_many(self, locations: Sequence[tuple[int, int]], buffers: Sequence[Buffer]) -> None:
+        """Fill each buffer from its (shard, offset)."""
+        if self.is_cached:
+            super().read_many(locations, buffers)
+            return
+        for (shard, offset), buffer in zip(locations, buffers, strict=True):
+            self.read(shard, offset, [buffer])
+
+    def check(self, shard: int) -> None:
+        """Compare the shard with the index; where it is not kept, every read is verified instead."""
+        if self.is_cached:
+            super().check(shard)
+
+    def expect(self, shards: Iterable[int]) -> None:
+        """Start to download the shards in this order, ahead of the reads."""
+        if not self.is_cached:
+            return
+        new = [shard for shard in dict.fromkeys(shards) if shard not in self._announced]
+        self._announced.update(new)
+        self._expected.extend(new)
+        with self._starting:
+            if new and (self._fetcher is None or not self._fetcher.is_alive()):
+                self._fetcher = threading.Thread(target=self._fetch_ahead, name="quell-fetch", daemon=True)
+                self._fetcher.start()
+
+    @contextlib.contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """Inside the block reads that wait for the network give up."""
+        self.remote.stop.set()
+        try:
+            yield
+        finally:
+            with self._starting:
+                self._expected.clear()
+                self._announced.clear()
+                if self._fetcher is not None:
+                    self._fetcher.join()
+            self.remote.stop.clear()
+
+    def close(self) -> None:
+        """Close all files; the copies stay."""
+        with self.interrupted():
+            super().close()
+
+    def _fetch_ahead(self) -> None:
+        # An error ends the downloading ahead only: the read that needs the shard meets it too, and raises it.
+        with contextlib.suppress(IndexError, ReadInterruptedError, QuellError):
+            while True:
+                self._copy(self._expected.popleft(), wait=False)
+
+    def _local_path(self, shard: int) -> Path:
+        path = self._copy(shard)
+        assert path is not None
+        return path
+
+    def _opened(self, shard: int) -> Descriptor:
+        try:
+            return super()._opened(shard)
+        except DataError:  # the copy was verified, so this disk has damaged it since
+            self._cached.drop(self._shards[shard]["name"])
+            return super()._opened(shard)
+
+    def _copy(self, shard: int, *, wait: bool = True) -> Path | None:
+        """The local copy of a shard, downloaded if necessary; None where another process does that, and not `wait`."""
+        entry = self._shards[shard]
+        return self._cached.file(
+            entry["name"],
+            lambda start: self.remote.chunks(entry["name"], start, entry["size"]),
+            lambda path: self._compare(shard, path),
+            wait=wait,
+        )
+
+    def _compare(self, shard: int, path: Path) -> None:
+        """Raise DataError unless a copy is the shard that was indexed, to the last member."""
+        rows = self._table[self._first[shard] : self._first[shard + 1]]
+        remedy = "it changed since it was indexed, or its index did: upload both again"
+        with open(path, "rb") as file:
+            if tar.fingerprint(file.fileno()) != fingerprint_of(self._shards[shard]):
+                raise DataError(f"{self.names[shard]}: what was downloaded is not what the index lists; {remedy}")
+            for field in (rows.dtype.names or ())[2:]:
+                stored = rows[field][rows[field]["kind"] != index.MISSING]
+                offsets, sizes, checksums = (stored[column].tolist() for column in ("offset", "size", "crc"))
+                for offset, size, crc in zip(offsets, sizes, checksums, strict=True):
+                    file.seek(offset)
+                    if zlib.crc32(file.read(size)) != crc:
+                        raise DataError(
+                            f"{self.names[shard]}: the checksum of a downloaded member of field {field} differs from "
+                            f"the index; {remedy}"
+                        )
