@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.errors import ConfigError
-from configs.registry import SettingsError, find
+from configs.registry import find
 from configs.schema import RunConfig
 from configs.support.suggestions import did_you_mean
+from configs.validation import explain
 
 try:
     from yaml import CSafeLoader as SafeLoader  # ten times faster, where PyYAML was built with libyaml
@@ -86,7 +88,7 @@ def structure(data: dict[str, Any], *, source: str = "") -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(explain(error, data), source=source) from error
+        raise ConfigError(explain(error, lambda path: _hint(path, data)), source=source) from error
 
 
 def dump(config: BaseModel) -> str:
@@ -97,26 +99,6 @@ def dump(config: BaseModel) -> str:
 def parse(text: str) -> Any:
     """YAML with safe types only, `1e-4` read as a number, and repeated keys refused."""
     return yaml.load(text, Loader=_StrictLoader)
-
-
-def explain(error: ValidationError, data: dict[str, Any]) -> list[str]:
-    """One sentence per problem, each with its dotted path; an unknown key comes with the nearest known one."""
-    lines = []
-    for item in error.errors():
-        loc = tuple(str(part) for part in item["loc"] if not _is_marker(part))
-        where = ".".join(loc)
-        inner = item.get("ctx", {}).get("error")
-        if isinstance(inner, SettingsError):
-            lines += [f"{where}: {problem}".removeprefix(": ") for problem in inner.problems]
-        elif item["type"] == "extra_forbidden":
-            lines.append(f"{where}: unknown key; {_known_at(loc, data)}")
-        elif item["type"] == "missing":
-            lines.append(f"{where}: missing")
-        else:
-            shown = repr(item["input"])
-            got = f" (got {shown})" if len(shown) < 80 else ""
-            lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{got}")
-    return lines
 
 
 class _StrictLoader(SafeLoader):
@@ -140,18 +122,18 @@ _StrictLoader.add_implicit_resolver(
 )
 
 
-def _known_at(loc: tuple[str, ...], data: dict[str, Any]) -> str:
+def _hint(path: Sequence[str], data: dict[str, Any]) -> str:
     """A hint for an unknown key: the section that has it, or the nearest key of its own section."""
     section: Any = RunConfig
-    for depth, part in enumerate(loc[:-1]):
+    for depth, part in enumerate(path[:-1]):
         section = _pipeline_model(data) if (depth, part) == (0, "pipeline") else _section(section, part)
         if section is None:
             return "no key is allowed here"
     for name in RunConfig.model_fields:
         inner = _section(RunConfig, name)
-        if inner is not None and loc[-1] in inner.model_fields:
-            return f"did you mean '{name}.{loc[-1]}'?"
-    return did_you_mean(loc[-1], list(section.model_fields))
+        if inner is not None and path[-1] in inner.model_fields:
+            return f"did you mean '{name}.{path[-1]}'?"
+    return did_you_mean(path[-1], list(section.model_fields))
 
 
 def _section(model: Any, name: str) -> type[BaseModel] | None:
@@ -170,11 +152,6 @@ def _pipeline_model(data: Any) -> type[BaseModel] | None:
         return cls.Config
     except (ConfigError, KeyError, TypeError):
         return None
-
-
-def _is_marker(part: Any) -> bool:
-    """Whether a location part is pydantic's own (the name of a union member or validator), not a key."""
-    return isinstance(part, str) and bool(re.search(r"[\[(]|^(int|float|str|bool|none)$", part)) and "." not in part
 
 
 def _one_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from configs import registry
+from configs.batching import batch_problem
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -267,11 +268,8 @@ class RunConfig(Section):
         problems = []
         if self.loop.epochs is None and self.loop.max_steps is None:
             problems.append("loop.epochs and loop.max_steps are both null: give the run a length")
-        if self.data.batch_size % self.loop.accumulate:
-            problems.append(
-                f"data.batch_size {self.data.batch_size} does not divide into loop.accumulate {self.loop.accumulate} "
-                "equal micro-batches; batch_size is the global batch of one step"
-            )
+        if problem := batch_problem(self.data.batch_size, accumulate=self.loop.accumulate):
+            problems.append(problem)
         if self.data.representation == "complex" and self.loop.precision in ("bf16", "fp16"):
             problems.append(
                 f"loop.precision {self.loop.precision} has no complex numbers: with data.representation "

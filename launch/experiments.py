@@ -15,9 +15,8 @@ if not __package__:  # started as a script: the folder on the path must be the p
 
 from configs import studies
 from configs.errors import EXIT_REQUEUE, ConfigError, MachineError
-from configs.support import logs, paths
+from configs.support import child_process, logs, paths
 from configs.support.arguments import whole
-from configs.support.child_process import Child
 from launch import cli
 from launch.studies import results, table
 from launch.studies.experiment import Experiment
@@ -68,7 +67,7 @@ def run_all(runs: list[Experiment], *, processes: int, continue_on_error: bool) 
         scripts = run.scripts_to_run()
         log.info("\n[%d/%d] %s: %s", number, len(runs), run.folder.name, "running" if scripts else "finished before")
         for script in scripts:
-            code = Child(run.commands(processes)[script]).run()
+            code = child_process.run(run.commands(processes)[script])
             if not code:
                 continue
             log.error("%s: %s ended with exit code %d", run.folder.name, script, code)

@@ -8,6 +8,7 @@ from accelerate.utils import DistributedType
 from torch import nn
 
 from configs import registry
+from configs.batching import batch_problem
 from configs.errors import ConfigError
 from configs.schema import LoopConfig, RunConfig
 from launch.data import fields
@@ -89,9 +90,5 @@ def length(config: RunConfig, order: SampleOrder) -> tuple[int, float]:
 
 def refuse_uneven_batch(config: RunConfig, world: int) -> None:
     """ConfigError unless the global batch divides into equal micro-batches on every process."""
-    shares = world * config.loop.accumulate
-    if config.data.batch_size % shares:
-        raise ConfigError(
-            f"data.batch_size {config.data.batch_size} is the global batch and does not divide by {world} processes x "
-            f"loop.accumulate {config.loop.accumulate}: choose a multiple of {shares}"
-        )
+    if problem := batch_problem(config.data.batch_size, world_size=world, accumulate=config.loop.accumulate):
+        raise ConfigError(problem)

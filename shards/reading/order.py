@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from configs.batching import batch_problem
 from configs.errors import ConfigError, DataError
 
 MAX_SIZE = 2**40
@@ -119,11 +120,8 @@ class SampleOrder:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise DataError("the training split holds no samples")
-        if self.batch < 1 or self.batch % (self.world * self.accumulate):
-            raise ConfigError(
-                f"data.batch_size {self.batch} is not divisible by {self.world} processes x {self.accumulate} "
-                "accumulated micro-batches; it is the global batch of one step"
-            )
+        if problem := batch_problem(self.batch, world_size=self.world, accumulate=self.accumulate):
+            raise ConfigError(problem)
         if self.tail == "drop" and self.size < self.batch:
             raise DataError(f"{self.size} samples do not fill one batch of {self.batch}: use data.tail=carry")
         assert 0 <= self.rank < self.world

@@ -56,7 +56,7 @@ def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
 
 
 def test_combinations_that_cannot_run_are_refused() -> None:
-    assert "data.batch_size 3 does not divide" in problems(DUAL, "data.batch_size=3", "loop.accumulate=2")[0]
+    assert "data.batch_size must be a multiple of 2" in problems(DUAL, "data.batch_size=3", "loop.accumulate=2")[0]
     assert "give the run a length" in problems(DUAL, "loop.epochs=null")[0]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from configs import loader
 from configs.errors import EXIT_REQUEUE
-from configs.support.child_process import Child
+from configs.support import child_process
 from configs.support.paths import ROOT
 from launch import experiments
 from launch.studies.experiment import Experiment
@@ -221,7 +221,7 @@ def test_a_signal_is_forwarded_to_the_run_and_its_exit_code_is_returned(tmp_path
 
     thread = threading.Thread(target=stop)
     thread.start()
-    assert Child([sys.executable, "-c", program]).run() == 75
+    assert child_process.run([sys.executable, "-c", program]) == 75
     thread.join()
     assert signal.getsignal(signal.SIGTERM) == before
-    assert Child([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]).run() == 137
+    assert child_process.run([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]) == 137

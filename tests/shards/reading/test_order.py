@@ -170,7 +170,7 @@ def test_a_thousand_ranks_a_hundred_epochs() -> None:
 
 
 def test_impossible_plans_say_why() -> None:
-    with pytest.raises(ConfigError, match="is not divisible by 3 processes x 2"):
+    with pytest.raises(ConfigError, match=r"must be a multiple of 6 \(3 processes x 2 accumulated micro-batches\)"):
         SampleOrder(10, 8, 0, world=3, accumulate=2)
     with pytest.raises(DataError, match="data.tail=carry"):
         SampleOrder(3, 8, 0, tail="drop")
