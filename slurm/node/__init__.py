@@ -1,1 +1,1 @@
-"""What runs on a node: processes, records, requeueing, picking."""
+"""What runs on a compute node: the processes of a task, its records, requeueing, and the choice of a sweep's winner."""

@@ -1,7 +1,7 @@
-"""What a SLURM job runs: one process per rank, its signals passed on, its end judged, the job requeued when it saved.
+"""What a SLURM job runs: one process per rank, with stop signals forwarded, and the job requeued once it has saved.
 
-submitit starts `Job` in every task. USR1, USR2 and TERM reach the training processes; all ranks agree on a step, save
-and exit with 75; rank 0 then puts the job back into the queue under the same id.
+submitit calls `Job` in every task of the job. USR1, USR2 and TERM are forwarded to the training processes; all ranks
+agree on a step, save and exit with code 75; rank 0 then requeues the job under the same id.
 """
 
 import os
@@ -13,34 +13,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import EXIT_REQUEUE, DivergedError, MachineError, QuellError
-from slurm.node import pick, records, requeue
-from slurm.node.processes import Children, Ended, clean_environment, rank_environment
+from slurm.node import command, records, requeue
+from slurm.node.rank_processes import RankExit, RankProcesses, clean_environment, rank_environment
 from slurm.stages.task import Task, read_task
 
 _FIRST_PORT, _PORTS = 10_000, 20_000
-"""Rendezvous ports, below the range from which the kernel hands out ports to everybody."""
+"""Rendezvous ports, below the range from which the kernel assigns ports to outgoing connections."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where in the job this process is."""
+class RankPlacement:
+    """Which rank of which job this process is, and on which node."""
 
     job: str
     rank: int
     node: str
     environment: Mapping[str, str]
-    """Variables of the world of processes."""
+    """The variables with which the rank joins the process group."""
 
 
 class Job:
-    """The callable that submitit starts in each task of a SLURM job."""
+    """The callable that submitit pickles and calls in each task of a SLURM job."""
 
     def __init__(self, file: str) -> None:
         self.file = file
+        """The task's JSON file."""
 
     def __call__(self) -> str:
+        """Run this rank's part of the task; SystemExit with its exit code if that is not 0."""
         try:
-            code = run(read_task(self.file), _place())
+            code = run(read_task(self.file), _placement())
         except QuellError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             code = error.exit_code
@@ -49,107 +51,110 @@ class Job:
         return "done"
 
 
-def run(task: Task, place: Place) -> int:
-    """The exit code of this rank's part of the task."""
-    if place.rank == 0:
-        _begin(task, place)
-    try:
-        if task.kind == "pick":
-            records.note(task.folder, "end", job=place.job, code=0, reason=pick.choose(task))
-            return 0
-        command = [sys.executable, *task.arguments, *pick.late_words(task)]
-    except QuellError as error:
-        records.note(task.folder, "end", job=place.job, code=error.exit_code, reason=str(error))
-        raise
-    Path(task.run_dir).mkdir(parents=True, exist_ok=True)
-    environment = clean_environment() | {"PYTHONUNBUFFERED": "1"} | dict(task.environment) | dict(place.environment)
-    with Children(command, {place.rank: environment}, cwd=Path(task.code)) as children:
-        ended = children.wait()[0]
-        told = children.told
-        if ended.code == 0 or not ended.stopped(told) or _another_failed(task, place):
-            return _finish(task, place, ended)
-        # still inside: a second signal while the requeue is asked for must not kill this process
-        return _stop(task, place, ended, told) if place.rank == 0 else 0
+def run(task: Task, placement: RankPlacement) -> int:
+    """Run this rank's process of a task to its end; its exit code, 0 if the job has been requeued."""
+    if placement.rank == 0:
+        _record_start(task, placement)
+    arguments = command.prepare(task, placement.job)
+    if arguments is None:
+        return 0
+    environment = {**clean_environment(), "PYTHONUNBUFFERED": "1", **task.environment, **placement.environment}
+    with RankProcesses(arguments, {placement.rank: environment}, cwd=Path(task.code)) as processes:
+        (rank_exit,) = processes.wait()
+        received = processes.received
+        if not rank_exit.was_stopped(received) or _another_rank_failed(task, placement):
+            return _record_end(task, placement, rank_exit)
+        # Inside the block, because a second stop signal must not kill this process while it asks for the requeue.
+        return _requeue(task, placement, rank_exit, received) if placement.rank == 0 else 0
 
 
-def _begin(task: Task, place: Place) -> None:
-    """Write down that a start begins, say what became of the one before, and refuse to go round in a circle."""
+def _record_start(task: Task, placement: RankPlacement) -> None:
+    """Record a start and log how the previous one ended; DivergedError when the job makes no progress."""
     step = records.saved_step(task.run_dir)
-    before = records.history(task.folder, place.job)
-    problem = requeue.stuck(task, place.job, step)
+    earlier = records.history(task.folder, placement.job)
+    stalled = requeue.stalled(task, placement.job, step)
     records.clear_failures(task.folder)
-    records.note(task.folder, "start", job=place.job, step=step, node=place.node)
-    if before and before[-1]["event"] == "start":
-        _say(f"the start before this one was killed before it could save; going on from step {step}")
-    elif before:
-        _say(f"start {sum(event['event'] == 'start' for event in before) + 1} of this job, from step {step}")
-    if problem:
-        records.note(task.folder, "end", job=place.job, step=step, code=DivergedError.exit_code, reason=problem)
-        raise DivergedError(f"{task.name}: {problem}; look at the log of the start before")
+    records.append_event(task.folder, "start", job=placement.job, step=step, node=placement.node)
+    if earlier and earlier[-1]["event"] == "start":
+        _log(f"the previous start was killed before it could save; resuming from step {step}")
+    elif earlier:
+        _log(f"start {len(records.starts(task.folder, placement.job))} of this job, from step {step}")
+    if stalled:
+        records.append_event(
+            task.folder, "end", job=placement.job, step=step, code=stalled.exit_code, reason=stalled.reason
+        )
+        raise DivergedError(f"{task.name}: {stalled.reason}; see the log of the previous start")
 
 
-def _finish(task: Task, place: Place, ended: Ended) -> int:
-    """Write down the end of a task that will not start again by itself."""
-    code = ended.code if ended.code >= 0 else 128 - ended.code
+def _record_end(task: Task, placement: RankPlacement, rank_exit: RankExit) -> int:
+    """Record the end of a task that will not be requeued; its exit code."""
+    code = rank_exit.exit_code
     if code:
-        records.write_failure(
-            task.folder, job=place.job, rank=place.rank, node=place.node, says=ended.says, at=ended.time,
-            tail=list(ended.tail),
-        )  # fmt: skip
-        _say(f"rank {place.rank} on {place.node}: {ended.says}")
-    if place.rank == 0:
+        records.write_failure(task.folder, rank_exit.failure(job=placement.job, node=placement.node))
+        _log(f"rank {placement.rank} on {placement.node}: {rank_exit.description}")
+    if placement.rank == 0:
         step = records.saved_step(task.run_dir)
-        records.note(task.folder, "end", job=place.job, step=step, code=code, reason=ended.says if code else "finished")
+        reason = rank_exit.description if code else "finished"
+        records.append_event(task.folder, "end", job=placement.job, step=step, code=code, reason=reason)
     return code
 
 
-def _stop(task: Task, place: Place, ended: Ended, told: str | None) -> int:
-    """Requeue a job that was stopped; the exit code when that is not wanted or not possible."""
+def _requeue(task: Task, placement: RankPlacement, rank_exit: RankExit, received: str | None) -> int:
+    """Requeue a job that was stopped; 0, or the exit code to end with if it may not or cannot be requeued."""
     step = records.saved_step(task.run_dir)
-    saved = "saved" if ended.code == EXIT_REQUEUE else "stopped before it could save"
-    reason = requeue.why_not(task, place.job, step)
-    code = DivergedError.exit_code if reason.startswith("no progress") else EXIT_REQUEUE
-    if not reason:
-        records.note(task.folder, "stop", job=place.job, step=step, code=ended.code, signal=told, reason="requeue")
-        _say(f"{saved} at step {step} after {told or 'its own wish'}: requeueing job {place.job}")
-        reason = requeue.put_back(place.job)
-        if not reason:
-            time.sleep(1)  # SLURM takes the job away meanwhile
+    saved = "saved" if rank_exit.returncode == EXIT_REQUEUE else "stopped before it could save"
+    where = f"{saved} at step {step} ({received or 'no signal'} received)"
+    refusal = requeue.refusal(task, placement.job, step)
+    if refusal is None:
+        records.append_event(
+            task.folder, "stop", job=placement.job, step=step, code=rank_exit.returncode, signal=received,
+            reason="requeue",
+        )  # fmt: skip
+        _log(f"{where}: requeueing job {placement.job}")
+        problem = requeue.requeue(placement.job)
+        if not problem:
+            time.sleep(1)  # SLURM ends this process meanwhile
             return 0
-    records.note(task.folder, "end", job=place.job, step=step, code=code, signal=told, reason=reason)
-    _say(f"{saved} at step {step} after {told or 'its own wish'}, not requeued: {reason}")
-    return code
+        refusal = requeue.Refusal(problem, EXIT_REQUEUE)
+    records.append_event(
+        task.folder, "end", job=placement.job, step=step, code=refusal.exit_code, signal=received,
+        reason=refusal.reason,
+    )  # fmt: skip
+    _log(f"{where}, not requeued: {refusal.reason}")
+    return refusal.exit_code
 
 
-def _another_failed(task: Task, place: Place) -> bool:
-    """Whether this process was ended because another rank failed: SLURM then tells the rest to stop as well."""
-    failure = records.first_failure(task.folder, place.job)
-    return failure is not None and failure["rank"] != place.rank
+def _another_rank_failed(task: Task, placement: RankPlacement) -> bool:
+    """Whether this process was stopped because another rank failed, upon which SLURM signals all the others."""
+    failure = records.first_failure(task.folder, placement.job)
+    return failure is not None and failure["rank"] != placement.rank
 
 
-def _place() -> Place:
-    """This task's place from SLURM's variables; MachineError when the first node's name does not resolve."""
+def _placement() -> RankPlacement:
+    """This task's placement from SLURM's variables; MachineError when the first node's name cannot be resolved."""
     from submitit.helpers import TorchDistributedEnvironment
 
     number = os.environ["SLURM_JOB_ID"]
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else number
     os.environ["MASTER_PORT"] = str(_FIRST_PORT + int(number) % _PORTS)
-    world = TorchDistributedEnvironment()
-    if world.world_size > 1:
+    group = TorchDistributedEnvironment()
+    if group.world_size > 1:
         try:
-            socket.getaddrinfo(world.master_addr, world.master_port)
+            socket.getaddrinfo(group.master_addr, group.master_port)
         except OSError as error:
             raise MachineError(
-                f"the first node's name {world.master_addr} is unknown on {socket.gethostname()} ({error.strerror}): "
-                "the processes cannot find each other; set MASTER_ADDR's name in DNS or /etc/hosts"
+                f"cannot resolve the first node's name '{group.master_addr}' on {socket.gethostname()} "
+                f"({error.strerror}): the ranks cannot connect; add the name to DNS or /etc/hosts"
             ) from error
     environment = rank_environment(
-        rank=world.rank, world=world.world_size, local_rank=world.local_rank, local_world=world.local_world_size,
-        address=world.master_addr, port=world.master_port,
+        rank=group.rank, world_size=group.world_size, local_rank=group.local_rank,
+        local_world_size=group.local_world_size, address=group.master_addr, port=group.master_port,
     )  # fmt: skip
-    return Place(job, world.rank, os.environ.get("SLURMD_NODENAME", socket.gethostname()), environment)
+    node = os.environ.get("SLURMD_NODENAME", socket.gethostname())
+    return RankPlacement(job, group.rank, node, environment)
 
 
-def _say(text: str) -> None:
-    print(f"quell: {text}", file=sys.stderr, flush=True)
+def _log(message: str) -> None:
+    """Write to stderr at once: it goes into the job's log, between the lines of the training process."""
+    print(f"quell: {message}", file=sys.stderr, flush=True)

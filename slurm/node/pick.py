@@ -1,45 +1,64 @@
-"""The best member of a sweep, and what stages after it take from the choice."""
+"""The best member of a sweep, and what later stages take from that choice."""
 
 import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from configs.errors import DataError
+from configs.support.json_files import read_json
 from slurm.node import records
 from slurm.stages.task import Task
 
 
-def choose(task: Task) -> str:
-    """Write choice.json: the winner, its run folder and changes, and every candidate's value; the choice in words.
+class Choice(TypedDict):
+    """The contents of choice.json."""
 
-    Members that did not finish or did not measure the metric are left out and named. DataError when none is left.
+    winner: str
+    run: str
+    """The winner's run folder."""
+    changes: list[str]
+    """The winner's own `a.b=c` overrides."""
+    metric: str
+    values: dict[str, float]
+    """The metric of each member that was compared."""
+    left_out: dict[str, str]
+    """Why the other members were not compared."""
+
+
+def choose(task: Task) -> str:
+    """Compare the members of a sweep, write choice.json, and describe the choice in words.
+
+    Members that did not finish, or whose summary has no finite value of the metric, are left out.
+
+    Raises:
+        DataError: No member is left.
     """
     assert task.pick is not None
     metric = task.pick.metric
-    values, missing = {}, {}
+    values, left_out = {}, {}
     for member, run in task.candidates.items():
         summary = records.summary(run)
         value = summary.get("metrics", {}).get(metric)
         if summary.get("status") != "finished":
-            missing[member] = f"not finished ({summary.get('status', 'no summary.json')})"
+            left_out[member] = f"not finished ({summary.get('status', 'no summary.json')})"
         elif not isinstance(value, int | float) or not math.isfinite(value):
-            missing[member] = f"no number '{metric}' in its metrics"
+            left_out[member] = f"no finite '{metric}' in its metrics"
         else:
             values[member] = float(value)
     if not values:
-        reasons = "; ".join(f"{member}: {why}" for member, why in missing.items())
-        raise DataError(f"{task.name}: no member of '{task.pick.stage}' can be chosen by {metric}: {reasons}")
+        reasons = "; ".join(f"{member}: {reason}" for member, reason in left_out.items())
+        raise DataError(f"{task.name}: no member of '{task.pick.stage}' can be compared by {metric}: {reasons}")
     best = (max if task.pick.mode == "max" else min)(values, key=lambda member: values[member])
-    choice = {
-        "winner": best,
-        "run": task.candidates[best],
-        "changes": list(task.changes.get(best, ())),
-        "metric": metric,
-        "values": values,
-        "left_out": missing,
-    }
+    choice = Choice(
+        winner=best,
+        run=task.candidates[best],
+        changes=list(task.changes.get(best, ())),
+        metric=metric,
+        values=values,
+        left_out=left_out,
+    )
     folder = Path(task.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "choice.json").write_text(json.dumps(choice, indent=1) + "\n", encoding="utf-8")
@@ -47,30 +66,28 @@ def choose(task: Task) -> str:
     return f"{best}: {metric} {values[best]:.6g}"
 
 
-def late_words(task: Task) -> list[str]:
-    """What is known only when a task starts: the winner's changes and the run to take weights from."""
-    words: list[str] = []
+def late_overrides(task: Task) -> list[str]:
+    """The overrides that are known only when a task starts: a winner's changes, and the run to take weights from."""
+    overrides: list[str] = []
     if task.use:
-        words += _choice(task, task.use)["changes"]
+        overrides += _choice(task, task.use)["changes"]
     if task.init_from:
-        start = task.init_from
-        value = {"run": _choice(task, start.stage)["run"], "parts": list(start.parts), "which": start.which}
-        words.append(f"init_from={json.dumps(value)}")
-    return words
+        source = task.init_from
+        value = {"run": _choice(task, source.stage)["run"], "parts": list(source.parts), "which": source.which}
+        overrides.append(f"init_from={json.dumps(value)}")
+    return overrides
 
 
-def _choice(task: Task, stage: str) -> dict[str, Any]:
-    choice = records.read_json(Path(task.choices[stage]))
+def _choice(task: Task, stage: str) -> Choice:
+    choice = read_json(Path(task.choices[stage]))
     if not choice:
-        raise DataError(
-            f"{task.name}: the choice of '{stage}' is not there ({task.choices[stage]}): run that stage first"
-        )
-    return choice
+        raise DataError(f"{task.name}: '{stage}' has not chosen yet (no {task.choices[stage]}): run that stage first")
+    return cast(Choice, choice)
 
 
-def _print(choice: dict[str, Any]) -> None:
+def _print(choice: Choice) -> None:
     for member, value in choice["values"].items():
         mark = "  <- chosen" if member == choice["winner"] else ""
         print(f"{member}: {choice['metric']} {value:.6g}{mark}")
-    for member, why in choice["left_out"].items():
-        print(f"{member}: left out, {why}", file=sys.stderr)
+    for member, reason in choice["left_out"].items():
+        print(f"{member}: left out, {reason}", file=sys.stderr)

@@ -1,83 +1,90 @@
-"""What the launcher writes beside a run, and reading it: when each start began and ended, which rank failed first."""
+"""The launcher's records of a task: when each start began and ended, and which rank failed first."""
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict, cast
 
-ATTEMPTS_FILE = "attempts.jsonl"
+from configs.support.json_files import Record, read_json, read_json_lines
+
+EVENTS_FILE = "attempts.jsonl"
 
 
-def note(folder: str | Path, event: str, **values: Any) -> None:
-    """Add one line to the task's history: `start`, `stop` or `end`."""
+class Event(TypedDict, total=False):
+    """One line of a task's history; `event` and `time` are always there."""
+
+    event: Literal["start", "stop", "end"]
+    """A start began; it stopped and the job was requeued; the task ended for good."""
+    time: float
+    """Seconds since 1970."""
+    job: str
+    step: int
+    """Step of the newest checkpoint at that time."""
+    node: str
+    code: int
+    """Exit code."""
+    signal: str | None
+    """Name of the stop signal the job received."""
+    reason: str
+
+
+class Failure(TypedDict):
+    """How a rank failed."""
+
+    job: str
+    rank: int
+    node: str
+    says: str
+    """The exit in words."""
+    time: float
+    """Seconds since 1970."""
+    tail: list[str]
+    """The last lines of its stderr."""
+
+
+def append_event(folder: str | Path, event: str, **values: object) -> None:
+    """Append an event (see Event) to the task's history."""
     line = json.dumps({"event": event, "time": time.time(), **values})
-    with (Path(folder) / ATTEMPTS_FILE).open("a", encoding="utf-8") as file:
+    with (Path(folder) / EVENTS_FILE).open("a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
-def history(folder: str | Path, job: str | None = None) -> list[dict[str, Any]]:
-    """The task's history, oldest first; of one job only when it is named."""
-    events = lines(Path(folder) / ATTEMPTS_FILE)
+def history(folder: str | Path, job: str | None = None) -> list[Event]:
+    """The task's events, oldest first; only those of one job if it is given."""
+    events = cast(list[Event], read_json_lines(Path(folder) / EVENTS_FILE))
     return [event for event in events if job is None or event.get("job") == job]
 
 
-def write_failure(folder: str | Path, *, job: str, rank: int, node: str, says: str, at: float, tail: list[str]) -> None:
-    """Leave a note that this rank failed."""
-    values = {"job": job, "rank": rank, "node": node, "says": says, "time": at, "tail": tail}
-    (Path(folder) / f"failure-{rank}.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+def starts(folder: str | Path, job: str) -> list[Event]:
+    """The starts of a job, oldest first."""
+    return [event for event in history(folder, job) if event["event"] == "start"]
 
 
-def first_failure(folder: str | Path, job: str) -> dict[str, Any] | None:
-    """The rank of a job that failed first; what failed later followed from it."""
-    found = [read_json(file) for file in sorted(Path(folder).glob("failure-*.json"))]
-    own = [failure for failure in found if failure.get("job") == job]
-    return min(own, key=lambda failure: failure["time"], default=None)
+def write_failure(folder: str | Path, failure: Failure) -> None:
+    """Record that a rank failed."""
+    file = Path(folder) / f"failure-{failure['rank']}.json"
+    file.write_text(json.dumps(failure, indent=1) + "\n", encoding="utf-8")
+
+
+def first_failure(folder: str | Path, job: str) -> Failure | None:
+    """The earliest failure among a job's ranks; later ones are usually its consequences."""
+    failures = [read_json(file) for file in sorted(Path(folder).glob("failure-*.json"))]
+    of_job = [cast(Failure, failure) for failure in failures if failure.get("job") == job]
+    return min(of_job, key=lambda failure: failure["time"], default=None)
 
 
 def clear_failures(folder: str | Path) -> None:
-    """Forget the failures of earlier starts."""
+    """Remove the failures of earlier starts."""
     for file in Path(folder).glob("failure-*.json"):
         file.unlink(missing_ok=True)
 
 
 def saved_step(run_dir: str | Path) -> int:
-    """The step of the newest complete checkpoint; 0 before there is one."""
-    folders = Path(run_dir).glob("checkpoints/step-*/meta.json")
-    return max((int(folder.parent.name.removeprefix("step-")) for folder in folders), default=0)
+    """The step of the newest complete checkpoint; 0 before the first one."""
+    complete = Path(run_dir).glob("checkpoints/step-*/meta.json")
+    return max((int(file.parent.name.removeprefix("step-")) for file in complete), default=0)
 
 
-def summary(run_dir: str | Path) -> dict[str, Any]:
-    """What the run says about itself; empty before it said anything."""
+def summary(run_dir: str | Path) -> Record:
+    """The run's own summary.json; empty before it is written."""
     return read_json(Path(run_dir) / "summary.json")
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A small JSON file, or nothing when it is missing or half-written."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def lines(file: Path, *, last: int | None = None) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file, of its end only when `last` bytes are asked for; broken lines are left out."""
-    try:
-        with file.open("rb") as opened:
-            if last is not None:
-                opened.seek(max(0, file.stat().st_size - last))
-            data = opened.read()
-    except OSError:
-        return []
-    return list(_objects(data))
-
-
-def _objects(data: bytes) -> Iterator[dict[str, Any]]:
-    for line in data.splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            yield value

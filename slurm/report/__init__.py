@@ -1,1 +1,1 @@
-"""What a submission is doing: status, logs, dry runs."""
+"""What a submission will do, and what it is doing: dry runs, status, logs."""

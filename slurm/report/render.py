@@ -1,66 +1,67 @@
-"""What --dry-run prints: the graph, every sbatch script, every resolved configuration; nothing is written."""
+"""What --dry-run prints: the graph, every sbatch script, every resolved configuration."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from slurm.stages.plan import Plan
-from slurm.stages.schema import Condition, Stage
+from slurm.stages.plan import Plan, PlannedStage
+from slurm.stages.schema import Condition, Resources
 from slurm.submission import executor
-from slurm.submission.chain import title
+from slurm.submission.executor import JobRequest
 
 
-def dry_run(plan: Plan, chosen: list[str]) -> str:
-    """The whole plan as text; needs no SLURM."""
-    return "\n".join([*graph_lines(plan, chosen), *_details(plan, chosen)]) + "\n"
-
-
-def graph_lines(plan: Plan, chosen: list[str]) -> Iterator[str]:
-    """One line a stage, in the order in which they run."""
-    yield f"{plan.file.name}: {len(chosen)} of {len(plan.order)} stages -> {plan.root}"
-    width = max(map(len, plan.order))
-    for name in plan.order:
-        stage = plan.stage(name)
-        waits = ", ".join(f"{other} ({condition})" for other, condition in stage.waits_for.items()) or "nothing"
-        left_out = "" if name in chosen else "  [not chosen]"
-        yield f"  {name:{width}}  {_kind(plan, name)}; {_size(stage)}; waits for {waits}{left_out}"
-        if stage.init_from:
-            parts = ", ".join(stage.init_from.parts) or "all networks"
-            yield f"  {'':{width}}  starts from {stage.init_from.stage}: {parts}, {stage.init_from.which} checkpoint"
-        if stage.use:
-            yield f"  {'':{width}}  takes the changes chosen by {stage.use}"
-
-
-def _details(plan: Plan, chosen: list[str]) -> Iterator[str]:
+def dry_run(plan: Plan, chosen: Sequence[str]) -> str:
+    """The whole plan as text; writes nothing and needs no SLURM."""
+    lines = list(_graph_lines(plan, chosen))
     for name in chosen:
-        tasks, stage = plan.tasks[name], plan.stage(name)
-        after: dict[str, Condition] = {f"<{other}>": how for other, how in stage.waits_for.items() if other in chosen}
-        yield f"\n==== {name}: sbatch script"
-        yield executor.script(
-            name, tasks, stage, plan.file.site, root=plan.root, after=after, hold=not after, title=title(plan, name)
-        ).rstrip()
-        for task in tasks:
-            yield f"\n==== {task.name}: runs"
-            yield (
-                " ".join(["python", *task.arguments]) if task.arguments else f"choose from {', '.join(task.candidates)}"
-            )
-            if task.name in plan.configs:
-                yield f"\n==== {task.name}: configuration"
-                yield plan.configs[task.name].rstrip()
+        lines += _details(plan, plan.stages[name], chosen)
+    return "\n".join(lines) + "\n"
 
 
-def _kind(plan: Plan, name: str) -> str:
-    stage = plan.stage(name)
-    if stage.pick:
-        return f"pick {stage.pick.stage} by {stage.pick.mode} {stage.pick.metric}"
-    if stage.command:
-        return f"run {stage.command[0]}" + (f" for each of {stage.each}" if stage.each else "")
-    members = [task.member for task in plan.tasks[name] if task.member]
-    return f"train {len(members)} members ({', '.join(members)})" if members else f"train {stage.config}"
+def _graph_lines(plan: Plan, chosen: Sequence[str]) -> Iterator[str]:
+    """The stages in the order in which they run."""
+    yield f"{plan.name}: {len(chosen)} of {len(plan.stages)} stages -> {plan.root}"
+    width = max(map(len, plan.stages))
+    for name, stage in plan.stages.items():
+        settings = stage.settings
+        waits_for = ", ".join(f"{other} ({condition})" for other, condition in settings.waits_for.items()) or "nothing"
+        left_out = "" if name in chosen else "  [not chosen]"
+        yield f"  {name:{width}}  {_work(stage)}; {_size(settings.resources)}; waits for {waits_for}{left_out}"
+        if init := settings.init_from:
+            parts = ", ".join(init.parts) or "all networks"
+            yield f"  {'':{width}}  starts from {init.stage}: {parts}, {init.which} checkpoint"
+        if settings.use:
+            yield f"  {'':{width}}  applies the changes chosen by {settings.use}"
 
 
-def _size(stage: Stage) -> str:
-    wanted = stage.resources
-    device = f"{wanted.gpus_per_node} GPU" if wanted.gpus_per_node else "CPU"
-    each = (
-        f"{wanted.nodes} node{'s' if wanted.nodes > 1 else ''} x {wanted.tasks} task{'s' if wanted.tasks > 1 else ''}"
-    )
-    return f"{each}, {device}, {wanted.time_min} min"
+def _details(plan: Plan, stage: PlannedStage, chosen: Sequence[str]) -> Iterator[str]:
+    """The sbatch script of a stage, and what each of its tasks runs."""
+    after: dict[str, Condition] = {
+        f"<{other}>": condition for other, condition in stage.settings.waits_for.items() if other in chosen
+    }
+    request = JobRequest(stage, stage.tasks, plan.site, plan.root, after=after, hold=not after)
+    yield f"\n==== {stage.name}: sbatch script"
+    yield executor.script(request).rstrip()
+    for task in stage.tasks:
+        yield f"\n==== {task.name}: runs"
+        yield " ".join(["python", *task.arguments]) if task.arguments else f"choose from {', '.join(task.candidates)}"
+        if task.name in stage.configs:
+            yield f"\n==== {task.name}: configuration"
+            yield stage.configs[task.name].rstrip()
+
+
+def _work(stage: PlannedStage) -> str:
+    """What a stage does, in a few words."""
+    settings = stage.settings
+    if settings.pick:
+        return f"pick {settings.pick.stage} by {settings.pick.mode} {settings.pick.metric}"
+    if settings.command:
+        return f"run {settings.command[0]}" + (f" for each of {settings.each}" if settings.each else "")
+    members = [task.member for task in stage.tasks if task.member]
+    return f"train {len(members)} members ({', '.join(members)})" if members else f"train {settings.config}"
+
+
+def _size(resources: Resources) -> str:
+    """What a stage requests, in a few words."""
+    nodes = f"{resources.nodes} node{'s' if resources.nodes > 1 else ''}"
+    tasks = f"{resources.tasks} task{'s' if resources.tasks > 1 else ''}"
+    device = f"{resources.gpus_per_node} GPU" if resources.gpus_per_node else "CPU"
+    return f"{nodes} x {tasks}, {device}, {resources.time_min} min"

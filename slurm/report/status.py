@@ -1,27 +1,33 @@
-"""The table of a submission: stage, job, state, step, loss, time left, and why it ended."""
+"""The table of a submission: each task's job, state, step, loss, time left, and the reason for its state."""
 
 import itertools
 from pathlib import Path
-from typing import Any
 
 from configs.errors import MachineError
+from configs.support.json_files import Record, read_json_lines
 from slurm.node import records
-from slurm.submission import client, state
+from slurm.submission import client
+from slurm.submission.client import QueuedJob
 from slurm.submission.manifest import Manifest, SubmittedTask
+from slurm.submission.state import task_status
 
 HEADINGS = ("stage", "job", "state", "step", "loss", "left", "why")
-_LAST_BYTES = 200_000
+_METRICS_TAIL_BYTES = 200_000
+"""How much of the end of metrics.jsonl is read: enough for the last training events."""
+
+_PACE_EVENTS = 10
+"""Events from which the pace is computed."""
 
 
 def table(manifest: Manifest) -> str:
-    """One line a task, as text."""
-    queue = {}
+    """The table as text, one line per task."""
+    queue: dict[str, QueuedJob] = {}
     note = ""
     if manifest.executor == "slurm":
         try:
-            queue = client.states()
+            queue = client.queue()
         except MachineError as error:
-            note = f"{error}; what follows is from the run folders alone\n"
+            note = f"{error}; the table below is from the run folders alone\n"
     rows = [HEADINGS] + [
         _row(manifest, name, task, queue) for name, stage in manifest.stages.items() for task in stage.tasks
     ]
@@ -30,32 +36,29 @@ def table(manifest: Manifest) -> str:
     return note + "\n".join(lines) + "\n"
 
 
-def progress(task: SubmittedTask) -> tuple[str, str, str]:
-    """`step/steps`, the last loss, and the time left, as far as the run folder tells."""
+def _row(manifest: Manifest, stage: str, task: SubmittedTask, queue: dict[str, QueuedJob]) -> tuple[str, ...]:
+    status = task_status(manifest, stage, task, queue)
+    return (task.name, task.job or "-", status.state, *_progress(task), status.reason)
+
+
+def _progress(task: SubmittedTask) -> tuple[str, str, str]:
+    """`step/steps`, the last loss, and the time left, as far as the run folder has them."""
     if task.kind != "train":
         return "", "", ""
     summary = records.summary(task.run_dir)
-    events = records.lines(Path(task.run_dir) / "metrics.jsonl", last=_LAST_BYTES)
-    trained = [event for event in events if event.get("event") == "train"]
-    step = max([summary.get("step") or 0, *[event["step"] for event in trained[-1:]]])
+    events = read_json_lines(Path(task.run_dir) / "metrics.jsonl", last_bytes=_METRICS_TAIL_BYTES)
+    train_events = [event for event in events if event.get("event") == "train"]
+    last = train_events[-1] if train_events else {}
+    step = max(summary.get("step") or 0, last.get("step", 0))
     steps = summary.get("steps")
-    loss = next((f"{value:.4g}" for name, value in _items(trained) if name.startswith("loss")), "")
-    left = _left(trained, steps) if summary.get("status") == "running" else ""
-    return (f"{step}/{steps}" if steps else ""), loss, left
+    losses = [value for name, value in last.items() if name.startswith("loss") and isinstance(value, int | float)]
+    left = _time_left(train_events, steps) if summary.get("status") == "running" else ""
+    return (f"{step}/{steps}" if steps else ""), (f"{losses[0]:.4g}" if losses else ""), left
 
 
-def _row(manifest: Manifest, stage: str, task: SubmittedTask, queue: dict[str, client.Queued]) -> tuple[str, ...]:
-    standing = state.of(manifest, stage, task, queue)
-    return (task.name, task.job or "-", standing.word, *progress(task), standing.why)
-
-
-def _items(trained: list[dict[str, Any]]) -> list[tuple[str, float]]:
-    return [(name, value) for name, value in (trained[-1].items() if trained else ()) if isinstance(value, int | float)]
-
-
-def _left(trained: list[dict[str, Any]], steps: int | None) -> str:
-    """Time left at the pace of the last events of one start (a clock that went on while the job waited is left out)."""
-    recent = trained[-10:]
+def _time_left(train_events: list[Record], steps: int | None) -> str:
+    """The time left at the median pace of the last events, which ignores the time a job waited to be restarted."""
+    recent = train_events[-_PACE_EVENTS:]
     if not steps or len(recent) < 2 or recent[-1]["step"] <= recent[0]["step"]:
         return ""
     paces = [

@@ -1,1 +1,1 @@
-"""Stage files: what they say, checked, as a plan of tasks."""
+"""Stage files: read, checked, and planned as the tasks of SLURM jobs."""

@@ -1,8 +1,9 @@
-"""What a training run would look for in vain, found before anything is submitted."""
+"""What would stop a training run only after it has waited in the queue, checked before anything is submitted."""
 
 from typing import Any
 
 from configs import registry
+from configs.batching import batch_problem
 from configs.fields import FieldSpec
 from configs.schema import RunConfig
 from configs.support.paths import resolve
@@ -10,32 +11,32 @@ from configs.support.suggestions import did_you_mean
 from slurm.stages.schema import Stage
 
 _NETWORKS: dict[str, list[str]] = {}
-"""Names of the networks of each method already built; the stages of a file often share one."""
+"""Names of the networks of each method built so far: the stages of a file often share one."""
 
 
-def problems(stage: Stage, config: RunConfig, *, data_is_made: bool) -> list[str]:
-    """Data, weights and parts that will not be there, and batches that cannot be shared equally.
+def problems(stage: Stage, config: RunConfig, *, data_may_be_built: bool) -> list[str]:
+    """Missing data, missing weights, unknown networks, and batches that do not divide over the processes.
 
-    `data_is_made`: an earlier stage runs a command, which may build the data.
+    Args:
+        stage: The stage.
+        config: Its configuration.
+        data_may_be_built: An earlier stage runs a command, which may build the data.
     """
     found = []
     root = config.data.root
-    if "://" not in root and not data_is_made and not resolve(root).is_dir():
+    if "://" not in root and not data_may_be_built and not resolve(root).is_dir():
         found.append(f"data.root: no folder {resolve(root)}; build the shards first or set data.root")
     if config.init_from and stage.init_from is None and not resolve(config.init_from.run).is_dir():
         found.append(f"init_from.run: no run at {resolve(config.init_from.run)}; give the stage an init_from")
-    world, accumulate = stage.resources.world, config.loop.accumulate
-    if config.data.batch_size % (world * accumulate):
-        found.append(
-            f"data.batch_size: {config.data.batch_size} does not divide over {world} processes x {accumulate} "
-            "micro-batches"
-        )
-    return found + _unknown_parts(stage, config)
+    batch = batch_problem(
+        config.data.batch_size, world_size=stage.resources.world_size, accumulate=config.loop.accumulate
+    )
+    return [*found, *filter(None, [batch]), *_unknown_parts(stage, config)]
 
 
 def networks(config: RunConfig) -> list[str]:
-    """Names of what a run learns, found by building its method without memory for the weights."""
-    import torch  # only here: everything else about stages is known without it
+    """Names of a run's networks, found by building its method on the meta device, without memory for the weights."""
+    import torch  # only here: everything else about stages works without it, on a login node
 
     method = config.pipeline.model_dump_json()
     if method not in _NETWORKS:
@@ -48,7 +49,7 @@ def networks(config: RunConfig) -> list[str]:
 
 
 def _unknown_parts(stage: Stage, config: RunConfig) -> list[str]:
-    """Parts of `init_from` that this stage's networks do not have: otherwise found out hours later."""
+    """Names in `init_from.parts` that are no networks of this stage."""
     parts = stage.init_from.parts if stage.init_from else ()
     known = networks(config) if parts else []
     return [f"init_from.parts: no network '{part}'; {did_you_mean(part, known)}" for part in parts if part not in known]

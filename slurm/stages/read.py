@@ -1,146 +1,143 @@
-"""A stage file from disk, with `--set`, as typed stages; every problem of every stage is collected."""
+"""A stage file from disk, with `--set`, as typed stages; the problems of all stages are collected."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from configs import loader
 from configs.errors import ConfigError
-from configs.registry import SettingsError
+from configs.schema import Section
 from configs.support.paths import resolve
 from configs.support.suggestions import did_you_mean
-from slurm.stages.schema import Section, Site, Stage, StageFile
+from configs.validation import explain
+from slurm.stages.schema import Site, Stage, StageFile
 
 SITE_VARIABLE = "QUELL_SITE"
-_OWN_KEYS = ("name", "site", "resources", "stages")
+_STAGE_FILE_KEYS = ("name", "site", "resources", "stages")
 
 Model = TypeVar("Model", bound=Section)
 
 
 @dataclass(frozen=True)
-class Stages:
-    """A stage file, checked as far as it can be without looking at the configurations it names."""
+class StageGraph:
+    """A stage file, checked as far as possible without reading the configurations it names."""
 
     name: str
     site: Site
     stages: dict[str, Stage]
     overrides: dict[str, Any]
+    """Configuration keys changed in every stage that trains."""
     problems: list[str]
-    """What is wrong so far; stages are here without the keys that are wrong."""
+    """What is wrong so far; invalid keys have been dropped from `stages`."""
 
 
-def read(path: str | Path, *, settings: list[str] | None = None, site: str | Path | None = None) -> Stages:
-    """The stages of a YAML file.
+def read(path: str | Path, *, settings: list[str] | None = None, site: str | Path | None = None) -> StageGraph:
+    """Read the stages of a YAML file.
 
-    `settings` are `a.b=c` changes: under `stages.`, `resources.`, `site.` and `name` to the stage file itself, anything
-    else to the configuration of every stage that trains. `site` names a YAML file with the cluster's settings; without
-    it $QUELL_SITE does. Raises ConfigError only when the file is not readable at all.
+    Args:
+        path: The stage file; relative paths start at the project's root.
+        settings: `a.b=c` changes. Those of `stages.*`, `resources.*`, `site.*` and `name` apply to the stage file,
+            all others to the configuration of every stage that trains.
+        site: A YAML file with the cluster's settings; None takes the one that $QUELL_SITE names, if it is set.
+
+    Raises:
+        ConfigError: The file cannot be read at all. All other problems are in the result.
     """
     path = resolve(path)
-    data = loader.read(path)
-    own = [text for text in settings or [] if text.split("=")[0].split(".")[0] in _OWN_KEYS]
-    data = loader.apply(data, own)
+    settings = settings or []
+    stage_file_settings = [text for text in settings if text.split("=")[0].split(".")[0] in _STAGE_FILE_KEYS]
+    data = loader.apply(loader.read(path), stage_file_settings)
     problems: list[str] = []
     file = _validate(StageFile, data, "", problems)
     if file is None:
         raise ConfigError(problems, source=str(path))
-    common = dict(file.overrides)
-    for text in settings or []:
-        if text not in own:
-            common |= _setting(text, problems)
-    merged_site = {**_site_file(site), **file.site}
-    known_site = _validate(Site, merged_site, "site", problems) or Site()
-    stages = {}
-    for name, raw in file.stages.items():
-        stages[name] = _stage(name, _with_defaults(raw, file.resources, known_site), problems)
-    return Stages(file.name or path.stem, known_site, stages, common, problems)
+    overrides = dict(file.overrides)
+    for text in settings:
+        if text not in stage_file_settings:
+            overrides |= _override(text, problems)
+    site_settings = _validate(Site, {**_read_site(site), **file.site}, "site", problems) or Site()
+    stages = {
+        name: _stage(name, _with_defaults(data, file.resources, site_settings), problems)
+        for name, data in file.stages.items()
+    }
+    return StageGraph(file.name or path.stem, site_settings, stages, overrides, problems)
 
 
-def explain(error: ValidationError, model: type[Section], prefix: str) -> list[str]:
-    """One sentence per problem with its dotted path; an unknown key comes with the nearest known one."""
-    lines = []
-    for item in error.errors():
-        parts = [str(part) for part in item["loc"] if part != "[key]"]
-        where = ".".join([prefix, *parts]).strip(".")
-        inner = item.get("ctx", {}).get("error")
-        if isinstance(inner, SettingsError):
-            lines += [f"{where}: {text}" for text in inner.problems]
-        elif item["type"] == "extra_forbidden":
-            lines.append(f"{where}: unknown key; {did_you_mean(parts[-1], _keys(model, parts[:-1]))}")
-        elif item["type"] == "missing":
-            lines.append(f"{where}: missing")
-        else:
-            lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r:.80})")
-    return lines
-
-
-def _stage(name: str, raw: dict[str, Any], problems: list[str]) -> Stage:
-    """A stage; one with mistakes is read without them, so that what the rest of it gets wrong is reported as well."""
+def _stage(name: str, data: dict[str, Any], problems: list[str]) -> Stage:
+    """A stage without its invalid keys, so that the problems of everything else about it can still be reported."""
     try:
-        return Stage.model_validate(raw)
+        return Stage.model_validate(data)
     except ValidationError as error:
-        problems += explain(error, Stage, f"stages.{name}")
-        wrong = {item["loc"][0] for item in error.errors() if item["loc"]}
+        problems += explain(error, lambda path: _hint(Stage, path), prefix=f"stages.{name}")
+        invalid = {item["loc"][0] for item in error.errors() if item["loc"]}
     try:
-        return Stage.model_validate({key: value for key, value in raw.items() if key not in wrong})
+        return Stage.model_validate({key: value for key, value in data.items() if key not in invalid})
     except ValidationError:
         try:
-            return Stage.model_construct(after=Stage(command=("-c",), after=raw.get("after", {})).after)
+            return Stage.model_construct(after=Stage(command=("-c",), after=data.get("after", {})).after)
         except ValidationError:
             return Stage.model_construct()
 
 
-def _validate(model: type[Model], data: Any, prefix: str, problems: list[str]) -> Model | None:
+def _validate(model: type[Model], data: dict[str, Any], prefix: str, problems: list[str]) -> Model | None:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems += explain(error, model, prefix)
+        problems += explain(error, lambda path: _hint(model, path), prefix=prefix)
         return None
 
 
-def _keys(model: Any, parts: list[str]) -> list[str]:
-    """The keys known at a place; a mapping of named things (`list.NAME`) is looked through."""
-    for part in parts:
-        for name, field in getattr(model, "model_fields", {}).items():
-            if part in (name, field.alias):
-                model = next((kind for kind in _models(field.annotation)), model)
-    return [field.alias or name for name, field in model.model_fields.items()]
+def _hint(model: type[BaseModel], path: Sequence[str]) -> str:
+    """The nearest known key to the unknown one at the end of the path."""
+    for part in path[:-1]:
+        field = next((field for name, field in _fields(model).items() if name == part), None)
+        # The names in a mapping (`list.NAME`) are no fields: the next part is a key of the same model.
+        model = next(iter(_models(field.annotation)), model) if field else model
+    return did_you_mean(path[-1], list(_fields(model)))
 
 
-def _models(annotation: Any) -> list[type[Section]]:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a model by the key a file has for them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _models(annotation: object) -> list[type[BaseModel]]:
+    """The models inside a type annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
 
 
-def _with_defaults(raw: dict[str, Any], resources: dict[str, Any], site: Site) -> dict[str, Any]:
-    """A stage with the file's and the site's resources where it says nothing itself."""
-    own = raw.get("resources", {})
+def _with_defaults(data: dict[str, Any], resources: dict[str, Any], site: Site) -> dict[str, Any]:
+    """A stage with the resources of the file and of the site where it has none of its own."""
+    own = data.get("resources", {})
     if not isinstance(own, dict):
-        return raw
-    where = {key: getattr(site, key) for key in ("partition", "account", "qos", "constraint") if getattr(site, key)}
-    merged = {**where, **resources, **own}
+        return data
+    from_site = {key: getattr(site, key) for key in ("partition", "account", "qos", "constraint")}
+    merged = {**{key: value for key, value in from_site.items() if value}, **resources, **own}
     extra = {**site.extra, **(resources.get("extra") or {}), **(own.get("extra") or {})}
-    return {**raw, "resources": {**merged, "extra": extra} if extra else merged}
+    return {**data, "resources": {**merged, "extra": extra} if extra else merged}
 
 
-def _site_file(path: str | Path | None) -> dict[str, Any]:
+def _read_site(path: str | Path | None) -> dict[str, Any]:
     path = path or os.environ.get(SITE_VARIABLE)
     return loader.read(resolve(path)) if path else {}
 
 
-def _setting(text: str, problems: list[str]) -> dict[str, Any]:
-    """`a.b=c` as one override, or a problem."""
+def _override(text: str, problems: list[str]) -> dict[str, Any]:
+    """`a.b=c` as a mapping with one key; empty, with a problem, if it cannot be read."""
     key, equals, value = text.partition("=")
     if not equals:
-        problems.append(f"--set {text}: a setting looks like section.key=value")
+        problems.append(f"--set {text}: expected section.key=value")
         return {}
     try:
         return {key: loader.parse(value)}
     except yaml.YAMLError:
-        problems.append(f"--set {text}: the value is not YAML")
+        problems.append(f"--set {text}: the value is not valid YAML")
         return {}

@@ -1,54 +1,58 @@
-"""What one job runs, written down when it is submitted: a file on the shared disk that the job reads when it starts."""
+"""What one job runs: written to the shared disk when the job is submitted, and read when it starts."""
 
 import hashlib
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from configs.errors import MachineError
-from slurm.stages.schema import Init, Pick, Section
+from configs.schema import Section
+from configs.support.paths import ROOT
+from slurm.stages.schema import Init, Pick, Site, Stage
+from slurm.stages.sweep import run_dir
 
 
 class Task(Section):
-    """One job, or one member of an array."""
+    """The work of one job, or of one member of a job array."""
 
     stage: str
     """Name of the stage."""
     member: str = ""
-    """Name of the sweep's member; empty when the stage is no sweep."""
+    """Name of the sweep's member; empty if the stage has only one task."""
     kind: Literal["train", "command", "pick"]
     """Train a configuration, run a command, or choose from a sweep."""
     arguments: tuple[str, ...] = ()
-    """What follows `python`."""
+    """The arguments of `python`."""
     run_dir: str
-    """Run folder the task writes."""
+    """Run folder that the task writes."""
     folder: str
     """Folder of the launcher's own records of the task."""
     code: str
-    """Root of the code that runs and its working folder: a snapshot, or the project itself."""
+    """Root of the code that runs, and its working folder: a snapshot, or the project itself."""
     environment: dict[str, str] = {}
-    """Variables set for the process."""
+    """Environment variables of the processes."""
     max_requeues: int = 0
-    """Requeues before the job ends with its reason."""
+    """How often the job may be requeued."""
     init_from: Init | None = None
-    """Set when the weights come from the winner of a pick, which is known only when the job starts."""
+    """Set if the weights come from the winner of a pick, which is known only when the job starts."""
     choices: dict[str, str] = {}
-    """choice.json of each pick that this task reads when it starts, by stage."""
+    """The choice.json of each pick that this task reads when it starts, by stage."""
     use: str | None = None
     """The pick whose winner's changes are applied."""
     pick: Pick | None = None
-    """What to choose by."""
+    """How to choose, for a pick."""
     candidates: dict[str, str] = {}
     """Run folders to choose from, by member."""
     changes: dict[str, tuple[str, ...]] = {}
-    """`a.b=c` changes of each candidate."""
+    """The `a.b=c` overrides of each candidate."""
     digest: str = ""
-    """Of everything that decides what the task makes: equal digests make equal results."""
+    """Fingerprint of everything that determines the task's result."""
 
     @property
     def name(self) -> str:
         """`stage` or `stage.member`."""
-        return f"{self.stage}.{self.member}" if self.member else self.stage
+        return task_name(self.stage, self.member)
 
     @property
     def file(self) -> Path:
@@ -56,22 +60,57 @@ class Task(Section):
         return Path(self.folder) / "task.json"
 
     def write(self) -> None:
-        """Put the task on disk for the job to read."""
+        """Write the task for the job to read."""
         Path(self.folder).mkdir(parents=True, exist_ok=True)
         self.file.write_text(self.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8")
 
 
+@dataclass
+class StageTasks:
+    """The tasks of one stage: a single one, or one for each member of a sweep."""
+
+    tasks: list[Task] = field(default_factory=list)
+    configs: dict[str, str] = field(default_factory=dict)
+    """The resolved configuration of each training task as YAML, by task name."""
+    problems: list[str] = field(default_factory=list)
+    """Why the tasks could not run."""
+
+
+def new_task(root: Path, site: Site, stage: Stage, name: str, member: str = "", **fields: Any) -> Task:
+    """A task with what tasks of every kind have in common, and the given fields."""
+    on_cpu = {"ACCELERATE_USE_CPU": "true"} if stage.resources.gpus_per_node == 0 else {}
+    return Task(
+        stage=name,
+        member=member,
+        run_dir=str(run_dir(root, name, member)),
+        folder=str(root / "jobs" / task_name(name, member)),
+        code=str(ROOT),
+        environment={**on_cpu, **site.environment},
+        max_requeues=stage.max_requeues,
+        **fields,
+    )
+
+
+def task_name(stage: str, member: str = "") -> str:
+    """`stage`, or `stage.member` for a member of a sweep."""
+    return f"{stage}.{member}" if member else stage
+
+
 def read_task(file: str | Path) -> Task:
-    """The task of a job; MachineError when the folder it was written in is gone."""
+    """Read the task of a job.
+
+    Raises:
+        MachineError: The file is no longer there.
+    """
     try:
         return Task.model_validate_json(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise MachineError(
-            f"the job's description {file} cannot be read ({error.strerror}): its folder was moved or removed after "
-            "submission; submit the stage again"
+            f"cannot read the job's task {file} ({error.strerror}): its folder was moved or removed after submission; "
+            "submit the stage again"
         ) from error
 
 
-def digest_of(*values: object) -> str:
+def digest(*values: object) -> str:
     """A short fingerprint of plain values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]

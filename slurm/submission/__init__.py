@@ -1,1 +1,1 @@
-"""From a plan to jobs in SLURM's queue."""
+"""Submitting stages to SLURM, and what is known of them afterwards."""

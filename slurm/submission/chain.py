@@ -1,230 +1,119 @@
-"""Submitting a graph of stages: all of it or nothing, and again only what is not finished."""
+"""Submitting a graph of stages as dependent jobs: all of them or none, and again only those that are not finished."""
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from configs.errors import ConfigError, MachineError
-from slurm.stages.plan import CONFIG_FILE, Plan
+from configs.errors import MachineError
+from configs.support.logs import get_logger
+from slurm.stages.plan import Plan, PlannedStage
 from slurm.stages.schema import Condition
 from slurm.stages.task import Task
-from slurm.submission import client, executor, manifest, state
-from slurm.submission.client import Queued
-from slurm.submission.manifest import Manifest, SubmittedStage, SubmittedTask
+from slurm.submission import client, executor
+from slurm.submission.client import QueuedJob
+from slurm.submission.decisions import decide
+from slurm.submission.executor import JobRequest
+from slurm.submission.manifest import Manifest
+
+log = get_logger(__name__)
 
 
-@dataclass
-class Todo:
-    """What a submission is going to do with each chosen stage."""
+def submit(plan: Plan, chosen: Sequence[str], manifest: Manifest) -> None:
+    """Submit the chosen stages that are not finished, and write the manifest after each.
 
-    submit: dict[str, list[Task]] = field(default_factory=dict)
-    """Tasks to hand in, by stage in order."""
-    kept: dict[str, str] = field(default_factory=dict)
-    """Why a stage is left as it is."""
-    replace: list[str] = field(default_factory=list)
-    """Jobs to withdraw first: they wait for a job that is replaced."""
+    Jobs that wait for no other stage are submitted on hold and released at the end. If SLURM refuses one, those before
+    it are cancelled. A process killed on the way leaves held jobs, which the next submission takes over.
 
-
-def submit(plan: Plan, chosen: list[str], fresh: Manifest, *, say: Callable[[str], None] = print) -> Manifest:
-    """Hand in the chosen stages that are not finished; the manifest, already on disk.
-
-    Jobs that wait for no other stage are handed in held and released at the end. When SLURM refuses one, those before
-    it are withdrawn and MachineError says so; a process killed on the way leaves held jobs for the next
-    submission to take over.
+    Raises:
+        ConfigError: A stage cannot be submitted as things stand.
+        MachineError: SLURM refused a job.
     """
-    before = manifest.read(plan.root)
-    current = fresh.model_copy(update={"stages": before.stages if before else {}})
-    queue = client.states()
-    todo = decide(plan, chosen, current, queue)
-    for name, why in todo.kept.items():
-        say(f"{name}: {why}")
-    client.check_room(sum(map(len, todo.submit.values())), plan.file.site.max_jobs)
-    client.cancel(todo.replace)
-    current.write(plan.root)
-    new: dict[str, str] = {}
-    held: dict[str, str] = {}
-    try:
-        for name, tasks in todo.submit.items():
-            after = dependencies(plan, name, current, queue, new=set(new))
-            first = not after
-            current = _hand_in(plan, name, tasks, current, after | ending(name, current, queue), hold=first)
-            new[name] = current.stages[name].job
-            if first:
-                held[name] = new[name]
-            members = f", {len(tasks)} members" if len(tasks) > 1 else ""
-            say(f"{name}: job {new[name]}{members}")
-        _release(held, current, queue)
-    except BaseException as error:
-        _roll_back(plan.root, current, new, error)
-        raise
-    return current
+    queue = client.queue()
+    decisions = decide(plan, chosen, manifest, queue)
+    for name, reason in decisions.keep.items():
+        log.info("%s: %s", name, reason)
+    client.check_limits(sum(map(len, decisions.submit.values())), plan.site.max_jobs)
+    client.cancel(decisions.replace)
+    manifest.write(plan.root)
+    submission = _Submission(plan, manifest, queue)
+    with submission.all_or_nothing():
+        for name, tasks in decisions.submit.items():
+            submission.submit(plan.stages[name], tasks)
+        submission.release()
 
 
-def decide(plan: Plan, chosen: list[str], current: Manifest, queue: Mapping[str, Queued]) -> Todo:
-    """What to hand in; ConfigError with every stage that cannot be submitted as things stand."""
-    todo, problems = Todo(), []
-    for name in chosen:
-        known = {task.name: task for task in current.stages[name].tasks} if name in current.stages else {}
-        standing = {task: state.of(current, name, known[task], queue).word for task in known}
-        open_tasks = [task for task in plan.tasks[name] if standing.get(task.name) != state.FINISHED]
-        problems += other_settings(plan, name, current)
-        if not open_tasks:
-            todo.kept[name] = "finished, kept"
-            continue
-        if unneeded := _unneeded(plan, name, current):
-            todo.kept[name] = unneeded
-            continue
-        active = {task: word for task, word in standing.items() if word in state.ACTIVE}
-        waits_for_replaced = set(plan.stage(name).waits_for) & set(todo.submit)
-        if active and not (waits_for_replaced and set(active.values()) == {state.WAITING}):
-            todo.kept[name] = f"in the queue as job {current.stages[name].job}, kept"
-            continue
-        if active:
-            todo.replace.append(current.stages[name].job)
-        problems += unready(plan, name, chosen, current, queue)
-        todo.submit[name] = open_tasks
-    if problems:
-        raise ConfigError(problems, source=plan.file.name)
-    return todo
+class _Submission:
+    """The jobs submitted so far, and the manifest that has them."""
 
+    def __init__(self, plan: Plan, manifest: Manifest, queue: Mapping[str, QueuedJob]) -> None:
+        self._plan, self._manifest, self._queue = plan, manifest, queue
+        self._jobs: dict[str, str] = {}
+        """Job id by stage."""
+        self._held: dict[str, str] = {}
+        """Those of them that wait for their release, by stage."""
 
-def other_settings(plan: Plan, name: str, current: Manifest) -> list[str]:
-    """Finished tasks of a stage that are not what the stage file asks for now."""
-    known = {task.name: task for task in current.stages[name].tasks} if name in current.stages else {}
-    return [
-        f"stages.{name}: {task.run_dir} holds a finished run of other settings: choose another name "
-        "(--set name=...) or --run-dir, or remove that folder"
-        for task in plan.tasks[name]
-        if task.name in known and known[task.name].digest != task.digest and state.finished(known[task.name])
-    ]
+    def submit(self, stage: PlannedStage, tasks: tuple[Task, ...]) -> None:
+        """Submit one stage, and record it before the next one."""
+        for task in tasks:
+            stage.write(task)
+        dependencies = self._dependencies(stage)
+        hold = not dependencies
+        after = {**dependencies, **self._previous_job(stage.name)}
+        jobs = executor.submit(JobRequest(stage, tasks, self._plan.site, self._plan.root, after=after, hold=hold))
+        self._manifest = self._manifest.with_stage(stage.name, stage.settings.waits_for, tasks, jobs, keep=True)
+        self._manifest.write(self._plan.root)
+        job = self._manifest.stages[stage.name].job
+        self._jobs[stage.name] = job
+        if hold:
+            self._held[stage.name] = job
+        log.info("%s: job %s%s", stage.name, job, f", {len(tasks)} members" if len(tasks) > 1 else "")
 
+    def release(self) -> None:
+        """Let the held jobs start: the new ones, and those of a submission that was killed."""
+        ours = {task.job for stage in self._manifest.stages.values() for task in stage.tasks}
+        client.release(job for job, queued in self._queue.items() if queued.reason == "JobHeldUser" and job in ours)
+        for name, job in reversed(self._held.items()):
+            try:
+                client.release([job])
+            except MachineError as error:
+                raise MachineError(
+                    f"SLURM will not start stage '{name}' ({error}): does its partition have the nodes, cores, memory "
+                    "and GPUs that its resources request?"
+                ) from error
 
-def unready(
-    plan: Plan, name: str, chosen: list[str], current: Manifest, queue: Mapping[str, Queued] | None = None
-) -> list[str]:
-    """Stages before this one that are neither chosen, nor finished, nor in the queue (where there is one)."""
-    problems = []
-    for other, condition in plan.stage(name).waits_for.items():
-        before = current.stages.get(other)
-        tasks = before.tasks if before else ()
-        active = bool(before and queue and before.in_queue(queue))
-        done = bool(tasks) and all(state.finished(task) for task in tasks)
-        if condition == "afterok" and not (other in chosen or active or done):
-            problems.append(
-                f"stages.{name}: starts after {other}, which has not finished here: submit it too, or drop --only"
-            )
-    return problems
-
-
-def dependencies(
-    plan: Plan, name: str, current: Manifest, queue: Mapping[str, Queued], *, new: set[str]
-) -> dict[str, Condition]:
-    """Job id -> condition for every stage before this one that was just handed in or is still in the queue."""
-    found: dict[str, Condition] = {}
-    for other, condition in plan.stage(name).waits_for.items():
-        before = current.stages.get(other)
-        if before and (other in new or before.in_queue(queue)):
-            found[before.job] = condition
-    return found
-
-
-def ending(name: str, current: Manifest, queue: Mapping[str, Queued]) -> dict[str, Condition]:
-    """The job of a stage's earlier submission that was cancelled and still writes its checkpoint, however it ends."""
-    before = current.stages.get(name)
-    return {before.job: "afterany"} if before and before.withdrawn and before.known_to(queue) else {}
-
-
-def submitted(
-    stage_tasks: list[Task], ids: list[str], known: tuple[SubmittedTask, ...] = ()
-) -> tuple[SubmittedTask, ...]:
-    """Tasks as the manifest keeps them: those just handed in, and those of earlier submissions that are kept."""
-    new = {
-        task.name: SubmittedTask(
-            name=task.name, job=job, kind=task.kind, run_dir=task.run_dir, folder=task.folder, digest=task.digest
-        )
-        for task, job in zip(stage_tasks, ids, strict=True)
-    }
-    kept = [task for task in known if task.name not in new]
-    return (*kept, *new.values())
-
-
-def write_task(plan: Plan, task: Task) -> None:
-    """Put what a job needs on the shared disk."""
-    try:
-        task.write()
-        if task.name in plan.configs:
-            (Path(task.folder) / CONFIG_FILE).write_text(plan.configs[task.name], encoding="utf-8")
-    except OSError as error:
-        raise MachineError(f"cannot write {task.folder} ({error.strerror}): choose another --run-dir") from error
-
-
-def describe(plan: Plan, stage_file: Path, kind: str, code: Path, commit: str) -> Manifest:
-    """A manifest without stages."""
-    created = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    return Manifest(
-        name=plan.file.name, executor=kind, stage_file=str(stage_file), created=created, commit=commit, code=str(code)
-    )
-
-
-def title(plan: Plan, name: str) -> str:
-    """The job's name in the queue."""
-    return f"{plan.file.name}.{name}"
-
-
-def _hand_in(
-    plan: Plan, name: str, tasks: list[Task], current: Manifest, after: dict[str, Condition], *, hold: bool
-) -> Manifest:
-    """Submit one stage, and write it down before the next."""
-    for task in tasks:
-        write_task(plan, task)
-    stage = plan.stage(name)
-    ids = executor.submit(
-        name, tasks, stage, plan.file.site, root=plan.root, after=after, hold=hold, title=title(plan, name)
-    )
-    known = current.stages[name].tasks if name in current.stages else ()
-    entry = SubmittedStage(job=ids[0].split("_")[0], after=stage.waits_for, tasks=submitted(tasks, ids, known))
-    current = current.with_stage(name, entry)
-    current.write(plan.root)
-    return current
-
-
-def _release(held: dict[str, str], current: Manifest, queue: Mapping[str, Queued]) -> None:
-    """Let the held jobs start: those of a submission that was killed, and the new ones, by stage."""
-    ours = {task.job for stage in current.stages.values() for task in stage.tasks}
-    client.release(job for job, queued in queue.items() if queued.reason == "JobHeldUser" and job in ours)
-    for name, job in reversed(held.items()):
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Cancel all jobs submitted in the block if it fails."""
         try:
-            client.release([job])
-        except MachineError as error:
+            yield
+        except BaseException as error:
+            self._cancel(error)
+            if self._jobs and isinstance(error, MachineError):
+                raise MachineError(
+                    f"{error}; the jobs submitted before it ({len(self._jobs)}) were cancelled"
+                ) from error
+            raise
+
+    def _cancel(self, error: BaseException) -> None:
+        jobs = self._jobs.values()
+        try:
+            client.cancel(jobs)
+        except MachineError as second:
             raise MachineError(
-                f"SLURM will not start stage '{name}' ({error}): does its partition have the nodes, cores, memory and "
-                "GPUs that its resources ask for?"
+                f"{error}; the jobs submitted before it could not be cancelled ({second}): run scancel {' '.join(jobs)}"
             ) from error
+        self._manifest = self._manifest.with_cancelled(self._jobs)
+        self._manifest.write(self._plan.root)
 
+    def _dependencies(self, stage: PlannedStage) -> dict[str, Condition]:
+        """The condition on each job that this one waits for: those just submitted, and those still in the queue."""
+        dependencies: dict[str, Condition] = {}
+        for other, condition in stage.settings.waits_for.items():
+            submitted = self._manifest.stages.get(other)
+            if submitted and (other in self._jobs or submitted.in_queue(self._queue)):
+                dependencies[submitted.job] = condition
+        return dependencies
 
-def _roll_back(root: Path, current: Manifest, new: dict[str, str], error: BaseException) -> None:
-    """Withdraw what was handed in; says which jobs are left when even that fails."""
-    try:
-        client.cancel(new.values())
-    except MachineError as second:
-        raise MachineError(
-            f"{error}; the jobs before it could not be withdrawn either ({second}): scancel {' '.join(new.values())}"
-        ) from error
-    for name in new:
-        current = current.with_stage(name, current.stages[name].model_copy(update={"withdrawn": True}))
-    current.write(root)
-    if new and isinstance(error, MachineError):
-        raise MachineError(f"{error}; the {len(new)} jobs handed in were withdrawn") from error
-
-
-def _unneeded(plan: Plan, name: str, current: Manifest) -> str:
-    """Why a stage that waits for a failure will never run: there was none."""
-    for other, condition in plan.stage(name).waits_for.items():
-        if (
-            condition == "afternotok"
-            and other in current.stages
-            and all(map(state.finished, current.stages[other].tasks))
-        ):
-            return f"not needed: {other} finished"
-    return ""
+    def _previous_job(self, name: str) -> dict[str, Condition]:
+        """The stage's cancelled job of an earlier submission, if it is still writing its checkpoint."""
+        previous = self._manifest.stages.get(name)
+        return {previous.job: "afterany"} if previous and previous.withdrawn and previous.is_active(self._queue) else {}

@@ -1,4 +1,4 @@
-"""Questions and orders to SLURM, each with a time limit: its commands hang for minutes when the controller is down."""
+"""SLURM's command-line tools, each with a time limit: they hang for minutes when the controller is down."""
 
 import getpass
 import re
@@ -23,77 +23,84 @@ ACTIVE = (
 
 
 @dataclass(frozen=True)
-class Queued:
-    """A job as SLURM knows it; ended ones stay known for some minutes."""
+class QueuedJob:
+    """A job as squeue shows it; jobs that have ended stay there for some minutes."""
 
     state: str
     reason: str
 
     @property
     def active(self) -> bool:
-        """Whether it waits, runs or is about to."""
+        """Whether it has not ended yet."""
         return self.state in ACTIVE
 
 
-def call(*words: str) -> str:
-    """Output of one of SLURM's commands; MachineError in one sentence when it is missing, silent or refuses."""
+def call(*command: str) -> str:
+    """The output of a SLURM command.
+
+    Raises:
+        MachineError: It is not installed, does not answer, or fails.
+    """
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     except FileNotFoundError as error:
-        raise MachineError(
-            f"{words[0]} is not installed here: run on a cluster's login node, or use --local or --dry-run"
-        ) from error
+        raise not_installed(command[0]) from error
     except subprocess.TimeoutExpired as error:
-        raise MachineError(f"{words[0]} did not answer within {TIMEOUT_S} s: is SLURM's controller up?") from error
+        raise MachineError(f"{command[0]} did not answer within {TIMEOUT_S} s: is SLURM's controller up?") from error
     if done.returncode:
-        raise MachineError(f"{words[0]}: {reason(done.stderr) or f'exit code {done.returncode}'}")
+        raise MachineError(f"{command[0]}: {error_message(done.stderr) or f'exit code {done.returncode}'}")
     return done.stdout
 
 
-def states() -> dict[str, Queued]:
-    """This user's jobs by id (array members as `12_0`), with those that ended a short while ago."""
-    found = {}
+def not_installed(program: str) -> MachineError:
+    """The error for a missing SLURM command."""
+    return MachineError(f"{program} is not installed here: run on a cluster's login node, or use --local or --dry-run")
+
+
+def queue() -> dict[str, QueuedJob]:
+    """This user's jobs by id (array members as `12_0`), including those that have ended recently."""
+    jobs = {}
     for line in call("squeue", "-h", "-r", "-t", "all", "-u", getpass.getuser(), "-o", "%i|%T|%r").splitlines():
-        job, state, why = line.strip().split("|", 2)
-        found[job] = Queued(state, why)
-    return found
+        job, state, reason = line.strip().split("|", 2)
+        jobs[job] = QueuedJob(state, reason)
+    return jobs
 
 
-def check_room(wanted: int, max_jobs: int) -> None:
-    """MachineError when so many jobs more would pass the site's limit or fill SLURM's queue.
+def check_limits(count: int, max_jobs: int) -> None:
+    """Raise MachineError if `count` more jobs would exceed the site's limit or fill SLURM's queue.
 
-    sbatch itself would wait for minutes at a full queue, with half of a chain submitted.
+    sbatch itself would wait for minutes at a full queue, with half of the stages submitted.
     """
-    own = sum(job.active for job in states().values())
-    if own + wanted > max_jobs:
+    active = sum(job.active for job in queue().values())
+    if active + count > max_jobs:
         raise MachineError(
-            f"{wanted} jobs more would make {own + wanted} of yours in the queue, and site.max_jobs is {max_jobs}: "
-            "wait, or submit part of the stages with --only"
+            f"submitting {count} jobs would exceed site.max_jobs ({max_jobs}): you have {active} in the queue; wait, "
+            "or submit fewer stages with --only"
         )
-    match = re.search(r"^MaxJobCount\s*=\s*(\d+)", call("scontrol", "show", "config"), re.MULTILINE)
+    limit = re.search(r"^MaxJobCount\s*=\s*(\d+)", call("scontrol", "show", "config"), re.MULTILINE)
     known = len(call("squeue", "-h", "-r", "-t", "all", "-o", "%i").splitlines())
-    if match and known + wanted > int(match[1]):
+    if limit and known + count > int(limit[1]):
         raise MachineError(
-            f"the queue is full: SLURM keeps {known} jobs, {wanted} more would pass MaxJobCount={match[1]}: "
-            "try again later"
+            f"the queue is full: submitting {count} jobs would exceed SLURM's MaxJobCount={limit[1]}, and it holds "
+            f"{known}; try again later"
         )
 
 
 def release(jobs: Iterable[str]) -> None:
     """Let held jobs start."""
-    if chosen := [job for job in jobs if job]:
-        call("scontrol", "release", ",".join(chosen))
+    if ids := [job for job in jobs if job]:
+        call("scontrol", "release", ",".join(ids))
 
 
 def cancel(jobs: Iterable[str]) -> None:
-    """End jobs; ids that SLURM no longer knows are no problem."""
-    if chosen := [job for job in jobs if job]:
-        call("scancel", "-Q", *chosen)
+    """Cancel jobs; ids that SLURM no longer knows are ignored."""
+    if ids := [job for job in jobs if job]:
+        call("scancel", "-Q", *ids)
 
 
-def reason(text: str) -> str:
-    """The sentence in what sbatch and its like print on stderr."""
-    lines = [re.sub(r"^\w+: (error: )?", "", line.strip()) for line in text.splitlines() if line.strip()]
+def error_message(stderr: str) -> str:
+    """The message in what sbatch and its like print on stderr."""
+    lines = [re.sub(r"^\w+: (error: )?", "", line.strip()) for line in stderr.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith('Try "')]
     last = lines[-1] if lines else ""
     return last.removeprefix("Batch job submission failed: ")

@@ -1,9 +1,10 @@
-"""Tasks -> sbatch scripts and jobs, through submitit."""
+"""Tasks as sbatch scripts and jobs, through submitit."""
 
 import contextlib
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,34 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from configs.errors import MachineError
+from configs.support.stop_signals import IGNORE_STOP_SIGNALS
 from slurm.node.job import Job
-from slurm.stages.schema import Condition, Site, Stage
+from slurm.stages.plan import PlannedStage
+from slurm.stages.schema import Condition, Site
 from slurm.stages.task import Task
 from slurm.submission import client
 
-_DEAF = """sh -c 'trap "" USR1 USR2 TERM; exec "$@"' sh"""
-"""Starts a program deaf to stop signals until it listens: one that comes while Python boots must not kill it."""
+_UNLIMITED = 256
+"""Members of a sweep that may run at the same time where the stage sets no limit; submitit's own default."""
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """A stage as it is submitted: one job, or a job array if there are several tasks."""
+
+    stage: PlannedStage
+    tasks: tuple[Task, ...]
+    """The tasks of the stage that have to run."""
+    site: Site
+    root: Path
+    after: Mapping[str, Condition] = field(default_factory=dict)
+    """Jobs to wait for, by id."""
+    hold: bool = False
+    """Whether the job also waits until it is released."""
 
 
 class _Executor(submitit.SlurmExecutor):
-    """submitit's executor without its 0.2 s between submissions, and able to write scripts where SLURM is missing."""
+    """submitit's executor, able to write scripts where SLURM is missing and without 0.2 s between submissions."""
 
     def __init__(self, folder: Path, python: str | None) -> None:
         super().__init__(folder, python=python)
@@ -32,98 +50,73 @@ class _Executor(submitit.SlurmExecutor):
         return 2
 
 
-def submit(
-    name: str,
-    tasks: Sequence[Task],
-    stage: Stage,
-    site: Site,
-    *,
-    root: Path,
-    after: dict[str, Condition],
-    hold: bool,
-    title: str,
-) -> list[str]:
-    """Job ids of the tasks: a job array when there are several.
+def submit(request: JobRequest) -> list[str]:
+    """Submit a stage; the job id of each task.
 
-    `after` maps job ids to conditions; with `hold` the tasks wait besides until they are released. Raises
-    MachineError with SLURM's reason when it refuses.
+    Raises:
+        MachineError: With SLURM's reason for refusing it.
     """
-    executor = _prepare(name, tasks, stage, site, root=root, after=after, hold=hold, title=title)
+    executor = _executor(request)
     try:
-        # what submitit prints of a refusal is in its exception too
+        # submitit prints the reason of a refusal, which is also in its exception
         with contextlib.redirect_stderr(io.StringIO()):
-            jobs = executor.submit_array([Job(str(task.file)) for task in tasks])
+            jobs = executor.submit_array([Job(str(task.file)) for task in request.tasks])
     except FileNotFoundError as error:
-        raise MachineError(
-            f"{error.filename} is not installed here: run on a cluster's login node, or use --local or --dry-run"
-        ) from error
+        raise client.not_installed(str(error.filename)) from error
     except (FailedJobError, FailedSubmissionError) as error:
-        raise MachineError(f"SLURM refused stage '{name}': {client.reason(str(error))}") from error
+        message = client.error_message(str(error))
+        raise MachineError(f"SLURM refused stage '{request.stage.name}': {message}") from error
     return [job.job_id for job in jobs]
 
 
-def script(
-    name: str,
-    tasks: Sequence[Task],
-    stage: Stage,
-    site: Site,
-    *,
-    root: Path,
-    after: dict[str, Condition],
-    hold: bool,
-    title: str,
-) -> str:
-    """The sbatch script that `submit` would hand in; SLURM need not be installed."""
-    executor = _prepare(name, tasks, stage, site, root=root, after=after, hold=hold, title=title)
-    if len(tasks) > 1:
-        executor.parameters["map_count"] = len(tasks)
+def script(request: JobRequest) -> str:
+    """The sbatch script that `submit` would submit; SLURM need not be installed."""
+    executor = _executor(request)
+    if len(request.tasks) > 1:
+        executor.parameters["map_count"] = len(request.tasks)
     return str(executor._make_submission_file_text(executor._submitit_command_str, ""))
 
 
 def log_files(root: Path, stage: str, job: str) -> list[Path]:
-    """What a job's ranks print, rank 0 first; names are submitit's."""
-    found = (root / "logs" / stage / job).glob(f"{job}_*_log.out")
-    return sorted(found, key=lambda file: int(file.name.split("_")[-2]))
+    """The log of each rank of a job, rank 0 first, by submitit's file names."""
+    logs = (root / "logs" / stage / job).glob(f"{job}_*_log.out")
+    return sorted(logs, key=lambda file: int(file.name.split("_")[-2]))
 
 
-def parameters(
-    stage: Stage, site: Site, *, code: str, after: dict[str, Condition], hold: bool, title: str
-) -> dict[str, Any]:
-    """A stage's wishes in submitit's words."""
-    wanted = stage.resources
-    given = {
-        "job_name": title, "time": wanted.time_min, "nodes": wanted.nodes, "ntasks_per_node": wanted.tasks,
-        "cpus_per_task": wanted.cpus_per_task, "signal_delay_s": wanted.grace_s, "partition": wanted.partition,
-        "account": wanted.account, "qos": wanted.qos, "constraint": wanted.constraint,
-        "gpus_per_node": wanted.gpus_per_node or None, "array_parallelism": wanted.at_once or 256,
-        "mem": f"{round(wanted.memory_gib * 1024)}MB" if wanted.memory_gib else None,
-        "dependency": ",".join(f"{condition}:{job}" for job, condition in after.items()) or None,
-    }  # fmt: skip
-    return {key: value for key, value in given.items() if value is not None} | {
-        "stderr_to_stdout": True,
-        "setup": [*site.setup, f'export PYTHONPATH="{code}${{PYTHONPATH:+:$PYTHONPATH}}"'],
-        "srun_args": ["--kill-on-bad-exit=1"],
-        "additional_parameters": {
-            "chdir": code, "requeue": True, "kill-on-invalid-dep": "yes", **({"hold": True} if hold else {}),
-            **{key.replace("_", "-"): value for key, value in wanted.extra.items()},
-        },
-    }  # fmt: skip
-
-
-def _prepare(
-    name: str,
-    tasks: Sequence[Task],
-    stage: Stage,
-    site: Site,
-    *,
-    root: Path,
-    after: dict[str, Condition],
-    hold: bool,
-    title: str,
-) -> _Executor:
+def _executor(request: JobRequest) -> _Executor:
     logging.getLogger("submitit").setLevel(logging.ERROR)
+    site = request.site
     python = site.python or ("python3" if site.container else None)
-    executor = _Executor(root / "logs" / name / "%j", python)
-    executor.python = " ".join(word for word in (_DEAF, site.container, executor.python) if word)
-    executor.update_parameters(**parameters(stage, site, code=tasks[0].code, after=after, hold=hold, title=title))
+    executor = _Executor(request.root / "logs" / request.stage.name / "%j", python)
+    executor.python = " ".join(filter(None, [IGNORE_STOP_SIGNALS, site.container, executor.python]))
+    executor.update_parameters(**_parameters(request))
     return executor
+
+
+def _parameters(request: JobRequest) -> dict[str, Any]:
+    """The request in submitit's terms."""
+    resources, code = request.stage.settings.resources, request.tasks[0].code
+    optional = {
+        "partition": resources.partition, "account": resources.account, "qos": resources.qos,
+        "constraint": resources.constraint, "gpus_per_node": resources.gpus_per_node or None,
+        "mem": f"{round(resources.memory_gib * 1024)}MB" if resources.memory_gib else None,
+        "dependency": ",".join(f"{condition}:{job}" for job, condition in request.after.items()) or None,
+    }  # fmt: skip
+    sbatch_options = {
+        "chdir": code, "requeue": True, "kill-on-invalid-dep": "yes", **({"hold": True} if request.hold else {}),
+        **{key.replace("_", "-"): value for key, value in resources.extra.items()},
+    }  # fmt: skip
+    return {
+        "job_name": request.stage.job_name,
+        "time": resources.time_min,
+        "nodes": resources.nodes,
+        "ntasks_per_node": resources.tasks,
+        "cpus_per_task": resources.cpus_per_task,
+        "signal_delay_s": resources.grace_s,
+        "array_parallelism": resources.at_once or _UNLIMITED,
+        "stderr_to_stdout": True,
+        "setup": [*request.site.setup, f'export PYTHONPATH="{code}${{PYTHONPATH:+:$PYTHONPATH}}"'],
+        "srun_args": ["--kill-on-bad-exit=1"],
+        "additional_parameters": sbatch_options,
+        **{key: value for key, value in optional.items() if value is not None},
+    }

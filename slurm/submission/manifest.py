@@ -1,82 +1,127 @@
-"""runs/NAME/stages.json: what was submitted, as which jobs, from which code; rewritten after every submission."""
+"""RUNS/stages.json: what was submitted, as which jobs, from which code; rewritten after every submission."""
 
-import fcntl
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from pydantic import ValidationError
 
 from configs.errors import ConfigError, MachineError
-from slurm.stages.schema import Condition, Section
-from slurm.submission.client import Queued
+from configs.schema import Section
+from configs.support.atomic_files import write_atomically
+from configs.support.locks import Lock, try_lock
+from slurm.stages.schema import Condition
+from slurm.stages.task import Task
+from slurm.submission.client import QueuedJob
 
 FILE = "stages.json"
 _LOCK = ".lock"
-_TRIES, _PAUSE_S = 20, 0.05
-"""How often, and after how long, a taken lock is tried again: whoever only looks at it lets go at once."""
+_PATIENCE_S = 1.0
+"""How long a submission waits for the lock: `is_locked` holds it for a moment."""
 
 
 class SubmittedTask(Section):
-    """One job, or one member of an array."""
+    """One job, or one member of a job array."""
 
     name: str
     job: str = ""
-    """SLURM's id, `12` or `12_0`; empty when run locally."""
+    """SLURM's id, `12` or `12_0`; empty if it was run locally."""
     kind: str
     run_dir: str
     folder: str
     digest: str
 
+    @classmethod
+    def of(cls, task: Task, job: str) -> "SubmittedTask":
+        """A task that was submitted as this job."""
+        return cls(
+            name=task.name, job=job, kind=task.kind, run_dir=task.run_dir, folder=task.folder, digest=task.digest
+        )
+
 
 class SubmittedStage(Section):
-    """One stage as it was last submitted."""
+    """A stage as it was last submitted."""
 
     job: str = ""
-    """Id that dependents wait for."""
+    """The id that dependent jobs wait for."""
     after: dict[str, Condition] = {}
     tasks: tuple[SubmittedTask, ...]
     withdrawn: bool = False
-    """Cancelled by `cancel` or because a later stage could not be submitted."""
+    """Cancelled by `cancel`, or because a later stage could not be submitted."""
 
-    def known_to(self, queue: Mapping[str, Queued]) -> bool:
-        """Whether SLURM has a job of it that has not ended."""
+    def is_active(self, queue: Mapping[str, QueuedJob]) -> bool:
+        """Whether a job of it has not ended."""
         return any(task.job in queue and queue[task.job].active for task in self.tasks)
 
-    def in_queue(self, queue: Mapping[str, Queued]) -> bool:
-        """Whether a job of it waits or runs and was not told to end."""
-        return not self.withdrawn and self.known_to(queue)
+    def in_queue(self, queue: Mapping[str, QueuedJob]) -> bool:
+        """Whether a job of it has not ended and was not cancelled."""
+        return not self.withdrawn and self.is_active(queue)
 
 
 class Manifest(Section):
-    """Everything known about one submission."""
+    """Everything that is known about a submission."""
 
     name: str
     executor: Literal["slurm", "local"]
     stage_file: str
     created: str
     commit: str
-    """The checkout's git commit, with a plus when files differed from it."""
+    """The git commit of the checkout, with a plus if files differed from it."""
     code: str
     """Folder of the code that runs."""
     stages: dict[str, SubmittedStage] = {}
 
-    def with_stage(self, name: str, stage: SubmittedStage) -> "Manifest":
-        """The same with one stage new or replaced."""
-        return self.model_copy(update={"stages": {**self.stages, name: stage}})
+    def tasks(self, stage: str) -> dict[str, SubmittedTask]:
+        """The tasks of a stage by name; none if it was never submitted."""
+        return {task.name: task for task in self.stages[stage].tasks} if stage in self.stages else {}
+
+    def with_stage(
+        self, name: str, after: Mapping[str, Condition], tasks: Iterable[Task], jobs: Sequence[str], *, keep: bool
+    ) -> "Manifest":
+        """A copy in which the tasks of a stage were submitted as these jobs.
+
+        Args:
+            name: The stage.
+            after: The stages it waits for.
+            tasks: The submitted tasks.
+            jobs: The job id of each; empty if it is run locally.
+            keep: Whether the stage keeps its other tasks from earlier submissions.
+        """
+        new = {task.name: SubmittedTask.of(task, job) for task, job in zip(tasks, jobs, strict=True)}
+        kept = [task for task in self.tasks(name).values() if keep and task.name not in new]
+        submitted = SubmittedStage(job=jobs[0].split("_")[0], after=dict(after), tasks=(*kept, *new.values()))
+        return self.model_copy(update={"stages": {**self.stages, name: submitted}})
+
+    def with_cancelled(self, names: Iterable[str]) -> "Manifest":
+        """A copy in which these stages are cancelled."""
+        cancelled = {name: self.stages[name].model_copy(update={"withdrawn": True}) for name in names}
+        return self.model_copy(update={"stages": {**self.stages, **cancelled}})
 
     def write(self, root: Path) -> None:
-        """Replace the file in one piece."""
-        temporary = root / f".{FILE}.{os.getpid()}"
-        temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, root / FILE)
+        """Replace the file atomically."""
+        write_atomically(root / FILE, self.model_dump_json(indent=1) + "\n")
 
 
-def read(root: Path) -> Manifest | None:
-    """What was submitted into a folder; None when nothing was. ConfigError when the file is damaged."""
+def continue_manifest(
+    root: Path, *, name: str, executor: Literal["slurm", "local"], stage_file: Path, code: Path, commit: str
+) -> Manifest:
+    """The manifest of a new submission into a folder, with the stages of earlier ones; not written yet."""
+    previous = read_manifest(root)
+    return Manifest(
+        name=name,
+        executor=executor,
+        stage_file=str(stage_file),
+        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        commit=commit,
+        code=str(code),
+        stages=previous.stages if previous else {},
+    )
+
+
+def read_manifest(root: Path) -> Manifest | None:
+    """The manifest in a folder; None if nothing was submitted there. ConfigError if the file is damaged."""
     try:
         return Manifest.model_validate_json((root / FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -85,9 +130,9 @@ def read(root: Path) -> Manifest | None:
         raise ConfigError(f"{root / FILE} is damaged: remove it and submit again (finished stages are kept)") from error
 
 
-def need(root: Path) -> Manifest:
-    """What was submitted into a folder; ConfigError when nothing was."""
-    manifest = read(root)
+def require_manifest(root: Path) -> Manifest:
+    """The manifest in a folder; ConfigError if nothing was submitted there."""
+    manifest = read_manifest(root)
     if manifest is None:
         raise ConfigError(f"no {root / FILE}: nothing was submitted there, or the folder was removed")
     return manifest
@@ -95,38 +140,32 @@ def need(root: Path) -> Manifest:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Nobody else submits into this folder meanwhile; MachineError when somebody does or it is not writable."""
+    """Keep other processes from submitting into this folder inside the block.
+
+    Raises:
+        MachineError: Another process is submitting into it, or it is not writable.
+    """
     try:
         root.mkdir(parents=True, exist_ok=True)
         file = (root / _LOCK).open("w")
     except OSError as error:
         raise MachineError(f"cannot write {root} ({error.strerror}): choose another --run-dir") from error
     with file:
-        for _ in range(_TRIES):
-            if _taken(file, fcntl.LOCK_EX):
-                break
-            time.sleep(_PAUSE_S)
-        else:
+        lock = try_lock(file, patience_s=_PATIENCE_S)
+        if lock is Lock.UNSUPPORTED:
+            raise MachineError(f"cannot lock {root / _LOCK}: its file system has no locks; choose another --run-dir")
+        if lock is Lock.HELD_ELSEWHERE:
             raise MachineError(f"another process is submitting or running the stages in {root}")
         yield
 
 
 def is_locked(root: Path) -> bool:
-    """Whether a process submits into this folder, or runs its stages locally, at this moment.
+    """Whether a process is submitting into this folder, or running its stages locally.
 
-    Any number of processes may ask at once, and a submission waits for them: the lock is taken as a shared one.
+    A shared lock, so that any number of processes may ask at the same time; a submission waits for them.
     """
     try:
         with (root / _LOCK).open() as file:
-            return not _taken(file, fcntl.LOCK_SH)
+            return try_lock(file, shared=True) is not Lock.ACQUIRED
     except OSError:
-        return False  # nobody ever submitted here
-
-
-def _taken(file: TextIO, how: int) -> bool:
-    """Take the lock of a file, until it is closed; false where another process has it."""
-    try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        return False  # nothing was ever submitted here

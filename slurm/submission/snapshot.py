@@ -1,13 +1,13 @@
-"""A copy of the code as it is when jobs are submitted: editing the checkout does not change a queued job."""
+"""A copy of the code at the time of submission: editing the checkout does not change a queued job."""
 
 import hashlib
 import os
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from configs.errors import MachineError
+from configs.support import git
 from configs.support.paths import ROOT
 
 FOLDERS = ("configs", "launch", "losses", "models", "pipelines", "shards", "slurm")
@@ -15,7 +15,7 @@ _SUFFIXES = (".py", ".yaml", ".yml", ".json", ".txt", ".csv")
 
 
 def take(folder: Path) -> Path:
-    """The folder of the snapshot, `<folder>/<hash of the files>`; the same code is copied once."""
+    """Copy the code to `<folder>/<hash of the files>`, unless that is there already; returns this path."""
     files = _files()
     target = folder / _fingerprint(files)
     if not target.is_dir():
@@ -23,16 +23,22 @@ def take(folder: Path) -> Path:
     return target
 
 
+def commit() -> str:
+    """The commit of the code that is copied, with a plus if files differ from it; empty outside a git checkout."""
+    return git.checked_out_commit(ROOT, FOLDERS)
+
+
 def _write(files: Mapping[str, bytes], target: Path) -> None:
+    """Write to a temporary folder and rename it, so that a target that exists is complete."""
     folder = target.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".copying-", dir=folder))
-        for place in sorted({os.path.dirname(name) for name in files}):
-            (temporary / place).mkdir(parents=True, exist_ok=True)
+        for parent in sorted({os.path.dirname(name) for name in files}):
+            (temporary / parent).mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (temporary / name).write_bytes(content)
-        for name in _links():
+        for name in _linked_names():
             (temporary / name).symlink_to(ROOT / name)
         temporary.chmod(0o755)
         os.rename(temporary, target)
@@ -40,31 +46,23 @@ def _write(files: Mapping[str, bytes], target: Path) -> None:
         raise MachineError(f"cannot copy the code to {folder} ({error.strerror}): choose another --run-dir") from error
 
 
-def commit() -> str:
-    """The checkout's git commit, with a plus when files differ from it; empty outside a checkout."""
-    lines = _git("status", "--porcelain=v2", "--branch", "--untracked-files=no", "--", *FOLDERS).splitlines()
-    heads = [line.removeprefix("# branch.oid ") for line in lines if line.startswith("# branch.oid ")]
-    changed = any(not line.startswith("#") for line in lines)
-    return heads[0] + ("+" if changed else "") if heads else ""
-
-
 def _files() -> dict[str, bytes]:
-    """The code by its name from the project's root."""
-    found = {}
+    """The contents of the code's files, by their path from the project's root."""
+    contents = {}
     for folder in FOLDERS:
-        for place, folders, names in os.walk(ROOT / folder):
+        for parent, folders, names in os.walk(ROOT / folder):
             folders[:] = [name for name in folders if name != "__pycache__"]
             for name in names:
-                file = Path(place, name)
-                if name.endswith(_SUFFIXES) and file.is_file():  # an editor's lock is a link to nowhere
-                    found[str(file.relative_to(ROOT))] = file.read_bytes()
-    return dict(sorted(found.items()))
+                file = Path(parent, name)
+                if name.endswith(_SUFFIXES) and file.is_file():  # an editor's lock file is a dangling link
+                    contents[str(file.relative_to(ROOT))] = file.read_bytes()
+    return dict(sorted(contents.items()))
 
 
-def _links() -> list[str]:
-    """What lies beside the code (data, runs, weights): linked, so that relative paths mean the same in the snapshot."""
-    found = {path.name for path in ROOT.iterdir() if path.name not in FOLDERS and not path.name.startswith(".")}
-    return sorted(found | {"runs"})
+def _linked_names() -> list[str]:
+    """What lies beside the code (data, runs, weights) and is linked, so that relative paths mean the same."""
+    names = {path.name for path in ROOT.iterdir() if path.name not in FOLDERS and not path.name.startswith(".")}
+    return sorted(names | {"runs"})
 
 
 def _fingerprint(files: Mapping[str, bytes]) -> str:
@@ -72,10 +70,3 @@ def _fingerprint(files: Mapping[str, bytes]) -> str:
     for name, content in files.items():
         digest.update(name.encode() + b"\0" + content + b"\0")
     return digest.hexdigest()[:12]
-
-
-def _git(*words: str) -> str:
-    try:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=20).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

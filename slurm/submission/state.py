@@ -1,13 +1,13 @@
-"""How a task stands, put together from SLURM's queue, the launcher's records and the run folder."""
+"""The state of a task, from SLURM's queue, the launcher's records and the run folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from configs.errors import EXIT_REQUEUE
 from slurm.node import records
-from slurm.submission.client import Queued
+from slurm.stages.schema import Condition
+from slurm.submission.client import QueuedJob
 from slurm.submission.manifest import Manifest, SubmittedTask, is_locked
 
 FINISHED, RUNNING, WAITING, ENDING, FAILED, STOPPED, CANCELLED, SKIPPED, GONE = (
@@ -15,103 +15,125 @@ FINISHED, RUNNING, WAITING, ENDING, FAILED, STOPPED, CANCELLED, SKIPPED, GONE = 
 )  # fmt: skip
 ACTIVE = (RUNNING, WAITING)
 LOCAL_JOB = "local"
-"""What the records call a job that no queue knows."""
+"""The job in the records of a task that was run locally."""
+
+_PENDING_REASONS = {
+    "Dependency": "for the stages before it",
+    "JobHeldUser": "held: its submission was interrupted",
+    "BeginTime": "to be started again",
+}
+"""What squeue's reasons mean for a stage."""
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One word for a task, and the reason in a sentence."""
+class TaskStatus:
+    """The state of a task, and the reason for it."""
 
-    word: str
-    why: str = ""
+    state: str
+    reason: str = ""
 
 
-def of(manifest: Manifest, stage: str, task: SubmittedTask, queue: Mapping[str, Queued]) -> Standing:
-    """How a task stands."""
+def task_status(manifest: Manifest, stage: str, task: SubmittedTask, queue: Mapping[str, QueuedJob]) -> TaskStatus:
+    """The state of a task of a stage."""
     queued = queue.get(task.job) if task.job else None
     if queued is not None and queued.active:
         if manifest.stages[stage].withdrawn:
-            return Standing(ENDING, "cancelled, and its job is not gone yet")
+            return TaskStatus(ENDING, "cancelled, but its job has not ended yet")
         return _in_queue(task, queued)
+    blocked = blocked_by(manifest, manifest.stages[stage].after)
     if not Path(task.folder).is_dir():
-        blocked = _blocked_by(manifest, stage)
-        return Standing(SKIPPED, blocked) if blocked else Standing(GONE, f"{task.folder} was removed")
+        return TaskStatus(SKIPPED, blocked) if blocked else TaskStatus(GONE, f"{task.folder} was removed")
     end = last_end(task)
     if end is not None and end["code"] == 0:
         if task.kind == "train" and not records.summary(task.run_dir):
-            return Standing(GONE, f"it finished, but its run folder {task.run_dir} was removed")
-        return Standing(FINISHED, "" if end["reason"] == "finished" else end["reason"])
-    return _not_finished(manifest, stage, task, end, queued)
+            return TaskStatus(GONE, f"it finished, but its run folder {task.run_dir} was removed")
+        return TaskStatus(FINISHED, "" if end["reason"] == "finished" else end["reason"])
+    if ended := _ended(task, end, queued):
+        return ended
+    if blocked:
+        return TaskStatus(SKIPPED, blocked)
+    return _without_end(task, queued, withdrawn=manifest.stages[stage].withdrawn)
 
 
-def finished(task: SubmittedTask) -> bool:
-    """Whether the task did its work, whatever SLURM still remembers."""
+def is_finished(task: SubmittedTask) -> bool:
+    """Whether the task has done its work, independent of what SLURM still remembers."""
     end = last_end(task)
     done = end is not None and end["code"] == 0
     return done and (task.kind != "train" or records.summary(task.run_dir).get("status") == "finished")
 
 
-def last_end(task: SubmittedTask) -> dict[str, Any] | None:
-    """The last line of the task's history when it says that the task ended; None while it is under way."""
-    history = records.history(task.folder)
-    last = history[-1] if history else {}
-    if last.get("event") != "end" or (last["code"] and last["job"] != (task.job or LOCAL_JOB)):
-        return None  # under way, or the failure of an earlier submission
-    return last
+def stage_finished(manifest: Manifest, stage: str) -> bool:
+    """Whether a stage was submitted and all its tasks are finished."""
+    return stage in manifest.stages and all(map(is_finished, manifest.stages[stage].tasks))
 
 
-def _in_queue(task: SubmittedTask, queued: Queued) -> Standing:
-    starts = sum(event["event"] == "start" for event in records.history(task.folder, task.job))
-    if queued.state in ("RUNNING", "COMPLETING"):
-        return Standing(RUNNING, f"start {starts}" if starts > 1 else "")
-    why = {"Dependency": "for the stages before it", "JobHeldUser": "held: its submission was interrupted",
-           "BeginTime": "to be started again"}.get(queued.reason, queued.reason)  # fmt: skip
-    return Standing(WAITING, f"{why}, requeued {starts} times" if starts else why)
+def blocked_by(manifest: Manifest, waits_for: Mapping[str, Condition]) -> str:
+    """Why a stage cannot run after what became of the stages it waits for; empty if it can, or if they may still run.
 
-
-def _not_finished(
-    manifest: Manifest, stage: str, task: SubmittedTask, end: dict[str, Any] | None, queued: Queued | None
-) -> Standing:
-    failure = records.first_failure(task.folder, task.job or LOCAL_JOB)
-    if failure is not None:
-        first = _error_line(failure["tail"])
-        return Standing(FAILED, f"rank {failure['rank']} on {failure['node']}, {failure['says']}: {first}")
-    if queued is not None and queued.state == "CANCELLED" and end is not None and end["code"] == EXIT_REQUEUE:
-        return Standing(CANCELLED, f"with a checkpoint at step {end['step']}")
-    if end is not None:
-        return Standing(STOPPED if end["code"] == EXIT_REQUEUE else FAILED, end["reason"])
-    submitted = manifest.stages[stage]
-    if blocked := _blocked_by(manifest, stage):
-        return Standing(SKIPPED, blocked)
-    started = bool(records.history(task.folder))
-    if submitted.withdrawn or (queued is not None and queued.state == "CANCELLED"):
-        return Standing(CANCELLED, "" if started else "before it started")
-    if queued is not None and queued.state != "COMPLETED":
-        return Standing(FAILED, f"SLURM says {queued.state} ({queued.reason}); the log may say more")
-    if not task.job:
-        busy = is_locked(Path(task.folder).parent.parent)
-        return Standing(
-            RUNNING if busy and started else WAITING if busy else STOPPED, "" if busy else "not run to its end"
-        )
-    if not started:
-        return Standing(GONE, f"job {task.job} left the queue without having started: see its log and sacct")
-    return Standing(FAILED, f"job {task.job} ended without a word (killed?): see its log and sacct")
-
-
-def _blocked_by(manifest: Manifest, stage: str) -> str:
-    """Which stage before this one made it impossible, empty when none did."""
-    for other, condition in manifest.stages[stage].after.items():
+    Stages that were never submitted do not count.
+    """
+    for other, condition in waits_for.items():
         if other not in manifest.stages:
             continue
-        ok = all(finished(task) for task in manifest.stages[other].tasks)
-        if condition == "afterok" and not ok:
+        finished = stage_finished(manifest, other)
+        if condition == "afterok" and not finished:
             return f"because {other} did not finish"
-        if condition == "afternotok" and ok:
+        if condition == "afternotok" and finished:
             return f"not needed: {other} finished"
     return ""
 
 
+def last_end(task: SubmittedTask) -> records.Event | None:
+    """The last event of the task's history if it is an end; None while the task is under way."""
+    history = records.history(task.folder)
+    if not history or history[-1]["event"] != "end":
+        return None
+    end = history[-1]
+    if end["code"] and end["job"] != (task.job or LOCAL_JOB):
+        return None  # the failure of an earlier submission
+    return end
+
+
+def _in_queue(task: SubmittedTask, queued: QueuedJob) -> TaskStatus:
+    starts = len(records.starts(task.folder, task.job))
+    if queued.state in ("RUNNING", "COMPLETING"):
+        return TaskStatus(RUNNING, f"start {starts}" if starts > 1 else "")
+    reason = _PENDING_REASONS.get(queued.reason, queued.reason)
+    times = "once" if starts == 1 else f"{starts} times"
+    return TaskStatus(WAITING, f"{reason}, requeued {times}" if starts else reason)
+
+
+def _ended(task: SubmittedTask, end: records.Event | None, queued: QueuedJob | None) -> TaskStatus | None:
+    """The status of a task that did not finish, by what it recorded about its end; None if it recorded nothing."""
+    failure = records.first_failure(task.folder, task.job or LOCAL_JOB)
+    if failure is not None:
+        message = _error_line(failure["tail"])
+        return TaskStatus(FAILED, f"rank {failure['rank']} on {failure['node']}, {failure['says']}: {message}")
+    if end is None:
+        return None
+    if queued is not None and queued.state == "CANCELLED" and end["code"] == EXIT_REQUEUE:
+        return TaskStatus(CANCELLED, f"with a checkpoint at step {end['step']}")
+    return TaskStatus(STOPPED if end["code"] == EXIT_REQUEUE else FAILED, end["reason"])
+
+
+def _without_end(task: SubmittedTask, queued: QueuedJob | None, *, withdrawn: bool) -> TaskStatus:
+    """The status of a task that is not in the queue and recorded no end."""
+    started = bool(records.history(task.folder))
+    if withdrawn or (queued is not None and queued.state == "CANCELLED"):
+        return TaskStatus(CANCELLED, "" if started else "before it started")
+    if queued is not None and queued.state != "COMPLETED":
+        return TaskStatus(FAILED, f"SLURM reports {queued.state} ({queued.reason}); see the job's log")
+    if not task.job:
+        if not is_locked(Path(task.folder).parent.parent):
+            return TaskStatus(STOPPED, "interrupted")
+        return TaskStatus(RUNNING if started else WAITING)
+    if not started:
+        return TaskStatus(GONE, f"job {task.job} left the queue without having started: see its log and sacct")
+    return TaskStatus(FAILED, f"job {task.job} exited without recording a status (killed?): see its log and sacct")
+
+
 def _error_line(tail: list[str]) -> str:
-    """The line of a traceback or message that says most."""
-    telling = [line for line in tail if line.startswith(("error:", "rank ")) or "Error" in line]
-    return (telling or [line for line in tail if line.strip()] or ["nothing was printed"])[-1].strip()[:300]
+    """The most informative line of a traceback or error message."""
+    errors = [line for line in tail if line.startswith(("error:", "rank ")) or "Error" in line]
+    lines = errors or [line for line in tail if line.strip()] or ["nothing on stderr"]
+    return lines[-1].strip()[:300]

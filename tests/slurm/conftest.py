@@ -6,21 +6,21 @@ from pathlib import Path
 import pytest
 
 from tests.support.slurm.cluster import Cluster, install
-from tests.support.slurm.driver import Launcher
+from tests.support.slurm.launcher import Launcher
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A running SLURM; skips with the reason where it cannot be had."""
-    if why := install():
-        pytest.skip(why)
+    """A running SLURM; the tests are skipped, with the reason, where it cannot be installed."""
+    if reason := install():
+        pytest.skip(reason)
     with Cluster() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Phantom knees of 32 x 32."""
+    """Phantom knees of 32 x 32 pixels."""
     from shards import build
 
     folder = tmp_path_factory.mktemp("tiny") / "phantom"
@@ -37,5 +37,5 @@ def launcher(tmp_path: Path, tiny_data: Path) -> Launcher:
 
 @pytest.fixture(scope="session")
 def on_slurm(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, cluster: Cluster) -> Launcher:
-    """The launcher with the test's SLURM."""
+    """The launcher with the tests' SLURM."""
     return Launcher(tmp_path_factory.mktemp("on_slurm"), tiny_data, cluster)

@@ -1,4 +1,4 @@
-"""Every command of docs/slurm.md is run, its tables hold what the code has, and its site file is a site file."""
+"""Every command in docs/slurm.md runs, its tables are complete, and its site file is valid."""
 
 import re
 import shlex
@@ -8,7 +8,7 @@ import pytest
 
 from configs import errors, loader
 from slurm.stages.schema import Resources, Site, Stage
-from tests.support.slurm.driver import ROOT, TIMEOUT_S, TINY, Launcher
+from tests.support.slurm.launcher import ROOT, TIMEOUT_S, TINY, Launcher
 from tests.support.slurm.trainers import Trainers
 
 GUIDE = (ROOT / "docs" / "slurm.md").read_text("utf-8")
@@ -24,24 +24,25 @@ SMALL = {
     "site.partition": "main",
     "site.setup": [],
 }
-"""How the shipped stages are made to run in a second on the test's nodes."""
+"""Settings with which the shipped stages run in a second on the tests' nodes."""
 
 
-def words(line: str, jobs: Launcher, folder: Path, site: Path) -> list[str]:
-    """A command's words after `python slurm/submit.py`, small, with the test's folders in place of the guide's."""
-    given = [str(folder) if word == "runs/progressive" else word for word in shlex.split(line)[2:]]
-    given = [str(site) if word == "site.yaml" else word for word in given]
-    if given[0] != "--stages":
-        return given
+def adapted(line: str, jobs: Launcher, folder: Path, site: Path) -> list[str]:
+    """The arguments of `python slurm/submit.py` in a line of the guide, for the test's folders and a small run."""
+    arguments = [str(folder) if word == "runs/progressive" else word for word in shlex.split(line)[2:]]
+    arguments = [str(site) if word == "site.yaml" else word for word in arguments]
+    if arguments[0] != "--stages":
+        return arguments
     settings = {**SMALL, "data.root": jobs.data}
     small = [word for key, value in settings.items() for word in ("--set", f"{key}={value}".replace("=None", "=null"))]
-    return [*given, "--run-dir", str(folder), *small, *(["--only", "warmup"] if "--local" in given else [])]
+    only = ["--only", "warmup"] if "--local" in arguments else []
+    return [*arguments, "--run-dir", str(folder), *small, *only]
 
 
 def test_the_guide_shows_every_way_to_start_the_launcher() -> None:
-    submits = [line for line in COMMANDS if line.startswith("python slurm/submit.py ")]
+    submissions = [line for line in COMMANDS if line.startswith("python slurm/submit.py ")]
     examples = [line.split()[1] for line in COMMANDS if line.startswith("sbatch ")]
-    assert len(submits) + len(examples) == len(COMMANDS) == 9
+    assert len(submissions) + len(examples) == len(COMMANDS) == 9
     assert sorted(examples) == sorted(f"slurm/examples/{file.name}" for file in (ROOT / "slurm/examples").iterdir())
 
 
@@ -50,24 +51,25 @@ def test_the_guide_shows_every_way_to_start_the_launcher() -> None:
 def test_the_commands_of_the_guide_run(on_slurm: Launcher, tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
     site.write_text(_block("yaml"))
-    cluster, here = tmp_path / "cluster", tmp_path / "local"
-    warmup, denoise = (Trainers(cluster / stage) for stage in ("warmup", "denoise"))
+    cluster_runs, local_runs = tmp_path / "cluster", tmp_path / "local"
+    warmup, denoise = (Trainers(cluster_runs / stage) for stage in ("warmup", "denoise"))
     for stage in (warmup, denoise):
-        stage.wait_after(0)  # the first until its status has been looked at, the second until it has been cancelled
-    said = {}
+        stage.close_gate(0)  # the first until its status has been shown, the second until it has been cancelled
+    open_gate = {"status": warmup.open_gate, "cancel": denoise.open_gate}
+    outputs = []
     for line in COMMANDS:
         if line.startswith("python "):
             command = line.split("slurm/submit.py ")[1]
-            folder = here if "--local" in line else cluster
-            said[command] = on_slurm.run(*words(line, on_slurm, folder, site)).out
-            {"status": warmup.go_on, "cancel": denoise.go_on}.get(command.split()[0], lambda: None)()
-    local, status, logs, cancel, again = list(said.values())[1:2] + list(said.values())[3:]
+            folder = local_runs if "--local" in line else cluster_runs
+            outputs.append(on_slurm.run(*adapted(line, on_slurm, folder, site)).out)
+            open_gate.get(command.split()[0], lambda: None)()
+    _, local, _, status, logs, cancel, second_submission = outputs
     assert "== warmup: exit code 0" in local
     assert re.search(r"^denoise +\d+ +waiting", status, flags=re.MULTILINE)
-    assert "finished: step 2 of 2" in logs, "followed to its end"
+    assert "finished: step 2 of 2" in logs, "the log is followed to its end"
     assert "cancelled: denoise, evaluation" in cancel
-    assert re.search(r"^denoise: job \d+\nevaluation: job \d+$", again, flags=re.MULTILINE)
-    on_slurm.run("cancel", cluster)
+    assert re.search(r"^denoise: job \d+\nevaluation: job \d+$", second_submission, flags=re.MULTILINE)
+    on_slurm.run("cancel", cluster_runs)
 
 
 def test_the_tables_name_every_key_and_exit_code() -> None:
@@ -81,6 +83,7 @@ def test_the_tables_name_every_key_and_exit_code() -> None:
 
 
 def _block(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", GUIDE, flags=re.DOTALL)
-    assert found
-    return found[1]
+    """The first code block of a language in the guide."""
+    block = re.search(rf"```{language}\n(.*?)```", GUIDE, flags=re.DOTALL)
+    assert block
+    return block[1]

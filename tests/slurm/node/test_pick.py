@@ -1,8 +1,8 @@
-"""The best of a sweep, and what is taken from the choice when a later stage starts."""
+"""The best member of a sweep, and what a later stage takes from the choice when it starts."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -11,9 +11,11 @@ from slurm.node import pick
 from slurm.stages.schema import Init, Pick
 from slurm.stages.task import Task
 
+Mode = Literal["max", "min"]
 
-def sweep(folder: Path, summaries: dict[str, dict[str, Any]], mode: str = "max") -> Task:
-    """A pick over members that left these summaries."""
+
+def pick_task(folder: Path, summaries: dict[str, dict[str, Any]], mode: Mode = "max") -> Task:
+    """A pick among members with these summaries."""
     for member, summary in summaries.items():
         (folder / member).mkdir()
         (folder / member / "summary.json").write_text(json.dumps(summary))
@@ -24,40 +26,39 @@ def sweep(folder: Path, summaries: dict[str, dict[str, Any]], mode: str = "max")
     )  # fmt: skip
 
 
-def measured(psnr: Any, status: str = "finished") -> dict[str, Any]:
+def summary(psnr: float | None, status: str = "finished") -> dict[str, Any]:
     return {"status": status, "metrics": {"psnr": psnr}}
 
 
-def test_the_best_member_wins_and_those_that_cannot_be_judged_are_named(tmp_path: Path) -> None:
-    members = {"1": measured(20.0), "2": measured(30.5), "3": measured(99.0, "failed"), "4": measured(None)}
-    task = sweep(tmp_path, members)
-    assert pick.choose(task) == "2: psnr 30.5"
+def test_the_best_member_wins_and_members_that_cannot_be_compared_are_named(tmp_path: Path) -> None:
+    members = {"1": summary(20.0), "2": summary(30.5), "3": summary(99.0, "failed"), "4": summary(None)}
+    assert pick.choose(pick_task(tmp_path, members)) == "2: psnr 30.5"
     choice = json.loads((tmp_path / "best" / "choice.json").read_text())
     assert choice["winner"] == "2" and choice["values"] == {"1": 20.0, "2": 30.5}
-    assert choice["left_out"] == {"3": "not finished (failed)", "4": "no number 'psnr' in its metrics"}
+    assert choice["left_out"] == {"3": "not finished (failed)", "4": "no finite 'psnr' in its metrics"}
 
 
-def test_less_may_be_better(tmp_path: Path) -> None:
-    assert pick.choose(sweep(tmp_path, {"1": measured(0.2), "2": measured(0.1)}, mode="min")).startswith("2: ")
+def test_the_lowest_value_wins_in_mode_min(tmp_path: Path) -> None:
+    assert pick.choose(pick_task(tmp_path, {"1": summary(0.2), "2": summary(0.1)}, mode="min")).startswith("2: ")
 
 
 def test_a_sweep_without_a_finished_member_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no member of 'sweep' can be chosen by psnr: 1: not finished"):
-        pick.choose(sweep(tmp_path, {"1": measured(1.0, "stopped")}))
+    with pytest.raises(DataError, match="no member of 'sweep' can be compared by psnr: 1: not finished"):
+        pick.choose(pick_task(tmp_path, {"1": summary(1.0, "stopped")}))
 
 
 def test_a_later_stage_takes_the_winners_changes_and_weights(tmp_path: Path) -> None:
-    pick.choose(sweep(tmp_path, {"1": measured(20.0), "2": measured(30.5)}))
+    pick.choose(pick_task(tmp_path, {"1": summary(20.0), "2": summary(30.5)}))
     later = Task(
         stage="later", kind="train", run_dir=str(tmp_path), folder=str(tmp_path), code=str(tmp_path), use="best",
         init_from=Init(stage="best", parts=("encoder",), which="best"),
         choices={"best": str(tmp_path / "best" / "choice.json")},
     )  # fmt: skip
-    changes, start = pick.late_words(later)
+    changes, init_from = pick.late_overrides(later)
     assert changes == "seed=2"
-    name, _, value = start.partition("=")
-    assert name == "init_from"
+    key, _, value = init_from.partition("=")
+    assert key == "init_from"
     assert json.loads(value) == {"run": str(tmp_path / "2"), "parts": ["encoder"], "which": "best"}
     (tmp_path / "best" / "choice.json").unlink()
-    with pytest.raises(DataError, match="the choice of 'best' is not there"):
-        pick.late_words(later)
+    with pytest.raises(DataError, match="'best' has not chosen yet"):
+        pick.late_overrides(later)

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from configs.errors import MachineError
 from slurm.node import records
 from slurm.report import status
 from slurm.submission import client, state
-from slurm.submission.client import Queued
+from slurm.submission.client import QueuedJob
 from slurm.submission.manifest import Manifest, SubmittedStage, SubmittedTask, is_locked, locked
 
 
 def submission(root: Path, after: dict[str, dict[str, Any]]) -> Manifest:
-    """Training stages handed in as jobs 1, 2, ..."""
+    """Training stages submitted as jobs 1, 2, ..."""
     stages = {}
     for number, (name, waits_for) in enumerate(after.items(), 1):
         folder, run = root / "jobs" / name, root / name
@@ -27,26 +28,28 @@ def submission(root: Path, after: dict[str, dict[str, Any]]) -> Manifest:
     return Manifest(name="n", executor="slurm", stage_file="f", created="c", commit="", code="", stages=stages)
 
 
-def standing(manifest: Manifest, name: str, **queue: Queued) -> tuple[str, str]:
-    known = {job.removeprefix("job"): queued for job, queued in queue.items()}
-    found = state.of(manifest, name, manifest.stages[name].tasks[0], known)
-    return found.word, found.why
+def task_status(manifest: Manifest, name: str, **queue: QueuedJob) -> tuple[str, str]:
+    """State and reason of a stage's only task; `queue` has the jobs as job1, job2, ..."""
+    jobs = {job.removeprefix("job"): queued for job, queued in queue.items()}
+    found = state.task_status(manifest, name, manifest.stages[name].tasks[0], jobs)
+    return found.state, found.reason
 
 
 def finish(root: Path, name: str, job: str) -> None:
+    """Leave what a finished run leaves."""
     run = root / name
     run.mkdir(exist_ok=True)
     (run / "summary.json").write_text(json.dumps({"status": "finished", "step": 9, "steps": 9}))
-    records.note(root / "jobs" / name, "end", job=job, code=0, step=9, reason="finished")
+    records.append_event(root / "jobs" / name, "end", job=job, code=0, step=9, reason="finished")
 
 
 def test_a_running_stage_shows_step_loss_and_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = submission(tmp_path, {"a": {}})
-    monkeypatch.setattr(client, "states", lambda: {"1": Queued("RUNNING", "None")})
+    monkeypatch.setattr(client, "queue", lambda: {"1": QueuedJob("RUNNING", "None")})
     run = tmp_path / "a"
     run.mkdir()
     (run / "summary.json").write_text(json.dumps({"status": "running", "step": 20, "steps": 100}))
-    # the job waited an hour in the queue between its steps 30 and 40
+    # the job waited in the queue for an hour between its steps 30 and 40
     times = {10: 1000.0, 20: 1100.0, 30: 1200.0, 40: 4900.0}
     events = [{"event": "train", "step": step, "time": at, "loss_a": 1 / step} for step, at in times.items()]
     (run / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events) + '{"half')
@@ -55,9 +58,7 @@ def test_a_running_stage_shows_step_loss_and_time_left(tmp_path: Path, monkeypat
     assert row.split() == ["a", "1", "running", "40/100", "0.025", "0:10:00"]
 
 
-def test_the_folders_alone_tell_how_things_stand_when_slurm_is_silent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_slurm_the_states_come_from_the_run_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = submission(tmp_path, {"a": {}})
     finish(tmp_path, "a", "1")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -65,37 +66,42 @@ def test_the_folders_alone_tell_how_things_stand_when_slurm_is_silent(
     assert "squeue is not installed here" in note and row.split()[:3] == ["a", "1", "finished"]
 
 
-def test_every_end_has_its_word_and_its_reason(tmp_path: Path) -> None:
+def test_every_state_has_its_reason(tmp_path: Path) -> None:
     manifest = submission(tmp_path, {"a": {}, "b": {"a": "afterok"}, "c": {"a": "afternotok"}})
-    assert standing(manifest, "b", job2=Queued("PENDING", "Dependency")) == ("waiting", "for the stages before it")
-    assert standing(manifest, "a")[0] == "gone", "left the queue without a trace"
-    records.note(tmp_path / "jobs" / "a", "start", job="1", step=0)
-    assert standing(manifest, "a", job1=Queued("TIMEOUT", "TimeLimit"))[1].startswith("SLURM says TIMEOUT (TimeLimit)")
-    assert standing(manifest, "a")[1].startswith("job 1 ended without a word")
-    assert standing(manifest, "a", job1=Queued("PENDING", "BeginTime")) == (
+    assert task_status(manifest, "b", job2=QueuedJob("PENDING", "Dependency")) == (
         "waiting",
-        "to be started again, requeued 1 times",
+        "for the stages before it",
     )
-    records.note(tmp_path / "jobs" / "a", "end", job="1", step=4, code=75, reason="started 3 times")
-    assert standing(manifest, "a") == ("stopped", "started 3 times")
-    assert standing(manifest, "a", job1=Queued("CANCELLED", "None")) == ("cancelled", "with a checkpoint at step 4")
-    assert standing(manifest, "b", job2=Queued("CANCELLED", "x")) == ("skipped", "because a did not finish")
+    assert task_status(manifest, "a")[0] == "gone", "left the queue without a trace"
+    records.append_event(tmp_path / "jobs" / "a", "start", job="1", step=0)
+    timeout = QueuedJob("TIMEOUT", "TimeLimit")
+    assert task_status(manifest, "a", job1=timeout)[1].startswith("SLURM reports TIMEOUT (TimeLimit)")
+    assert task_status(manifest, "a")[1].startswith("job 1 exited without recording a status")
+    assert task_status(manifest, "a", job1=QueuedJob("PENDING", "BeginTime")) == (
+        "waiting",
+        "to be started again, requeued once",
+    )
+    records.append_event(tmp_path / "jobs" / "a", "end", job="1", step=4, code=75, reason="started 3 times")
+    assert task_status(manifest, "a") == ("stopped", "started 3 times")
+    cancelled = QueuedJob("CANCELLED", "None")
+    assert task_status(manifest, "a", job1=cancelled) == ("cancelled", "with a checkpoint at step 4")
+    assert task_status(manifest, "b", job2=QueuedJob("CANCELLED", "x")) == ("skipped", "because a did not finish")
     finish(tmp_path, "a", "1")
-    assert standing(manifest, "a") == ("finished", "")
-    assert standing(manifest, "c") == ("skipped", "not needed: a finished")
+    assert task_status(manifest, "a") == ("finished", "")
+    assert task_status(manifest, "c") == ("skipped", "not needed: a finished")
     shutil.rmtree(tmp_path / "a")
-    assert standing(manifest, "a")[0] == "gone"
+    assert task_status(manifest, "a")[0] == "gone"
 
 
 def test_the_rank_that_failed_first_is_shown(tmp_path: Path) -> None:
     manifest = submission(tmp_path, {"a": {}})
-    said = {0: (20.0, ["RuntimeError: Connection closed by peer"]), 1: (10.0, ["x", "error: bad data", ""])}
-    for rank, (at, tail) in said.items():
-        folder = tmp_path / "jobs" / "a"
-        records.write_failure(folder, job="1", rank=rank, node=f"n{rank}", says="exit code 4", at=at, tail=tail)
-    assert standing(manifest, "a") == ("failed", "rank 1 on n1, exit code 4: error: bad data")
-    again = manifest.model_copy(update={"stages": {"a": _as_job(manifest, "7")}})
-    assert standing(again, "a")[0] == "gone", "a failure of an earlier job is not this one's"
+    outputs = {0: (20.0, ["RuntimeError: Connection closed by peer"]), 1: (10.0, ["x", "error: bad data", ""])}
+    for rank, (at, tail) in outputs.items():
+        failure = records.Failure(job="1", rank=rank, node=f"n{rank}", says="exit code 4", time=at, tail=tail)
+        records.write_failure(tmp_path / "jobs" / "a", failure)
+    assert task_status(manifest, "a") == ("failed", "rank 1 on n1, exit code 4: error: bad data")
+    resubmitted = manifest.model_copy(update={"stages": {"a": _as_job(manifest, "7")}})
+    assert task_status(resubmitted, "a")[0] == "gone", "the failure of an earlier job does not count"
 
 
 def _as_job(manifest: Manifest, job: str) -> SubmittedStage:
@@ -103,26 +109,25 @@ def _as_job(manifest: Manifest, job: str) -> SubmittedStage:
     return stage.model_copy(update={"job": job, "tasks": (stage.tasks[0].model_copy(update={"job": job}),)})
 
 
-def test_looking_at_a_submission_does_not_stop_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look takes the lock for a moment: the next submission waits for it, and a second look is not misled by it."""
-    assert not is_locked(tmp_path) and not list(tmp_path.iterdir()), "looking leaves nothing behind"
+def test_asking_for_the_status_does_not_stop_a_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking holds a shared lock for a moment: a submission waits for it, and others who ask are not misled by it."""
+    assert not is_locked(tmp_path) and not list(tmp_path.iterdir()), "asking leaves nothing behind"
     with locked(tmp_path):
         assert is_locked(tmp_path)
-    with (tmp_path / ".lock").open() as look:
-        fcntl.flock(look, fcntl.LOCK_SH)
+    with (tmp_path / ".lock").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
         assert not is_locked(tmp_path)
-        monkeypatch.setattr("time.sleep", lambda _: look.close())
+        monkeypatch.setattr("time.sleep", lambda _: asking.close())
         with locked(tmp_path):
-            assert look.closed and is_locked(tmp_path)
+            assert asking.closed and is_locked(tmp_path)
 
 
-def test_a_submission_under_way_stops_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
-    monkeypatch.setattr("time.sleep", pauses.append)
+def test_a_submission_that_is_under_way_stops_another(tmp_path: Path) -> None:
+    started = time.monotonic()
     with (
         locked(tmp_path),
         pytest.raises(MachineError, match="another process is submitting"),
         locked(tmp_path),
     ):
         pytest.fail("two submissions at once")
-    assert 0.5 < sum(pauses) < 5
+    assert 0.5 < time.monotonic() - started < 5

@@ -1,4 +1,4 @@
-"""Stage files: what they may say, every mistake in one report, and what --dry-run shows."""
+"""Stage files: their keys, one report of all problems, and what --dry-run shows."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ import yaml
 from configs.errors import ConfigError
 from slurm.report import render
 from slurm.stages import graph, plan, read
-from tests.support.slurm.driver import ROOT, TINY
+from tests.support.slurm.launcher import ROOT, TINY
 
 SHIPPED = sorted((ROOT / "configs" / "stages").glob("*.yaml"))
 TRAIN = {"config": "configs/cross_no_skip.yaml"}
@@ -20,7 +20,7 @@ TRAIN = {"config": "configs/cross_no_skip.yaml"}
 
 @pytest.fixture
 def write(tmp_path: Path, tiny_data: Path) -> Any:
-    """Write a stage file on tiny data; its path."""
+    """A function that writes a stage file for tiny data and returns its path."""
 
     def write(stages: dict[str, Any], **others: Any) -> Path:
         file = tmp_path / "some.yaml"
@@ -32,13 +32,19 @@ def write(tmp_path: Path, tiny_data: Path) -> Any:
 
 
 def problems(file: Path, **options: Any) -> list[str]:
-    """Everything wrong with a stage file."""
+    """All problems of a stage file."""
     with pytest.raises(ConfigError) as caught:
         plan.make(read.read(file, **options), file.parent / "runs")
     return caught.value.problems
 
 
-def test_every_mistake_of_every_stage_is_in_one_report(write: Any) -> None:
+def resolved_configs(planned: plan.Plan) -> dict[str, Any]:
+    """The resolved configuration of every training task, by task name."""
+    texts = {name: text for stage in planned.stages.values() for name, text in stage.configs.items()}
+    return {name: yaml.safe_load(text) for name, text in texts.items()}
+
+
+def test_the_problems_of_all_stages_are_reported_together(write: Any) -> None:
     file = write(
         {
             "warmup": {**TRAIN, "resources": {"node": 2}, "overrides": {"loop.epochs": "x"}},
@@ -51,7 +57,7 @@ def test_every_mistake_of_every_stage_is_in_one_report(write: Any) -> None:
         },
         site={"acount": "x"},
     )
-    found = "\n".join(problems(file))
+    report = "\n".join(problems(file))
     for text in (
         "stages.warmup.resources.node: unknown key; did you mean 'nodes'?",
         "stages.warmup: loop.epochs: Input should be a valid number",
@@ -60,54 +66,54 @@ def test_every_mistake_of_every_stage_is_in_one_report(write: Any) -> None:
         "stages.sweep.list.a.confg: unknown key; did you mean 'config'?",
         "stages.sweep: waits for 'denose', did you mean 'denoise'?",
         "no such file; did you mean 'pure_noise2noise'?",
-        "stages.uneven: data.batch_size: 4 does not divide over 3 processes",
-        "stages.measure.command: {warmup} is read, so add 'warmup' to after",
-        "stages.measure.command: {nothing} names no stage",
+        "stages.uneven: data.batch_size must be a multiple of 3 (3 processes x 1 micro-batch), got 4",
+        "stages.measure.command: {warmup} is used, so add 'warmup' to after",
+        "stages.measure.command: {nothing} is not a stage",
         "stages.measure.command: no script",
-        "stages.both: give exactly one of config, list, command and pick; found config or list, command",
+        "stages.both: give exactly one of config, list, command and pick; got config or list, command",
         "site.acount: unknown key; did you mean 'account'?",
     ):
-        assert text in found
+        assert text in report
 
 
-def test_stages_that_wait_for_one_another_are_refused(write: Any) -> None:
+def test_stages_that_wait_for_each_other_are_refused(write: Any) -> None:
     file = write({"a": {**TRAIN, "after": ["c"]}, "b": {**TRAIN, "after": ["a"]}, "c": {**TRAIN, "after": ["b"]}})
-    assert any("a -> c -> b -> a go round in a circle" in problem for problem in problems(file))
+    assert any("a -> c -> b -> a is a cycle" in problem for problem in problems(file))
 
 
 @pytest.mark.parametrize(
-    ("stage", "says"),
+    ("stage", "message"),
     [
         ({**TRAIN, "init_from": {"stage": "sweep"}}, "'sweep' is a sweep of several runs; add a pick stage"),
-        ({**TRAIN, "init_from": {"stage": "said"}}, "'said' does not train, so there is no checkpoint"),
+        ({**TRAIN, "init_from": {"stage": "command"}}, "'command' does not train, so there is no checkpoint"),
         ({**TRAIN, "init_from": {"stage": "one"}, "after": {"one": "afternotok"}}, "it cannot wait for its failure"),
         ({**TRAIN, "use": "one"}, "use: 'one' is not a pick stage"),
         ({"pick": {"stage": "one"}}, "'one' is not a sweep: there is nothing to choose from"),
         ({"command": ["-c", "1", "{one.x}"], "after": ["one"]}, "'one' is not a sweep, write {one}"),
         ({"command": ["-c", "1"], "each": "one"}, "each: 'one' is not a sweep"),
-        ({"command": ["-c", "1"], "overrides": {"seed": 1}}, "overrides: only a stage that trains has it"),
+        ({"command": ["-c", "1"], "overrides": {"seed": 1}}, "overrides: only for stages that train"),
         ({**TRAIN, "grid": {"seed": []}}, "grid.seed: no values"),
         ({**TRAIN, "after": {"one": "afterwards"}}, "Input should be 'afterok', 'afterany' or 'afternotok'"),
         ({**TRAIN, "overrides": {"data.root": "/no/where"}}, "data.root: no folder /no/where"),
         ({**TRAIN, "overrides": {"init_from": {"run": "runs/never"}}}, "init_from.run: no run at"),
     ],
 )
-def test_a_stage_that_cannot_run_is_refused(write: Any, stage: dict[str, Any], says: str) -> None:
-    others = {"one": TRAIN, "sweep": {**TRAIN, "grid": {"seed": [1, 2]}}, "said": {"command": ["-c", "1"]}}
-    found = problems(write({**others, "tried": stage}))
-    assert len(found) == 1 and says in found[0], found
+def test_a_stage_that_cannot_run_is_refused(write: Any, stage: dict[str, Any], message: str) -> None:
+    others = {"one": TRAIN, "sweep": {**TRAIN, "grid": {"seed": [1, 2]}}, "command": {"command": ["-c", "1"]}}
+    report = problems(write({**others, "tested": stage}))
+    assert len(report) == 1 and message in report[0], report
 
 
-def test_a_file_that_is_no_stage_file_is_refused(tmp_path: Path) -> None:
-    wrong = {"- a\n": "expected a mapping", "stages: {}\n": "at least 1", "a: 1\na: 2\n": "given twice"}
-    for text, says in wrong.items():
+def test_a_file_that_is_not_a_stage_file_is_refused(tmp_path: Path) -> None:
+    invalid = {"- a\n": "expected a mapping", "stages: {}\n": "at least 1", "a: 1\na: 2\n": "given twice"}
+    for text, message in invalid.items():
         file = tmp_path / "x.yaml"
         file.write_text(text)
-        with pytest.raises(ConfigError, match=says):
+        with pytest.raises(ConfigError, match=message):
             read.read(file)
 
 
-def test_sweeps_have_members_named_by_their_values(write: Any) -> None:
+def test_members_of_a_sweep_are_named_after_their_values(write: Any) -> None:
     file = write(
         {
             "one": {**TRAIN, "grid": {"pipeline.cross_domain_strategy": ["no_skip", "zero_skip"]}},
@@ -118,43 +124,43 @@ def test_sweeps_have_members_named_by_their_values(write: Any) -> None:
             },
         }
     )
-    made = plan.make(read.read(file), file.parent / "runs")
-    assert [task.member for task in made.tasks["one"]] == ["no_skip", "zero_skip"]
-    assert [task.member for task in made.tasks["two"]][1] == "seed-1_lr-0.002" and len(made.tasks["two"]) == 4
-    configs = {name: yaml.safe_load(text) for name, text in made.configs.items()}
+    planned = plan.make(read.read(file), file.parent / "runs")
+    members = {name: [task.member for task in stage.tasks] for name, stage in planned.stages.items()}
+    assert members["one"] == ["no_skip", "zero_skip"]
+    assert members["two"][1] == "seed-1_lr-0.002" and len(members["two"]) == 4
+    configs = resolved_configs(planned)
     assert configs["two.seed-2_lr-0.001"]["seed"] == 2
     assert configs["listed.a"]["seed"] == 7
     assert configs["listed.b"]["pipeline"]["cross_domain_strategy"] == "zero_skip"
 
 
-def test_settings_reach_the_stage_file_or_every_configuration(write: Any) -> None:
+def test_settings_change_the_stage_file_or_every_configuration(write: Any) -> None:
     file = write({"a": TRAIN, "b": {**TRAIN, "overrides": {"seed": 5}, "after": ["a"]}})
     settings = ["loop.max_steps=3", "seed=4", "stages.b.resources.nodes=2", "resources.time_min=7", "site.account=us"]
-    made = plan.make(read.read(file, settings=[*settings, "name=other"]), file.parent / "runs")
-    assert made.file.name == "other"
-    configs = {name: yaml.safe_load(text) for name, text in made.configs.items()}
+    planned = plan.make(read.read(file, settings=[*settings, "name=other"]), file.parent / "runs")
+    assert planned.name == "other"
+    configs = resolved_configs(planned)
     assert [configs[name]["loop"]["max_steps"] for name in "ab"] == [3, 3]
-    assert [configs[name]["seed"] for name in "ab"] == [4, 5], "what a stage says itself is stronger"
-    resources = [made.stage(name).resources for name in "ab"]
-    assert [wanted.nodes for wanted in resources] == [1, 2]
-    assert all(wanted.time_min == 7 and wanted.account == "us" for wanted in resources)
+    assert [configs[name]["seed"] for name in "ab"] == [4, 5], "a stage's own overrides win"
+    resources = [planned.stages[name].settings.resources for name in "ab"]
+    assert [requested.nodes for requested in resources] == [1, 2]
+    assert all(requested.time_min == 7 and requested.account == "us" for requested in resources)
 
 
-def test_a_setting_that_cannot_be_read_is_refused(write: Any) -> None:
+def test_an_invalid_setting_is_refused(write: Any) -> None:
     file = write({"a": TRAIN})
-    found = problems(file, settings=["loop.max_steps=[", "loop.max_steps"])
-    assert found == [
-        "--set loop.max_steps=[: the value is not YAML",
-        "--set loop.max_steps: a setting looks like section.key=value",
+    assert problems(file, settings=["loop.max_steps=[", "loop.max_steps"]) == [
+        "--set loop.max_steps=[: the value is not valid YAML",
+        "--set loop.max_steps: expected section.key=value",
     ]
 
 
-def test_only_and_from_choose_stages_in_order(write: Any) -> None:
+def test_only_and_from_select_stages_in_order(write: Any) -> None:
     stages = {"d": {**TRAIN, "after": ["b", "c"]}, "a": TRAIN, "b": {**TRAIN, "after": ["a"]}, "c": TRAIN}
-    checked = read.read(write(stages)).stages
-    assert graph.select(checked) == ["a", "b", "c", "d"]
-    assert graph.select(checked, start="b") == ["b", "d"]
-    assert graph.select(checked, only="d") == ["d"]
+    parsed = read.read(write(stages)).stages
+    assert graph.select(parsed) == ["a", "b", "c", "d"]
+    assert graph.select(parsed, start="b") == ["b", "d"]
+    assert graph.select(parsed, only="d") == ["d"]
 
 
 def test_site_settings_reach_the_script(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,11 +169,11 @@ def test_site_settings_reach_the_script(write: Any, tmp_path: Path, monkeypatch:
         "partition: gpu\naccount: us\nqos: long\nconstraint: a100\nsetup: [module load cuda]\n"
         "container: apptainer exec --nv quell.sif\nenvironment: {NCCL_DEBUG: INFO}\nextra: {mail-type: FAIL}\n"
     )
-    wanted = {"gpus_per_node": 2, "memory_gib": 1.5, "partition": "fast", "at_once": 1}
-    file = write({"a": {**TRAIN, "grid": {"seed": [1, 2]}, "resources": wanted}})
+    resources = {"gpus_per_node": 2, "memory_gib": 1.5, "partition": "fast", "at_once": 1}
+    file = write({"a": {**TRAIN, "grid": {"seed": [1, 2]}, "resources": resources}})
     monkeypatch.setenv(read.SITE_VARIABLE, str(site))
-    made = plan.make(read.read(file), tmp_path / "runs")
-    script = render.dry_run(made, ["a"])
+    planned = plan.make(read.read(file), tmp_path / "runs")
+    script = render.dry_run(planned, ["a"])
     expected = (
         "partition=fast", "account=us", "qos=long", "constraint=a100", "mail-type=FAIL", "gpus-per-node=2",
         "mem=1536MB", "ntasks-per-node=2", "requeue", "kill-on-invalid-dep=yes", "signal=USR2@120", "array=0-1%1",
@@ -175,19 +181,17 @@ def test_site_settings_reach_the_script(write: Any, tmp_path: Path, monkeypatch:
     for line in (*(f"#SBATCH --{option}" for option in expected), "module load cuda"):
         assert f"\n{line}\n" in script
     assert "apptainer exec --nv quell.sif python3 -u -m submitit" in script
-    task = made.tasks["a"][0]
-    assert task.environment == {"NCCL_DEBUG": "INFO"}, "a GPU job is not told to use the CPU"
+    task = planned.stages["a"].tasks[0]
+    assert task.environment == {"NCCL_DEBUG": "INFO"}, "ACCELERATE_USE_CPU is only for jobs without GPUs"
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
-def test_shipped_stages_are_whole_and_a_dry_run_shows_them_without_slurm(
-    file: Path, tiny_data: Path, tmp_path: Path
-) -> None:
-    place = ROOT / "runs" / file.stem
-    before = place.exists()
-    words = ["--stages", file.relative_to(ROOT), "--dry-run", "--set", f"data.root={tiny_data}"]
+def test_a_dry_run_shows_the_shipped_stages_without_slurm(file: Path, tiny_data: Path, tmp_path: Path) -> None:
+    runs = ROOT / "runs" / file.stem
+    existed = runs.exists()
+    arguments = ["--stages", file.relative_to(ROOT), "--dry-run", "--set", f"data.root={tiny_data}"]
     done = subprocess.run(
-        [sys.executable, ROOT / "slurm" / "submit.py", *words],
+        [sys.executable, ROOT / "slurm" / "submit.py", *arguments],
         cwd=tmp_path, env={**os.environ, "PATH": ""}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -197,14 +201,14 @@ def test_shipped_stages_are_whole_and_a_dry_run_shows_them_without_slurm(
         for other in stage.get("after", []):
             assert f"<{other}>" in done.stdout
     assert done.stdout.count("\npipeline:\n") == sum(len(s.get("list", [1])) for s in stages.values() if _trains(s))
-    assert place.exists() == before and not list(tmp_path.iterdir()), "a dry run writes nothing"
+    assert runs.exists() == existed and not list(tmp_path.iterdir()), "a dry run writes nothing"
 
 
-def test_the_shipped_progressive_stages_are_the_plan(tiny_data: Path, tmp_path: Path) -> None:
+def test_the_shipped_progressive_stages_are_planned_in_order(tiny_data: Path, tmp_path: Path) -> None:
     file = ROOT / "configs" / "stages" / "progressive.yaml"
-    made = plan.make(read.read(file, settings=[f"data.root={tiny_data}"]), tmp_path)
-    configs = {name: yaml.safe_load(text) for name, text in made.configs.items()}
-    assert made.order == ["warmup", "denoise", "evaluation"]
+    planned = plan.make(read.read(file, settings=[f"data.root={tiny_data}"]), tmp_path)
+    configs = resolved_configs(planned)
+    assert list(planned.stages) == ["warmup", "denoise", "evaluation"]
     assert [configs[name]["loop"]["epochs"] for name in ("warmup", "denoise")] == [10, 40]
     assert configs["denoise"]["init_from"]["run"] == str(tmp_path / "warmup")
     assert configs["denoise"]["init_from"]["which"] == "best"

@@ -1,4 +1,4 @@
-"""What runs is the code as it was when the stages were submitted."""
+"""Jobs run the code as it was when the stages were submitted."""
 
 import subprocess
 import sys
@@ -28,23 +28,23 @@ def test_editing_the_checkout_does_not_change_a_snapshot(checkout: Path, tmp_pat
     assert snapshot.take(tmp_path / "code") == first, "the same code is copied once"
     (checkout / "launch" / "train.py").write_text("print('new')\n")
     second = snapshot.take(tmp_path / "code")
-    said = [
+    outputs = [
         subprocess.run([sys.executable, folder / "launch" / "train.py"], capture_output=True, text=True).stdout
         for folder in (first, second)
     ]
-    assert said == ["old\n", "new\n"]
+    assert outputs == ["old\n", "new\n"]
     assert not (first / "launch" / "__pycache__").exists()
 
 
-def test_what_lies_beside_the_code_is_reached_by_the_same_relative_path(checkout: Path, tmp_path: Path) -> None:
+def test_what_lies_beside_the_code_has_the_same_relative_path_in_a_snapshot(checkout: Path, tmp_path: Path) -> None:
     assert (snapshot.take(tmp_path / "code") / "data" / "image.npy").read_text() == "pixels"
 
 
-def test_the_commit_is_marked_when_files_differ_from_it(checkout: Path) -> None:
+def test_the_commit_is_marked_if_files_differ_from_it(checkout: Path) -> None:
     assert snapshot.commit() == ""
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(checkout)]
-    for words in (["init", "-q"], ["add", "launch/train.py"], ["commit", "-q", "-m", "x"]):
-        subprocess.run([*git, *words], check=True, capture_output=True)
+    for arguments in (["init", "-q"], ["add", "launch/train.py"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *arguments], check=True, capture_output=True)
     assert len(snapshot.commit()) == 40
     (checkout / "launch" / "train.py").write_text("print('new')\n")
     assert snapshot.commit().endswith("+")

@@ -1,7 +1,7 @@
-"""A real SLURM for one test session: munged, slurmctld, one slurmd a virtual node, in a folder and on ports of its own.
+"""A real SLURM for one test session: munged, slurmctld, and one slurmd per virtual node, with its own folder and ports.
 
 The daemons run in the foreground as children of the test process and die with it. Nodes are named by loopback addresses
-(127.0.0.2, 127.0.0.3, ...), so that a job's MASTER_ADDR resolves without a line in /etc/hosts.
+(127.0.0.2, 127.0.0.3, ...), so that a job's MASTER_ADDR resolves without an entry in /etc/hosts.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.ports import free_ports
@@ -22,7 +23,7 @@ PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scance
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _PR_SET_PDEATHSIG = 1
 
-# Waits of SLURM's own are long where a loaded machine might overrun them, and short where tests would wait for them.
+# SLURM's timeouts are long where a loaded machine might exceed them, and short where tests would wait for them.
 _CONF = """\
 ClusterName=quell
 SlurmctldHost={host}(127.0.0.1)
@@ -72,12 +73,12 @@ PartitionName=high Nodes={contested} MaxTime=60 State=UP PriorityTier=9 PreemptM
 
 
 def missing_programs() -> list[str]:
-    """The SLURM programs this machine lacks."""
+    """The SLURM programs that are not installed."""
     return [name for name in PROGRAMS if shutil.which(name, path=_PATH) is None]
 
 
 def install() -> str:
-    """Install the Debian packages when root; the reason why SLURM is still missing, or an empty string."""
+    """Install the Debian packages if this is root; why SLURM is still missing, empty if it is not."""
     if not (missing := missing_programs()):
         return ""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
@@ -92,9 +93,9 @@ def install() -> str:
 
 
 class Cluster:
-    """A running SLURM of `nodes` virtual nodes; use as a context manager.
+    """A running SLURM of `nodes` virtual nodes; a context manager.
 
-    The last node is for preemption: a job in partition `high` takes it from one in `low`. The others are `main`.
+    The last node is for preemption: a job in partition `high` preempts one in `low`. The others are in `main`.
     """
 
     def __init__(self, *, nodes: int = 4, cpus: int = 4, gpus: int = 2) -> None:
@@ -118,26 +119,26 @@ class Cluster:
         self.close()
 
     def environment(self) -> dict[str, str]:
-        """The environment in which SLURM's commands reach this cluster and no other."""
+        """The environment in which SLURM's commands reach this cluster."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "SBATCH", "SUBMITIT"))}
         return {**kept, "SLURM_CONF": str(self.conf), "PATH": f"{kept.get('PATH', '')}:{_PATH}"}
 
     def run(self, *command: str, timeout_s: float = 120) -> str:
-        """Standard output of a SLURM command; raises when it fails."""
+        """Standard output of a SLURM command; AssertionError if it fails."""
         done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=timeout_s)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout.strip()
 
     def start_requeued(self) -> None:
-        """Let requeued jobs start now; SLURM keeps them back for two minutes, the life of their first credential."""
+        """Let requeued jobs start now: SLURM delays them by two minutes, the lifetime of their first credential."""
         queue = self.run("squeue", "-h", "-r", "-t", "PENDING", "-o", "%i|%r")
         jobs = [line.partition("|")[0] for line in queue.splitlines() if line.endswith("|BeginTime")]
-        for job in jobs:  # without a look at the exit code: the job may have started meanwhile
-            words = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
-            subprocess.run(words, env=self.environment(), capture_output=True, timeout=120)
+        for job in jobs:  # the exit code is ignored because the job may have started meanwhile
+            command = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
+            subprocess.run(command, env=self.environment(), capture_output=True, timeout=120)
 
     def close(self) -> None:
-        """End every job and daemon, and remove the folder."""
+        """End all jobs and daemons, and remove the folder."""
         if len(self._daemons) > 1:
             self._cancel_everything()
         for signum in (signal.SIGTERM, signal.SIGKILL):
@@ -175,7 +176,7 @@ class Cluster:
         self.folder.chmod(0o755)
 
     def _devices(self) -> str:
-        """Device files that stand for GPUs, as SLURM wants character devices; nothing ever opens them."""
+        """Create device files that stand in for GPUs (SLURM requires character devices); nothing opens them."""
         for index in range(self.gpus):
             os.mknod(self.folder / f"gpu{index}", 0o20666, os.makedev(1, 3))
         return f"{self.folder}/gpu[0-{self.gpus - 1}]"
@@ -229,8 +230,7 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _wait_until(condition: object, what: str, *, seconds: float = 120) -> None:
-    assert callable(condition)
+def _wait_until(condition: Callable[[], object], what: str, *, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

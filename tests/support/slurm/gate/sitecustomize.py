@@ -1,6 +1,6 @@
-"""Lets a test hold a training run between two steps; Python reads this first where its folder is on PYTHONPATH.
+"""Lets a test hold a training run between two steps; Python imports this first where its folder is on PYTHONPATH.
 
-A run waits once it has done as many steps as the file `held` in its run folder says, for as long as that file is there.
+A run waits once it has done as many steps as the file `held` in its run folder says, for as long as that file exists.
 """
 
 import importlib.util
@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Any
 
 
-def held(step: int) -> bool:
-    """Whether the run of this process is to wait before it takes the step."""
+def is_held(step: int) -> bool:
+    """Whether this process's run has to wait before it takes the step."""
     try:
         return step >= int(Path(sys.argv[sys.argv.index("--run-dir") + 1], "held").read_text())
     except FileNotFoundError:
@@ -22,29 +22,29 @@ def held(step: int) -> bool:
 
 
 class Finder(MetaPathFinder):
-    """Puts the wait before every step when `launch.loop` is imported."""
+    """Puts the wait before every step when `launch.training.loop` is imported."""
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
-        """The module's own specification, which also replaces its `train_step`; of all others nothing is known."""
+        """The loop's own specification, changed to replace its `train_step`; None for all other modules."""
         if name != "launch.training.loop":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         assert spec and spec.loader
-        load = spec.loader.exec_module
+        execute = spec.loader.exec_module
 
-        def with_the_wait(module: ModuleType) -> None:
-            load(module)
-            take = module.train_step
+        def execute_and_patch(module: ModuleType) -> None:
+            execute(module)
+            train_step = module.train_step
 
-            def step_when_let_go(phases: Any, pipeline: Any, step: int, *others: Any) -> Any:
-                while held(step):
+            def wait_and_train_step(phases: Any, pipeline: Any, step: int, *others: Any) -> Any:
+                while is_held(step):
                     time.sleep(0.02)
-                return take(phases, pipeline, step, *others)
+                return train_step(phases, pipeline, step, *others)
 
-            module.train_step = step_when_let_go  # type: ignore[attr-defined]
+            module.train_step = wait_and_train_step  # type: ignore[attr-defined]
 
-        spec.loader.exec_module = with_the_wait  # type: ignore[method-assign]
+        spec.loader.exec_module = execute_and_patch  # type: ignore[method-assign]
         return spec
 
 

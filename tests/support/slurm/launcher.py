@@ -19,11 +19,11 @@ from slurm.submission import manifest
 from tests.support.slurm.cluster import Cluster
 
 GATE = ROOT / "tests" / "support" / "slurm" / "gate"
-"""Folder of the code by which runs wait for a test; see its sitecustomize.py."""
+"""Folder of the code that lets a test hold a training run; see its sitecustomize.py."""
 PATIENCE_S = 900.0
 """How long a test waits for something that takes seconds on an idle machine."""
 TIMEOUT_S = 3600
-"""When a test on the cluster is given up whatever it waits for: well after several waits in a row."""
+"""When a test on the cluster is given up: well after several such waits in a row."""
 
 TINY = {
     "pipeline.encoder_features": [4, 8, 16],
@@ -39,12 +39,12 @@ TINY = {
     "checkpoint.every_steps": 10,
     "tracking.tensorboard": False,
 }
-"""Changes that make any dual-domain configuration train in a second or two."""
+"""Overrides with which any dual-domain configuration trains in a second or two."""
 
 
 @dataclass(frozen=True)
-class Said:
-    """What the launcher did: exit code and everything it printed."""
+class Result:
+    """The exit code of the launcher and everything it printed."""
 
     code: int
     out: str
@@ -58,7 +58,7 @@ class Launcher:
         self.folder, self.data, self.cluster = folder, data, cluster
 
     def stage_file(self, name: str, stages: dict[str, Any], **others: Any) -> Path:
-        """Write a stage file whose training stages are tiny."""
+        """Write a stage file whose training stages are tiny; its path."""
         resources = {"time_min": 30, "grace_s": 20, **others.pop("resources", {})}
         overrides = {**TINY, "data.root": str(self.data), **others.pop("overrides", {})}
         file = self.folder / f"{name}.yaml"
@@ -66,10 +66,10 @@ class Launcher:
         file.write_text(yaml.safe_dump(content, sort_keys=False))
         return file
 
-    def start(self, *words: object) -> "subprocess.Popen[str]":
-        """The launcher, started."""
+    def start(self, *arguments: object) -> "subprocess.Popen[str]":
+        """Start the launcher."""
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "slurm" / "submit.py"), *map(str, words)],
+            [sys.executable, str(ROOT / "slurm" / "submit.py"), *map(str, arguments)],
             cwd=self.folder,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
@@ -78,12 +78,12 @@ class Launcher:
             text=True,
         )
 
-    def run(self, *words: object, code: int | None = 0) -> Said:
-        """The launcher, run to its end; its exit code is checked."""
-        return self.ended(self.start(*words), code=code)
+    def run(self, *arguments: object, code: int | None = 0) -> Result:
+        """Run the launcher to its end, and check its exit code."""
+        return self.finish(self.start(*arguments), code=code)
 
-    def ended(self, process: "subprocess.Popen[str]", *, code: int | None = 0) -> Said:
-        """What a started launcher did."""
+    def finish(self, process: "subprocess.Popen[str]", *, code: int | None = 0) -> Result:
+        """Wait for a started launcher, and check its exit code."""
         try:
             out, err = process.communicate(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -91,18 +91,18 @@ class Launcher:
             out, err = process.communicate()
             raise AssertionError(f"not within {PATIENCE_S:g} s: {process.args}\n{out}\n{err}") from None
         assert code is None or process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
-        return Said(process.returncode, out, err)
+        return Result(process.returncode, out, err)
 
-    def submit(self, file: Path, *words: object, code: int | None = 0) -> Said:
-        """Hand in a stage file; its folder is `folder(name)`."""
-        return self.run("--stages", file, "--run-dir", self.runs(file.stem), *words, code=code)
+    def submit(self, file: Path, *arguments: object, code: int | None = 0) -> Result:
+        """Submit a stage file into `runs(name)`."""
+        return self.run("--stages", file, "--run-dir", self.runs(file.stem), *arguments, code=code)
 
     def runs(self, name: str) -> Path:
-        """Where the stages of a file write."""
+        """The folder the stages of a file write to."""
         return self.folder / "runs" / name
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """stages.json."""
+        """The contents of stages.json."""
         return json.loads((self.runs(name) / "stages.json").read_text())
 
     def job(self, name: str, stage: str) -> str:
@@ -110,30 +110,25 @@ class Launcher:
         return str(self.manifest(name)["stages"][stage]["job"])
 
     def status(self, name: str) -> dict[str, str]:
-        """The status table: the line of each task by its name."""
+        """The line of each task in the status table."""
         return _by_task(self.run("status", self.runs(name)).out)
 
-    def word(self, name: str, task: str) -> str:
-        """The state of a task in one word."""
+    def state(self, name: str, task: str) -> str:
+        """The state of a task in the status table."""
         return self.status(name)[task].split()[2]
 
-    def until(self, name: str, task: str, *words: str) -> str:
-        """Wait until a task stands so; its line of the table."""
+    def wait_for(self, name: str, task: str, *states: str) -> str:
+        """Wait until a task is in one of these states; its line of the status table."""
         lines: dict[str, str] = {}
 
-        def stands_so() -> bool:
+        def reached() -> bool:
             if self.cluster:
                 self.cluster.start_requeued()
-            lines.update(self._look(name))
-            return lines[task].split()[2] in words
+            lines.update(self._poll_status(name))
+            return lines[task].split()[2] in states
 
-        wait_until(stands_so, lambda: f"{task} {words}:\n{lines[task]}", pause_s=0.3)
+        wait_until(reached, lambda: f"{task} {states}:\n{lines[task]}", pause_s=0.3)
         return self.status(name)[task]
-
-    def _look(self, name: str) -> dict[str, str]:
-        """The status table without a process of its own, for looking often."""
-        with mock.patch.dict(os.environ, self.environment()):
-            return _by_task(status.table(manifest.need(self.runs(name))))
 
     def log(self, name: str, stage: str) -> str:
         """What the ranks of a stage printed in all starts of its job."""
@@ -141,10 +136,15 @@ class Launcher:
         return "\n".join(file.read_text() for file in files)
 
     def environment(self) -> dict[str, str]:
-        """What the launcher and all it starts see."""
-        known = self.cluster.environment() if self.cluster else dict(os.environ)
-        path = os.pathsep.join(filter(None, [str(GATE), known.get("PYTHONPATH")]))
-        return {**known, "CUDA_VISIBLE_DEVICES": "", "QUELL_TIMEOUT_MINUTES": "5", "PYTHONPATH": path}
+        """The environment of the launcher and of all it starts."""
+        base = self.cluster.environment() if self.cluster else dict(os.environ)
+        path = os.pathsep.join(filter(None, [str(GATE), base.get("PYTHONPATH")]))
+        return {**base, "CUDA_VISIBLE_DEVICES": "", "QUELL_TIMEOUT_MINUTES": "5", "PYTHONPATH": path}
+
+    def _poll_status(self, name: str) -> dict[str, str]:
+        """The status table, computed in this process because that is faster than starting the launcher."""
+        with mock.patch.dict(os.environ, self.environment()):
+            return _by_task(status.table(manifest.require_manifest(self.runs(name))))
 
 
 def _by_task(table: str) -> dict[str, str]:
@@ -152,16 +152,16 @@ def _by_task(table: str) -> dict[str, str]:
     return {line.split()[0]: line for line in table.splitlines()[1:]}
 
 
-def wait_until(condition: Callable[[], object], what: Callable[[], str], *, pause_s: float = 0.1) -> None:
-    """Wait for something that happens in other processes; fails with what it was."""
+def wait_until(condition: Callable[[], object], description: Callable[[], str], *, pause_s: float = 0.1) -> None:
+    """Wait for something that happens in other processes; AssertionError, with its description, if it does not."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S:g} s: {what()}"
+        assert time.monotonic() < deadline, f"not within {PATIENCE_S:g} s: {description()}"
         time.sleep(pause_s)
 
 
 def steps_logged(run: Path) -> list[int]:
-    """The training steps in a run's event log, in the order of its lines."""
+    """The training steps in a run's metrics.jsonl, in the order of its lines."""
     events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [event["step"] for event in events if event["event"] == "train"]
 
