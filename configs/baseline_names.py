@@ -7,7 +7,7 @@ Baseline = Literal["noisy", "gaussian", "nlm", "bm3d"]
 
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
-COMPARED: tuple[Baseline, ...] = ("noisy", "nlm")
+DEFAULT_BASELINES: tuple[Baseline, ...] = ("noisy", "nlm")
 """The baselines that experiments and studies compare every run with, unless they name others."""
 
 TITLES: dict[Baseline, str] = {"noisy": "noisy", "gaussian": "Gaussian", "nlm": "NLM", "bm3d": "BM3D"}

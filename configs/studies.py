@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from configs import loader
-from configs.baseline_names import COMPARED
+from configs.baseline_names import DEFAULT_BASELINES
 from configs.errors import ConfigError
 from configs.schema import Count, Section
 from configs.support.paths import ROOT
@@ -63,7 +63,7 @@ class Study(Section):
 
     set: tuple[str, ...] = ()
     """Overrides of single settings in every run."""
-    baselines: tuple[str, ...] = COMPARED
+    baselines: tuple[str, ...] = DEFAULT_BASELINES
     """What launch/evaluate.py compares every run with."""
     runs: dict[str, StudyRun] = Field(min_length=1)
     """Row name -> run; it also names the run and its folder."""

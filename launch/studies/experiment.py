@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.baseline_names import COMPARED
+from configs.baseline_names import DEFAULT_BASELINES
 from configs.schema import RunConfig
 from configs.support import paths
 from launch.runs.folder import RunFolder
@@ -23,7 +23,7 @@ class Experiment:
     overrides: tuple[str, ...]
     config: RunConfig
     """The configuration with the overrides applied."""
-    baselines: tuple[str, ...] = COMPARED
+    baselines: tuple[str, ...] = DEFAULT_BASELINES
     """What it is compared with on the test split."""
 
     def commands(self, processes: int) -> dict[str, list[str]]:

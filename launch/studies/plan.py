@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configs import loader, studies
-from configs.baseline_names import COMPARED
+from configs.baseline_names import DEFAULT_BASELINES
 from configs.errors import ConfigError
 from configs.support import paths
 from launch.studies.experiment import Experiment
@@ -33,7 +33,7 @@ class _Row(NamedTuple):
     config_file: Path
     overrides: tuple[str, ...] = ()
     seeds: tuple[int | None, ...] = (None,)
-    baselines: tuple[str, ...] = COMPARED
+    baselines: tuple[str, ...] = DEFAULT_BASELINES
 
 
 def plan(selection: Selection, output: Path) -> list[Experiment]:

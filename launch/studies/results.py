@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from configs.baseline_names import COMPARED, TITLES
+from configs.baseline_names import DEFAULT_BASELINES, TITLES
 from configs.support.json_files import Record, read_json, read_json_lines
 from launch.methods import method_of
 from launch.runs.folder import RunFolder
@@ -94,7 +94,7 @@ def restoration_quality(means: dict[str, float]) -> dict[str, Cell]:
     for metric, title in METRIC_TITLES.items():
         for path, names in outputs_by_path.items():
             row[f"{title} {path} path" if path else title] = _mean(means.get(f"{name}/{metric}") for name in names)
-        for baseline in COMPARED:
+        for baseline in DEFAULT_BASELINES:
             values = (means.get(f"{name}/{baseline}/{metric}") for name in sorted(fields))
             row[f"{title} {TITLES[baseline]}"] = _mean(values)
     return row
