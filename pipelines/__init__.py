@@ -1,1 +1,1 @@
-"""Methods: which networks, in what order they learn, from which losses; one method per file."""
+"""Training methods, one per file: their networks, losses and phases."""

@@ -1,4 +1,4 @@
-"""Noise2Noise: a network learns to predict one noisy image from another of the same content."""
+"""Noise2Noise: a network learns to predict one noisy image from another with the same content."""
 
 import torch
 from pydantic import model_validator
@@ -10,46 +10,46 @@ from pipelines.common.weighted_losses import Losses, WeightedConfig, WeightedPip
 
 
 class Noise2Noise(WeightedPipeline["Noise2Noise.Config"]):
-    """Any network, any weighted set of losses; the target is another noisy image of the same content.
+    """Any network and any weighted set of losses, from a noisy image to another one with the same content.
 
-    With independent noise of zero mean the squared error has the clean image as its minimiser; the absolute error finds
-    the median, which is the same for symmetric noise. The loss cannot fall below what the target's own noise adds.
-    Source: Lehtinen et al., ICML 2018.
+    If the noise of the two is independent with zero mean, the squared error is minimised by the mean of the clean image
+    given the noisy one; the absolute error by the median, which is the same for symmetric noise. The loss cannot fall
+    below the noise power of the target. Source: Lehtinen et al., ICML 2018.
     """
 
     class Config(WeightedConfig):
         """Settings of Noise2Noise."""
 
         losses: Losses = {"l2": {"weight": 1.0}}
-        """Losses with weights; the squared error is the one the theory is exact for."""
+        """Losses with weights; the theory is exact for the squared error."""
         others: tuple[str, ...] = ("noisy_other",)
-        """Fields that hold other noisy images; with several, each sample takes one at random at every step."""
+        """Fields with other noisy images of the same content; of several, each sample uses a random one per step."""
         symmetric: bool = False
-        """Also predict the noisy image from the other one: twice the learning, and twice the time, of a step."""
+        """Also predict the noisy image from the other one: twice the training signal per step, at twice the cost."""
 
         @model_validator(mode="after")
-        def _has_another(self) -> "Noise2Noise.Config":
+        def _names_other_fields(self) -> "Noise2Noise.Config":
             if not self.others or "noisy" in self.others or len(set(self.others)) < len(self.others):
                 raise ValueError("others must name one or more fields, each once, and not noisy itself")
             return self
 
     @classmethod
     def needs(cls, config: Config) -> Needs:
-        """A noisy image, the others of the same content, and the clean one only to measure."""
-        others = {name: Source(scale_of="noisy") for name in config.others}
+        """A noisy image and others with the same content; the clean image for evaluation only."""
+        targets = {name: Source(scale_of="noisy") for name in config.others}
         clean = Source(scale_of="noisy", optional=True, evaluation=True)
-        return Needs({"noisy": Source(), **others, "clean": clean}, {"choice": "noisy"} if len(others) > 1 else {})
+        return Needs({"noisy": Source(), **targets, "clean": clean}, {"choice": "noisy"} if len(targets) > 1 else {})
 
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
-        """Weighted losses between the restored image and another noisy one."""
-        noisy, other = batch["noisy"], self._other(batch)
+        """The weighted losses between the restored image and another noisy one."""
+        noisy, target = batch["noisy"], self._target(batch)
         if self.config.symmetric:
-            noisy, other = torch.cat([noisy, other]), torch.cat([other, noisy])
-        total, parts = self.compare(self.network(noisy), other)
-        return PhaseOutput(total, parts, {})
+            noisy, target = torch.cat([noisy, target]), torch.cat([target, noisy])
+        total, scalars = self.compare(self.network(noisy), target)
+        return PhaseOutput(total, scalars, {})
 
-    def _other(self, batch: Batch) -> Tensor:
-        """One of the other noisy images of each sample, drawn evenly by the batch's own random number."""
+    def _target(self, batch: Batch) -> Tensor:
+        """One of each sample's other noisy images, chosen uniformly by a random number from the batch."""
         images = [batch[name] for name in self.config.others]
         if len(images) == 1:
             return images[0]

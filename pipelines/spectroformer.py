@@ -1,4 +1,4 @@
-"""Spectroformer's training: supervised, with four losses whose weights are fixed or learned."""
+"""Spectroformer's training: supervised, with four losses of fixed or learned weights."""
 
 from configs.schema import Network
 from losses.common.weighting import Strategy
@@ -9,10 +9,11 @@ from pipelines.supervised import Supervised
 class Spectroformer(Supervised):
     """Supervised restoration with Charbonnier, VGG-19, Laplacian and MS-SSIM losses, for images in [0, 1].
 
-    The user's script declares softmax weights for the four and never gives them to its optimizer (`random_softmax`);
-    learned on the weighted sum they go one-hot (`softmax`). `uncertainty` is the default because it is learned and
-    sound; `fixed` with 0.03, 0.025, 0.02, 0.01 and `vgg16` in the place of `vgg` are the authors' code. Images of 160
-    px and less need `scales` or `window` of msssim set. Source: Khan et al., WACV 2024.
+    The original script declares softmax weights for the four losses but never passes them to its optimizer
+    (`random_softmax`); if they are trained on the weighted sum, all weight goes to one loss (`softmax`). The default,
+    `uncertainty`, is learned and sound. The authors' code is `fixed` with 0.03, 0.025, 0.02 and 0.01, and `vgg16`
+    instead of `vgg`. For images of 160 px or less, set `scales` or `window` of msssim.
+    Source: Khan et al., WACV 2024.
     """
 
     class Config(Supervised.Config):
@@ -21,9 +22,9 @@ class Spectroformer(Supervised):
         network: Network = {"name": "spectroformer"}
         """Network from the raw image to the enhanced one."""
         losses: Losses = {"charbonnier": {}, "vgg": {}, "laplacian": {}, "msssim": {}}
-        """The four losses; `vgg: null` leaves the perceptual one out."""
+        """The four losses; `vgg: null` leaves out the perceptual one."""
         weighting: Strategy = "uncertainty"
-        """How losses become one: uncertainty (learned log-variances), fixed, softmax (learned; goes one-hot), or
-        random_softmax (one random draw, kept)."""
+        """How the losses are combined: uncertainty (learned log-variances), fixed, softmax (learned; ends with all
+        weight on one loss), or random_softmax (drawn once and kept)."""
 
     config: Config

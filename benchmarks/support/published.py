@@ -94,7 +94,7 @@ def _tcfl(p: Any, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Made:
 
 def _cncl(p: Any, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Made:
     """Both networks and the critic, then the critic on real and on made images, one after the other."""
-    mean, spread = p._mean_and_spread(batch["noisy"])
+    mean, spread = p._mean_and_divisor(batch["noisy"])
     x, clean = ((batch[name] - mean) / spread for name in ("noisy", "clean"))
     if phase == "critic":
         real = p.adversarial(p.critic(torch.cat([clean, x - clean, x], 1)), real=True)
@@ -111,12 +111,12 @@ def _drgan(p: Any, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Made:
     x, y = p._to_unit(batch, "noisy"), p._to_unit(batch, "unpaired_clean")
     fool, l1 = p.adversarial.fool, functional.l1_loss
     if phase == "critic":
-        clear_x, noisy_y = carry["clear_x"], carry["noisy_y"]
+        clean_x, noisy_y = carry["clean_x"], carry["noisy_y"]
         noise = p._patches(batch)
         pairs = (
-            (p.critic_clean, "clean", y, clear_x),
+            (p.critic_clean, "clean", y, clean_x),
             (p.critic_noisy, "noisy", x, noisy_y),
-            (p.critic_noise, "residual_x", noise, x - clear_x),
+            (p.critic_noise, "residual_x", noise, x - clean_x),
             (p.critic_noise, "residual_y", noise, noisy_y - y),
         )
         judge = p.adversarial
@@ -126,17 +126,17 @@ def _drgan(p: Any, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Made:
         ]
         return 0.5 * torch.stack(halves).sum(), {}
     content_x, content_y = p.content_encoder(x), p.content_encoder(y)
-    clear_x = p.clean_decoder(content_x)
+    clean_x = p.clean_decoder(content_x)
     code_x, _ = p.noise_encoder(x), p.noise_encoder(y)
     noisy_y, recon_x = p.noisy_decoder(content_y, code_x), p.noisy_decoder(content_x, code_x)
     recon_y = p.clean_decoder(content_y)
-    again_x, again_y = p.content_encoder(clear_x), p.content_encoder(noisy_y)
-    _, code_y = p.noise_encoder(clear_x), p.noise_encoder(noisy_y)
+    again_x, again_y = p.content_encoder(clean_x), p.content_encoder(noisy_y)
+    _, code_y = p.noise_encoder(clean_x), p.noise_encoder(noisy_y)
     cycle_x, cycle_y = p.noisy_decoder(again_x, code_y), p.clean_decoder(again_y)
-    total = fool(p.critic_clean(clear_x)) + fool(p.critic_noisy(noisy_y))
+    total = fool(p.critic_clean(clean_x)) + fool(p.critic_noisy(noisy_y))
     total = total + 10 * (l1(cycle_x, x) + l1(cycle_y, y)) + 10 * (l1(recon_x, x) + l1(recon_y, y))
-    total = total + fool(p.critic_noise(x - clear_x)) + fool(p.critic_noise(noisy_y - y))
-    return total, {"clear_x": clear_x.detach(), "noisy_y": noisy_y.detach()}
+    total = total + fool(p.critic_noise(x - clean_x)) + fool(p.critic_noise(noisy_y - y))
+    return total, {"clean_x": clean_x.detach(), "noisy_y": noisy_y.detach()}
 
 
 def _dual_domain(p: Any, phase: str, batch: Batch, carry: dict[str, Tensor]) -> Made:

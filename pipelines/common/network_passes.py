@@ -1,4 +1,4 @@
-"""Several groups of images through one network: in one pass, where its norm lets samples be themselves."""
+"""Running a network over several groups of images, and clipping its weights."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,17 @@ import torch
 from torch import Tensor, nn
 
 
-def passes(network: nn.Module, groups: Sequence[Tensor], *, together: bool = True) -> list[Tensor]:
-    """The network's result for each group of images, all groups of one length.
+def forward_groups(network: nn.Module, groups: Sequence[Tensor], *, together: bool = True) -> list[Tensor]:
+    """The network's output for each group of images.
 
-    Together the groups are one batch: fewer and larger kernels, and the same numbers for every norm that looks at one
-    sample at a time. A batch norm in training mode does look at the others: apart, each group is normalised by its own
-    statistics, as in a code that calls the network once for each.
+    In one pass there are fewer and larger kernels, and the numbers are the same for every norm that looks at one sample
+    at a time. A batch norm in training mode does not: separate passes normalise each group by its own statistics, as
+    code that calls the network once per group does.
+
+    Args:
+        network: Any network.
+        groups: Tensors (N, C, H, W) of the same shape.
+        together: Concatenate the groups into one pass.
     """
     if not together:
         return [network(group) for group in groups]
@@ -19,7 +24,7 @@ def passes(network: nn.Module, groups: Sequence[Tensor], *, together: bool = Tru
 
 
 def clip_weights(network: nn.Module, bound: float) -> None:
-    """Every parameter of a network to [-bound, bound], in place."""
+    """Clip every parameter of a network to [-bound, bound], in place."""
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.clamp_(-bound, bound)

@@ -37,9 +37,9 @@ def by_hand(method: Drgan, data: Batch) -> tuple[dict[str, Tensor], Tensor]:
     """Images by name from the published flow, one pass for each; and the generators' loss."""
     e_c, e_n, g_c, g_n = method.content_encoder, method.noise_encoder, method.clean_decoder, method.noisy_decoder
     x, y = data["noisy"] * 2 - 1, data["unpaired_clean"] * 2 - 1
-    clear_x, noisy_y = g_c(e_c(x)), g_n(e_c(y), e_n(x))
+    clean_x, noisy_y = g_c(e_c(x)), g_n(e_c(y), e_n(x))
     recon_x, recon_y = g_n(e_c(x), e_n(x)), g_c(e_c(y))
-    cycle_x, cycle_y = g_n(e_c(clear_x), e_n(noisy_y)), g_c(e_c(noisy_y))
+    cycle_x, cycle_y = g_n(e_c(clean_x), e_n(noisy_y)), g_c(e_c(noisy_y))
 
     def real(scores: Tensor) -> Tensor:
         return (scores - 1).square().mean()
@@ -50,10 +50,10 @@ def by_hand(method: Drgan, data: Batch) -> tuple[dict[str, Tensor], Tensor]:
     def cut(image: Tensor) -> Tensor:
         return torch.cat([image[:, :, i : i + 32, j : j + 32] for i in (0, 32) for j in (0, 32)])
 
-    adversarial = real(method.critic_clean(clear_x)) + real(method.critic_noisy(noisy_y))
-    noise = real(method.critic_noise(cut(x - clear_x))) + real(method.critic_noise(cut(noisy_y - y)))
+    adversarial = real(method.critic_clean(clean_x)) + real(method.critic_noisy(noisy_y))
+    noise = real(method.critic_noise(cut(x - clean_x))) + real(method.critic_noise(cut(noisy_y - y)))
     loss = adversarial + 10 * (l1(cycle_x, x) + l1(cycle_y, y)) + 10 * (l1(recon_x, x) + l1(recon_y, y)) + noise
-    return {"x": x, "y": y, "clear_x": clear_x, "noisy_y": noisy_y}, loss
+    return {"x": x, "y": y, "clean_x": clean_x, "noisy_y": noisy_y}, loss
 
 
 def test_the_generators_loss_is_the_published_one() -> None:
@@ -61,7 +61,7 @@ def test_the_generators_loss_is_the_published_one() -> None:
     step = method.loss("generator", data, {})
     images, expected = by_hand(method, data)
     torch.testing.assert_close(step.loss, expected, rtol=1e-9, atol=1e-11)
-    for name in ("clear_x", "noisy_y"):
+    for name in ("clean_x", "noisy_y"):
         torch.testing.assert_close(step.carry[name], images[name].detach(), rtol=1e-9, atol=1e-11)
     own = method.trained_parameters("generator")
     for one, other in zip(torch.autograd.grad(step.loss, own), torch.autograd.grad(expected, own), strict=True):
@@ -78,9 +78,9 @@ def test_the_critics_loss_is_the_published_one() -> None:
     def judged(critic: torch.nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         return ((critic(real) - 1).square().mean() + critic(fake).square().mean()) / 2
 
-    expected = judged(method.critic_clean, images["y"], images["clear_x"])
+    expected = judged(method.critic_clean, images["y"], images["clean_x"])
     expected = expected + judged(method.critic_noisy, images["x"], images["noisy_y"])
-    for residual in (images["x"] - images["clear_x"], images["noisy_y"] - images["y"]):
+    for residual in (images["x"] - images["clean_x"], images["noisy_y"] - images["y"]):
         expected = expected + judged(method.critic_noise, patches, noise_patches.tiles(residual, 32, 32))
     torch.testing.assert_close(step.loss, expected, rtol=1e-9, atol=1e-11)
 

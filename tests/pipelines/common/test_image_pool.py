@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipelines.common.image_pool import ImagePool, Pools
-from pipelines.common.network_passes import clip_weights, passes
+from pipelines.common.network_passes import clip_weights, forward_groups
 
 
 def numbered(first: int, count: int, side: int = 2) -> torch.Tensor:
@@ -107,5 +107,7 @@ def test_one_pass_equals_many_where_samples_do_not_mix(norm: torch.nn.Module) ->
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), norm, torch.nn.ReLU()).double()
     groups = torch.rand(3, 2, 1, 9, 9, dtype=torch.float64).unbind()
-    for one, other in zip(passes(network, groups), passes(network, groups, together=False), strict=True):
+    for one, other in zip(
+        forward_groups(network, groups), forward_groups(network, groups, together=False), strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)

@@ -191,13 +191,13 @@ def test_noise2noise_with_several_others_takes_each_equally_often_by_the_batchs_
     count = 3000
     values = {name: torch.full((count, 1, 1, 1), float(i)) for i, name in enumerate(("one", "two", "three"))}
     choice = torch.randn(count, 1, 1, 1, generator=torch.Generator().manual_seed(0))
-    chosen = pipeline._other({**values, "choice": choice}).flatten()
-    assert torch.equal(chosen, pipeline._other({**values, "choice": choice}).flatten())
+    chosen = pipeline._target({**values, "choice": choice}).flatten()
+    assert torch.equal(chosen, pipeline._target({**values, "choice": choice}).flatten())
     shares = torch.bincount(chosen.long(), minlength=3) / count
     assert (shares - 1 / 3).abs().max() < 4 * (2 / 9 / count) ** 0.5
     extreme = torch.tensor([-40.0, 40.0]).view(2, 1, 1, 1)
     ends = {name: value[:2] for name, value in values.items()} | {"choice": extreme}
-    assert pipeline._other(ends).flatten().tolist() == [0, 2]
+    assert pipeline._target(ends).flatten().tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("others", [(), ("noisy",), ("a", "a")])
