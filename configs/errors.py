@@ -24,7 +24,7 @@ MACHINE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.E
 """What a disk or a machine may answer to any read or write at any time, whatever the program asked for."""
 
 
-class QuellError(ValueError):
+class QuellError(Exception):
     """A failure with one clear sentence for the user; `exit_code` is what the process returns."""
 
     exit_code = 1

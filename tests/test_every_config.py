@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from configs import loader, registry
+from configs.errors import QuellError
 from configs.schema import RunConfig
 from configs.support.paths import ROOT
 from launch.training.build import make_pipeline
@@ -102,7 +103,7 @@ def small(path: Path, roots: dict[str, Path], runs: Path) -> RunConfig:
         try:
             make_pipeline(config, ShardSet.open(root / config.data.train_split))
             return config
-        except ValueError as error:
+        except QuellError as error:
             refused.append(f"{kind}: {error}")
     pytest.fail(f"{path.name} takes no kind of images: " + "; ".join(refused))
 

@@ -74,8 +74,6 @@ def read(path: Path) -> Arrays:
         arrays = reader(path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except DataError:
-        raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as {path.suffix} ({' '.join(str(error).split())})") from error
     if not arrays:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from configs.errors import DataError, MachineError, QuellError
+from configs.errors import DataError, MachineError
 from configs.support.arguments import real, whole
 from shards.building import card
 from shards.building.writer import SHARD_MB, encode, open_writer
@@ -212,8 +212,6 @@ def _ahead(items: Sequence[Item], workers: int) -> Iterator[list[Sample]]:
 def _loaded(item: Item) -> list[Sample]:
     try:
         samples = item.load()
-    except QuellError:
-        raise
     except (OSError, ValueError, KeyError, EOFError) as error:
         names = ", ".join(str(path) for path in item.origin) or item.key
         raise DataError(f"{names}: cannot be read ({error})") from error

@@ -65,8 +65,6 @@ def scan(path: Path) -> list[TarEntry]:
             size = os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
         raise DataError(f"{path}: this shard is missing") from error
-    except DataError:
-        raise
     except (tarfile.TarError, EOFError, ValueError, OverflowError, LookupError, OSError) as error:
         raise DataError(
             f"{path}: not a readable tar, damaged or truncated ({error}); copy it again or rebuild it"

@@ -18,6 +18,7 @@ sys.path[0] = {root!r}
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from configs.errors import MachineError
 from launch import cli, train
 from launch.machine import complex_gradients
 from tests.support.scripts import Worlds
@@ -47,7 +48,7 @@ wrong = complex_gradients.complex_gradient_difference(accelerator)
 refused = ""
 try:
     complex_gradients.check_complex(accelerator, torch.nn.Linear(2, 2, dtype=torch.complex64))
-except ValueError as error:
+except MachineError as error:
     refused = str(error)
 verdict = f"{{right < 1e-6}} {{wrong > 1e-2}} {{'set data.representation=ri' in refused}}"
 open(f"{folder}/rank-{{accelerator.process_index}}.txt", "w").write(verdict)

@@ -7,6 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from configs.errors import CheckpointError
 from launch import train
 from launch.checkpoints import resume
 from launch.checkpoints.store import read_weights
@@ -73,5 +74,5 @@ def test_settings_younger_than_a_checkpoint_had_their_defaults(go, mini: Path, t
         },
     }
     resume.refuse_other_config(saved, now, place)
-    with pytest.raises(ValueError, match="data.mode was indexed and is stream"):
+    with pytest.raises(CheckpointError, match="data.mode was indexed and is stream"):
         resume.refuse_other_config(saved, {**now, "data": {**now["data"], "mode": "stream"}}, place)

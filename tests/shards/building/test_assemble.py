@@ -23,7 +23,8 @@ from shards.reading.shard_set import ShardSet
 
 KILLED_AFTER_THE_SECOND_SHARD = """
 import os, signal, sys
-from shards import assemble, build
+from shards import build
+from shards.building import assemble
 done = assemble._Build._done
 def killed(self, shard):
     done(self, shard)
