@@ -1,4 +1,4 @@
-"""Small splits made by the real writer."""
+"""Small splits, written by the project's own writer."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +12,14 @@ from shards.reading.shard_set import ShardSet
 
 
 def make_samples(count: int, shape: tuple[int, int] = (20, 24), kind: str = "real") -> list[dict[str, Any]]:
-    """Samples whose first pixels say which sample and field they are."""
+    """Samples whose first two pixels are the numbers of sample and field."""
     random = np.random.default_rng(0)
     samples: list[dict[str, Any]] = []
     for number in range(count):
         sample: dict[str, Any] = {"__key__": f"s{number:04d}", "json": {"number": number}}
-        for place, name in enumerate(("pd", "pdfs", "pd_clean")):
+        for field_number, name in enumerate(("pd", "pdfs", "pd_clean")):
             image = random.random(shape).astype(np.float32) + 0.5
-            image[0, 0], image[0, 1] = number, place
+            image[0, 0], image[0, 1] = number, field_number
             if kind == "complex":
                 image = (image + 1j * random.random(shape)).astype(np.complex64)
             if kind == "uint8":

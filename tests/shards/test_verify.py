@@ -1,4 +1,4 @@
-"""Every planted fault is found and named; a healthy data set has none; repair brings back what can be."""
+"""Every planted fault is reported; an intact data set has none; --repair restores what can be restored."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def images(seed: int, count: int = 8, **more: Any) -> list[dict[str, Any]]:
     return samples
 
 
-def make(root: Path, change: Callable[[list[dict[str, Any]]], Any] | None = None, split: str = "train") -> None:
+def make_split(root: Path, change: Callable[[list[dict[str, Any]]], Any] | None = None, split: str = "train") -> None:
     samples = images(len(split))
     if change:
         change(samples)
@@ -46,14 +46,14 @@ def make(root: Path, change: Callable[[list[dict[str, Any]]], Any] | None = None
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    make(tmp_path / "d", split="train")
-    make(tmp_path / "d", split="test")
+    make_split(tmp_path / "d", split="train")
+    make_split(tmp_path / "d", split="test")
     return tmp_path / "d"
 
 
-def found(root: Path, kind: str, says: str) -> None:
+def assert_reported(root: Path, kind: str, text: str) -> None:
     report = verify.verify(root)
-    matching = [f for f in report["findings"] if f["kind"] == kind and says in f["where"] + " " + f["says"]]
+    matching = [f for f in report["findings"] if f["kind"] == kind and text in f["where"] + " " + f["says"]]
     assert matching, report["findings"]
     assert not any("\n" in f["says"] for f in report["findings"])
     if matching[0]["severity"] == "error":
@@ -61,7 +61,7 @@ def found(root: Path, kind: str, says: str) -> None:
     assert verify.main([str(root), "--strict"]) == 4
 
 
-def test_a_healthy_data_set(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_intact_data_set_has_no_defects(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify.main([str(data), "--report", str(tmp_path / "new" / "r.json"), "--strict"]) == 0
     report = json.loads((tmp_path / "new" / "r.json").read_text())
     assert report["splits"] == {"test": 8, "train": 8} and report["findings"] == []
@@ -146,8 +146,8 @@ def twice(d: Path) -> None:
 
 
 def apart(d: Path) -> None:
-    one = npy(np.ones((4, 4), "f4"))
-    rewrite(d / "train" / TAR, [("a.x.npy", one), ("b.x.npy", one), ("a.y.npy", one)])
+    member = npy(np.ones((4, 4), "f4"))
+    rewrite(d / "train" / TAR, [("a.x.npy", member), ("b.x.npy", member), ("a.y.npy", member)])
     unindexed(d / "train")
 
 
@@ -181,7 +181,7 @@ def duplicate_key(d: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault,kind,says",
+    "fault,kind,text",
     [
         (truncated, "index", TAR),
         (truncated_unindexed, "shard", TAR),
@@ -202,9 +202,9 @@ def duplicate_key(d: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_faults_in_files(data: Path, fault: Fault, kind: str, says: str) -> None:
+def test_faults_in_files_are_reported(data: Path, fault: Fault, kind: str, text: str) -> None:
     fault(data)
-    found(data, kind, says)
+    assert_reported(data, kind, text)
 
 
 def set_pixel(value: float) -> Callable[[list[dict[str, Any]]], None]:
@@ -230,7 +230,7 @@ def smaller(samples: list[dict[str, Any]]) -> None:
     samples[3]["noisy.npy"] = samples[3]["noisy.npy"][:40]
 
 
-def lacking(samples: list[dict[str, Any]]) -> None:
+def incomplete(samples: list[dict[str, Any]]) -> None:
     del samples[3]["clean.npy"]
 
 
@@ -243,100 +243,98 @@ def copied(samples: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change,kind",
+    "change,kind,text",
     [
-        (set_pixel(np.nan), "damaged image"),
-        (set_pixel(np.inf), "damaged image"),
-        (constant, "empty image"),
-        (other_type, "mixed types"),
-        (colour, "mixed types"),
-        (smaller, "size mismatch"),
-        (lacking, "missing member"),
-        (swapped, "doubtful pair"),
-        (copied, "same pixels twice"),
+        (set_pixel(np.nan), "damaged image", "5-3"),
+        (set_pixel(np.inf), "damaged image", "5-3"),
+        (constant, "empty image", "5-3"),
+        (other_type, "mixed types", "noisy"),
+        (colour, "mixed types", "noisy"),
+        (smaller, "size mismatch", "5-3"),
+        (incomplete, "missing member", "clean"),
+        (swapped, "doubtful pair", "5-3"),
+        (copied, "same pixels twice", "5-5"),
     ],
 )
-def test_faults_in_samples(tmp_path: Path, change: Callable[[list[dict[str, Any]]], None], kind: str) -> None:
-    make(tmp_path, change)
-    found(
-        tmp_path,
-        kind,
-        "noisy"
-        if kind == "mixed types"
-        else "clean"
-        if kind == "missing member"
-        else "5-3"
-        if kind != "same pixels twice"
-        else "5-5",
-    )
+def test_faults_in_samples_are_reported(
+    tmp_path: Path, change: Callable[[list[dict[str, Any]]], None], kind: str, text: str
+) -> None:
+    make_split(tmp_path, change)
+    assert_reported(tmp_path, kind, text)
 
 
-def test_leaks_between_splits(data: Path, tmp_path: Path) -> None:
+def test_leaks_between_splits_are_reported(data: Path, tmp_path: Path) -> None:
     def shared_group(samples: list[dict[str, Any]]) -> None:
         samples[2]["json"]["group"] = "5-1"
 
     def shared_pixels(samples: list[dict[str, Any]]) -> None:
         samples[2]["clean.npy"] = images(5)[4]["clean.npy"]
 
-    make(tmp_path / "g")
-    make(tmp_path / "g", shared_group, "test")
-    found(tmp_path / "g", "group in two splits", "5-1")
-    make(tmp_path / "p")
-    make(tmp_path / "p", shared_pixels, "test")
-    found(tmp_path / "p", "pixels in two splits", "4-2.clean equals 5-4.clean")
+    make_split(tmp_path / "g")
+    make_split(tmp_path / "g", shared_group, "test")
+    assert_reported(tmp_path / "g", "group in two splits", "5-1")
+    make_split(tmp_path / "p")
+    make_split(tmp_path / "p", shared_pixels, "test")
+    assert_reported(tmp_path / "p", "pixels in two splits", "4-2.clean equals 5-4.clean")
 
 
 @pytest.mark.parametrize("fault", [missing, extra, pixel, index_json, index_table, version])
-def test_repair_makes_the_index_anew(data: Path, fault: Fault) -> None:
+def test_repair_rebuilds_the_index(data: Path, fault: Fault) -> None:
     fault(data)
     assert verify.main([str(data / "train")]) == 4
     assert verify.main([str(data / "train"), "--repair"]) in (0, 4)
     shards = ShardSet.open(data / "train")
     if fault is not index_json:
         assert shards.meta["sigma"] == 0.1  # the builder's notes are kept
-    assert (verify.main([str(data / "train")]) == 0) == (fault is not extra)  # one sample there lacks a field
+    assert (verify.main([str(data / "train")]) == 0) == (fault is not extra)  # whose sample has one field only
 
 
-def test_repair_cannot_mend_a_cut_shard(data: Path) -> None:
+def test_repair_refuses_a_truncated_shard(data: Path) -> None:
     truncated(data)
     assert verify.main([str(data / "train"), "--repair"]) == 4
     os.remove(data / "train" / TAR)
     assert verify.main([str(data / "train"), "--repair"]) == 0
 
 
-def test_a_note_can_be_set_and_stays_checked(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_note_can_be_set_and_is_protected_by_the_checksum(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert inspect.main([str(data), "--set", "data_range=4095", "--set", "licence=CC BY 4.0"]) == 0
     assert ShardSet.open(data / "test").meta == {"data_range": 4095, "sigma": 0.1, "licence": "CC BY 4.0"}
     text = (data / "test" / index.HEADER).read_text()
     (data / "test" / index.HEADER).write_text(text.replace("4095", "4096"))
-    found(data, "index", "checksum")
+    assert_reported(data, "index", "checksum")
     assert inspect.main([str(data / "train"), "--set", "nonsense"]) == 2
     assert "expected KEY=VALUE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("note", "says"),
+    ("note", "message"),
     [
         ("data_rnage=4095", "did you mean 'data_range'?"),
         ("author=me", "known: data_range, licence, noise, sigma, source"),
-        ("plan=0", "known: data_range"),  # by which a build knows its own work again
+        ("plan=0", "known: data_range"),  # how a build recognises its own work
         ("data_range=wide", "expected a number above 0"),
         ("data_range=0", "expected a number above 0"),
         ("data_range=true", "expected a number above 0"),
     ],
 )
-def test_a_mistaken_note_is_refused(data: Path, capsys: pytest.CaptureFixture[str], note: str, says: str) -> None:
+def test_an_invalid_note_is_refused(data: Path, capsys: pytest.CaptureFixture[str], note: str, message: str) -> None:
     before = (data / "test" / index.HEADER).read_bytes()
     assert inspect.main([str(data), "--set", "licence=MIT", "--set", note]) == 2
-    said = capsys.readouterr().err
-    assert f"--set {note}: " in said and says in said
+    printed = capsys.readouterr().err
+    assert f"--set {note}: " in printed and message in printed
     assert (data / "test" / index.HEADER).read_bytes() == before
 
 
-def test_inspect_prints_and_shows(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_prints_a_description_and_writes_a_preview(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert inspect.main([str(data), "--preview", str(tmp_path / "p.png")]) == 0
-    said = capsys.readouterr().out
-    assert "train: 8 samples" in said and "sigma: 0.1" in said and "[2] 4-2: clean (48, 48), noisy (48, 48)" in said
+    printed = capsys.readouterr().out
+    assert (
+        "train: 8 samples" in printed
+        and "sigma: 0.1" in printed
+        and "[2] 4-2: clean (48, 48), noisy (48, 48)" in printed
+    )
     from PIL import Image
 
     with Image.open(tmp_path / "p.png") as picture:

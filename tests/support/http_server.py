@@ -1,4 +1,4 @@
-"""A local HTTP server that answers byte ranges and fails on command."""
+"""A local HTTP server that supports byte ranges and fails on demand."""
 
 import socket
 import struct
@@ -14,7 +14,7 @@ FAULTS = ("500", "reset", "truncate", "stall")
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a folder. `faults` are consumed one by one by requests for shards; `always` hits every one of them."""
+    """Serves a folder; each request for a shard consumes one of `faults`, and `always` applies to all of them."""
 
     daemon_threads = True
 
@@ -25,7 +25,7 @@ class Server(ThreadingHTTPServer):
         self.always = ""
         self.ranges = True
         self.asked: list[tuple[str, int, int]] = []
-        """Name, start and end of every range of a shard that was sent completely."""
+        """Name, start and end of every range of a shard that was sent in full."""
         self.ended = threading.Event()
         self.lock = threading.Lock()
 
@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Silence."""
+        """Do not log requests."""
 
     def do_GET(self) -> None:
         path = self.server.folder / self.path.lstrip("/")
@@ -84,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
-    """The server, running in a thread that ends with the block."""
+    """Run a server in a thread that ends with the block."""
     server = Server(folder)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

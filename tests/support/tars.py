@@ -1,4 +1,4 @@
-"""Tars made member by member, and what must be refused."""
+"""Tars written member by member, and a check that a folder of them is refused."""
 
 import io
 import tarfile
@@ -34,8 +34,8 @@ def encoded(array: np.ndarray, kind: str) -> bytes:
     return file.getvalue()
 
 
-def refused(folder: Path, *parts: str) -> None:
-    """Opening and reading everything ends in one DataError that names all of `parts`."""
+def assert_refused(folder: Path, *parts: str) -> None:
+    """Check that opening and reading everything raises one DataError of one line that contains all of `parts`."""
     with pytest.raises(DataError) as caught:
         shards = ShardSet.open(folder)
         for i in range(len(shards)):

@@ -1,4 +1,4 @@
-"""Damaged bytes of every kind: a clear error or the right pixels, never a crash, a hang or silently wrong pixels."""
+"""Randomly damaged files: a clear error or the right pixels, never a crash, a hang or silently wrong pixels."""
 
 import io
 import json
@@ -15,16 +15,16 @@ from configs.errors import QuellError
 from shards.format import index
 from shards.reading.shard_set import ShardSet
 
-EACH = 420
-"""Mutations per parameter; six parameters make 2,520."""
+MUTATIONS = 420
+"""Per parameter set; the six sets make 2,520."""
 
 
-def original() -> dict[str, bytes]:
-    """Members of every kind, small enough to be damaged everywhere."""
+def intact_members() -> dict[str, bytes]:
+    """Members of every encoding, small enough for every part of them to be hit."""
     random = np.random.default_rng(0)
     members = {}
     for number in range(3):
-        for name, array in {"real": random.random((9, 8)).astype("f4"), "rough": random.random((7, 6)) * 1j}.items():
+        for name, array in {"real": random.random((9, 8)).astype("f4"), "complex": random.random((7, 6)) * 1j}.items():
             file = io.BytesIO()
             np.save(file, array)
             members[f"k{number}.{name}.npy"] = file.getvalue()
@@ -51,77 +51,77 @@ def tar_of(members: dict[str, bytes]) -> bytes:
 
 
 def damaged(data: bytes, random: np.random.Generator) -> bytes:
-    """One of seven kinds of damage at a random place."""
-    raw, at = bytearray(data), int(random.integers(len(data)))
+    """The data with one of seven kinds of damage at a random position."""
+    raw, start = bytearray(data), int(random.integers(len(data)))
     size = int(random.integers(1, 600))
     kind = random.integers(7)
     if kind == 0:
-        raw[at] ^= 1 << int(random.integers(8))
+        raw[start] ^= 1 << int(random.integers(8))
     elif kind == 1:
-        raw[at : at + size] = random.bytes(len(raw[at : at + size]))
+        raw[start : start + size] = random.bytes(len(raw[start : start + size]))
     elif kind == 2:
-        del raw[at:]
+        del raw[start:]
     elif kind == 3:
-        del raw[at : at + size]
+        del raw[start : start + size]
     elif kind == 4:
-        raw[at:at] = random.bytes(size)
+        raw[start:start] = random.bytes(size)
     elif kind == 5:
-        raw[at : at + size] = bytes(len(raw[at : at + size]))
+        raw[start : start + size] = bytes(len(raw[start : start + size]))
     else:
-        raw[at:at] = raw[at : at + 512]
+        raw[start:start] = raw[start : start + 512]
     return bytes(raw)
 
 
-def everything(folder: Path) -> dict[str, bytes]:
-    """All that can be read, by key and field; notes too. Raises QuellError."""
+def read_everything(folder: Path) -> dict[str, bytes]:
+    """All images by key and field, and all notes. Raises QuellError."""
     shards = ShardSet.open(folder)
-    found = {}
+    contents = {}
     for sample in range(len(shards)):
         for field, info in shards.fields.items():
             if info.count == len(shards):
                 image = shards.read(sample, field)
-                found[f"{shards.key(sample)}.{field}"] = repr((image.shape, image.dtype)).encode() + image.tobytes()
-        found[f"{shards.key(sample)}.json"] = json.dumps(shards.json(sample)).encode()
-    found["meta"] = json.dumps(shards.meta).encode()
+                contents[f"{shards.key(sample)}.{field}"] = repr((image.shape, image.dtype)).encode() + image.tobytes()
+        contents[f"{shards.key(sample)}.json"] = json.dumps(shards.json(sample)).encode()
+    contents["meta"] = json.dumps(shards.meta).encode()
     shards.files.close()
-    return found
+    return contents
 
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("target", ["a.tar", index.HEADER, index.TABLE])
-def test_indexed_data_is_right_or_refused(tmp_path: Path, target: str, seed: int) -> None:
-    (tmp_path / "a.tar").write_bytes(tar_of(original()))
-    truth = everything(tmp_path)
-    whole = (tmp_path / target).read_bytes()
+def test_damaged_indexed_data_is_read_correctly_or_refused(tmp_path: Path, target: str, seed: int) -> None:
+    (tmp_path / "a.tar").write_bytes(tar_of(intact_members()))
+    expected = read_everything(tmp_path)
+    intact = (tmp_path / target).read_bytes()
     random = np.random.default_rng(seed)
     refused = 0
-    for _ in range(EACH):
-        (tmp_path / target).write_bytes(damaged(whole, random))
+    for _ in range(MUTATIONS):
+        (tmp_path / target).write_bytes(damaged(intact, random))
         try:
-            found = everything(tmp_path)
+            contents = read_everything(tmp_path)
         except QuellError as error:
             refused += 1
             assert "\n" not in str(error) and str(tmp_path) in str(error), error
         else:
-            assert found == truth
-    assert refused > EACH // 2
+            assert contents == expected
+    assert refused > MUTATIONS // 2
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_tars_without_an_index_are_read_or_refused(tmp_path: Path, seed: int) -> None:
-    """Nothing tells whether pixels of a foreign tar are right, but reading must end, and in one sentence."""
-    whole = tar_of(original())
+def test_damaged_tars_without_an_index_are_read_or_refused(tmp_path: Path, seed: int) -> None:
+    """Without checksums damaged pixels may go unnoticed, but reading must end, and errors are one sentence."""
+    intact = tar_of(intact_members())
     random = np.random.default_rng(100 + seed)
     refused = 0
-    for _ in range(EACH):
+    for _ in range(MUTATIONS):
         for name in (index.HEADER, index.TABLE):
             (tmp_path / name).unlink(missing_ok=True)
-        (tmp_path / "a.tar").write_bytes(damaged(whole, random))
+        (tmp_path / "a.tar").write_bytes(damaged(intact, random))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # decoders warn about what they then refuse
-                everything(tmp_path)
+                read_everything(tmp_path)
         except QuellError as error:
             refused += 1
             assert "\n" not in str(error) and str(tmp_path) in str(error), error
-    assert refused > EACH // 3
+    assert refused > MUTATIONS // 3

@@ -1,4 +1,4 @@
-"""What a tar may hold: every form of array and image, and one sentence for everything that cannot be used."""
+"""Members of tars: every supported array and image, and a one-sentence error for everything that cannot be used."""
 
 import gzip
 import io
@@ -13,9 +13,9 @@ from PIL import Image
 from configs.errors import DataError
 from shards.format import members as codecs
 from shards.reading.shard_set import ShardSet
-from tests.support.tars import encoded, npy, refused, write_tar
+from tests.support.tars import assert_refused, encoded, npy, write_tar
 
-GOOD = npy(np.ones((4, 4), "f4"))
+VALID = npy(np.ones((4, 4), "f4"))
 PICKLED = io.BytesIO()
 np.save(PICKLED, np.array([{}, 1], dtype=object), allow_pickle=True)
 
@@ -36,13 +36,13 @@ np.save(PICKLED, np.array([{}, 1], dtype=object), allow_pickle=True)
     ],
     ids=lambda array: f"{array.dtype.str}{array.shape}",
 )
-def test_array_forms(tmp_path: Path, array: np.ndarray) -> None:
+def test_supported_arrays(tmp_path: Path, array: np.ndarray) -> None:
     write_tar(tmp_path / "a.tar", {"k.x.npy": npy(array)})
     image = ShardSet.open(tmp_path).read(0, "x")
     assert image.dtype == array.dtype.newbyteorder("=") and np.array_equal(image, np.squeeze(array))
 
 
-def test_image_forms(tmp_path: Path) -> None:
+def test_supported_images(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     grey = random.integers(0, 255, (9, 7), np.uint8)
     rgb = random.integers(0, 255, (9, 7, 3), np.uint8)
@@ -77,7 +77,7 @@ def test_image_forms(tmp_path: Path) -> None:
 
 
 def test_png_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every kind of PNG gives Pillow's pixels, through imagecodecs where it is installed and without it."""
+    """Every kind of PNG is decoded to Pillow's pixels, with imagecodecs (where it is installed) and without."""
     random = np.random.default_rng(0)
     rgb = random.integers(0, 255, (9, 7, 3), np.uint8)
     kinds = {
@@ -94,15 +94,17 @@ def test_png_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         members[f"k.{name}.png"] = file.getvalue()
     write_tar(tmp_path / "a.tar", members)
     shards = ShardSet.open(tmp_path)
-    found = {name: shards.read(0, name) for name in kinds}
+    decoded = {name: shards.read(0, name) for name in kinds}
     monkeypatch.setattr(codecs, "_decoder", lambda name: None)
-    for name, image in found.items():
+    for name, image in decoded.items():
         assert np.array_equal(image, shards.read(0, name)), name
-    assert np.array_equal(found["rgb"], rgb) and found["palette"].shape == (9, 7, 3) and found["bits"].max() == 255
+    assert (
+        np.array_equal(decoded["rgb"], rgb) and decoded["palette"].shape == (9, 7, 3) and decoded["bits"].max() == 255
+    )
 
 
 def test_jpeg_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every kind of JPEG gives Pillow's pixels; a truncated one is refused, not filled up."""
+    """Every kind of JPEG is decoded to Pillow's pixels; a truncated one is refused instead of filled with grey."""
     smooth = Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 5, 3), np.uint8)).resize((41, 37))
     kinds = {
         "half": (smooth, {"subsampling": 2}),
@@ -121,13 +123,13 @@ def test_jpeg_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(DataError, match="cannot be decoded"):
         codecs.decode(encoding, 0, (37, 41, 3), intact[: len(intact) // 2])
     shards = ShardSet.open(tmp_path)
-    found = {name: shards.read(0, name) for name in kinds}
+    decoded = {name: shards.read(0, name) for name in kinds}
     monkeypatch.setattr(codecs, "_decoder", lambda name: None)
-    for name, image in found.items():
+    for name, image in decoded.items():
         assert np.array_equal(image, shards.read(0, name)), name
 
 
-def test_foreign_tars_with_folders_and_other_members(tmp_path: Path) -> None:
+def test_tars_of_other_programs_with_folders_and_unknown_members(tmp_path: Path) -> None:
     image = np.ones((4, 4), np.uint8)
     write_tar(
         tmp_path / "b.tar",
@@ -145,44 +147,44 @@ def test_foreign_tars_with_folders_and_other_members(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "members,says",
+    "members,message",
     [
         ([("k.x.pkl", b"x")], "pickled members"),
         ([("k.x.npz", b"x")], "compressed members"),
         ([("k.x.npy", PICKLED.getvalue())], "pickled objects"),
         ([("k.x.npy", b"junk")], "not a .npy array"),
-        ([("k.x.npy", GOOD[:-3])], "does not fill"),
-        ([("k.x.npy", GOOD[:40])], "header is truncated"),
+        ([("k.x.npy", VALID[:-3])], "does not fill"),
+        ([("k.x.npy", VALID[:40])], "header is truncated"),
         ([("k.x.npy", npy(np.ones(3, "f4")))], "shape (3,) is not an image"),
         ([("k.x.npy", npy(np.ones((3, 64, 64), "f4")))], "shape (3, 64, 64) is not an image"),
         ([("k.x.npy", npy(np.array([["a"]])))], "dtype '<U1'"),
         ([("k.x.png", b"junk")], "not an image"),
         ([("k.x.tif", b"junk")], "not a TIFF"),
-        ([("k.x.npy", GOOD), ("k.x.npy", GOOD)], "field x twice"),
-        ([("k.x.npy", GOOD), ("k.x.png", encoded(np.ones((4, 4), "u1"), "png"))], "field x twice"),
-        ([("k.x.npy", GOOD), ("j.x.npy", GOOD), ("k.y.npy", GOOD)], "not adjacent"),
+        ([("k.x.npy", VALID), ("k.x.npy", VALID)], "field x twice"),
+        ([("k.x.npy", VALID), ("k.x.png", encoded(np.ones((4, 4), "u1"), "png"))], "field x twice"),
+        ([("k.x.npy", VALID), ("j.x.npy", VALID), ("k.y.npy", VALID)], "not adjacent"),
         ([("readme.txt", b"")], "no arrays"),
         ([("k.x.npy", npy(np.full((4, 4), np.nan, "f4")))], "NaN or Inf"),
         ([("k.x.npy", npy(np.full((4, 4), 1j * np.inf, "c8")))], "NaN or Inf"),
     ],
 )
-def test_members_that_cannot_be_used(tmp_path: Path, members: list[tuple[str, bytes]], says: str) -> None:
+def test_unusable_members_are_refused(tmp_path: Path, members: list[tuple[str, bytes]], message: str) -> None:
     write_tar(tmp_path / "bad.tar", members)
-    refused(tmp_path, "bad.tar" if "no arrays" not in says else str(tmp_path), says)
+    assert_refused(tmp_path, "bad.tar" if "no arrays" not in message else str(tmp_path), message)
 
 
-def test_sixteen_bit_colour_is_not_silently_halved(tmp_path: Path) -> None:
+def test_16_bit_colour_png_is_refused(tmp_path: Path) -> None:
     data = bytearray(encoded(np.ones((4, 4, 3), "u1"), "png"))
     data[24] = 16
     write_tar(tmp_path / "bad.tar", {"k.x.png": bytes(data)})
-    refused(tmp_path, "bad.tar", "16-bit colour PNG")
+    assert_refused(tmp_path, "bad.tar", "16-bit colour PNG")
 
 
-def test_links_and_compressed_tars(tmp_path: Path) -> None:
+def test_links_and_compressed_tars_are_refused(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "link.tar", "w") as tar:
         info = tarfile.TarInfo("k.x.npy")
         info.type, info.linkname = tarfile.SYMTYPE, "elsewhere.npy"
         tar.addfile(info)
-    refused(tmp_path, "link.tar", "is a link")
+    assert_refused(tmp_path, "link.tar", "is a link")
     (tmp_path / "link.tar").write_bytes(gzip.compress(b"whatever"))
-    refused(tmp_path, "link.tar", "compressed with gzip")
+    assert_refused(tmp_path, "link.tar", "compressed with gzip")

@@ -1,4 +1,4 @@
-"""Batches: exact, independent of processes and of where the run was opened; refusals in one sentence; no leftovers."""
+"""Batches: exact, independent of the processes and of the step a run is opened at; errors of one sentence; no leaks."""
 
 import io
 import os
@@ -25,7 +25,7 @@ from shards.reading.shard_set import ShardSet
 Open = Callable[..., ShardSet]
 PAIR = {"pd": Source(), "pdfs": Source()}
 FULL = Recipe(
-    {**PAIR, "clean": Source("pd_clean", scale_of="pd"), "other": Source("pd", draw="unpaired")},
+    {**PAIR, "clean": Source("pd_clean", scale_of="pd"), "unrelated": Source("pd", draw="unpaired")},
     {"noise": "pd"},
     crop=16,
     flip=True,
@@ -35,12 +35,12 @@ FULL = Recipe(
 )
 
 
-def our_threads() -> list[str]:
+def running_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("quell")]
 
 
 def flatten(steps: list[list[dict[str, Any]]]) -> dict[str, Any]:
-    """All samples of all batches in a row, field by field."""
+    """The samples of all batches, concatenated field by field."""
     batches = [batch for step in steps for batch in step]
     return {
         name: [key for batch in batches for key in batch[name]]
@@ -50,10 +50,10 @@ def flatten(steps: list[list[dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def same(left: dict[str, Any], right: dict[str, Any]) -> None:
-    assert left.keys() == right.keys()
-    for name, value in left.items():
-        assert value == right[name] if name == "key" else torch.equal(value, right[name]), name
+def assert_same(actual: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert actual.keys() == expected.keys()
+    for name, value in actual.items():
+        assert value == expected[name] if name == "key" else torch.equal(value, expected[name]), name
 
 
 @pytest.mark.parametrize("kind", ["real", "complex", "uint8"])
@@ -72,32 +72,32 @@ def test_batches_do_not_depend_on_world_accumulation_threads_or_opening(split: O
             )
             for rank in range(world)
         ]
-        together = [list(loader) for loader in loaders]
+        per_rank = [list(loader) for loader in loaders]
         for loader in loaders:
             loader.close()
         return flatten(
             [
-                [batch for micro in range(accumulate) for batch in (rank[step][micro] for rank in together)]
+                [batch for micro in range(accumulate) for batch in (rank[step][micro] for rank in per_rank)]
                 for step in range(steps)
             ]
         )
 
-    whole = run(1, 1, 0, 6)
-    assert sorted(whole["index"][:11].tolist()) == sorted(whole["index"][11:22].tolist()) == list(range(11))
-    same(whole, run(2, 1, 0, 6))
-    same(whole, run(4, 2, 0, 6))
-    same(whole, run(1, 4, 0, 6, threads=3))
-    same({name: value[24:] for name, value in whole.items()}, run(2, 2, 3, 3))
+    reference = run(1, 1, 0, 6)
+    assert sorted(reference["index"][:11].tolist()) == sorted(reference["index"][11:22].tolist()) == list(range(11))
+    assert_same(reference, run(2, 1, 0, 6))
+    assert_same(reference, run(4, 2, 0, 6))
+    assert_same(reference, run(1, 4, 0, 6, threads=3))
+    assert_same({name: value[24:] for name, value in reference.items()}, run(2, 2, 3, 3))
 
 
-def test_fields_of_a_sample_share_everything_but_other_draws(split: Open) -> None:
+def test_fields_of_a_sample_share_geometry_and_phase_unless_unpaired(split: Open) -> None:
     shards = split(8, shape=(24, 24), kind="complex")
     recipe = Recipe(
         {
             "pd": Source(),
             "again": Source("pd"),
-            "other": Source("pd", draw="unpaired"),
-            "third": Source("pdfs", draw="unpaired", scale_of="other"),
+            "unrelated": Source("pd", draw="unpaired"),
+            "third": Source("pdfs", draw="unpaired", scale_of="unrelated"),
         },
         crop=16,
         flip=True,
@@ -108,15 +108,17 @@ def test_fields_of_a_sample_share_everything_but_other_draws(split: Open) -> Non
     with Loader(shards, SampleOrder(8, 4, 0), recipe, steps=8) as loader:
         batches = flatten(list(loader))
     assert torch.equal(batches["pd"], batches["again"]) and batches["pd"].dtype == torch.complex64
-    assert not any(torch.equal(a, b) for a, b in zip(batches["pd"].abs(), batches["other"].abs(), strict=True))
-    # `third` follows `other`: same sample, window and phase, so pixels of the two fields belong together.
-    for other, third in zip(batches["other"], batches["third"], strict=True):
-        found = [i for i in range(8) if np.isclose(np.abs(shards.read(i, "pd")), other[0, 3, 3].abs(), atol=1e-6).any()]
-        partner = [np.isclose(np.abs(shards.read(i, "pdfs")), third[0, 3, 3].abs(), atol=1e-6).any() for i in found]
+    assert not any(torch.equal(a, b) for a, b in zip(batches["pd"].abs(), batches["unrelated"].abs(), strict=True))
+    # `third` shares the scale of `unrelated` and so its sample, crop and phase: their pixels belong together.
+    for unrelated, third in zip(batches["unrelated"], batches["third"], strict=True):
+        matches = [
+            i for i in range(8) if np.isclose(np.abs(shards.read(i, "pd")), unrelated[0, 3, 3].abs(), atol=1e-6).any()
+        ]
+        partner = [np.isclose(np.abs(shards.read(i, "pdfs")), third[0, 3, 3].abs(), atol=1e-6).any() for i in matches]
         assert any(partner)
 
 
-def test_whole_images_arrive_as_stored(split: Open) -> None:
+def test_full_images_equal_the_stored_ones(split: Open) -> None:
     shards = split(6)
     with Loader(shards, SampleOrder(6, 2, 0), Recipe(PAIR), steps=6) as loader:
         for (batch,) in loader:
@@ -164,19 +166,19 @@ def test_normals_change_with_epoch_and_sample_only(split: Open) -> None:
     assert not any(torch.equal(a, b) for i, a in enumerate(draws) for b in draws[:i])
 
 
-def test_memory_is_used_again_only_when_nobody_holds_it(split: Open) -> None:
-    """Views, detached copies and graph-held tensors all keep a batch as it was."""
+def test_memory_is_reused_only_when_no_tensor_refers_to_it(split: Open) -> None:
+    """Views, detached tensors and flattened ones all keep the memory of a batch from being overwritten."""
     shards = split(8)
     with Loader(shards, SampleOrder(8, 2, 0), Recipe(PAIR), steps=40, prefetch=2) as loader:
-        kept, places = [], []
+        kept, addresses = [], []
         for number, (batch,) in enumerate(loader):
-            places.append(batch["pd"].data_ptr())
+            addresses.append(batch["pd"].data_ptr())
             if number % 5 == 0:
                 view = {0: batch["pd"][1:, :, 3:], 1: batch["pd"].detach(), 2: batch["pd"].flatten()}[number // 5 % 3]
                 kept.append((view, view.clone()))
             del batch
     assert all(torch.equal(view, copy) for view, copy in kept)
-    assert len(set(places)) < 20  # 8 kept, a few in flight, the others share
+    assert len(set(addresses)) < 20  # 8 kept, a few in flight, the others reuse memory
 
 
 def test_optional_fields_are_left_out(split: Open) -> None:
@@ -187,7 +189,7 @@ def test_optional_fields_are_left_out(split: Open) -> None:
     assert set(batch) == {"pd", "pd_scale", "index", "key"}
 
 
-def test_evaluation_shows_every_image_whole_and_once(tmp_path: Path) -> None:
+def test_evaluation_shows_every_full_image_once(tmp_path: Path) -> None:
     shapes = [(8, 9), (8, 9), (8, 9), (10, 9), (8, 9), (8, 9)]
     write_split(
         tmp_path / "val",
@@ -212,11 +214,11 @@ def test_evaluation_shows_every_image_whole_and_once(tmp_path: Path) -> None:
         assert list(loader) == []
 
 
-def test_refusals_before_anything_is_read(split: Open, tmp_path: Path) -> None:
+def test_unsuitable_recipes_are_refused_before_anything_is_read(split: Open, tmp_path: Path) -> None:
     shards = split(6)
 
-    def refused(error: type[Exception], says: str, data: ShardSet = shards, **settings: Any) -> None:
-        with pytest.raises(error, match=says):
+    def refused(error: type[Exception], message: str, data: ShardSet = shards, **settings: Any) -> None:
+        with pytest.raises(error, match=message):
             Loader(data, SampleOrder(len(data), 2, 0), Recipe(**{"fields": PAIR, **settings}))
 
     refused(
@@ -251,10 +253,10 @@ def test_refusals_before_anything_is_read(split: Open, tmp_path: Path) -> None:
         meta={},
     )
     refused(DataError, "1 of 2 samples lack field x, the first is b", ShardSet.open(tmp_path / "holes"), fields=only)
-    assert our_threads() == []
+    assert running_threads() == []
 
 
-def test_fields_of_different_size(tmp_path: Path) -> None:
+def test_fields_of_different_sizes_are_refused(tmp_path: Path) -> None:
     pair = {"x": Source(), "y": Source()}
     write_split(
         tmp_path / "a",
@@ -278,7 +280,7 @@ def test_fields_of_different_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["first", "always"])
-def test_damage_surfaces_in_the_consumer_and_the_thread_ends(tmp_path: Path, when: str) -> None:
+def test_errors_are_raised_in_the_consumer_and_the_thread_ends(tmp_path: Path, when: str) -> None:
     file = io.BytesIO()
     np.save(file, np.full((8, 8), np.nan, "f4"))
     with tarfile.open(tmp_path / "bad.tar", "w") as tar:
@@ -289,16 +291,16 @@ def test_damage_surfaces_in_the_consumer_and_the_thread_ends(tmp_path: Path, whe
     loader = Loader(ShardSet.open(tmp_path), SampleOrder(1, 1, 0), Recipe({"x": Source()}), verify=when)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="bad.tar: sample k0: field x contains NaN or Inf"):
         next(iter(loader))
-    assert our_threads() == []
+    assert running_threads() == []
     loader.close()
 
 
-def test_verify_policy(split: Open) -> None:
+def test_checksums_are_compared_as_verify_says(split: Open) -> None:
     shards = split(3)
     recipe, plan = Recipe(PAIR, crop=16), SampleOrder(3, 3, 0)
     with Loader(shards, plan, recipe, steps=3) as loader:
         list(loader)
-    # The column table says the member's checksum; another number there is what a flipped bit looks like.
+    # Another checksum in the table has the effect of a flipped bit in the member.
     shards._table = np.array(shards._table)
     shards._table["pd"]["crc"][1] ^= 1
     for verify, fails in (("never", False), ("first", True), ("always", True)):
@@ -317,7 +319,7 @@ def test_closing_early_leaves_nothing_behind(split: Open, taken: int) -> None:
     with Loader(shards, SampleOrder(8, 2, 0, accumulate=2), Recipe(PAIR, crop=8), prefetch=3, threads=2) as loader:
         for _, _step in zip(range(taken), loader, strict=False):
             pass
-    assert our_threads() == []
+    assert running_threads() == []
     loader.close()
     shards.files.close()
     assert len(os.listdir("/proc/self/fd")) <= files
@@ -328,16 +330,16 @@ def test_an_error_in_the_consumer_closes_the_loader(split: Open) -> None:
     with pytest.raises(KeyError), Loader(split(8), SampleOrder(8, 2, 0), Recipe(PAIR)) as loader:
         for _ in loader:
             raise KeyError("from the training step")
-    assert our_threads() == []
+    assert running_threads() == []
 
 
-def test_waiting_is_counted_and_batches_are_made_ahead(split: Open) -> None:
+def test_waiting_is_timed_and_batches_are_assembled_ahead(split: Open) -> None:
     shards = split(8)
     with Loader(shards, SampleOrder(8, 2, 0), Recipe(PAIR), steps=3, prefetch=3) as loader:
         iterator = iter(loader)
         next(iterator)
         assert loader.wait_s > 0
-        while loader._prefetcher._ready.qsize() < 3:  # two batches and the end, before anybody asks for them
+        while loader._prefetcher._ready.qsize() < 3:  # two batches and the end marker, before they are requested
             time.sleep(0.001)
         assert len(list(iterator)) == 2
         assert list(iterator) == []

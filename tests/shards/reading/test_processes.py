@@ -1,4 +1,4 @@
-"""Several processes at once: an index built by all of them, shares without gaps, uneven shards that end."""
+"""Several processes at once: all build the same index, or divide uneven shards among them without gaps."""
 
 import json
 import os
@@ -39,10 +39,10 @@ with Loader(shards, plan, recipe, steps=plan.steps(2)) as loader:
 with EvalLoader(shards, samples_of_rank(len(shards), rank, world), recipe, 2) as loader:
     for batch in loader:
         measured += batch["index"].tolist()
-found = [None, None]
-dist.all_gather_object(found, (trained, measured))
+per_rank = [None, None]
+dist.all_gather_object(per_rank, (trained, measured))
 if rank == 0:
-    open(sys.argv[2], "w").write(json.dumps(found))
+    open(sys.argv[2], "w").write(json.dumps(per_rank))
 dist.destroy_process_group()
 cli.leave(0)
 """
@@ -63,7 +63,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def test_processes_that_build_the_same_index_at_once(tmp_path: Path) -> None:
+def test_processes_may_build_the_same_index_at_once(tmp_path: Path) -> None:
     uneven(tmp_path / "d")
     for name in ("index.json", "index.npy"):
         (tmp_path / "d" / name).unlink()
@@ -77,17 +77,17 @@ def test_processes_that_build_the_same_index_at_once(tmp_path: Path) -> None:
         )
         for _ in range(4)
     ]
-    said = [process.communicate(timeout=200) for process in running]
-    assert [out.split() for out, _ in said] == [["13", str(sum(range(13)))]] * 4, said
+    outputs = [process.communicate(timeout=200) for process in running]
+    assert [out.split() for out, _ in outputs] == [["13", str(sum(range(13)))]] * 4, outputs
     assert not list((tmp_path / "d").glob("*.tmp"))
 
 
-def test_two_ranks_over_uneven_shards_see_everything_once_and_end(torchrun, tmp_path: Path) -> None:
+def test_two_ranks_over_uneven_shards_see_every_sample_once_and_end(torchrun, tmp_path: Path) -> None:
     uneven(tmp_path / "d")
     script = tmp_path / "rank.py"
     script.write_text(RANK)
-    torchrun([script, tmp_path / "d", tmp_path / "found.json"])
-    (first, first_eval), (second, second_eval) = json.loads((tmp_path / "found.json").read_text())
+    torchrun([script, tmp_path / "d", tmp_path / "per_rank.json"])
+    (first, first_eval), (second, second_eval) = json.loads((tmp_path / "per_rank.json").read_text())
     assert len(first) == len(second) == 14
     stream = [index for at in range(0, 14, 2) for index in (*first[at : at + 2], *second[at : at + 2])]
     assert sorted(stream[:13]) == sorted(stream[13:26]) == list(range(13))

@@ -1,4 +1,4 @@
-"""Stream mode: exact epochs, equal batches, and the resume that its notice promises."""
+"""Stream mode: exact epochs, equally many batches per rank, and the resume that its notice promises."""
 
 import itertools
 import json
@@ -29,7 +29,7 @@ from tests.support.http_server import FAULTS, Server, serving
 
 SAMPLES = 13
 PAIR = Recipe(
-    {"pd": Source(), "pdfs": Source(), "other": Source("pd", draw="unpaired")},
+    {"pd": Source(), "pdfs": Source(), "unrelated": Source("pd", draw="unpaired")},
     {"noise": "pd"},
     crop=16,
     flip=True,
@@ -53,10 +53,10 @@ with StreamLoader(shards, plan, Recipe({"pd": Source()}), buffer=3, steps=13) as
     for (batch,) in loader:
         dist.all_reduce(batch["pd"].mean())
         seen += batch["index"].tolist()
-found = [None, None]
-dist.all_gather_object(found, seen)
+per_rank = [None, None]
+dist.all_gather_object(per_rank, seen)
 if rank == 0:
-    open(sys.argv[2], "w").write(json.dumps(found))
+    open(sys.argv[2], "w").write(json.dumps(per_rank))
 dist.destroy_process_group()
 cli.leave(0)
 """
@@ -64,7 +64,7 @@ cli.leave(0)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of two samples and a last one of one."""
+    """Shards of two samples each, but for the last one."""
     place = tmp_path_factory.mktemp("stream") / "train"
     write_split(place, make_samples(SAMPLES), name="demo", meta={"data_range": 1.0}, max_size_mb=0.015)
     assert len({shard["samples"] for shard in ShardSet.open(place).shards}) > 1
@@ -86,14 +86,14 @@ def batches(
 ) -> list[dict[str, Any]]:
     plan = SampleOrder(SAMPLES, 4, 3, rank, world, accumulate)
     with StreamLoader(shards, plan, PAIR, buffer=5, start_step=start, steps=steps) as loader:
-        found = [batch for step in loader for batch in step]
+        result = [batch for step in loader for batch in step]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("quell")]
-    return found
+    return result
 
 
-def same(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> None:
-    assert len(left) == len(right)
-    for a, b in zip(left, right, strict=True):
+def assert_same(actual: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    assert len(actual) == len(expected)
+    for a, b in zip(actual, expected, strict=True):
         assert all(torch.equal(a[name], b[name]) if torch.is_tensor(a[name]) else a[name] == b[name] for name in a)
 
 
@@ -108,97 +108,97 @@ def same(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> None:
         ((30, 0, 11), 4, "drop"),
     ],
 )
-def test_every_epoch_holds_every_sample_once_and_ranks_stay_level(
+def test_every_epoch_holds_every_sample_once_and_ranks_keep_pace(
     counts: tuple[int, ...], world: int, tail: Any
 ) -> None:
     size, first = sum(counts), np.cumsum([0, *counts])
     batch = 2 * world
-    plans = [StreamOrder(counts, SampleOrder(size, batch, 7, rank, world, tail=tail), 4) for rank in range(world)]
+    orders = [StreamOrder(counts, SampleOrder(size, batch, 7, rank, world, tail=tail), 4) for rank in range(world)]
     rows = []
     for epoch in range(6):
-        found: Counter[int] = Counter()
+        occurrences: Counter[int] = Counter()
         lengths = []
-        for plan in plans:
-            blocks = itertools.takewhile(lambda block: block.epoch <= epoch, plan.blocks(0))  # noqa: B023
-            mine = []
+        for stream_order in orders:
+            blocks = itertools.takewhile(lambda block: block.epoch <= epoch, stream_order.blocks(0))  # noqa: B023
+            numbers = []
             for block in blocks:
                 if block.epoch == epoch:
                     held = [int(first[run.shard]) + i for run in block.runs for i in range(run.first, run.last)]
                     assert sorted(block.order.tolist()) == list(range(len(held))) and len(held) <= 4
-                    mine += [held[place] for place in block.order]
-            found.update(mine)
-            lengths.append(len(mine))
-            assert plan.part(epoch)[1] - plan.part(epoch)[0] == len(mine)
-        assert max(found.values()) == 1 and sum(found.values()) == plans[0].order.epoch_samples
+                    numbers += [held[place] for place in block.order]
+            occurrences.update(numbers)
+            lengths.append(len(numbers))
+            assert stream_order.part(epoch)[1] - stream_order.part(epoch)[0] == len(numbers)
+        assert max(occurrences.values()) == 1 and sum(occurrences.values()) == orders[0].order.epoch_samples
         rows.append(lengths)
         assert np.ptp(lengths) <= 1 and np.ptp(np.sum(rows, axis=0)) <= 1
     if world == 1:
-        orders = [tuple(block.order) for block in itertools.islice(plans[0].blocks(0), 12)]
-        assert len(set(orders)) > 3
+        block_orders = [tuple(block.order) for block in itertools.islice(orders[0].blocks(0), 12)]
+        assert len(set(block_orders)) > 3
 
 
 @pytest.mark.parametrize("world", [1, 3])
 def test_opening_at_a_step_continues_the_order(world: int) -> None:
     counts = (5, 1, 9, 4)
-    plan = StreamOrder(counts, SampleOrder(19, 6, 7, world - 1, world), 4)
+    stream_order = StreamOrder(counts, SampleOrder(19, 6, 7, world - 1, world), 4)
 
     def numbers(step: int) -> Iterator[tuple[int, int, int]]:
-        for block in plan.blocks(step):
+        for block in stream_order.blocks(step):
             held = [(run.shard, i) for run in block.runs for i in range(run.first, run.last)]
             yield from ((block.epoch, *held[place]) for place in block.order)
 
-    whole = list(itertools.islice(numbers(0), 120))
+    uninterrupted = list(itertools.islice(numbers(0), 120))
     for step in range(15):
-        taken = step * plan.order.micro_batch
-        assert list(itertools.islice(numbers(step), 30)) == whole[taken : taken + 30]
+        taken = step * stream_order.order.micro_batch
+        assert list(itertools.islice(numbers(step), 30)) == uninterrupted[taken : taken + 30]
 
 
-def test_a_limit_takes_the_first_samples() -> None:
+def test_limited_counts_the_first_samples() -> None:
     assert limited((5, 1, 9), 7) == (5, 1, 1) and limited((5, 1), 6) == (5, 1) and limited((5, 3), 2) == (2, 0)
 
 
-def test_pixels_are_those_of_the_shards_and_epochs_are_exact(folder: Path) -> None:
+def test_pixels_equal_the_stored_ones_and_epochs_are_exact(folder: Path) -> None:
     local, shards = ShardSet.open(folder), StreamedSet.open_stream(str(folder), 0)
     plan = SampleOrder(SAMPLES, 4, 3)
     seen: list[int] = []
-    recipe = Recipe({"pd": Source(), "other": Source("pdfs", draw="unpaired")})
+    recipe = Recipe({"pd": Source(), "unrelated": Source("pdfs", draw="unpaired")})
     with StreamLoader(shards, plan, recipe, buffer=5, steps=13) as loader:
         for (batch,) in loader:
             for row, number in enumerate(batch["index"].tolist()):
                 assert np.array_equal(batch["pd"][row, 0], local.read(number, "pd"))
                 assert batch["key"][row] == local.key(number)
-                assert batch["other"][row, 0, 0, 0] != number and batch["other"][row, 0, 0, 1] == 1
+                assert batch["unrelated"][row, 0, 0, 0] != number and batch["unrelated"][row, 0, 0, 1] == 1
             seen += batch["index"].tolist()
     assert [sorted(seen[at : at + SAMPLES]) for at in range(0, 4 * SAMPLES, SAMPLES)] == [list(range(SAMPLES))] * 4
     assert seen[:SAMPLES] != seen[SAMPLES : 2 * SAMPLES]
 
 
-def test_every_rank_resumes_where_it_was_through_a_bad_network(folder: Path, server: Server) -> None:
-    quiet = StreamedSet.open_stream(str(folder), 0)
+def test_every_rank_resumes_where_it_was_over_a_bad_network(folder: Path, server: Server) -> None:
+    local = StreamedSet.open_stream(str(folder), 0)
     for rank in range(2):
-        expected = batches(quiet, rank=rank, world=2, accumulate=2)
+        expected = batches(local, rank=rank, world=2, accumulate=2)
         server.faults.extend(FAULTS)
         shards = StreamedSet.open_stream(f"{server.url}/train", 100)
-        same(batches(shards, rank=rank, world=2, accumulate=2), expected)
-        same(batches(shards, rank=rank, world=2, accumulate=2, start=4, steps=3), expected[8:])
+        assert_same(batches(shards, rank=rank, world=2, accumulate=2), expected)
+        assert_same(batches(shards, rank=rank, world=2, accumulate=2, start=4, steps=3), expected[8:])
 
 
 def test_two_processes_over_uneven_shards_end_with_equal_batches(folder: Path, torchrun: Any, tmp_path: Path) -> None:
     script = tmp_path / "rank.py"
     script.write_text(RANK)
-    torchrun([script, folder, tmp_path / "found.json"])
-    first, second = json.loads((tmp_path / "found.json").read_text())
+    torchrun([script, folder, tmp_path / "per_rank.json"])
+    first, second = json.loads((tmp_path / "per_rank.json").read_text())
     assert len(first) == len(second) == 26
     assert set(Counter(first + second).values()) == {4}
 
 
 def shrink(header: dict[str, Any], key: str, by: int) -> None:
-    """Note a smaller number for the first shard."""
+    """Record a smaller number for the first shard."""
     header["shards"][0][key] -= by
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda header: shrink(header, "samples", 1), "holds . samples, but the index says"),
         (lambda header: shrink(header, "tail", 1), "is not what the index lists"),
@@ -207,13 +207,13 @@ def shrink(header: dict[str, Any], key: str, by: int) -> None:
         (lambda header: shrink(header, "size", 9000), "truncated|not what the index"),
     ],
 )
-def test_shards_of_another_index_are_refused(change: Any, says: str, folder: Path, tmp_path: Path) -> None:
+def test_shards_of_another_index_are_refused(change: Any, message: str, folder: Path, tmp_path: Path) -> None:
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     header = json.loads((tmp_path / index.HEADER).read_text())
     change(header)
     index.write_header(tmp_path, header)
-    with pytest.raises(DataError, match=says) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         batches(StreamedSet.open_stream(str(tmp_path), 0))
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
@@ -223,10 +223,10 @@ def test_a_split_without_an_index_is_refused(tmp_path: Path) -> None:
         StreamedSet.open_stream(str(tmp_path), 0)
 
 
-def test_the_configuration_chooses_the_mode_and_the_notice(folder: Path) -> None:
+def test_the_configuration_selects_stream_mode_with_its_notice(folder: Path) -> None:
     chosen = DataConfig(root=str(folder.parent), mode="stream", val_split="train", stream_buffer=5, crop=16)
     shards = splits.open_training(chosen)
     assert "another number of processes" in shards.notes[0] and len(shards) == SAMPLES
     with loading.training_loader(PAIR, chosen, shards, SampleOrder(SAMPLES, 4, 3), steps=7) as loader:
-        same([batch for (batch,) in loader], batches(StreamedSet.open_stream(str(folder), 0)))
+        assert_same([batch for (batch,) in loader], batches(StreamedSet.open_stream(str(folder), 0)))
     assert not isinstance(splits.open_split(chosen, "train"), StreamedSet)

@@ -1,4 +1,4 @@
-"""The node's cache: bounded, shared, never trusted, and never emptied under a reader."""
+"""The node's cache: bounded, shared, verified, and never evicting what is being read."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.support.http_server import Server, serving
 
 Open = Callable[..., ShardSet]
 SPLIT_GB = 34e-6
-"""A little more than one of the splits below takes: two do not fit."""
+"""A little more than one of the splits below: two do not fit."""
 
 
 @pytest.fixture
@@ -46,11 +46,11 @@ def read_all(shards: ShardSet) -> list[float]:
     return [float(shards.read(i, "x")[0, 0]) for i in range(len(shards))]
 
 
-def test_a_split_in_use_stays_and_an_unused_one_goes(opened: Open, server: Server, tmp_path: Path) -> None:
+def test_a_split_in_use_is_kept_and_an_unused_one_evicted(opened: Open, server: Server, tmp_path: Path) -> None:
     first = opened("a")
     assert read_all(first) == list(range(6)) and first.files.is_cached
     second = opened("b")
-    assert not second.files.is_cached and read_all(second) == list(range(10, 16)), "a is in use: b must not push it out"
+    assert not second.files.is_cached and read_all(second) == list(range(10, 16)), "a is in use: b must not evict it"
     folder = first.index_path
     assert len(list(folder.glob("*.tar"))) == len(first.shards)
     del first, second
@@ -60,7 +60,7 @@ def test_a_split_in_use_stays_and_an_unused_one_goes(opened: Open, server: Serve
     assert total <= SPLIT_GB * 1e9
 
 
-def test_the_longest_unused_shard_goes_first(opened: Open, tmp_path: Path) -> None:
+def test_the_least_recently_used_shard_is_evicted_first(opened: Open, tmp_path: Path) -> None:
     first = opened("a")
     read_all(first)
     folder, names = first.index_path, sorted(shard["name"] for shard in first.shards)
@@ -75,25 +75,25 @@ def test_the_longest_unused_shard_goes_first(opened: Open, tmp_path: Path) -> No
     assert left and left == names[: len(left)] and len(left) < len(names)
 
 
-def test_readers_of_one_node_fetch_each_shard_once(opened: Open, server: Server) -> None:
+def test_readers_of_one_node_download_each_shard_once(opened: Open, server: Server) -> None:
     server.faults.extend(["slow"] * 20)
-    found: list[list[float]] = []
+    per_rank: list[list[float]] = []
     start = threading.Barrier(4)
 
     def rank() -> None:
         start.wait()
-        found.append(read_all(opened("a")))
+        per_rank.append(read_all(opened("a")))
 
     ranks = [threading.Thread(target=rank) for _ in range(4)]
-    for each in ranks:
-        each.start()
-    for each in ranks:
-        each.join()
-    assert found == [list(range(6))] * 4
+    for thread in ranks:
+        thread.start()
+    for thread in ranks:
+        thread.join()
+    assert per_rank == [list(range(6))] * 4
     assert len(server.asked) == len({name for name, _, _ in server.asked}) == len(opened("a").shards)
 
 
-def test_a_copy_that_is_damaged_on_this_disk_is_fetched_again(opened: Open) -> None:
+def test_a_copy_damaged_on_this_disk_is_downloaded_again(opened: Open) -> None:
     shards = opened("a")
     shards.files.check(0)
     path = shards.index_path / shards.shards[0]["name"]
@@ -104,30 +104,30 @@ def test_a_copy_that_is_damaged_on_this_disk_is_fetched_again(opened: Open) -> N
 
 
 @pytest.mark.parametrize(
-    ("index_follows", "says"),
+    ("index_follows", "message"),
     [
         (False, "is not what the index lists"),
         (True, "checksum of a downloaded member of field x differs from the index"),
     ],
 )
-def test_a_shard_that_was_replaced_is_refused(index_follows: bool, says: str, opened: Open, server: Server) -> None:
+def test_a_shard_that_was_replaced_is_refused(index_follows: bool, message: str, opened: Open, server: Server) -> None:
     file = server.folder / "a" / "a-000000.tar"
     text = bytearray(file.read_bytes())
     text[700] ^= 1
     file.write_bytes(text)
-    if index_follows:  # as where the middle of a large shard changed, which no fingerprint covers
+    if index_follows:  # as if inside a large shard, where no fingerprint covers it
         header = json.loads((file.parent / index.HEADER).read_text())
         with open(file, "rb") as changed:
             header["shards"][0].update(tar.fingerprint(changed.fileno())._asdict())
         index.write_header(file.parent, header)
     shards = opened("a")
-    with pytest.raises(DataError, match=f"a/{file.name}: .*{says}; .*upload both again"):
+    with pytest.raises(DataError, match=f"a/{file.name}: .*{message}; .*upload both again"):
         shards.files._copy(0)
     assert [name for name, _, _ in server.asked] == [file.name] * node_cache.MAX_DOWNLOADS
     assert not list(shards.index_path.glob(f"{file.name}*"))
 
 
-def test_damaged_members_are_seen_when_read_by_ranges(opened: Open, server: Server) -> None:
+def test_damaged_members_are_detected_when_read_by_ranges(opened: Open, server: Server) -> None:
     shards = opened("a", max_gb=6e-6)
     assert not shards.files.is_cached
     file = server.folder / "a" / shards.shards[0]["name"]
@@ -139,7 +139,7 @@ def test_damaged_members_are_seen_when_read_by_ranges(opened: Open, server: Serv
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda header: header.update(samples=5), "the index is damaged"),
         (lambda header: header.pop("checksum"), "not an index of shards"),
@@ -147,13 +147,13 @@ def test_damaged_members_are_seen_when_read_by_ranges(opened: Open, server: Serv
     ],
 )
 def test_a_damaged_index_is_refused_before_anything_is_read(
-    change: Callable, says: str, opened: Open, server: Server
+    change: Callable, message: str, opened: Open, server: Server
 ) -> None:
     path = server.folder / "a" / index.HEADER
     header = json.loads(path.read_text())
     change(header)
     path.write_text(json.dumps(header))
-    with pytest.raises(DataError, match=f"a/index.json.*({says}).*upload"):
+    with pytest.raises(DataError, match=f"a/index.json.*({message}).*upload"):
         opened("a")
 
 
@@ -163,7 +163,7 @@ def test_the_table_of_another_split_is_refused(opened: Open, server: Server) -> 
         opened("a")
 
 
-def test_names_that_lead_out_of_the_folder_are_refused(opened: Open, server: Server) -> None:
+def test_shard_names_outside_the_folder_are_refused(opened: Open, server: Server) -> None:
     path = server.folder / "a" / index.HEADER
     header = json.loads(path.read_text())
     header["shards"][0]["name"] = "../../stolen.tar"
@@ -180,10 +180,10 @@ def test_a_new_upload_is_not_mixed_with_old_copies(opened: Open, server: Server)
     assert read_all(opened("a")) == list(range(50, 56))
 
 
-def test_a_cache_that_cannot_be_written_is_one_sentence(server: Server, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_explained(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for folder, max_gb, says in ((tmp_path / "file", 1.0, "cannot be used"), (tmp_path / "c", 1e-9, "not even its")):
-        with pytest.raises(MachineError, match=says):
+    for folder, max_gb, message in ((tmp_path / "file", 1.0, "cannot be used"), (tmp_path / "c", 1e-9, "not even its")):
+        with pytest.raises(MachineError, match=message):
             ShardSet.open(f"{server.url}/a", cache=CacheConfig(folder=str(folder), max_gb=max_gb))
 
 

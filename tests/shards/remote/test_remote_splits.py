@@ -1,4 +1,4 @@
-"""Remote splits give the batches of local ones, from any protocol, whatever the network does on the way."""
+"""Remote splits give the same batches as local ones over every protocol, whatever the network does on the way."""
 
 import threading
 from collections.abc import Iterator
@@ -27,15 +27,15 @@ from tests.support.http_server import FAULTS, Server, serving
 
 SAMPLES = 11
 FULL = Recipe(
-    {"pd": Source(), "pdfs": Source(), "other": Source("pd", draw="unpaired")},
+    {"pd": Source(), "pdfs": Source(), "unrelated": Source("pd", draw="unpaired")},
     {"noise": "pd"},
     crop=16,
     flip=True,
     phase=True,
     normalise="median",
 )
-WHOLE_GB, RANGED_GB = 1.0, 5e-6
-"""Caches that hold all of the split, or its index only."""
+CACHED_GB, RANGED_GB = 1.0, 5e-6
+"""Sizes of caches that hold the full split, or its index only."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def server(local: ShardSet) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def s3(local: ShardSet) -> Iterator[str]:
-    """The split in an S3 server of this process."""
+    """The split on an S3 server in this process."""
     running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
     host, port = running.get_host_and_port()
@@ -85,76 +85,78 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_folder, "CHUNK_BYTES", 5000)
 
 
-def kept(tmp_path: Path, **settings: Any) -> CacheConfig:
+def cache_config(tmp_path: Path, **settings: Any) -> CacheConfig:
     return CacheConfig(folder=str(tmp_path / "cache"), **settings)
 
 
 def batches(shards: ShardSet, start: int = 0, steps: int = 6) -> list[dict[str, Any]]:
     with Loader(shards, SampleOrder(SAMPLES, 4, 3), FULL, start_step=start, steps=steps) as loader:
-        found = [batch for (batch,) in loader]
+        result = [batch for (batch,) in loader]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("quell")]
-    return found
+    return result
 
 
-def same(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> None:
-    assert len(left) == len(right)
-    for a, b in zip(left, right, strict=True):
+def assert_same(actual: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    assert len(actual) == len(expected)
+    for a, b in zip(actual, expected, strict=True):
         assert a.keys() == b.keys()
         assert all(torch.equal(a[name], b[name]) if torch.is_tensor(a[name]) else a[name] == b[name] for name in a)
 
 
-@pytest.mark.parametrize("max_gb", [WHOLE_GB, RANGED_GB])
+@pytest.mark.parametrize("max_gb", [CACHED_GB, RANGED_GB])
 @pytest.mark.parametrize("protocol", ["memory", "http", "s3"])
-def test_batches_and_resumed_batches_are_those_of_the_local_split(
+def test_batches_and_resumed_batches_equal_those_of_the_local_split(
     protocol: str, max_gb: float, local: ShardSet, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     url = f"{request.getfixturevalue('server').url}/train" if protocol == "http" else request.getfixturevalue(protocol)
-    shards = ShardSet.open(url, cache=kept(tmp_path, max_gb=max_gb))
-    assert shards.files.is_cached == (max_gb == WHOLE_GB) and str(shards.path) == url
+    shards = ShardSet.open(url, cache=cache_config(tmp_path, max_gb=max_gb))
+    assert shards.files.is_cached == (max_gb == CACHED_GB) and str(shards.path) == url
     expected = batches(local)
-    same(batches(shards), expected)
-    same(batches(shards, start=3, steps=3), expected[3:])
-    again = ShardSet.open(url, cache=kept(tmp_path, max_gb=max_gb))
-    same(batches(again, start=3, steps=3), expected[3:])
+    assert_same(batches(shards), expected)
+    assert_same(batches(shards, start=3, steps=3), expected[3:])
+    again = ShardSet.open(url, cache=cache_config(tmp_path, max_gb=max_gb))
+    assert_same(batches(again, start=3, steps=3), expected[3:])
     assert shards.meta == local.meta and shards.json(4) == local.json(4)
     with EvalLoader(shards, np.arange(SAMPLES), FULL, 4) as loader:
         assert torch.equal(torch.cat([batch["index"] for batch in loader]), torch.arange(SAMPLES))
 
 
-@pytest.mark.parametrize("max_gb", [WHOLE_GB, RANGED_GB])
-def test_a_bad_network_changes_nothing(
+@pytest.mark.parametrize("max_gb", [CACHED_GB, RANGED_GB])
+def test_a_bad_network_does_not_change_the_batches(
     max_gb: float, local: ShardSet, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_folder, "SILENCE_S", 0.3)  # a busy machine may be silent for longer: retries are many
     server.faults.extend(FAULTS * 2 + ("503", "429", "slow"))
-    shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path, max_gb=max_gb, retries=100))
-    same(batches(shards), batches(local))
+    shards = ShardSet.open(f"{server.url}/train", cache=cache_config(tmp_path, max_gb=max_gb, retries=100))
+    assert_same(batches(shards), batches(local))
     assert not server.faults
 
 
-def test_each_shard_comes_once_and_is_continued_where_it_broke_off(
+def test_each_shard_is_downloaded_once_and_continued_after_an_interruption(
     local: ShardSet, server: Server, tmp_path: Path
 ) -> None:
     server.faults.extend(("", "", "truncate", "", "reset"))
-    shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path))
+    shards = ShardSet.open(f"{server.url}/train", cache=cache_config(tmp_path))
     batches(shards)
-    batches(ShardSet.open(f"{server.url}/train", cache=kept(tmp_path)))
+    batches(ShardSet.open(f"{server.url}/train", cache=cache_config(tmp_path)))
     sizes = {shard["name"]: shard["size"] for shard in local.shards}
     assert sorted(server.asked) == sorted(
         (name, at, min(at + 5000, size)) for name, size in sizes.items() for at in range(0, size, 5000)
     )
 
 
-def test_what_an_interrupted_process_fetched_is_used(local: ShardSet, server: Server, tmp_path: Path) -> None:
-    shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path))
+def test_partial_downloads_of_an_interrupted_process_are_continued(
+    local: ShardSet, server: Server, tmp_path: Path
+) -> None:
+    shards = ShardSet.open(f"{server.url}/train", cache=cache_config(tmp_path))
     name, size = local.shards[0]["name"], local.shards[0]["size"]
     (shards.index_path / f"{name}.part").write_bytes(local.files.paths[0].read_bytes()[: size - 700])
     shards.files.check(0)
     assert server.asked == [(name, size - 700, size)]
 
 
-def test_reading_by_ranges_fetches_an_epoch_once_per_epoch(local: ShardSet, server: Server, tmp_path: Path) -> None:
-    shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path, max_gb=RANGED_GB))
+def test_reading_by_ranges_requests_each_member_once_per_epoch(local: ShardSet, server: Server, tmp_path: Path) -> None:
+    shards = ShardSet.open(f"{server.url}/train", cache=cache_config(tmp_path, max_gb=RANGED_GB))
     before = shards.files.remote.bytes_read
     with Loader(
         shards, SampleOrder(SAMPLES, 1, 3), Recipe({"pd": Source(), "pdfs": Source()}), steps=SAMPLES
@@ -168,14 +170,14 @@ def test_reading_by_ranges_fetches_an_epoch_once_per_epoch(local: ShardSet, serv
 
 def test_a_server_without_ranges(local: ShardSet, server: Server, tmp_path: Path) -> None:
     server.ranges = False
-    same(batches(ShardSet.open(f"{server.url}/train", cache=kept(tmp_path))), batches(local))
+    assert_same(batches(ShardSet.open(f"{server.url}/train", cache=cache_config(tmp_path))), batches(local))
     shards = ShardSet.open(f"{server.url}/train", cache=CacheConfig(folder=str(tmp_path / "b"), max_gb=RANGED_GB))
     with pytest.raises(MachineError, match="demo-00000.*does not support range requests.*data.cache.max_gb"):
         shards.read(0, "pd")
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind", "says"),
+    ("fault", "kind", "message"),
     [
         ("500", MachineError, "cannot be read after 3 attempts"),
         ("truncate", MachineError, "cannot be read after 3 attempts"),
@@ -185,36 +187,36 @@ def test_a_server_without_ranges(local: ShardSet, server: Server, tmp_path: Path
         ("410", MachineError, "the server answers with status 410"),
     ],
 )
-@pytest.mark.parametrize("max_gb", [WHOLE_GB, RANGED_GB])
-def test_lasting_faults_are_one_sentence(
-    fault: str, kind: type[Exception], says: str, max_gb: float, server: Server, tmp_path: Path
+@pytest.mark.parametrize("max_gb", [CACHED_GB, RANGED_GB])
+def test_lasting_faults_are_explained(
+    fault: str, kind: type[Exception], message: str, max_gb: float, server: Server, tmp_path: Path
 ) -> None:
     server.always = fault
-    shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path, max_gb=max_gb, retries=2))
+    shards = ShardSet.open(f"{server.url}/train", cache=cache_config(tmp_path, max_gb=max_gb, retries=2))
     with pytest.raises(kind) as caught, Loader(shards, SampleOrder(SAMPLES, 4, 3), FULL, steps=1) as loader:
         list(loader)
-    assert f"{server.url}/train/demo-0" in str(caught.value) and says in str(caught.value)
+    assert f"{server.url}/train/demo-0" in str(caught.value) and message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_not_there_or_not_understood_is_named(server: Server, tmp_path: Path) -> None:
-    for url, kind, says in [
+def test_missing_splits_and_unsupported_protocols_are_named(server: Server, tmp_path: Path) -> None:
+    for url, kind, message in [
         (f"{server.url}/test", DataError, "test/index.json: no index there"),
         ("gs://bucket/train", MachineError, "needs a package that is not installed"),
         ("nosuch://bucket/train", ConfigError, "fsspec does not know the protocol"),
     ]:
-        with pytest.raises(kind, match=says):
-            ShardSet.open(url, cache=kept(tmp_path))
+        with pytest.raises(kind, match=message):
+            ShardSet.open(url, cache=cache_config(tmp_path))
     with pytest.raises(DataError, match="no index there"):
-        splits.open_split(DataConfig(root=server.url + "/", cache=kept(tmp_path)), "val")
-    assert len(splits.open_split(DataConfig(root=server.url + "/", cache=kept(tmp_path)), "train")) == SAMPLES
+        splits.open_split(DataConfig(root=server.url + "/", cache=cache_config(tmp_path)), "val")
+    assert len(splits.open_split(DataConfig(root=server.url + "/", cache=cache_config(tmp_path)), "train")) == SAMPLES
 
 
 def test_closing_does_not_wait_for_the_network(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_folder, "FIRST_PAUSE_S", 1000.0)
     monkeypatch.setattr(remote_folder, "LONGEST_PAUSE_S", 1000.0)
     server.always = "500"
-    shards = ShardSet.open(f"{server.url}/train", cache=kept(tmp_path))
+    shards = ShardSet.open(f"{server.url}/train", cache=cache_config(tmp_path))
     with Loader(shards, SampleOrder(SAMPLES, 4, 3), FULL):
         pass
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("quell")]
