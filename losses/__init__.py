@@ -1,1 +1,1 @@
-"""Numbers from tensors; one loss per file. Metrics for evaluation are in losses/metrics."""
+"""Losses: tensors in, a scalar out; one loss per file, under the name that a YAML uses. Metrics: losses/metrics."""

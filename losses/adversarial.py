@@ -1,4 +1,4 @@
-"""What a critic's scores mean for the critic, and for the generator it judges."""
+"""Adversarial losses of a critic's scores, for the critic and for the generator it judges."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ Kind = Literal["lsgan", "vanilla", "wgan", "wgan_gp", "hinge"]
 
 
 class Adversarial(nn.Module):
-    """Losses of scores s of any shape (higher is more real), each the mean over all scores.
+    """Losses of scores s, where a higher score means more real; each is the mean over all scores.
 
     | kind | critic, real | critic, fake | generator | source |
     |---|---|---|---|---|
@@ -20,8 +20,16 @@ class Adversarial(nn.Module):
     | wgan, wgan_gp | -s | s | -s | Arjovsky et al., 2017; Gulrajani et al., 2017 |
     | hinge | relu(1 - s) | relu(1 + s) | -s | Lim and Ye, 2017 |
 
-    wgan bounds the critic's slope by clipping its weights, wgan_gp by `losses/gradient_penalty.py`; both belong to the
-    method. Their critic is only bounded when real and fake images carry the same total weight.
+    lsgan, vanilla and the critic's hinge are at least 0; wgan has no bounds. It needs a critic of bounded slope, which
+    the method has to ensure: wgan by clipping the critic's weights, wgan_gp by `losses/gradient_penalty.py`. Real and
+    fake images must also have the same total weight in the critic's loss, or shifting all scores would lower it
+    forever.
+
+    Args:
+        kind: Name from the table.
+
+    Shape:
+        Scores of any shape, without final activation. Output: scalar, at least float32.
     """
 
     def __init__(self, kind: Kind = "lsgan") -> None:
@@ -29,7 +37,12 @@ class Adversarial(nn.Module):
         self.kind = kind
 
     def forward(self, scores: Tensor, *, real: bool) -> Tensor:
-        """The critic's term: small when real images score high and fake ones low."""
+        """The critic's loss: low if real images score high and fake ones low.
+
+        Args:
+            scores: The critic's scores of real images, or of fake ones.
+            real: Whether the images are real.
+        """
         scores = full_precision(scores)
         signed = scores if real else -scores
         if self.kind == "lsgan":
@@ -41,5 +54,6 @@ class Adversarial(nn.Module):
         return -signed.mean()
 
     def fool(self, scores: Tensor) -> Tensor:
-        """The generator's term: small when its images score as real ones."""
+        """The generator's loss: low if the critic scores its images as real."""
+        # For hinge the generator's loss has no hinge: it goes on pushing scores above 1.
         return -full_precision(scores).mean() if self.kind == "hinge" else self(scores, real=True)

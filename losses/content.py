@@ -1,18 +1,22 @@
-"""Distance between the latents of two images that should hold the same content."""
+"""Distance between the latents of two images that should have the same content."""
 
 from torch import Tensor, nn
 
-from losses.common.pixel_differences import checked_pair
+from losses.common.pixel_differences import comparable_pair
 
 
 class Content(nn.Module):
-    """Mean of |z_a - z_b| over latents, in the latents' own arbitrary unit; gradient flows into both.
+    """Mean of |z_a - z_b| over latents, in the latents' own arbitrary units; gradients flow into both.
 
-    Nothing fixes that unit: an encoder that ignores its input has content 0 too. Weights of 0.05 and more made encoders
-    do just that, so a small value alone says nothing; compare with the distance between latents of different samples.
+    Nothing fixes these units: an encoder that ignores its input has content 0 as well, and weights of 0.05 and more
+    have led encoders to just that. A small value alone means nothing; compare it with the distance between latents of
+    different samples.
+
+    Shape:
+        Inputs of equal shape. Output: scalar in [0, inf).
     """
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
-        """The distance of two latents of one shape, a scalar."""
-        z_a, z_b = checked_pair(z_a, z_b)
+        """Compare the latents of two images."""
+        z_a, z_b = comparable_pair(z_a, z_b)
         return (z_a - z_b).abs().mean()

@@ -5,19 +5,30 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from configs.errors import ConfigError
-from losses.common.pixel_differences import checked_pair, modulus
+from losses.common.pixel_differences import comparable_pair, modulus
 
 EPS_SQUARED = 1e-12
-"""Keeps the gradient finite where an image is flat."""
+"""Keeps the gradient of the square root finite where an image is flat."""
 
 
 class Edge(nn.Module):
-    """Mean of |S(restored) - S(target)|, S = sqrt(gx**2 + gy**2 + 1e-12) the Sobel magnitude of the images' magnitude.
+    """Mean of |S(restored) - S(target)|, where S = sqrt(gx**2 + gy**2 + 1e-12) is the Sobel magnitude.
 
-    Units of the images times 8: the Sobel kernels ([1, 2, 1] across, [1, 0, -1] along) are not normalised. No padding:
-    the border of one pixel is left out. Channels one by one. Raises ConfigError for images below 3 px a side.
-    `modulus=True` takes real tensors whose channels are real parts then imaginary parts, as the complex image.
-    Source: edge term of "Contrast2Contrast".
+    S is computed of the images' absolute values (moduli), channel by channel, without padding: the outermost pixels do
+    not count. The Sobel kernels ([1, 2, 1] across the edge, [1, 0, -1] along) are not normalised, so the loss is in the
+    units of the images times 8.
+
+    Args:
+        modulus: The images' channels are real parts followed by imaginary parts; compare them as complex images.
+
+    Shape:
+        Inputs (N, C, H, W) of equal shape, real or complex, at least 3 px a side. Output: scalar in [0, inf).
+
+    Raises:
+        ConfigError: In `forward`, for images below 3 px a side.
+
+    Source:
+        Edge term of "Contrast2Contrast".
     """
 
     def __init__(self, modulus: bool = False) -> None:
@@ -25,18 +36,20 @@ class Edge(nn.Module):
         self.modulus = modulus
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
-        """The loss of two NCHW batches at least 3 px a side, a scalar."""
-        restored, target = checked_pair(restored, target)
+        """Compare two batches of images; gradients flow into both."""
+        restored, target = comparable_pair(restored, target)
         height, width = restored.shape[-2:]
         if min(height, width) < 3:
-            raise ConfigError(f"the edge loss needs images of at least 3x3 px, but these are {height}x{width}")
+            raise ConfigError(f"the edge loss needs images of at least 3x3 px, got {height}x{width}")
         return (self._strength(restored) - self._strength(target)).abs().mean()
 
     def _strength(self, image_NCHW: Tensor) -> Tensor:
+        """Sobel magnitude, (N * C, H - 2, W - 2)."""
         magnitude = modulus(image_NCHW) if self.modulus and not image_NCHW.is_complex() else image_NCHW.abs()
         planes = magnitude.flatten(0, 1).unsqueeze(1)
         smooth, slope = planes.new_tensor([1.0, 2.0, 1.0]), planes.new_tensor([1.0, 0.0, -1.0])
         kernels = torch.stack([torch.outer(smooth, slope), torch.outer(slope, smooth)]).unsqueeze(1)
+        # Autocast would convolve in half precision, which rounds away weak edges of bright images.
         with torch.autocast(planes.device.type, enabled=False):
             gradients = functional.conv2d(planes, kernels)
         return (gradients.square().sum(dim=1) + EPS_SQUARED).sqrt()

@@ -1,4 +1,4 @@
-"""A reward, with a floor, for two noise maps that differ: what keeps a noise generator from giving one fixed map."""
+"""A bounded reward for two noise maps that differ, which keeps a noise generator from returning one fixed map."""
 
 from typing import Literal
 
@@ -6,26 +6,37 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
-from losses.common.pixel_differences import checked_pair
+from losses.common.pixel_differences import comparable_pair
 
 
 class Separation(nn.Module):
-    """From d = mean |a - b|: linear -min(d, bound), or exp bound * (exp(-d / bound) - 1).
+    """With d = mean |a - b|: `linear` is -min(d, bound), `exp` is bound * (exp(-d / bound) - 1).
 
-    Both start with slope -1 at d = 0 and never fall below -bound, in the unit of the images: a bound is what keeps the
-    maps from being driven apart for ever. exp with bound 1 is the form of the TCFL reproduction's text; the form in its
-    first code, the plain -d, is the linear one with a bound that is never reached.
+    Both have slope -1 at d = 0 and never fall below -bound, in the units of the images. Without a bound the maps would
+    be driven apart forever. exp with bound 1 is the form in the text of the TCFL reproduction; the one in its first
+    code, plain -d, is linear with a bound that is never reached. Beyond the bound `linear` has no gradient, and that of
+    `exp` decays.
+
+    Args:
+        form: `linear` or `exp`.
+        bound: Positive, in the units of the images.
+
+    Shape:
+        Inputs of equal shape. Output: scalar in [-bound, 0], lower the more the two differ.
+
+    Raises:
+        ConfigError: `bound` is not positive.
     """
 
     def __init__(self, form: Literal["linear", "exp"] = "exp", bound: float = 1.0) -> None:
         super().__init__()
         if bound <= 0:
-            raise ConfigError(f"the bound of a separation is positive, got {bound:g}")
+            raise ConfigError(f"separation: bound must be positive, got {bound:g}")
         self.form, self.bound = form, bound
 
     def forward(self, first_NCHW: Tensor, second_NCHW: Tensor) -> Tensor:
-        """Scalar in [-bound, 0], smaller the more the two differ."""
-        first_NCHW, second_NCHW = checked_pair(first_NCHW, second_NCHW)
+        """Compare two batches of noise maps; gradients flow into both."""
+        first_NCHW, second_NCHW = comparable_pair(first_NCHW, second_NCHW)
         distance = (first_NCHW - second_NCHW).abs().mean()
         if self.form == "linear":
             return -distance.clamp(max=self.bound)

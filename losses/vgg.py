@@ -1,4 +1,4 @@
-"""Difference of what a network trained on photographs sees: perceptual loss on VGG-19 features."""
+"""Perceptual loss: difference of the features that VGG-19, trained on photographs, sees in two images."""
 
 import torch
 import torch.nn.functional as F
@@ -10,18 +10,31 @@ from losses.common.pixel_differences import full_precision
 
 
 class Vgg(nn.Module):
-    """Mean |features(restored) - features(target)| after conv5_4 of VGG-19, before its ReLU; for images in [0, 1].
+    """Mean of |features(restored) - features(target)| after conv5_4 of VGG-19, before its ReLU.
 
     The trunk (torchvision's `features[:35]`, 20,024,384 parameters, 512 channels at 1/16 of the size) is frozen and
-    never in a checkpoint. Images have 3 channels, or 1 that is shown three times, and at least 16 px.
+    never part of a checkpoint.
 
-    - `weights`, `random_trunk`, `sha256`: "imagenet", a path, or null for an untrained one (common/frozen_vgg.py).
-    - `channels`: of the images, given by the method.
-    - `normalise`: subtract ImageNet's mean and divide by its deviation first, as the trunk was trained; the user's
-      script does not.
+    Args:
+        weights: "imagenet" for torch's published weights, the path of such a file, or null for random weights.
+        random_trunk: Confirms `weights: null`; see `losses/common/frozen_vgg.py`.
+        normalise: Subtract ImageNet's mean and divide by its standard deviation, as in the training of VGG-19. The
+            published Spectroformer script this loss comes from does not.
+        sha256: First digits that the checksum of the file must have.
+        channels: Channels of the images, supplied by the method.
 
-    Raises ConfigError for arguments and channels, MachineError when the file cannot be had, DataError when it is
-    not the right one. Source: Johnson, Alahi and Fei-Fei, ECCV 2016; Simonyan and Zisserman, ICLR 2015.
+    Shape:
+        Inputs (N, 1 or 3, H, W) in [0, 1], at least 16 px a side; a grey channel is repeated three times. Output:
+        scalar in [0, inf), in units of features; 0 for equal images.
+
+    Raises:
+        ConfigError: The arguments or the number of channels do not fit or, in `forward`, images are too small.
+        MachineError: The published weights cannot be downloaded.
+        DataError: The file of weights does not exist, or is not the right one.
+
+    Source:
+        Johnson, Alahi and Fei-Fei, Perceptual Losses for Real-Time Style Transfer, ECCV 2016; Simonyan and Zisserman,
+        ICLR 2015.
     """
 
     def __init__(
@@ -34,19 +47,19 @@ class Vgg(nn.Module):
     ) -> None:
         super().__init__()
         self.normalise = normalise
-        self.trunk = frozen_vgg.trunk(
+        self.trunk = frozen_vgg.frozen_trunk(
             frozen_vgg.VGG19, 5, weights=weights, random_trunk=random_trunk, sha256=sha256, channels=channels
         )
 
     def forward(self, restored_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
-        """Scalar, in units of features; 0 for equal images. No gradient flows into the target."""
+        """Compare two batches of images; gradients flow into the restored ones only."""
         assert restored_NCHW.shape == target_NCHW.shape, (restored_NCHW.shape, target_NCHW.shape)
         size = restored_NCHW.shape[-2:]
         if min(size) < 16:
-            raise ConfigError(f"the vgg loss needs images of at least 16 px, but these are {size[0]}x{size[1]}")
+            raise ConfigError(f"the vgg loss needs images of at least 16x16 px, got {size[0]}x{size[1]}")
         with torch.no_grad():
-            wanted = self._features(target_NCHW)
-        return F.l1_loss(self._features(restored_NCHW), wanted)
+            target_features = self._features(target_NCHW)
+        return F.l1_loss(self._features(restored_NCHW), target_features)
 
     def _features(self, image_NCHW: Tensor) -> Tensor:
-        return full_precision(self.trunk(frozen_vgg.shown(image_NCHW, normalise=self.normalise)))
+        return full_precision(self.trunk(frozen_vgg.trunk_input(image_NCHW, normalise=self.normalise)))

@@ -1,4 +1,4 @@
-"""Difference of what a network trained on photographs sees, at four depths: perceptual loss on VGG-16 features."""
+"""Perceptual loss: difference of the features that VGG-16 sees in two images, at four depths."""
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +13,29 @@ TAPS = (3, 8, 15, 22)
 
 
 class Vgg16(nn.Module):
-    """Sum over relu1_2, relu2_2, relu3_3 and relu4_3 of VGG-16 of the mean |features(restored) - features(target)|.
+    """Sum over relu1_2, relu2_2, relu3_3 and relu4_3 of VGG-16 of the mean of |features(restored) - features(target)|.
 
-    Images in [0, 1] of any size, 3 channels or 1 that is shown three times, normalised by ImageNet's mean and deviation
-    and resized bilinearly to `size_px` a side, at least 8: 224 is what the network was trained on. The trunk (7,635,264
-    parameters) is frozen and never in a checkpoint. `weights`, `random_trunk`, `sha256`: see common/frozen_vgg.py;
-    `channels` are given by the method.
+    Images are normalised by ImageNet's mean and standard deviation and resized bilinearly to `size_px` a side. The
+    trunk (7,635,264 parameters) is frozen and never part of a checkpoint.
 
-    Raises ConfigError for arguments and channels, MachineError when the file cannot be had, DataError when it is
-    not the right one. Source: the perceptual loss of Spectroformer's authors' code (Khan et al., WACV 2024).
+    Args:
+        weights: "imagenet" for torch's published weights, the path of such a file, or null for random weights.
+        random_trunk: Confirms `weights: null`; see `losses/common/frozen_vgg.py`.
+        size_px: Side of the resized images, at least 8; 224 is what the network was trained on.
+        sha256: First digits that the checksum of the file must have.
+        channels: Channels of the images, supplied by the method.
+
+    Shape:
+        Inputs (N, 1 or 3, H, W) in [0, 1], of any H and W; a grey channel is repeated three times. Output: scalar in
+        [0, inf), in units of features; 0 for equal images.
+
+    Raises:
+        ConfigError: The arguments or the number of channels do not fit.
+        MachineError: The published weights cannot be downloaded.
+        DataError: The file of weights does not exist, or is not the right one.
+
+    Source:
+        The perceptual loss in the code of Spectroformer's authors (Khan et al., WACV 2024).
     """
 
     def __init__(
@@ -34,26 +48,27 @@ class Vgg16(nn.Module):
     ) -> None:
         super().__init__()
         if size_px < 8:
-            raise ConfigError(f"vgg16: size_px is {size_px}; three halvings need at least 8")
+            raise ConfigError(f"vgg16: size_px must be at least 8, for three halvings, got {size_px}")
         self.size_px = size_px
-        self.trunk = frozen_vgg.trunk(
+        self.trunk = frozen_vgg.frozen_trunk(
             frozen_vgg.VGG16, 4, weights=weights, random_trunk=random_trunk, sha256=sha256, channels=channels
         )
         self.trunk.append(nn.ReLU())
 
     def forward(self, restored_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
-        """Scalar, in units of features; 0 for equal images. No gradient flows into the target."""
+        """Compare two batches of images; gradients flow into the restored ones only."""
         assert restored_NCHW.shape == target_NCHW.shape, (restored_NCHW.shape, target_NCHW.shape)
         with torch.no_grad():
-            wanted = self._features(target_NCHW)
-        pairs = zip(self._features(restored_NCHW), wanted, strict=True)
-        return torch.stack([F.l1_loss(made, target) for made, target in pairs]).sum()
+            target_features = self._features(target_NCHW)
+        pairs = zip(self._features(restored_NCHW), target_features, strict=True)
+        return torch.stack([F.l1_loss(restored, target) for restored, target in pairs]).sum()
 
     def _features(self, image_NCHW: Tensor) -> list[Tensor]:
-        x = F.interpolate(frozen_vgg.shown(image_NCHW, normalise=True), size=(self.size_px,) * 2, mode="bilinear")
-        found = []
+        """Features after each of the TAPS."""
+        x = F.interpolate(frozen_vgg.trunk_input(image_NCHW, normalise=True), size=(self.size_px,) * 2, mode="bilinear")
+        features = []
         for number, layer in enumerate(self.trunk):
             x = layer(x)
             if number in TAPS:
-                found.append(full_precision(x))
-        return found
+                features.append(full_precision(x))
+        return features

@@ -10,7 +10,7 @@ from configs.errors import ConfigError
 from configs.registry import names
 from configs.support.suggestions import did_you_mean
 from losses.metrics.common.images import Image
-from losses.metrics.common.rois import Rois, automatic
+from losses.metrics.common.rois import Rois, find_rois
 
 FOLDER = "losses/metrics"
 
@@ -55,7 +55,7 @@ class Metric:
             return None
         options = {}
         if self.uses_regions:
-            options["rois"] = self.rois or automatic(noisy if clean is None else clean)
+            options["rois"] = self.rois or find_rois(noisy if clean is None else clean)
         return float(self.function(image, clean, data_range=data_range, **options))
 
 

@@ -1,7 +1,6 @@
-"""The frozen trunks behind perceptual losses: VGG-16 and VGG-19 without what follows their convolutions."""
+"""The frozen trunks behind perceptual losses: the convolutional layers of VGG-16 and VGG-19."""
 
 import hashlib
-import logging
 import pickle
 from pathlib import Path
 from typing import NamedTuple
@@ -10,34 +9,35 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import ConfigError, DataError, MachineError
+from configs.support.logs import get_logger
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's photographs in [0, 1], red green blue."""
+"""Mean and standard deviation of ImageNet's images in [0, 1], in the order red, green, blue."""
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
-class Published(NamedTuple):
-    """A network (Simonyan and Zisserman, ICLR 2015) and the file of its weights."""
+class VggNetwork(NamedTuple):
+    """A published network (Simonyan and Zisserman, ICLR 2015) and the file of its weights."""
 
     name: str
     loss: str
-    """What the loss that uses it is called in a YAML."""
+    """Name in YAML of the loss that uses it."""
     url: str
     sha256: str
-    """How the file's checksum begins."""
+    """First digits of the file's checksum."""
     blocks: tuple[tuple[int, int], ...]
-    """Channels and convolutions of each block; a max-pool by 2 stands between blocks."""
+    """Channels and number of convolutions of each block; blocks are separated by 2x2 max pooling."""
 
 
-VGG16 = Published(
+VGG16 = VggNetwork(
     "VGG-16",
     "vgg16",
     "https://download.pytorch.org/models/vgg16-397923af.pth",
     "397923af",
     ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)),
 )
-VGG19 = Published(
+VGG19 = VggNetwork(
     "VGG-19",
     "vgg",
     "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
@@ -46,17 +46,27 @@ VGG19 = Published(
 )
 
 
-def trunk(
-    network: Published, blocks: int, *, weights: str | None, random_trunk: bool, sha256: str, channels: int
+def frozen_trunk(
+    network: VggNetwork, blocks: int, *, weights: str | None, random_trunk: bool, sha256: str, channels: int
 ) -> nn.Sequential:
-    """The first `blocks` blocks up to their last convolution; module numbers are those of torchvision's `features`.
+    """Build the first blocks of a network up to their last convolution, frozen and in no state dict.
 
-    `weights`: "imagenet" takes torch's published file from the hub's cache or the network; a path takes that file; None
-    leaves the trunk random (the same in every run) and needs `random_trunk`, because such features were never trained
-    to see anything. `sha256`: how the file's checksum must begin. `channels`: of the images that will be shown. The
-    weights lie channels-last, the order in which wide convolutions are fastest.
-    Raises ConfigError for arguments and channels, MachineError when the file cannot be had, DataError when it is
-    not the right one.
+    Modules are numbered as in torchvision's `features`. Weights are in channels-last memory format, in which wide
+    convolutions are fastest.
+
+    Args:
+        network: `VGG16` or `VGG19`.
+        blocks: Number of blocks.
+        weights: "imagenet" for torch's published file, from the hub's cache or else downloaded; the path of such a
+            file; or None for random weights, the same in every run.
+        random_trunk: Must be True with `weights=None` and only then: such features were never trained to see anything.
+        sha256: First digits that the checksum of the file must have; "" accepts any file.
+        channels: Channels of the images that will be compared, 1 or 3.
+
+    Raises:
+        ConfigError: The arguments or the number of channels do not fit.
+        MachineError: The file cannot be downloaded.
+        DataError: The file does not exist, or does not hold the weights.
     """
     if channels not in (1, 3):
         raise ConfigError(
@@ -65,19 +75,27 @@ def trunk(
         )
     if (weights is None) != random_trunk:
         raise ConfigError(
-            f"{network.loss}: weights: null and random_trunk: true go together; the first alone would train on "
-            "features that were never trained, the second alone would not be used"
+            f"{network.loss}: weights: null and random_trunk: true go together; weights: null alone would train on "
+            "features that were never trained, random_trunk: true alone would have no effect"
         )
-    layers = _layers(network.blocks[:blocks]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layers = _random_layers(network.blocks[:blocks])
     if weights is None:
-        log.warning("the %s loss compares features of a random, untrained trunk, as random_trunk asks", network.loss)
+        log.warning("the %s loss compares features of a random, untrained trunk (random_trunk: true)", network.loss)
     else:
-        _load(layers, _find(network, weights), network, sha256)
+        _load(layers, _weights_file(network, weights), network, sha256)
     return layers
 
 
-def shown(image_NCHW: Tensor, *, normalise: bool) -> Tensor:
-    """The image as a trunk takes it: a grey one three times, and where asked in ImageNet's mean and deviation."""
+def trunk_input(image_NCHW: Tensor, *, normalise: bool) -> Tensor:
+    """Prepare images for a trunk: repeat a grey channel three times, and optionally normalise as for ImageNet.
+
+    Args:
+        image_NCHW: Real images (N, 1 or 3, H, W) in [0, 1].
+        normalise: Subtract ImageNet's mean and divide by its standard deviation.
+
+    Returns:
+        Images (N, 3, H, W).
+    """
     N, C, H, W = image_NCHW.shape
     assert C in (1, 3) and not image_NCHW.is_complex(), (image_NCHW.shape, image_NCHW.dtype)
     image_NCHW = image_NCHW.expand(N, 3, H, W)
@@ -87,46 +105,48 @@ def shown(image_NCHW: Tensor, *, normalise: bool) -> Tensor:
     return (image_NCHW - mean) / std
 
 
-class _Frozen(nn.Conv2d):
-    """A 3x3 convolution that is not trained and not part of any state dict: it is known from its file."""
+class _FrozenConv(nn.Conv2d):
+    """A 3x3 convolution that is never trained and never saved, because its weights come from a file of their own."""
 
-    def __init__(self, channels_in: int, channels_out: int, generator: torch.Generator) -> None:
-        super().__init__(channels_in, channels_out, 3, padding=1)
+    def __init__(self, in_channels: int, out_channels: int, generator: torch.Generator) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1)
         assert self.bias is not None
-        spread = (2 / (9 * channels_out)) ** 0.5
+        std = (2 / (9 * out_channels)) ** 0.5  # He's for fan out, which torchvision draws VGG's weights with
         with torch.no_grad():
-            self.weight.normal_(0, spread, generator=generator)
+            self.weight.normal_(0, std, generator=generator)
             self.bias.zero_()
+        self.weight = nn.Parameter(self.weight.to(memory_format=torch.channels_last))
         self.requires_grad_(False)
 
     def _save_to_state_dict(self, *arguments: object, **options: object) -> None:
-        """Nothing to save."""
+        """Save nothing."""
 
     def _load_from_state_dict(self, *arguments: object, **options: object) -> None:
-        """Nothing to load, and nothing missing."""
+        """Load nothing, and report nothing as missing."""
 
 
-def _layers(blocks: tuple[tuple[int, int], ...]) -> nn.Sequential:
+def _random_layers(blocks: tuple[tuple[int, int], ...]) -> nn.Sequential:
+    """The layers of these blocks but for the last ReLU, with weights that do not depend on the global seed."""
     generator = torch.Generator().manual_seed(0)
     layers: list[nn.Module] = []
     channels = 3
-    for number, (wide, convolutions) in enumerate(blocks):
+    for number, (width, convolutions) in enumerate(blocks):
         if number:
             layers.append(nn.MaxPool2d(2))
         for _ in range(convolutions):
-            layers += [_Frozen(channels, wide, generator), nn.ReLU()]
-            channels = wide
+            layers += [_FrozenConv(channels, width, generator), nn.ReLU()]
+            channels = width
     return nn.Sequential(*layers[:-1])
 
 
-def _find(network: Published, weights: str) -> Path:
-    """The file of weights on this machine, fetched first if it is the published one and not in the hub's cache."""
+def _weights_file(network: VggNetwork, weights: str) -> Path:
+    """The file of weights on this machine; the published one is downloaded if the hub's cache does not have it."""
     if weights != "imagenet":
         path = Path(weights).expanduser()
         if not path.is_file():
             raise DataError(
-                f"the {network.loss} loss's weights {weights} do not exist: give the path of a "
-                f"{network.name} state dict"
+                f"the {network.loss} loss's weights '{weights}' do not exist: give the path of a {network.name} "
+                "state dict"
             )
         return path
     path = Path(torch.hub.get_dir()) / "checkpoints" / network.url.rpartition("/")[2]
@@ -136,36 +156,36 @@ def _find(network: Published, weights: str) -> Path:
             torch.hub.download_url_to_file(network.url, str(path), hash_prefix=network.sha256, progress=False)
         except (OSError, RuntimeError) as error:
             raise MachineError(
-                f"the {network.loss} loss needs {network.url}, which could not be fetched ({error}): put that file at "
-                f"{path}, or give its path as weights, or train on a random trunk with weights: null and random_trunk: "
-                "true"
+                f"the {network.loss} loss needs {network.url}, which could not be downloaded ({error}): put this file "
+                f"at {path}, or give its path as weights, or train on a random trunk with weights: null and "
+                "random_trunk: true"
             ) from error
     return path
 
 
-def _load(layers: nn.Sequential, path: Path, network: Published, sha256: str) -> None:
-    """Fill a trunk from a state dict (`features.0.weight`, ...) whose checksum begins with `sha256`."""
-    digest = hashlib.sha256()
+def _load(layers: nn.Sequential, path: Path, network: VggNetwork, sha256: str) -> None:
+    """Fill a trunk from a state dict (`features.0.weight`, ...) whose checksum starts with `sha256`."""
+    checksum = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
-            digest.update(block)
-    found = digest.hexdigest()
-    if not found.startswith(sha256.lower()):
+            checksum.update(block)
+    digits = checksum.hexdigest()
+    if not digits.startswith(sha256.lower()):
         raise DataError(
-            f"{path} is not the expected file of {network.name} weights: its sha256 begins {found[:8]}, not {sha256}; "
-            "fetch it again, or give the beginning of its own checksum as sha256"
+            f"{path} is not the expected file of {network.name} weights: its sha256 starts with {digits[:8]}, not "
+            f"{sha256}; download it again, or give the first digits of its own checksum as sha256"
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise DataError(f"{path} holds no {network.name}: it is no file of weights that torch saved") from error
+        raise DataError(f"{path} does not hold {network.name}: torch cannot read it as a file of weights") from error
     if not isinstance(state, dict):
-        raise DataError(f"{path} holds no {network.name}: expected a state dict, found a {type(state).__name__}")
+        raise DataError(f"{path} does not hold {network.name}: expected a state dict, got a {type(state).__name__}")
     with torch.no_grad():
         for number, layer in enumerate(layers):
             for name, parameter in layer.named_parameters():
                 key = f"features.{number}.{name}"
                 value = state.get(key)
                 if value is None or value.shape != parameter.shape:
-                    raise DataError(f"{path} holds no {network.name}: {key} is missing or has another shape")
+                    raise DataError(f"{path} does not hold {network.name}: '{key}' is missing or has another shape")
                 parameter.copy_(value)

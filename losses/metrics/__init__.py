@@ -1,1 +1,1 @@
-"""Image quality on numpy arrays, one metric per file, data range always explicit."""
+"""Image quality metrics on numpy arrays, one per file, under the name that --metrics uses; always with a data range."""

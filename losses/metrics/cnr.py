@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics.common.images import checked, finite
-from losses.metrics.common.rois import Rois, grey, regions
+from losses.metrics.common.images import checked_image, is_finite
+from losses.metrics.common.rois import Rois, given_or_found, to_grey
 
 
 def cnr(
@@ -16,14 +16,28 @@ def cnr(
     data_range: float,
     rois: Rois | None = None,
 ) -> float:
-    """10 log10(|m_f - m_b| / sqrt((s_f**2 + s_b**2) / 2)) in dB, mean over foreground regions, larger is better; -inf
-    for an image that is not finite.
+    """10 log10(|m_f - m_b| / sqrt((s_f**2 + s_b**2) / 2)) in dB, averaged over foreground regions; larger is better.
 
-    m and s: mean and standard deviation of a foreground region and of all background regions together. The regions are
-    `rois`, else found in the clean image; `data_range` plays no part. Colours are averaged first.
+    m and s are mean and standard deviation of a foreground region, and of all background regions together.
+
+    Args:
+        restored: Image (H, W) or (H, W, C), whose channels are averaged.
+        clean: Image to find the regions in if `rois` is None.
+        data_range: Not used; the ratio does not depend on it.
+        rois: Regions to look at.
+
+    Returns:
+        The ratio in (-inf, inf); inf for regions without noise, -inf for regions without contrast and for a restored
+        image that is not finite.
+
+    Raises:
+        DataError: The regions do not fit the image, or there are none to find.
+
+    Source:
+        The usual definition in the literature on OCT speckle reduction.
     """
-    image, rois = grey(checked(restored)), regions(restored, clean, rois)
-    if not finite(image):
+    image, rois = to_grey(checked_image(restored)), given_or_found(restored, clean, rois)
+    if not is_finite(image):
         return -math.inf
     background = np.concatenate([box.of(image).ravel() for box in rois.background])
     return float(np.mean([_ratio_db(box.of(image), background) for box in rois.foreground]))

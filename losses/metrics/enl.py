@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics.common.images import checked, finite
-from losses.metrics.common.rois import Rois, grey, regions
+from losses.metrics.common.images import checked_image, is_finite
+from losses.metrics.common.rois import Rois, given_or_found, to_grey
 
 
 def enl(
@@ -16,14 +16,28 @@ def enl(
     data_range: float,
     rois: Rois | None = None,
 ) -> float:
-    """mean**2 / variance of background regions, mean over regions, larger is smoother; inf for a constant region, 0 for
-    an image that is not finite.
+    """mean**2 / variance of background regions, averaged over regions; larger is smoother.
 
-    It depends on the scale: intensities and their logarithm give different numbers, so does an offset. The regions are
-    `rois`, else found in the clean image; `data_range` plays no part. Colours are averaged first.
+    The number depends on the scale of the data: intensities and their logarithm score differently, and so does an
+    offset. It rewards blur.
+
+    Args:
+        restored: Image (H, W) or (H, W, C), whose channels are averaged.
+        clean: Image to find the regions in if `rois` is None.
+        data_range: Not used; the ratio does not depend on it.
+        rois: Regions to look at.
+
+    Returns:
+        The number in [0, inf]; inf for a constant region, 0 for a restored image that is not finite.
+
+    Raises:
+        DataError: The regions do not fit the image, or there are none to find.
+
+    Source:
+        The usual definition in the literature on speckle, first of radar and then of OCT.
     """
-    image, rois = grey(checked(restored)), regions(restored, clean, rois)
-    if not finite(image):
+    image, rois = to_grey(checked_image(restored)), given_or_found(restored, clean, rois)
+    if not is_finite(image):
         return 0.0
     pieces = [box.of(image) for box in rois.background]
     return float(np.mean([float(p.mean()) ** 2 / float(p.var()) if p.var() > 0 else math.inf for p in pieces]))

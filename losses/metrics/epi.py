@@ -5,15 +5,26 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics.common.images import checked_pair, finite
+from losses.metrics.common.images import checked_pair, is_finite
 
 
 def epi(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:
-    """Sum of |one-pixel differences| of the restored image over that of the clean one, both directions; 1 is best.
+    """Sum of |differences of neighbouring pixels| of the restored image, over that of the clean one; 1 is best.
 
-    Below 1 edges are blurred, above 1 there is noise left: read it beside PSNR, it does not say where the differences
-    are. `data_range` plays no part. The published scripts give clean over restored, the inverse, of vertical
-    differences only. NaN for a flat clean image, inf for a restored image that is not finite.
+    Differences are in both directions. Below 1 edges are blurred, above 1 noise is left. The index does not say where
+    the differences are, so read it together with PSNR. Published scripts for OCT compute the inverse, clean over
+    restored, of vertical differences only.
+
+    Args:
+        restored: Image (H, W) or (H, W, C).
+        clean: Clean image of the same shape.
+        data_range: Not used; the ratio does not depend on it.
+
+    Returns:
+        The index in [0, inf]; NaN for a flat clean image, inf for a restored image that is not finite.
+
+    Raises:
+        DataError: The images do not fit together.
     """
     return edge_ratio(restored, clean, axes=(0, 1))
 
@@ -21,7 +32,9 @@ def epi(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range
 def edge_ratio(restored: NDArray[np.generic], clean: NDArray[np.generic], *, axes: tuple[int, ...]) -> float:
     """The index of differences along these axes: 0 is vertical (between rows), 1 horizontal (between columns)."""
     restored, clean = checked_pair(restored, clean)
-    if not finite(restored):
+    if not is_finite(restored):
         return math.inf
-    found, wanted = (sum(float(np.abs(np.diff(image, axis=a)).sum()) for a in axes) for image in (restored, clean))
-    return found / wanted if wanted > 0 else math.nan
+    restored_sum, clean_sum = (
+        sum(float(np.abs(np.diff(image, axis=axis)).sum()) for axis in axes) for image in (restored, clean)
+    )
+    return restored_sum / clean_sum if clean_sum > 0 else math.nan

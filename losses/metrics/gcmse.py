@@ -5,48 +5,62 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics.common.images import Image, checked_pair, checked_range, finite
+from losses.metrics.common.images import Image, checked_pair, checked_range, is_finite
 
 KAPPA = 0.5
+"""Difference of neighbouring pixels, of a data range of 1, that counts as an edge."""
 
 
 def gcmse(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:
-    """`gcmse_per_pixel` times height times width, as published tables give it; smaller is better.
+    """`gcmse_per_pixel` times height times width, as in published tables; smaller is better.
 
-    It grows with the area of the image: 450 x 900 pixels score a hundred times what the same picture of 45 x 90 does.
-    Compare only between images of one size, and give that size.
+    It grows with the area: an image of 450 x 900 pixels scores a hundred times what one of 45 x 90 with the same
+    content does. Compare only images of one size, and report this size.
+
+    Args:
+        restored: Image (H, W) or (H, W, C).
+        clean: Clean image of the same shape.
+        data_range: Difference between the largest and the smallest value that images can have; both are divided by it.
+
+    Returns:
+        The error in [0, inf]; NaN for a clean image with a flat channel, inf for a restored image that is not finite.
+
+    Raises:
+        DataError: The images do not fit together, or `data_range` is not positive.
+
+    Source:
+        Lopez-Randulfe et al., Springer LNCS 10658, 2017, with the weights of the TCFL reproduction.
     """
     height, width = restored.shape[:2]
     return height * width * weighted_error(restored, clean, data_range)
 
 
 def weighted_error(restored: NDArray[np.generic], clean: NDArray[np.generic], data_range: float) -> float:
-    """Sum of (G * (restored - clean))**2 over sum of G, both images divided by `data_range`; mean over channels.
+    """Sum of (G * (restored - clean))**2 over sum of G, of images divided by `data_range`; averaged over channels.
 
-    G = 1 - mean of exp(-(g / 0.5)**2) over the clean image's differences g to the four neighbours; at the border the
-    neighbour outside counts as equal. NaN for a clean image with a flat channel, inf for a restored image that is not
-    finite.
-    Source: Lopez-Randulfe et al., Springer LNCS 10658, 2017, with the weights of the TCFL reproduction.
+    G = 1 - mean of exp(-(g / 0.5)**2) over the clean image's differences g to the four neighbours; a neighbour outside
+    of the image counts as equal.
     """
     restored, clean = checked_pair(restored, clean)
     range_ = checked_range(data_range)
-    if not finite(restored):
+    if not is_finite(restored):
         return math.inf
-    planes = [np.atleast_3d(image) / range_ for image in (restored, clean)]
+    restored_HWC, clean_HWC = (np.atleast_3d(image) / range_ for image in (restored, clean))
     values = []
-    for c in range(planes[0].shape[2]):
-        weight = _edges(planes[1][..., c])
+    for c in range(clean_HWC.shape[2]):
+        weight = _edge_weights(clean_HWC[..., c])
         total = float(weight.sum())
-        error = float(np.sum((weight * (planes[0][..., c] - planes[1][..., c])) ** 2))
+        error = float(np.sum((weight * (restored_HWC[..., c] - clean_HWC[..., c])) ** 2))
         values.append(error / total if total > 0 else math.nan)
     return float(np.mean(values))
 
 
-def _edges(clean: Image) -> Image:
+def _edge_weights(clean: Image) -> Image:
+    """G of one channel, in [0, 1]."""
     conductance = np.zeros_like(clean)
     for axis in (0, 1):
-        across = np.exp(-((np.diff(clean, axis=axis) / KAPPA) ** 2))
-        edge = [(0, 0), (0, 0)]
-        for edge[axis] in ((0, 1), (1, 0)):
-            conductance += np.pad(across, edge, constant_values=1.0)
+        similarity = np.exp(-((np.diff(clean, axis=axis) / KAPPA) ** 2))
+        pad_width = [(0, 0), (0, 0)]
+        for pad_width[axis] in ((0, 1), (1, 0)):
+            conductance += np.pad(similarity, pad_width, constant_values=1.0)
     return np.asarray(1 - conductance / 4)

@@ -1,4 +1,4 @@
-"""Gradient-conducted mean squared error, free of the image's size."""
+"""Gradient-conducted mean squared error that does not depend on the size of the image."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,9 +7,23 @@ from losses.metrics.gcmse import weighted_error
 
 
 def gcmse_per_pixel(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:
-    """Squared error where the clean image has edges, of images divided by `data_range`; smaller is better.
+    """Sum of (G * error)**2 over sum of G; smaller is better.
 
-    Sum of (G * error)**2 over sum of G, G in [0, 1] the strength of the clean image's edges. Tiles of one picture score
-    as the picture does, but for the seams.
+    G in [0, 1] is the edge strength of the clean image, so that errors count where it has edges (`weighted_error`).
+    Tiles of an image score as the image does, except for the seams.
+
+    Args:
+        restored: Image (H, W) or (H, W, C).
+        clean: Clean image of the same shape.
+        data_range: Difference between the largest and the smallest value that images can have; both are divided by it.
+
+    Returns:
+        The error in [0, inf]; NaN for a clean image with a flat channel, inf for a restored image that is not finite.
+
+    Raises:
+        DataError: The images do not fit together, or `data_range` is not positive.
+
+    Source:
+        Lopez-Randulfe et al., Springer LNCS 10658, 2017, with the weights of the TCFL reproduction.
     """
     return weighted_error(restored, clean, data_range)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from pytorch_msssim import ms_ssim as torch_ms_ssim
 
 from configs.errors import DataError
-from losses.metrics.common.images import checked_pair, checked_range, finite
+from losses.metrics.common.images import checked_pair, checked_range, is_finite
 
 HALVINGS = 4
 LARGEST_WINDOW_PX = 11
@@ -15,23 +15,37 @@ LARGEST_WINDOW_PX = 11
 def ms_ssim(
     restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float, window_px: int | None = None
 ) -> float:
-    """Multi-scale structural similarity over five scales in [0, 1], larger is better; channels are averaged.
+    """Multi-scale structural similarity over five scales, averaged over channels; larger is better.
 
-    Gaussian window of sigma 1.5, weights 0.0448, 0.2856, 0.3001, 0.2363, 0.1333, in float32 (half precision gives
-    values above 1). `window_px`: None takes 11 px where the image allows it and the largest odd window that does
-    elsewhere (`window_for`); values of different windows are not comparable. An image with a scale where structure is
-    anticorrelated (negative contrast term) scores exactly 0, as does one that is not finite.
-    Source: Wang et al., Asilomar 2003.
+    Gaussian window of sigma 1.5, scale weights 0.0448, 0.2856, 0.3001, 0.2363, 0.1333, computed in float32 (half
+    precision gives values above 1). Values of different windows are not comparable.
+
+    Args:
+        restored: Image (H, W) or (H, W, C), more than 32 px a side.
+        clean: Clean image of the same shape.
+        data_range: Difference between the largest and the smallest value that images can have; the stabilising
+            constants scale with it.
+        window_px: Odd side of the window; None takes 11 px, or the largest that fits a smaller image (`window_for`).
+
+    Returns:
+        The similarity in [0, 1]; exactly 0 if structure is anticorrelated at some scale (negative contrast term), and
+        for a restored image that is not finite.
+
+    Raises:
+        DataError: The images do not fit together or are too small for the window, or `data_range` is not positive.
+
+    Source:
+        Wang, Simoncelli and Bovik, Asilomar 2003.
     """
     restored, clean = checked_pair(restored, clean)
     height, width = restored.shape[:2]
     window = window_for(height, width) if window_px is None else window_px
     if window % 2 == 0 or (window - 1) * 2**HALVINGS >= min(height, width):
         raise DataError(
-            f"MS-SSIM with a window of {window} px needs an odd window and more than {(window - 1) * 2**HALVINGS} px a "
-            f"side, but the image is {height} x {width}"
+            f"MS-SSIM with a window of {window} px needs an odd window and images of more than "
+            f"{(window - 1) * 2**HALVINGS} px a side, got {height} x {width}"
         )
-    if not finite(restored):
+    if not is_finite(restored):
         return 0.0
     planes = [torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].float() for image in (restored, clean)]
     value = torch_ms_ssim(*planes, data_range=checked_range(data_range), win_size=window, size_average=True)
@@ -39,12 +53,15 @@ def ms_ssim(
 
 
 def window_for(height: int, width: int) -> int:
-    """The window in pixels for five scales: 11 from 161 px a side, down to 3 from 33 px; DataError below that.
+    """Largest window in pixels, up to 11, for five scales of an image: 11 from 161 px a side, down to 3 from 33 px.
 
-    The smallest scale, a sixteenth of the image, must hold the window.
+    The window must fit the smallest scale, a sixteenth of the image.
+
+    Raises:
+        DataError: The image is smaller than 33 px.
     """
     window = min(LARGEST_WINDOW_PX, (min(height, width) - 1) // 2**HALVINGS + 1)
     window -= 1 - window % 2
     if window < 3:
-        raise DataError(f"MS-SSIM needs more than {2 * 2**HALVINGS} px a side, but the image is {height} x {width}")
+        raise DataError(f"MS-SSIM needs images of more than {2 * 2**HALVINGS} px a side, got {height} x {width}")
     return window

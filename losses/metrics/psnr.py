@@ -9,11 +9,19 @@ from losses.metrics.common.images import checked_pair, checked_range
 
 
 def psnr(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:
-    """10 log10(data_range**2 / mean squared error), in dB, larger is better; inf for equal images, -inf for a restored
-    image that is not finite.
+    """10 log10(data_range**2 / mean squared error) in dB, over all pixels and channels; larger is better.
 
-    The mean is over all pixels and channels. The peak is `data_range`, never a maximum found in the images: a peak
-    taken from the data, as some published scripts do, makes the number depend on the noise.
+    Args:
+        restored: Image (H, W) or (H, W, C).
+        clean: Clean image of the same shape.
+        data_range: Difference between the largest and the smallest value that images can have, which is the
+            peak. A peak taken from the image, as in some published scripts, would make the number depend on the noise.
+
+    Returns:
+        The ratio in (-inf, inf]; inf for equal images, -inf for a restored image that is not finite.
+
+    Raises:
+        DataError: The images do not fit together, or `data_range` is not positive.
     """
     restored, clean = checked_pair(restored, clean)
     error = float(np.mean((restored - clean) ** 2))

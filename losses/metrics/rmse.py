@@ -9,8 +9,18 @@ from losses.metrics.common.images import checked_pair
 
 
 def rmse(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:
-    """sqrt(mean of (restored - clean)**2) in the units of the images, smaller is better; inf for a restored
-    image that is not finite. `data_range` plays no part.
+    """Root mean squared error over all pixels and channels; smaller is better.
+
+    Args:
+        restored: Image (H, W) or (H, W, C).
+        clean: Clean image of the same shape.
+        data_range: Not used; the error is in the units of the images.
+
+    Returns:
+        The error in [0, inf]; inf for a restored image that is not finite.
+
+    Raises:
+        DataError: The images do not fit together.
     """
     restored, clean = checked_pair(restored, clean)
     error = float(np.mean((restored - clean) ** 2))

@@ -5,22 +5,36 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from configs.errors import DataError
-from losses.metrics.common.images import checked_pair, checked_range, finite
+from losses.metrics.common.images import checked_pair, checked_range, is_finite
 
 WINDOW_PX = 11
 
 
 def ssim(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:
-    """Mean structural similarity in [-1, 1], larger is better; -1 for a restored image that is not finite.
+    """Mean structural similarity, averaged over channels; larger is better.
 
-    Gaussian weights of sigma 1.5 cut at 11 px, population covariances, K1 0.01, K2 0.03; borders of 5 px are left out;
-    channels are averaged. The stabilising constants scale with `data_range`: twice the true range shows speckle of
-    SSIM 0.06 as 0.19. Source: Wang et al., IEEE TIP 2004.
+    Gaussian weights of sigma 1.5 in a window of 11 px, population covariances, K1 0.01, K2 0.03; borders of 5 px do not
+    count.
+
+    Args:
+        restored: Image (H, W) or (H, W, C), at least 11 px a side.
+        clean: Clean image of the same shape.
+        data_range: Difference between the largest and the smallest value that images can have; the stabilising
+            constants scale with it, so that twice the true range shows speckle of SSIM 0.06 as 0.19.
+
+    Returns:
+        The similarity in [-1, 1]; -1 for a restored image that is not finite.
+
+    Raises:
+        DataError: The images do not fit together or are too small, or `data_range` is not positive.
+
+    Source:
+        Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, IEEE TIP 2004.
     """
     restored, clean = checked_pair(restored, clean)
     if min(restored.shape[:2]) < WINDOW_PX:
-        raise DataError(f"SSIM needs images of at least {WINDOW_PX} px a side, but this one has shape {restored.shape}")
-    if not finite(restored):
+        raise DataError(f"SSIM needs images of at least {WINDOW_PX} px a side, got shape {restored.shape}")
+    if not is_finite(restored):
         return -1.0
     value = structural_similarity(
         restored,

@@ -1,4 +1,4 @@
-"""Underwater image quality without a clean image: colourfulness, sharpness, contrast."""
+"""Underwater image quality without a clean image, from colourfulness, sharpness and contrast."""
 
 import math
 
@@ -7,34 +7,53 @@ from numpy.typing import NDArray
 from scipy.ndimage import sobel
 
 from configs.errors import DataError
-from losses.metrics.common.images import Image, checked, checked_range, finite, needs_colour
+from losses.metrics.common.images import Image, check_rgb, checked_image, checked_range, is_finite
 
 WEIGHTS = (0.0282, 0.2953, 3.5753)
 """Of colourfulness, sharpness and contrast."""
 LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in sharpness."""
 TRIM = 0.1
+"""Share of the lowest, and of the highest, values that the means of colourfulness leave out."""
 BLOCK_PX = 10
 
 
 def uiqm(restored: NDArray[np.generic], clean: NDArray[np.generic] | None = None, *, data_range: float) -> float:
-    """0.0282 UICM + 0.2953 UISM + 3.5753 UIConM of an RGB image, larger is better; `clean` plays no part.
+    """0.0282 UICM + 0.2953 UISM + 3.5753 UIConM of an RGB image; larger is better.
 
-    The image is scaled to 0..255 and clipped. UICM: -0.0268 |mean| + 0.1586 deviation of R - G and (R + G) / 2 - B, the
-    means without the lowest and highest tenth, the deviations about those means. UISM: per channel, times its
-    luminance weight, the mean over 10 px blocks of 2 log(max / min) of Sobel strength (largest value 255) times
-    channel. UIConM: the mean over blocks of -c log c, c = (max - min) / (max + min) over all three channels.
-    Blocks where a logarithm is not defined count 0. -inf for an image that is not finite.
+    - UICM (colourfulness): -0.0268 |mean| + 0.1586 deviation of R - G and (R + G) / 2 - B. The means leave out the
+      lowest and highest tenth; the deviations are about these means.
+    - UISM (sharpness): per channel, times its luminance weight, the mean over blocks of 10 px of 2 log(max / min) of
+      the Sobel magnitude (scaled to a maximum of 255) times the channel.
+    - UIConM (contrast): the mean over blocks of -c log c, where c = (max - min) / (max + min) over all three channels.
 
-    Published scripts differ in the block (8 or 10 px), the blue weight (a common one has 0.144) and the logarithmic
-    arithmetic that the paper asks for in UIConM, left out here as in the scripts: compare only numbers made by one.
-    It rewards saturated colours and noise, says nothing of likeness, and UIConM is largest for blocks of contrast
-    c = 1/e: an image washed out to that scores higher than the vivid one. Source: Panetta et al., IEEE JOE 41(3), 2016.
+    Blocks where a logarithm is not defined count as 0.
+
+    Published scripts differ in the size of blocks (8 or 10 px) and the weight of blue (a common one has 0.144), and
+    leave out, as here, the logarithmic arithmetic that the paper asks for in UIConM; so compare only values computed by
+    the same one. The metric rewards saturated colours and noise and says nothing about fidelity. UIConM is largest for
+    blocks of contrast c = 1/e: an image washed out to this contrast scores higher than a vivid one.
+
+    Args:
+        restored: RGB image (H, W, 3), at least 10 px a side.
+        clean: Not used.
+        data_range: Difference between the largest and the smallest value that images can have. The image is scaled
+            from [0, data_range] to [0, 255] and clipped.
+
+    Returns:
+        The quality, without fixed bounds; -inf for an image that is not finite.
+
+    Raises:
+        DataError: The image is not RGB or is too small, or `data_range` is not positive.
+
+    Source:
+        Panetta, Gao and Agaian, Human-Visual-System-Inspired Underwater Image Quality Measures, IEEE JOE 41(3), 2016.
     """
-    image = checked(restored)
-    needs_colour(image, "UIQM")
+    image = checked_image(restored)
+    check_rgb(image, "UIQM")
     if min(image.shape[:2]) < BLOCK_PX:
-        raise DataError(f"UIQM needs images of at least {BLOCK_PX} px a side, but this one has shape {image.shape}")
-    if not finite(image):
+        raise DataError(f"UIQM needs images of at least {BLOCK_PX} px a side, got shape {image.shape}")
+    if not is_finite(image):
         return -math.inf
     image = np.clip(image * (255 / checked_range(data_range)), 0, 255)
     parts = (colourfulness(image), sharpness(image), contrast(image))
@@ -42,7 +61,7 @@ def uiqm(restored: NDArray[np.generic], clean: NDArray[np.generic] | None = None
 
 
 def colourfulness(image: Image) -> float:
-    """UICM of an image in 0..255."""
+    """UICM of an RGB image (H, W, 3) in [0, 255]."""
     red, green, blue = np.moveaxis(image, 2, 0)
     means, variances = [], []
     for opponent in (red - green, (red + green) / 2 - blue):
@@ -53,7 +72,7 @@ def colourfulness(image: Image) -> float:
 
 
 def sharpness(image: Image) -> float:
-    """UISM of an image in 0..255."""
+    """UISM of an RGB image (H, W, 3) in [0, 255]."""
     total = 0.0
     for c, weight in enumerate(LUMINANCE):
         channel = image[..., c]
@@ -66,7 +85,7 @@ def sharpness(image: Image) -> float:
 
 
 def contrast(image: Image) -> float:
-    """UIConM of an image in 0..255."""
+    """UIConM of an RGB image (H, W, 3) in [0, 255]."""
     low, high = _extremes(image)
     defined = high > low
     ratio = (high - low)[defined] / (high + low)[defined]
@@ -74,8 +93,8 @@ def contrast(image: Image) -> float:
 
 
 def _extremes(image: Image) -> tuple[Image, Image]:
-    """Least and largest value of every whole block."""
+    """Smallest and largest value of each complete block; the rest of the image is left out."""
     rows, columns = (size // BLOCK_PX for size in image.shape[:2])
-    whole = image[: rows * BLOCK_PX, : columns * BLOCK_PX]
-    blocks = whole.reshape(rows, BLOCK_PX, columns, BLOCK_PX, -1)
+    complete = image[: rows * BLOCK_PX, : columns * BLOCK_PX]
+    blocks = complete.reshape(rows, BLOCK_PX, columns, BLOCK_PX, -1)
     return blocks.min(axis=(1, 3, 4)), blocks.max(axis=(1, 3, 4))

@@ -126,7 +126,7 @@ class WeightedPipeline(Pipeline[WeightedT]):
     def on_epoch_end(self, means: dict[str, float]) -> list[str]:
         """What became of the losses, said once each: channels MS-SSIM cannot learn from, weights gone one-hot."""
         found: dict[str, str] = {}
-        if one_hot := self.weighting.one_hot(means):
+        if one_hot := self.weighting.one_hot_warning(means):
             found["one_hot"] = one_hot
         if (dead := means.get("msssim_dead", 0.0)) > 0:
             found["dead"] = (

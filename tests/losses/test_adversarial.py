@@ -1,4 +1,4 @@
-"""Adversarial terms against formulas computed another way, and what they do to a critic and its generator."""
+"""Adversarial losses against independent formulas, and their effect on a critic and its generator."""
 
 import math
 
@@ -36,7 +36,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("kind", sorted(EXPECTED))
-def test_values(kind: Kind) -> None:
+def test_values_equal_the_formulas(kind: Kind) -> None:
     scores = torch.tensor(SCORES, dtype=torch.float64).view(2, 1, 1, 3)
     loss = Adversarial(kind)
     values = loss(scores, real=True), loss(scores, real=False), loss.fool(scores)
@@ -44,17 +44,17 @@ def test_values(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(EXPECTED))
-def test_gradients_and_their_direction(kind: Kind) -> None:
+def test_gradients_push_scores_in_the_right_direction(kind: Kind) -> None:
     loss = Adversarial(kind)
     scores = torch.tensor(SCORES[:4], dtype=torch.float64, requires_grad=True)
-    for term, up in ((lambda s: loss(s, real=True), -1), (lambda s: loss(s, real=False), 1), (loss.fool, -1)):
+    for term, sign in ((lambda s: loss(s, real=True), -1), (lambda s: loss(s, real=False), 1), (loss.fool, -1)):
         assert torch.autograd.gradcheck(term, scores)
         (gradient,) = torch.autograd.grad(term(scores.clamp(0.1, 0.9)), scores)
-        assert (gradient * up >= 0).all(), "scores below 1 and above 0 must be pushed the right way"
+        assert (gradient * sign >= 0).all(), "scores below 1 and above 0 must be pushed the right way"
 
 
-class _Linear(nn.Module):
-    """A critic whose slope is known: its weight's norm, whatever the image."""
+class LinearCritic(nn.Module):
+    """A critic whose slope is the norm of its weight, whatever the image."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class _Linear(nn.Module):
 def test_penalty_of_a_critic_with_known_slope() -> None:
     torch.manual_seed(0)
     weight = torch.randn(1, 2, 4, 4, dtype=torch.float64)
-    critic = _Linear(weight)
+    critic = LinearCritic(weight)
     real, fake = torch.rand(2, 3, 2, 4, 4, dtype=torch.float64)
     penalty = GradientPenalty()(critic, real, fake, torch.rand(3, dtype=torch.float64))
     norm = weight.norm()
@@ -76,16 +76,16 @@ def test_penalty_of_a_critic_with_known_slope() -> None:
     torch.testing.assert_close(critic.weight.grad, 2 * (norm - 1) * weight / norm)
 
 
-def test_penalty_is_taken_between_the_images_and_leaves_them_alone() -> None:
-    class Square(nn.Module):
-        """Slope 2 |x|: says where it was asked."""
+def test_penalty_is_taken_between_the_images_and_has_no_gradient_into_them() -> None:
+    class SquareCritic(nn.Module):
+        """Slope 2 |x|, which tells at which x it was taken."""
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images.square().sum((1, 2, 3)).view(-1, 1, 1, 1)
 
     real, fake = torch.full((1, 1, 2, 2), 3.0), torch.full((1, 1, 2, 2), 1.0, requires_grad=True)
-    with torch.no_grad():  # evaluation under no_grad must not make it fail
-        penalty = GradientPenalty()(Square(), real, fake, torch.tensor([0.25]))
+    with torch.no_grad():  # the penalty needs gradients even when evaluation turns them off
+        penalty = GradientPenalty()(SquareCritic(), real, fake, torch.tensor([0.25]))
     assert penalty.item() == pytest.approx((2 * 1.5 * 2 - 1) ** 2, rel=1e-6)
     assert fake.grad is None
 
@@ -112,7 +112,7 @@ def test_penalty_reaches_every_weight_of_a_real_critic() -> None:
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
-def test_half_precision_around_the_penalty_does_not_change_it(half: torch.dtype) -> None:
+def test_penalty_is_the_same_under_half_precision(half: torch.dtype) -> None:
     torch.manual_seed(0)
     critic, real, fake, share = PatchDiscriminator(width=8), *torch.rand(2, 2, 1, 64, 64), torch.rand(2)
     expected = GradientPenalty()(critic, real, fake, share)
@@ -121,7 +121,7 @@ def test_half_precision_around_the_penalty_does_not_change_it(half: torch.dtype)
 
 
 @pytest.mark.parametrize("kind", ["lsgan", "vanilla", "wgan_gp", "hinge"])
-def test_a_critic_learns_to_tell_two_kinds_apart(kind: Kind) -> None:
+def test_critic_learns_to_distinguish_two_kinds_of_images(kind: Kind) -> None:
     torch.manual_seed(0)
     critic, loss = PatchDiscriminator(width=4), Adversarial(kind)
     optimizer = torch.optim.Adam(critic.parameters(), 1e-3)

@@ -1,7 +1,6 @@
-"""MS-SSIM, VGG, Laplacian and total variation against independent computations, with gradient checks and refusals."""
+"""MS-SSIM, VGG, Laplacian and total variation losses against independent computations, gradients, and errors."""
 
 import hashlib
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,8 @@ from losses.vgg import Vgg
 from losses.vgg16 import Vgg16
 
 
-def pair(*shape: int, noise: float = 0.1, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A smooth image in [0, 1] and a noisy copy, float64."""
+def noisy_images(*shape: int, noise: float = 0.1, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A noisy image and the smooth clean one below it, in [0, 1], float64."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(*shape[:2], 6, 7, generator=generator, dtype=torch.float64)
     clean = F.interpolate(coarse, size=shape[2:], mode="bilinear", align_corners=False)
@@ -29,15 +28,15 @@ def pair(*shape: int, noise: float = 0.1, seed: int = 0) -> tuple[Tensor, Tensor
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 161, 177), (1, 3, 200, 171)])
-def test_msssim_is_pytorch_msssims(shape: tuple[int, ...]) -> None:
-    noisy, clean = (image.float() for image in pair(*shape))
-    wanted = ms_ssim(noisy, clean, data_range=1.0)
-    assert torch.allclose(1 - MsSsim()(noisy, clean), wanted, atol=1e-6)
-    assert torch.allclose(1 - MsSsim(data_range=255)(255 * noisy, 255 * clean), wanted, atol=1e-5)
+def test_msssim_equals_pytorch_msssim(shape: tuple[int, ...]) -> None:
+    noisy, clean = (image.float() for image in noisy_images(*shape))
+    expected = ms_ssim(noisy, clean, data_range=1.0)
+    assert torch.allclose(1 - MsSsim()(noisy, clean), expected, atol=1e-6)
+    assert torch.allclose(1 - MsSsim(data_range=255)(255 * noisy, 255 * clean), expected, atol=1e-5)
 
 
-def test_msssim_with_fewer_scales_is_the_weighted_product_over_them() -> None:
-    noisy, clean = pair(1, 2, 49, 41)
+def test_msssim_of_fewer_scales_is_the_weighted_product_over_them() -> None:
+    noisy, clean = noisy_images(1, 2, 49, 41)
     gauss = np.exp(-((np.arange(7) - 3) ** 2) / (2 * 1.5**2))
     kernel = torch.from_numpy(np.outer(gauss, gauss) / gauss.sum() ** 2).reshape(-1)
 
@@ -65,15 +64,15 @@ def test_msssim_with_fewer_scales_is_the_weighted_product_over_them() -> None:
     assert float(1 - MsSsim(scales=2, window=7)(noisy, clean)) == pytest.approx(np.mean(values), abs=1e-6)
 
 
-def test_msssim_bounds_and_gradient() -> None:
-    noisy, clean = pair(1, 2, 12, 14)
+def test_msssim_of_equal_images_is_zero_and_its_gradient_matches_finite_differences() -> None:
+    noisy, clean = noisy_images(1, 2, 12, 14)
     loss = MsSsim(scales=2, window=5).double()
     assert float(loss(clean, clean)) == pytest.approx(0, abs=1e-12)
     assert torch.autograd.gradcheck(loss, (noisy.requires_grad_(), clean), atol=1e-5)
 
 
-def test_msssim_counts_channels_that_cannot_learn() -> None:
-    noisy, clean = pair(3, 1, 64, 64, noise=0.02)
+def test_msssim_reports_channels_without_gradient() -> None:
+    noisy, clean = noisy_images(3, 1, 64, 64, noise=0.02)
     restored = torch.stack([noisy[0], 1 - clean[1], noisy[2]]).requires_grad_()
     value, reported = MsSsim(scales=3).measure(restored, clean)
     value.backward()
@@ -82,48 +81,48 @@ def test_msssim_counts_channels_that_cannot_learn() -> None:
     assert restored.grad[1].abs().max() == 0 and restored.grad[0].abs().max() > 0
 
 
-def test_msssim_of_an_image_that_is_not_finite_is_not_a_number() -> None:
+def test_msssim_of_an_image_that_is_not_finite_is_nan() -> None:
     """A loss of 1 and all channels dead would hide that the network has diverged."""
-    noisy, clean = pair(2, 1, 64, 64, noise=0.02)
+    noisy, clean = noisy_images(2, 1, 64, 64, noise=0.02)
     noisy[0, 0, 3, 4] = torch.nan
     value, reported = MsSsim(scales=3).measure(noisy, clean)
     assert value.isnan() and float(reported["dead"]) == 0
 
 
 @pytest.mark.parametrize(
-    ("size", "scales", "window", "says"),
+    ("size", "scales", "window", "remedy"),
     [(160, 5, 11, "scales: 4"), (64, 5, 11, "scales: 3"), (10, 1, 11, "smaller window"), (96, 5, 7, "scales: 4")],
 )
-def test_msssim_refuses_images_that_are_too_small(size: int, scales: int, window: int, says: str) -> None:
+def test_msssim_rejects_images_that_are_too_small(size: int, scales: int, window: int, remedy: str) -> None:
     image = torch.rand(1, 1, 200, size)
-    with pytest.raises(ConfigError, match=f"more than {(window - 1) * 2 ** (scales - 1)} px.*{says}"):
+    with pytest.raises(ConfigError, match=f"more than {(window - 1) * 2 ** (scales - 1)} px.*{remedy}"):
         MsSsim(scales=scales, window=window)(image, image)
     larger = torch.rand(1, 1, 200, (window - 1) * 2 ** (scales - 1) + 1)
     assert float(MsSsim(scales=scales, window=window)(larger, larger)) == pytest.approx(0, abs=1e-5)
 
 
-def test_msssim_refuses_arguments_and_complex_images() -> None:
-    for wrong in ({"scales": 6}, {"window": 8}, {"data_range": 0.0}):
+def test_msssim_rejects_wrong_arguments_and_complex_images() -> None:
+    for arguments in ({"scales": 6}, {"window": 8}, {"data_range": 0.0}):
         with pytest.raises(ConfigError):
-            MsSsim(**wrong)
+            MsSsim(**arguments)
     image = torch.zeros(1, 1, 20, 20, dtype=torch.complex64)
     with pytest.raises(ConfigError, match="real images"):
         MsSsim(scales=1)(image, image)
 
 
-def test_msssim_is_float32_under_bfloat16() -> None:
-    noisy, clean = (image.float() for image in pair(1, 1, 64, 64, noise=0.02))
+def test_msssim_is_computed_in_float32_under_bfloat16() -> None:
+    noisy, clean = (image.float() for image in noisy_images(1, 1, 64, 64, noise=0.02))
     loss = MsSsim(scales=3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = loss(noisy, clean)
-    assert inside.dtype == torch.float32 and torch.equal(inside, loss(noisy, clean))
+        value = loss(noisy, clean)
+    assert value.dtype == torch.float32 and torch.equal(value, loss(noisy, clean))
 
 
-def test_laplacian_is_the_depthwise_convolution_and_passes_a_gradient_check() -> None:
-    restored, target = pair(2, 3, 9, 8)
+def test_laplacian_equals_the_depthwise_convolution_and_passes_a_gradient_check() -> None:
+    restored, target = noisy_images(2, 3, 9, 8)
     kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]], dtype=torch.float64).repeat(3, 1, 1, 1)
-    wanted = F.l1_loss(F.conv2d(restored, kernel, groups=3), F.conv2d(target, kernel, groups=3))
-    assert torch.allclose(Laplacian()(restored, target), wanted)
+    expected = F.l1_loss(F.conv2d(restored, kernel, groups=3), F.conv2d(target, kernel, groups=3))
+    assert torch.allclose(Laplacian()(restored, target), expected)
     ramp = torch.linspace(0, 1, 8, dtype=torch.float64).expand_as(target)
     assert float(Laplacian()(target + ramp, target)) == pytest.approx(0, abs=1e-12)
     assert torch.autograd.gradcheck(Laplacian(), (restored.requires_grad_(), target))
@@ -132,7 +131,7 @@ def test_laplacian_is_the_depthwise_convolution_and_passes_a_gradient_check() ->
 
 
 def test_total_variation_is_the_sum_over_neighbours_and_passes_a_gradient_check() -> None:
-    image, _ = pair(2, 2, 5, 6)
+    image, _ = noisy_images(2, 2, 5, 6)
     pixels = image.numpy()
     down = np.mean(
         [
@@ -155,8 +154,8 @@ def test_total_variation_is_the_sum_over_neighbours_and_passes_a_gradient_check(
     assert float(TotalVariation()(image)) == pytest.approx(down + across)
     assert float(TotalVariation()(torch.ones(1, 1, 4, 1))) == 0
     squares = (np.diff(pixels, axis=2) ** 2).sum() / (2 * 4 * 6) + (np.diff(pixels, axis=3) ** 2).sum() / (2 * 5 * 5)
-    reproduction = 2 * squares / len(pixels)  # "(2 / B) (sum of squares / (C (H - 1) W) + ...)"
-    assert float(TotalVariation(squared=True)(image)) == pytest.approx(reproduction)
+    in_the_reproduction = 2 * squares / len(pixels)  # (2 / B) * (sum of squares / (C (H - 1) W) + ...)
+    assert float(TotalVariation(squared=True)(image)) == pytest.approx(in_the_reproduction)
     assert torch.autograd.gradcheck(TotalVariation(squared=True), image.requires_grad_())
     assert torch.autograd.gradcheck(TotalVariation(), image.requires_grad_())
 
@@ -190,45 +189,45 @@ def random_weights(blocks: tuple[tuple[int, int], ...]) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, Tensor]]:
-    """A file of VGG-19 weights (random ones), the beginning of its checksum, and what is in it."""
+    """A file of random VGG-19 weights, the first digits of its checksum, and its content."""
     state = random_weights(VGG19.blocks)
     path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
     torch.save(state, path)
     return path, hashlib.sha256(path.read_bytes()).hexdigest()[:8], state
 
 
-def test_vgg_is_the_l1_of_reference_features(weights: tuple[Path, str, dict[str, Tensor]]) -> None:
+def test_vgg_equals_the_l1_of_reference_features(weights: tuple[Path, str, dict[str, Tensor]]) -> None:
     path, checksum, state = weights
-    restored, target = (image.float() for image in pair(1, 3, 32, 48))
+    restored, target = (image.float() for image in noisy_images(1, 3, 32, 48))
     reference = reference_trunk(state)
     with torch.no_grad():
-        wanted = F.l1_loss(reference(restored), reference(target))
-        assert torch.allclose(Vgg(weights=str(path), sha256=checksum)(restored, target), wanted, rtol=1e-4)
+        expected = F.l1_loss(reference(restored), reference(target))
+        assert torch.allclose(Vgg(weights=str(path), sha256=checksum)(restored, target), expected, rtol=1e-4)
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-        wanted = F.l1_loss(reference((restored - mean) / std), reference((target - mean) / std))
+        expected = F.l1_loss(reference((restored - mean) / std), reference((target - mean) / std))
         normalised = Vgg(weights=str(path), sha256=checksum, normalise=True)
-        assert torch.allclose(normalised(restored, target), wanted, rtol=1e-4)
+        assert torch.allclose(normalised(restored, target), expected, rtol=1e-4)
 
 
-def test_vgg_trunk_size_freezing_and_gradient() -> None:
+def test_vgg_trunk_is_frozen_and_only_the_restored_image_gets_a_gradient() -> None:
     loss = Vgg(weights=None, random_trunk=True)
     assert sum(p.numel() for p in loss.parameters()) == 20_024_384
     assert not any(p.requires_grad for p in loss.parameters())
-    restored, target = (image.float().requires_grad_() for image in pair(1, 1, 16, 16))
+    restored, target = (image.float().requires_grad_() for image in noisy_images(1, 1, 16, 16))
     assert loss.trunk(restored.expand(1, 3, 16, 16)).shape == (1, 512, 1, 1)
     loss(restored, target).backward()
     assert target.grad is None and restored.grad is not None and restored.grad.abs().sum() > 0
 
 
-def test_vgg_gradient_check() -> None:
-    """Along random directions, in float64: the whole Jacobian would take thousands of passes."""
+def test_vgg_gradient_matches_finite_differences() -> None:
+    """Along random directions, in float64: the full Jacobian would take thousands of passes."""
     loss = Vgg(weights=None, random_trunk=True).double()
-    restored, target = pair(1, 3, 16, 16)
+    restored, target = noisy_images(1, 3, 16, 16)
     loss = loss.to(torch.float64)
     assert torch.autograd.gradcheck(loss, (restored.requires_grad_(), target), fast_mode=True, atol=1e-5, rtol=1e-3)
 
 
-def test_vgg_is_not_in_a_checkpoint_and_the_random_trunk_is_always_the_same() -> None:
+def test_vgg_trunk_is_not_in_checkpoints_and_random_weights_are_always_the_same() -> None:
     torch.manual_seed(1)
     first = Vgg(weights=None, random_trunk=True)
     torch.manual_seed(2)
@@ -239,77 +238,76 @@ def test_vgg_is_not_in_a_checkpoint_and_the_random_trunk_is_always_the_same() ->
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_vgg_says_what_is_wrong(
+def test_vgg_reports_what_is_wrong(
     weights: tuple[Path, str, dict[str, Tensor]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path, checksum, state = weights
     with pytest.raises(ConfigError, match="go together"):
         Vgg(weights=None)
     with pytest.raises(ConfigError, match="go together"):
         Vgg(weights=str(path), random_trunk=True)
-    with caplog.at_level(logging.WARNING):
-        loss = Vgg(weights=None, random_trunk=True)
-    assert "untrained" in caplog.text
+    loss = Vgg(weights=None, random_trunk=True)
+    assert "warning: " in (stderr := capsys.readouterr().err) and "untrained" in stderr
     with pytest.raises(ConfigError, match="2 channels"):
         Vgg(weights=None, random_trunk=True, channels=2)
-    with pytest.raises(ConfigError, match="at least 16 px"):
+    with pytest.raises(ConfigError, match="at least 16x16 px"):
         loss(torch.zeros(1, 3, 15, 16), torch.zeros(1, 3, 15, 16))
     with pytest.raises(DataError, match="do not exist"):
         Vgg(weights=str(tmp_path / "nowhere.pth"))
-    with pytest.raises(DataError, match=f"begins {checksum}, not dcbb9e9d"):
+    with pytest.raises(DataError, match=f"starts with {checksum}, not dcbb9e9d"):
         Vgg(weights=str(path))
     torch.save({"features.0.weight": state["features.0.weight"]}, tmp_path / "other.pth")
     (tmp_path / "page.pth").write_bytes(b"<html>not found</html>")
     torch.save([state], tmp_path / "list.pth")
     for name in ("other.pth", "page.pth", "list.pth"):
-        with pytest.raises(DataError, match=f"{name} holds no VGG-19"):
+        with pytest.raises(DataError, match=f"{name} does not hold VGG-19"):
             Vgg(weights=str(tmp_path / name), sha256="")
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
-    nowhere = VGG19._replace(url="http://127.0.0.1:9/vgg19-dcbb9e9d.pth")
-    monkeypatch.setattr("losses.common.frozen_vgg.VGG19", nowhere)
-    with pytest.raises(MachineError, match="could not be fetched"):
+    unreachable = VGG19._replace(url="http://127.0.0.1:9/vgg19-dcbb9e9d.pth")
+    monkeypatch.setattr("losses.common.frozen_vgg.VGG19", unreachable)
+    with pytest.raises(MachineError, match="could not be downloaded"):
         Vgg()
     (tmp_path / "hub" / "checkpoints" / "vgg19-dcbb9e9d.pth").write_bytes(path.read_bytes())
     with pytest.raises(DataError, match="not dcbb9e9d"):
         Vgg()
 
 
-def test_vgg16_is_the_sum_over_four_depths_of_normalised_images_of_one_size(tmp_path: Path) -> None:
+def test_vgg16_is_the_sum_over_four_depths_of_normalised_and_resized_images(tmp_path: Path) -> None:
     state = random_weights(VGG16.blocks)
     torch.save(state, tmp_path / "vgg16.pth")
     checksum = hashlib.sha256((tmp_path / "vgg16.pth").read_bytes()).hexdigest()[:8]
-    restored, target = (image.float() for image in pair(1, 1, 20, 30))
+    restored, target = (image.float() for image in noisy_images(1, 1, 20, 30))
 
-    def depths(image: Tensor) -> list[Tensor]:
+    def features(image: Tensor) -> list[Tensor]:
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
         x = F.interpolate((image.expand(1, 3, 20, 30) - mean) / std, (48, 48), mode="bilinear", align_corners=False)
-        found = []
+        depths: list[Tensor] = []
         for block in ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21)):
-            x = F.max_pool2d(x, 2) if found else x
+            x = F.max_pool2d(x, 2) if depths else x
             for number in block:
                 x = F.relu(F.conv2d(x, state[f"features.{number}.weight"], state[f"features.{number}.bias"], padding=1))
-            found.append(x)
-        return found
+            depths.append(x)
+        return depths
 
     loss = Vgg16(weights=str(tmp_path / "vgg16.pth"), size_px=48, sha256=checksum)
     with torch.no_grad():
-        wanted = sum(F.l1_loss(one, other) for one, other in zip(depths(restored), depths(target), strict=True))
-    made = loss(restored.requires_grad_(), target.requires_grad_())
-    torch.testing.assert_close(made.detach(), wanted, rtol=1e-4, atol=0)
-    made.backward()
+        expected = sum(F.l1_loss(a, b) for a, b in zip(features(restored), features(target), strict=True))
+    value = loss(restored.requires_grad_(), target.requires_grad_())
+    torch.testing.assert_close(value.detach(), expected, rtol=1e-4, atol=0)
+    value.backward()
     assert target.grad is None and restored.grad is not None and restored.grad.abs().sum() > 0
     assert sum(p.numel() for p in loss.parameters()) == 7_635_264 and loss.state_dict() == {}
-    with pytest.raises(DataError, match=f"VGG-16 weights: its sha256 begins {checksum}, not 397923af"):
+    with pytest.raises(DataError, match=f"VGG-16 weights: its sha256 starts with {checksum}, not 397923af"):
         Vgg16(weights=str(tmp_path / "vgg16.pth"))
-    with pytest.raises(ConfigError, match="size_px is 7"):
+    with pytest.raises(ConfigError, match="size_px must be at least 8, .*got 7"):
         Vgg16(weights=None, random_trunk=True, size_px=7)
 
 
-def test_vgg16_gradient_check() -> None:
+def test_vgg16_gradient_matches_finite_differences() -> None:
     assert Vgg16(weights=None, random_trunk=True).size_px == 224
     loss = Vgg16(weights=None, random_trunk=True, size_px=16).double()
-    restored, target = pair(1, 1, 8, 8)
+    restored, target = noisy_images(1, 1, 8, 8)
     assert torch.autograd.gradcheck(loss, (restored.requires_grad_(), target), fast_mode=True, atol=1e-5, rtol=1e-3)

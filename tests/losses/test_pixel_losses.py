@@ -1,8 +1,7 @@
-"""L1, L2, Charbonnier, edge and content against independent numpy computations, and their gradients."""
+"""L1, L2, Charbonnier, edge and content losses against independent numpy computations, and their gradients."""
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +16,9 @@ from losses.content import Content
 from losses.edge import Edge
 from losses.l1 import L1
 from losses.l2 import L2
+from tests.support.images import normal_image
 
-Array = NDArray[Any]
+Array = NDArray[np.generic]
 
 
 def pair(dtype: torch.dtype, channels: int = 2) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,7 @@ FORMULAS: list[tuple[nn.Module, Callable[[Array, Array], float]]] = [
 
 @pytest.mark.parametrize(("loss", "formula"), FORMULAS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-def test_equals_the_formula(loss: nn.Module, formula: Callable[[Array, Array], float], dtype: torch.dtype) -> None:
+def test_loss_equals_its_formula(loss: nn.Module, formula: Callable[[Array, Array], float], dtype: torch.dtype) -> None:
     restored, target = pair(dtype)
     value = loss(restored, target)
     assert value.shape == ()
@@ -63,19 +63,19 @@ def test_equals_the_formula(loss: nn.Module, formula: Callable[[Array, Array], f
 
 
 @pytest.mark.parametrize(("loss", "formula"), [(L1(modulus=True), FORMULAS[0][1]), (Edge(modulus=True), edge)])
-def test_modulus_of_channels_equals_the_complex_image(
+def test_modulus_of_channels_equals_that_of_the_complex_image(
     loss: nn.Module, formula: Callable[[Array, Array], float]
 ) -> None:
     restored, target = pair(torch.float64, channels=4)
     expected = formula(as_complex(restored), as_complex(target))
     assert loss(restored, target).item() == pytest.approx(expected)
-    of_complex = loss(torch.from_numpy(as_complex(restored)), torch.from_numpy(as_complex(target)))
-    assert of_complex.item() == pytest.approx(expected)
+    complex_loss = loss(torch.from_numpy(as_complex(restored)), torch.from_numpy(as_complex(target)))
+    assert complex_loss.item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 @pytest.mark.parametrize("loss", [*(loss for loss, _ in FORMULAS), L1(modulus=True), Edge(modulus=True)])
-def test_gradient(loss: nn.Module, dtype: torch.dtype) -> None:
+def test_gradient_matches_finite_differences(loss: nn.Module, dtype: torch.dtype) -> None:
     restored, target = pair(dtype)
     assert torch.autograd.gradcheck(loss, (restored.requires_grad_(), target.requires_grad_()))
 
@@ -87,7 +87,7 @@ def test_gradient_of_equal_flat_images_is_finite(loss: nn.Module) -> None:
     assert zero.grad is not None and torch.isfinite(zero.grad).all()
 
 
-def test_half_precision_is_measured_in_float32() -> None:
+def test_half_precision_images_are_compared_in_float32() -> None:
     restored, target = (x.to(torch.bfloat16) for x in pair(torch.float32))
     for loss in (L1(), L1(modulus=True), L2(), Charbonnier(), Edge(modulus=True), Content()):
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -96,19 +96,19 @@ def test_half_precision_is_measured_in_float32() -> None:
         assert value.item() == pytest.approx(loss(restored.double(), target.double()).item(), rel=1e-5)
 
 
-def test_floor_of_the_complex_l1_is_the_mean_of_a_rayleigh_number() -> None:
-    noise = 0.3 * torch.randn(1, 2, 500, 500, generator=torch.Generator().manual_seed(0))
+def test_complex_l1_of_pure_noise_is_the_mean_of_a_rayleigh_distribution() -> None:
+    noise = 0.3 * normal_image(1, 2, 500, 500)
     floor = L1(modulus=True)(noise, torch.zeros_like(noise)).item()
     assert floor == pytest.approx(0.3 * math.sqrt(math.pi / 2), rel=0.01)
 
 
-def test_wrong_use_is_refused() -> None:
+def test_unsuitable_images_and_arguments_are_rejected() -> None:
     odd = torch.zeros(1, 3, 4, 4)
     with pytest.raises(ConfigError, match="even number"):
         L1(modulus=True)(odd, odd)
     with pytest.raises(ConfigError, match="positive"):
         Charbonnier(eps=0.0)
-    with pytest.raises(ConfigError, match="edge loss needs images of at least 3x3 px, but these are 2x5"):
+    with pytest.raises(ConfigError, match="edge loss needs images of at least 3x3 px, got 2x5"):
         Edge()(torch.zeros(1, 1, 2, 5), torch.zeros(1, 1, 2, 5))
     with pytest.raises(AssertionError):
         L1()(torch.zeros(2, 1, 4, 4), torch.zeros(1, 1, 4, 4))

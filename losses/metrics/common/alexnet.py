@@ -1,4 +1,4 @@
-"""The network behind LPIPS: AlexNet's convolutions and one learned weight per feature."""
+"""The network behind LPIPS: AlexNet's convolutional layers and a learned weight per feature."""
 
 from typing import cast
 
@@ -7,16 +7,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 SHIFT = (-0.030, -0.088, -0.188)
+"""Mean per channel that is subtracted from images in [-1, 1]."""
 SCALE = (0.458, 0.448, 0.450)
-"""Centre and spread that images in [-1, 1] are brought from, per channel."""
+"""Standard deviation per channel that the result is divided by."""
 
 
 class PerceptualDistance(nn.Module):
-    """Distance (N,) between RGB images (N, 3, H, W) in [-1, 1], at least 32 px a side.
+    """Perceptual distance of image pairs from the features after AlexNet's five ReLUs.
 
-    After each of five ReLUs: features scaled to unit length over channels, squared differences weighted per channel,
-    averaged over the image; the five are added. `trunk` is torchvision's AlexNet state, `weights` the published linear
-    layers' ("lin0.model.1.weight" to "lin4..."). Source: Zhang et al., CVPR 2018, version 0.1, net alex.
+    Features are scaled to unit length over channels; their squared differences are weighted per channel and averaged
+    over the image, and the five averages are added up. The weights are frozen.
+
+    Args:
+        trunk: State dict of torchvision's AlexNet.
+        weights: The published linear layers, "lin0.model.1.weight" to "lin4.model.1.weight".
+
+    Shape:
+        Inputs (N, 3, H, W) in [-1, 1], at least 32 px a side. Output (N,), 0 for equal images.
+
+    Source:
+        Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018; version 0.1,
+        net alex.
     """
 
     def __init__(self, trunk: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
@@ -34,18 +45,19 @@ class PerceptualDistance(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, first_N3HW: Tensor, second_N3HW: Tensor) -> Tensor:
-        """The perceptual distance of two image batches, (N,)."""
+        """Distance of each pair of images."""
         total = first_N3HW.new_zeros(len(first_N3HW))
-        for k, (a, b) in enumerate(zip(self._layers(first_N3HW), self._layers(second_N3HW), strict=True)):
+        for k, (a, b) in enumerate(zip(self._unit_features(first_N3HW), self._unit_features(second_N3HW), strict=True)):
             weight = cast(Tensor, getattr(self, f"weight{k}"))
             total = total + functional.conv2d((a - b).square(), weight).mean(dim=(1, 2, 3))
         return total
 
-    def _layers(self, image_N3HW: Tensor) -> list[Tensor]:
+    def _unit_features(self, image_N3HW: Tensor) -> list[Tensor]:
+        """Features after each ReLU, of unit length over channels."""
         shift, scale = (torch.tensor(values).view(1, 3, 1, 1).to(image_N3HW) for values in (SHIFT, SCALE))
-        x, taps = (image_N3HW - shift) / scale, []
+        x, features = (image_N3HW - shift) / scale, []
         for layer in self.features:
             x = layer(x)
             if isinstance(layer, nn.ReLU):
-                taps.append(x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10))
-        return taps
+                features.append(x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10))
+        return features

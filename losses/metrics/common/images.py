@@ -1,4 +1,4 @@
-"""What every metric asks of its images, and the checks that say so."""
+"""What every metric requires of its images, checked."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,41 +6,66 @@ from numpy.typing import NDArray
 from configs.errors import DataError
 
 Image = NDArray[np.float64]
+"""(H, W) or (H, W, C)."""
 
 
-def checked(image: NDArray[np.generic], name: str = "restored") -> Image:
-    """The image in float64, (H, W) or (H, W, C). DataError for complex numbers or another number of dimensions."""
+def checked_image(image: NDArray[np.generic], name: str = "restored") -> Image:
+    """The image in float64.
+
+    Args:
+        image: Real image (H, W) or (H, W, C) of any dtype.
+        name: What to call it in an error message.
+
+    Raises:
+        DataError: The image is complex, or has another number of dimensions.
+    """
     if np.iscomplexobj(image):
-        raise DataError(f"the {name} image is complex; metrics are of real images, give its magnitude")
+        raise DataError(f"the {name} image is complex, but metrics compare real images: pass its magnitude")
     if image.ndim not in (2, 3):
-        raise DataError(f"the {name} image has shape {image.shape}; metrics take (height, width) or (height, width, C)")
+        raise DataError(f"the {name} image must be (H, W) or (H, W, C), got shape {image.shape}")
     return np.asarray(image, dtype=np.float64)
 
 
 def checked_pair(restored: NDArray[np.generic], clean: NDArray[np.generic] | None) -> tuple[Image, Image]:
-    """Both images in float64. DataError when there is no clean image or the shapes differ."""
+    """Both images in float64.
+
+    Raises:
+        DataError: There is no clean image, the shapes differ, or an image is not one that metrics accept.
+    """
     if clean is None:
-        raise DataError("this metric compares with a clean image, and there is none")
+        raise DataError("this metric compares with a clean image, but there is no clean image")
     if restored.shape != clean.shape:
-        raise DataError(f"the restored image has shape {restored.shape} but the clean one {clean.shape}")
-    return checked(restored), checked(clean, "clean")
+        raise DataError(f"restored and clean image must have the same shape, got {restored.shape} and {clean.shape}")
+    return checked_image(restored), checked_image(clean, "clean")
 
 
-def finite(image: Image) -> bool:
-    """Whether all values are numbers. A diverged network's image must score worst: NaN would be left out of means."""
+def is_finite(image: Image) -> bool:
+    """Whether all values are finite.
+
+    A metric gives the worst score to an image that is not: a diverged network must not be left out of means as NaN.
+    """
     return bool(np.isfinite(image).all())
 
 
 def checked_range(data_range: float) -> float:
-    """The data range. DataError unless it is a positive number."""
+    """The data range: the difference between the largest and the smallest value that images can have.
+
+    Raises:
+        DataError: It is not a positive, finite number.
+    """
     if not np.isfinite(data_range) or data_range <= 0:
         raise DataError(
-            f"data_range is {data_range}; give the difference between the largest and smallest value allowed"
+            f"data_range must be > 0, got {data_range}: give the difference between the largest and the smallest value "
+            "that images can have"
         )
     return float(data_range)
 
 
-def needs_colour(image: Image, metric: str) -> None:
-    """DataError unless the image has three channels."""
+def check_rgb(image: Image, metric: str) -> None:
+    """Check that the image has three channels.
+
+    Raises:
+        DataError: It has not.
+    """
     if image.ndim != 3 or image.shape[2] != 3:
-        raise DataError(f"{metric} is of RGB images (height, width, 3), but this one has shape {image.shape}")
+        raise DataError(f"{metric} needs an RGB image (H, W, 3), got shape {image.shape}")

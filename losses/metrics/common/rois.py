@@ -1,4 +1,4 @@
-"""Regions of interest: homogeneous pieces of background and foreground, from a file or found in the image."""
+"""Regions of interest: homogeneous boxes of background and foreground, from a file or found in an image."""
 
 import json
 from dataclasses import dataclass
@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from configs.errors import DataError
-from losses.metrics.common.images import Image, checked
+from losses.metrics.common.images import Image, checked_image
 
 FOREGROUNDS = 5
+"""Most foreground boxes that are looked for."""
 SMALLEST_PX = 8
+"""Smallest side of a box that is looked for."""
 
 
 class Box(NamedTuple):
@@ -25,11 +27,15 @@ class Box(NamedTuple):
     width: int
 
     def of(self, image: Image) -> Image:
-        """The pixels inside; DataError when it is empty or reaches out of the image."""
+        """The pixels of the image inside the box.
+
+        Raises:
+            DataError: The box is empty or extends beyond the image.
+        """
         fits = min(self.row, self.column) >= 0 and min(self.height, self.width) > 0
         if not fits or self.row + self.height > image.shape[0] or self.column + self.width > image.shape[1]:
             raise DataError(
-                f"the region (row, column, height, width) = {tuple(self)} is empty or reaches out of an image of "
+                f"the region (row, column, height, width) = {tuple(self)} is empty or extends beyond an image of "
                 f"{image.shape[0]} x {image.shape[1]} pixels"
             )
         return image[self.row : self.row + self.height, self.column : self.column + self.width]
@@ -37,66 +43,76 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Rois:
-    """Where a metric looks: at least one region each."""
+    """The regions a metric looks at, at least one of each kind."""
 
     background: tuple[Box, ...]
     foreground: tuple[Box, ...]
 
     @classmethod
     def from_file(cls, path: Path) -> "Rois":
-        """Read `{"background": [[row, column, height, width], ...], "foreground": [...]}`; DataError if it is not."""
+        """Read `{"background": [[row, column, height, width], ...], "foreground": [...]}`.
+
+        Raises:
+            DataError: The file cannot be read, or is not of this form.
+        """
         try:
             content = json.loads(path.read_text())
-            found = {key: tuple(Box(*map(int, box)) for box in content[key]) for key in ("background", "foreground")}
+            boxes = {key: tuple(Box(*map(int, box)) for box in content[key]) for key in ("background", "foreground")}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f'{path}: expected {{"background": [[row, column, height, width], ...], "foreground": [...]}} ({error})'
             ) from error
-        if not all(found.values()):
+        if not all(boxes.values()):
             raise DataError(f"{path}: needs at least one background and one foreground region")
-        return cls(**found)
+        return cls(**boxes)
 
 
-def regions(restored: NDArray[np.generic], clean: NDArray[np.generic] | None, rois: Rois | None) -> Rois:
-    """The regions given, else those found in the clean image, else in the restored one.
+def given_or_found(restored: NDArray[np.generic], clean: NDArray[np.generic] | None, rois: Rois | None) -> Rois:
+    """The given regions, or else those found in the clean image, or else those found in the restored one.
 
     Only regions from a file or from the same clean image make two restorations comparable.
     """
-    return rois or automatic(checked(restored if clean is None else clean, "reference"))
+    return rois or find_rois(checked_image(restored if clean is None else clean, "reference"))
 
 
-def automatic(reference: Image) -> Rois:
-    """One background and up to five foreground boxes, a sixteenth of the shorter side (8 px at least) square.
+def find_rois(reference: Image) -> Rois:
+    """Find a background box and up to five foreground boxes, square, 1/16 of the shorter side (at least 8 px).
 
-    Background: of the boxes whose mean is in the darkest quarter, the one of least standard deviation. Foreground: of
-    those in the brightest quarter, the ones of least standard deviation over mean that do not overlap. Boxes without
-    any variation (masked or padded parts) are passed over. DataError when the image has none of either kind.
+    The background is the box with the smallest standard deviation among those whose mean is in the darkest quarter. The
+    foreground is the boxes with the smallest ratio of standard deviation to mean among those in the brightest quarter,
+    without overlap. Boxes without any variation (masked or padded parts) are skipped.
+
+    Args:
+        reference: Image (H, W) or (H, W, C), whose channels are averaged.
+
+    Raises:
+        DataError: The image is too small, or has no such box of either kind.
     """
-    image = grey(reference)
+    image = to_grey(reference)
     side = max(SMALLEST_PX, min(image.shape) // 16)
     if min(image.shape) < 2 * side:
-        raise DataError(f"an image of {image.shape} is too small to find regions of {side} px in; give them in a file")
+        raise DataError(f"an image of {image.shape} is too small to find regions of {side} px in: give them in a file")
     window = slice(side // 2, side // 2 + 1 - side)
     mean = uniform_filter(image, side)[window, window]
     variance = uniform_filter(image**2, side)[window, window] - mean**2
     spread = np.sqrt(np.maximum(variance, 0))
     varied = spread > 1e-6 * (image.max() - image.min())
     dark, bright = np.percentile(mean, (25, 75))
-    background = _calmest(np.where(varied & (mean <= dark), spread, np.inf), side, 1)
+    background = _lowest_boxes(np.where(varied & (mean <= dark), spread, np.inf), side, 1)
     relative = np.divide(spread, mean, out=np.full_like(mean, np.inf), where=varied & (mean >= bright) & (mean > 0))
-    foreground = _calmest(relative, side, FOREGROUNDS)
+    foreground = _lowest_boxes(relative, side, FOREGROUNDS)
     if not background or not foreground:
-        raise DataError("no varied dark and bright regions found in the image; give regions in a file")
+        raise DataError("found no dark and bright regions with any variation in the image: give regions in a file")
     return Rois(background, foreground)
 
 
-def grey(image: Image) -> Image:
+def to_grey(image: Image) -> Image:
     """The mean over channels, (H, W)."""
     return image if image.ndim == 2 else np.asarray(image.mean(axis=2))
 
 
-def _calmest(score: Image, side: int, count: int) -> tuple[Box, ...]:
-    """The boxes of least score, none overlapping another; `score[i, j]` is of the box whose corner is there."""
+def _lowest_boxes(score: Image, side: int, count: int) -> tuple[Box, ...]:
+    """Up to `count` boxes of lowest finite score without overlap; `score[i, j]` is for the box with corner i, j."""
     score = score.copy()
     boxes: list[Box] = []
     while len(boxes) < count and np.isfinite(score.min()):

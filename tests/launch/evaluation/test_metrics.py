@@ -11,7 +11,7 @@ from configs.errors import ConfigError, DataError
 from launch import evaluate, train
 from launch.evaluation import evaluator, metrics
 from losses.metrics.cnr import cnr
-from losses.metrics.common.rois import automatic
+from losses.metrics.common.rois import find_rois
 from losses.metrics.enl import enl
 from shards.building.writer import write_split
 
@@ -36,10 +36,10 @@ def test_without_a_clean_image_only_metrics_that_need_none_are_computed() -> Non
     chosen = metrics.find(["psnr", "enl", "cnr"])
     values = {name: metric(restored, None, noisy=noisy, data_range=1) for name, metric in chosen.items()}
     assert values["psnr"] is None
-    same = automatic(noisy)
+    same = find_rois(noisy)
     assert values["enl"] == enl(restored, data_range=1, rois=same)
     assert values["cnr"] == cnr(restored, data_range=1, rois=same)
-    assert automatic(restored) != same, "regions of its own would compare different places"
+    assert find_rois(restored) != same, "regions of its own would compare different places"
 
 
 def test_given_regions_are_used(tmp_path: Path) -> None:

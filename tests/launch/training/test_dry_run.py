@@ -26,8 +26,8 @@ def test_the_dry_run_prints_sizes_and_writes_nothing(go, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("method", "code", "says"),
     [
-        (CNCL, 4, "a critic needs images of at least 32x32 px, got 24x24: raise data.crop"),
-        (MSSSIM, 2, "msssim with 3 scales and a window of 11 px needs images of more than 40 px, but they are 24x24"),
+        (CNCL, 4, "patch_discriminator: images must be at least 32x32 px, got 24x24: raise data.crop"),
+        (MSSSIM, 2, "msssim with 3 scales and a window of 11 px needs images of more than 40 px a side, got 24x24"),
     ],
     ids=["critic", "msssim"],
 )

@@ -1,4 +1,4 @@
-"""Weights of losses: the numbers of each strategy, what learns, and the one-hot end of learned softmax weights."""
+"""Weights of losses: the values of each strategy, what is learned, and the one-hot end of learned softmax weights."""
 
 import math
 
@@ -31,21 +31,21 @@ def test_fixed_is_the_weighted_sum() -> None:
     assert list(weighting.parameters()) == []
 
 
-def test_random_softmax_is_one_kept_draw_in_the_range_the_scripts_show() -> None:
+def test_random_softmax_keeps_its_weights_in_the_range_of_the_published_scripts() -> None:
     torch.manual_seed(0)
     weighting = Weighting("random_softmax", {"a": 1, "b": 1, "c": 1, "d": 1})
     weights = weighting.current()
     assert float(weights.sum()) == pytest.approx(1)
     low, high = 1 / (1 + 3 * math.e), math.e / (math.e + 3)
     assert low <= float(weights.min()) < float(weights.max()) <= high
-    other = Weighting("random_softmax", {"a": 1, "b": 1, "c": 1, "d": 1})
-    assert not torch.equal(other.current(), weights)
-    other.load_state_dict(weighting.state_dict())
-    assert torch.equal(other.current(), weights)
+    restored = Weighting("random_softmax", {"a": 1, "b": 1, "c": 1, "d": 1})
+    assert not torch.equal(restored.current(), weights)
+    restored.load_state_dict(weighting.state_dict())
+    assert torch.equal(restored.current(), weights)
     assert list(weighting.parameters()) == []
 
 
-def test_uncertainty_starts_at_its_weights_and_ends_where_all_losses_weigh_alike() -> None:
+def test_uncertainty_starts_at_its_weights_and_ends_with_equal_contributions() -> None:
     weighting = Weighting("uncertainty", {"a": 1.0, "b": 0.5})
     total, _ = weighting(terms(0.3, 0.8))
     assert float(total.detach()) == pytest.approx(0.3 + 0.4 - math.log(0.5))
@@ -53,20 +53,20 @@ def test_uncertainty_starts_at_its_weights_and_ends_where_all_losses_weigh_alike
     assert torch.allclose(weighting.current(), torch.tensor([1 / 0.02, 1 / 3.0]), rtol=1e-2)
 
 
-def test_softmax_learned_goes_one_hot_onto_the_smallest_loss_and_says_so() -> None:
+def test_learned_softmax_goes_one_hot_to_the_smallest_loss_and_warns() -> None:
     weighting = Weighting("softmax", {"a": 2, "b": 1, "c": 1, "d": 4})
     assert torch.allclose(weighting.current(), torch.tensor([0.25, 0.125, 0.125, 0.5]))
     means = {name: float(value) for name, value in weighting(terms(0.5, 0.4, 0.1, 0.3))[1].items()}
-    assert weighting.one_hot(means) is None
+    assert weighting.one_hot_warning(means) is None
     train(weighting, terms(0.5, 0.4, 0.1, 0.3), 1500)
     means = {name: float(value) for name, value in weighting(terms(0.5, 0.4, 0.1, 0.3))[1].items()}
     assert means["weight_c"] > 0.99
-    assert "gone to c" in str(weighting.one_hot(means))
+    assert "gone to c" in str(weighting.one_hot_warning(means))
 
 
 @pytest.mark.parametrize("strategy", ["fixed", "uncertainty", "random_softmax"])
-def test_other_strategies_are_never_called_one_hot(strategy: Strategy) -> None:
-    assert Weighting(strategy, {"a": 1, "b": 1}).one_hot({"weight_a": 1.0, "weight_b": 0.0}) is None
+def test_other_strategies_never_warn(strategy: Strategy) -> None:
+    assert Weighting(strategy, {"a": 1, "b": 1}).one_hot_warning({"weight_a": 1.0, "weight_b": 0.0}) is None
 
 
 @pytest.mark.parametrize("strategy", ["fixed", "uncertainty", "softmax", "random_softmax"])

@@ -12,7 +12,7 @@ from losses.metrics.rmse import rmse
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (20, 30, 3)])
-def test_equal_scikit_image(shape: tuple[int, ...]) -> None:
+def test_rmse_and_nmse_equal_scikit_image(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     clean = rng.random(shape)
     restored = clean + 0.1 * rng.standard_normal(shape)
@@ -28,5 +28,5 @@ def test_known_values() -> None:
     assert nmse(clean * 1.5, clean, data_range=1) == pytest.approx(0.25)
     assert math.isnan(nmse(clean, np.zeros((4, 4)), data_range=1))
     assert rmse(clean * np.nan, clean, data_range=1) == nmse(clean * np.nan, clean, data_range=1) == math.inf
-    with pytest.raises(DataError, match="no"):
+    with pytest.raises(DataError, match="no clean image"):
         rmse(clean, None, data_range=1)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""LPIPS with random weights against its formula in numpy; missing and damaged weights are said."""
+"""LPIPS with random weights against its formula in numpy, and errors for missing and damaged weights."""
 
 import hashlib
 from pathlib import Path
@@ -30,7 +30,7 @@ def random_weights() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 @pytest.fixture
 def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with random weights whose checksum is the one expected."""
+    """A folder with random weights, whose checksum is made the expected one."""
     trunk, weights = random_weights()
     torch.save(trunk, tmp_path / module.TRUNK)
     torch.save(weights, tmp_path / module.WEIGHTS)
@@ -62,7 +62,7 @@ def by_formula(restored: NDArray[np.float64], clean: NDArray[np.float64]) -> flo
     return total
 
 
-def test_equals_its_formula_in_any_range(weights_folder: Path) -> None:
+def test_lpips_equals_its_formula_in_any_range(weights_folder: Path) -> None:
     rng = np.random.default_rng(1)
     clean = rng.random((40, 48, 3))
     restored = np.clip(clean + 0.1 * rng.standard_normal(clean.shape), 0, 1)
@@ -72,21 +72,22 @@ def test_equals_its_formula_in_any_range(weights_folder: Path) -> None:
     assert lpips(restored * 255, clean * 255, data_range=255) == pytest.approx(expected, rel=1e-3)
     assert lpips(clean, clean, data_range=1) == 0
     grey, colour = clean[..., :1], clean[..., :1].repeat(3, axis=2)
-    other = restored[..., :1].repeat(3, axis=2)
-    assert lpips(restored[..., 0], grey[..., 0], data_range=1) == pytest.approx(lpips(other, colour, data_range=1))
+    restored_colour = restored[..., :1].repeat(3, axis=2)
+    expected = lpips(restored_colour, colour, data_range=1)
+    assert lpips(restored[..., 0], grey[..., 0], data_range=1) == pytest.approx(expected)
 
 
-def test_a_restored_image_that_is_not_finite_scores_worst(weights_folder: Path) -> None:
+def test_restored_image_that_is_not_finite_scores_worst(weights_folder: Path) -> None:
     assert lpips(np.full((32, 32), np.nan), np.zeros((32, 32)), data_range=1) == np.inf
 
 
-def test_unsuitable_images_are_refused(weights_folder: Path) -> None:
+def test_unsuitable_images_are_rejected(weights_folder: Path) -> None:
     for shape in ((31, 40), (40, 40, 2)):
         with pytest.raises(DataError, match="32 px"):
             lpips(np.zeros(shape), np.zeros(shape), data_range=1)
 
 
-def test_missing_and_damaged_weights_are_said(weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_and_damaged_weights_are_reported(weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.zeros((32, 32))
     torch.save({}, weights_folder / module.WEIGHTS)
     with pytest.raises(MachineError, match="cannot be used"):
@@ -95,11 +96,11 @@ def test_missing_and_damaged_weights_are_said(weights_folder: Path, monkeypatch:
     with pytest.raises(MachineError, match="cannot be used"):
         lpips(image, image, data_range=1)
     (weights_folder / module.WEIGHTS).unlink()
-    with pytest.raises(MachineError, match="alex.pth are not in"):
+    with pytest.raises(MachineError, match="is missing alex.pth"):
         lpips(image, image, data_range=1)
     torch.save({}, weights_folder / module.WEIGHTS)
     monkeypatch.setattr(module, "TRUNK_SHA256", "0" * 64)
     with pytest.raises(MachineError, match="damaged"):
         lpips(image, image, data_range=1)
     monkeypatch.delenv(module.FOLDER_VARIABLE)
-    assert module.folder() == Path(torch.hub.get_dir()) / "checkpoints"
+    assert module.weights_folder() == Path(torch.hub.get_dir()) / "checkpoints"

@@ -11,25 +11,18 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from configs.errors import DataError
 from losses.metrics.psnr import psnr
 from losses.metrics.ssim import ssim
-
-
-def pair(shape: tuple[int, ...], sigma: float = 0.1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    rng = np.random.default_rng(7)
-    axes = (0, 1)
-    clean = gaussian_filter(rng.random(shape), 3, axes=axes)
-    clean = (clean - clean.min()) / (clean.max() - clean.min())
-    return clean + sigma * rng.standard_normal(shape), clean
+from tests.support.images import noisy_pair
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (40, 50, 3)])
 @pytest.mark.parametrize("data_range", [1.0, 255.0])
 def test_psnr_equals_scikit_image(shape: tuple[int, ...], data_range: float) -> None:
-    restored, clean = pair(shape)
+    restored, clean = noisy_pair(shape, seed=7)
     expected = peak_signal_noise_ratio(clean, restored, data_range=data_range)
     assert psnr(restored, clean, data_range=data_range) == pytest.approx(expected)
 
 
-def test_psnr_of_a_constant_error_and_of_none() -> None:
+def test_psnr_of_a_constant_error_and_of_equal_images() -> None:
     clean = np.zeros((8, 8), dtype=np.uint8)
     assert psnr(clean + np.uint8(10), clean, data_range=255) == pytest.approx(20 * math.log10(25.5))
     assert psnr(clean, clean, data_range=255) == math.inf
@@ -50,15 +43,15 @@ def by_formula(x: NDArray[np.float64], y: NDArray[np.float64], data_range: float
 
 @pytest.mark.parametrize("data_range", [1.0, 2.0])
 def test_ssim_equals_its_formula(data_range: float) -> None:
-    restored, clean = pair((40, 50))
+    restored, clean = noisy_pair((40, 50), seed=7)
     assert ssim(restored, clean, data_range=data_range) == pytest.approx(by_formula(restored, clean, data_range))
-    colour, clean_colour = pair((40, 50, 3))
+    colour, clean_colour = noisy_pair((40, 50, 3), seed=7)
     planes = [by_formula(colour[..., c], clean_colour[..., c], data_range) for c in range(3)]
     assert ssim(colour, clean_colour, data_range=data_range) == pytest.approx(np.mean(planes))
 
 
-def test_ssim_equals_scikit_image_and_depends_on_the_range() -> None:
-    restored, clean = pair((40, 50))
+def test_ssim_equals_scikit_image_and_depends_on_the_data_range() -> None:
+    restored, clean = noisy_pair((40, 50), seed=7)
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     expected = structural_similarity(restored, clean, data_range=1.0, **options)
     assert ssim(restored, clean, data_range=1.0) == pytest.approx(expected)
@@ -67,7 +60,7 @@ def test_ssim_equals_scikit_image_and_depends_on_the_range() -> None:
     assert ssim(clean * np.nan, clean, data_range=1.0) == -1
 
 
-def test_wrong_images_are_refused_with_a_reason() -> None:
+def test_unsuitable_images_are_rejected_with_the_reason() -> None:
     clean = np.zeros((12, 12))
     with pytest.raises(DataError, match="complex"):
         psnr(clean.astype(np.complex64), clean, data_range=1)

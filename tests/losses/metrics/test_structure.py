@@ -17,19 +17,17 @@ from losses.metrics.epi_v import epi_v
 from losses.metrics.gcmse import gcmse
 from losses.metrics.gcmse_per_pixel import gcmse_per_pixel
 from losses.metrics.ms_ssim import ms_ssim, window_for
+from tests.support.images import noisy_pair
 
 Image = NDArray[np.float64]
 
 
 def pair(shape: tuple[int, ...]) -> tuple[Image, Image]:
-    rng = np.random.default_rng(3)
-    clean = gaussian_filter(rng.random(shape), 4, axes=(0, 1))
-    clean = (clean - clean.min()) / (clean.max() - clean.min())
-    return clean + 0.1 * rng.standard_normal(shape), clean
+    return noisy_pair(shape, seed=3, blur_px=4)
 
 
 def terms(x: Image, y: Image, window: int) -> tuple[float, float]:
-    """Mean SSIM and mean contrast-structure term of one scale, without the border that a window cannot cover."""
+    """Mean SSIM and mean contrast-structure term of a scale, without the border that a window cannot cover."""
     radius = window // 2
 
     def blur(image: Image) -> Image:
@@ -59,7 +57,7 @@ def test_ms_ssim_equals_its_formula(size: tuple[int, int], window: int) -> None:
     assert ms_ssim(restored, clean, data_range=1) == pytest.approx(expected, abs=1e-5)
 
 
-def test_ms_ssim_averages_channels_and_knows_its_windows() -> None:
+def test_ms_ssim_averages_channels_and_chooses_its_window() -> None:
     restored, clean = pair((176, 180, 3))
     planes = [torch.from_numpy(image).float().permute(2, 0, 1)[None] for image in (restored, clean)]
     assert ms_ssim(restored, clean, data_range=1) == pytest.approx(float(reference(*planes, data_range=1.0)))
@@ -72,7 +70,7 @@ def test_ms_ssim_averages_channels_and_knows_its_windows() -> None:
         ms_ssim(restored[:160], clean[:160], data_range=1, window_px=11)
 
 
-def test_epi_is_restored_over_clean_in_the_direction_named() -> None:
+def test_epi_is_restored_over_clean_in_the_named_direction() -> None:
     clean = np.zeros((6, 8))
     clean[:, 4:] = 1.0
     half = clean * 0.5
@@ -113,19 +111,19 @@ def test_gcmse_equals_its_definition_at_any_scale() -> None:
     assert gcmse_per_pixel(*colour, data_range=1) == pytest.approx(np.mean(planes))
 
 
-def test_gcmse_grows_with_the_area_and_its_size_free_form_does_not() -> None:
+def test_gcmse_grows_with_the_area_and_gcmse_per_pixel_does_not() -> None:
     restored, clean = pair((40, 40))
     tiled = [np.block([[image, image[:, ::-1]], [image[::-1], image[::-1, ::-1]]]) for image in (restored, clean)]
     ratio = gcmse(*tiled, data_range=1) / gcmse(restored, clean, data_range=1)
     assert ratio == pytest.approx(4, rel=0.1)
-    free = gcmse_per_pixel(*tiled, data_range=1) / gcmse_per_pixel(restored, clean, data_range=1)
-    assert free == pytest.approx(1, rel=0.1)
+    ratio_per_pixel = gcmse_per_pixel(*tiled, data_range=1) / gcmse_per_pixel(restored, clean, data_range=1)
+    assert ratio_per_pixel == pytest.approx(1, rel=0.1)
     assert math.isnan(gcmse(restored, np.ones((40, 40)), data_range=1))
 
 
 @pytest.mark.parametrize("metric", [epi, epi_h, epi_v, gcmse, gcmse_per_pixel])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_restored_image_that_is_not_finite_scores_worst(metric: Callable[..., float], value: float) -> None:
+def test_restored_image_that_is_not_finite_scores_worst(metric: Callable[..., float], value: float) -> None:
     restored, clean = pair((20, 20))
     restored[3, 4] = value
     assert metric(restored, clean, data_range=1) == math.inf

@@ -1,4 +1,4 @@
-"""UIQM and UCIQE against independent computations, and that they move as they should."""
+"""UIQM and UCIQE against independent computations, and their response to washed-out colours."""
 
 import math
 
@@ -38,11 +38,11 @@ def by_loops(image: Image) -> tuple[float, float, float]:
     edges = image * strength / strength.max(axis=(0, 1)) * 255
     for i in range(rows):
         for j in range(columns):
-            place = np.s_[i * BLOCK_PX : (i + 1) * BLOCK_PX, j * BLOCK_PX : (j + 1) * BLOCK_PX]
+            block = np.s_[i * BLOCK_PX : (i + 1) * BLOCK_PX, j * BLOCK_PX : (j + 1) * BLOCK_PX]
             for c, weight in enumerate((0.299, 0.587, 0.114)):
-                piece = edges[place][..., c]
-                sharp += weight * 2 * math.log(piece.max() / piece.min()) if piece.min() > 0 else 0.0
-            ratio = (image[place].max() - image[place].min()) / (image[place].max() + image[place].min())
+                values = edges[block][..., c]
+                sharp += weight * 2 * math.log(values.max() / values.min()) if values.min() > 0 else 0.0
+            ratio = (image[block].max() - image[block].min()) / (image[block].max() + image[block].min())
             contrasts -= ratio * math.log(ratio)
     return colour, sharp / (rows * columns), contrasts / (rows * columns)
 
@@ -67,7 +67,7 @@ def test_uiqm_of_flat_and_black_images_is_finite() -> None:
 
 
 def lab_of(colour: tuple[float, float, float]) -> tuple[float, float, float]:
-    """CIELab of one sRGB colour, from the standard's formulas."""
+    """CIELab of an sRGB colour, from the formulas of the standard."""
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in colour]
     matrix = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
     white = (0.95047, 1.0, 1.08883)
@@ -82,10 +82,10 @@ def test_uciqe_equals_its_definition() -> None:
     chroma = np.sqrt(lab[:, 1] ** 2 + lab[:, 2] ** 2)
     lightness = np.sort(lab[:, 0])
     position = 0.99 * (len(lightness) - 1)
-    whole, part = int(position), position - int(position)
-    high = lightness[whole] * (1 - part) + lightness[whole + 1] * part
+    index, fraction = int(position), position - int(position)
+    high = lightness[index] * (1 - fraction) + lightness[index + 1] * fraction
     mirrored = -np.sort(-lightness)
-    low = mirrored[whole] * (1 - part) + mirrored[whole + 1] * part
+    low = mirrored[index] * (1 - fraction) + mirrored[index + 1] * fraction
     saturation = chroma / np.sqrt(chroma**2 + lab[:, 0] ** 2)
     expected = 0.4680 * chroma.std() + 0.2745 * (high - low) + 0.2576 * saturation.mean()
     assert uciqe(image, data_range=1) == pytest.approx(expected, rel=1e-3)
@@ -98,17 +98,17 @@ def test_washed_out_colours_score_lower() -> None:
     washed = 0.3 * image + 0.7 * image.mean(axis=(0, 1))
     assert uciqe(washed, data_range=1) < uciqe(image, data_range=1)
     assert colourfulness(washed * 255) < colourfulness(image * 255)
-    assert contrast(washed * 255) > contrast(image * 255), "the documented oddity: contrast scores best at 1/e"
+    assert contrast(washed * 255) > contrast(image * 255), "documented oddity: contrast scores best at 1/e"
 
 
-def test_a_restored_image_that_is_not_finite_scores_worst() -> None:
+def test_restored_image_that_is_not_finite_scores_worst() -> None:
     for value in (math.nan, math.inf):
         image = scene()
         image[2, 3, 1] = value
         assert uiqm(image, data_range=1) == uciqe(image, data_range=1) == -math.inf
 
 
-def test_grey_and_tiny_images_are_refused() -> None:
+def test_grey_and_tiny_images_are_rejected() -> None:
     for metric in (uiqm, uciqe):
         with pytest.raises(DataError, match="RGB"):
             metric(np.zeros((20, 20)), data_range=1)
