@@ -35,7 +35,8 @@ class Diagnosis:
         """Render the diagnosis for a terminal."""
         title = f"{self.facts.config.name}, step {self.facts.train_events[-1]['step']}"
         inconclusive = sum(check.verdict == INCONCLUSIVE for check in self.checks)
-        summary = f"{len(self.problems)} problems, {inconclusive} inconclusive, {len(self.checks)} checks"
+        problems = f"{len(self.problems)} problem{'' if len(self.problems) == 1 else 's'}"
+        summary = f"{problems}, {inconclusive} inconclusive, {len(self.checks)} checks"
         remarks = [*self.notes, *([self.recommendation.text] if self.recommendation else [])]
         lines = [
             *_check_lines(self.checks),

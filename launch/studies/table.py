@@ -84,14 +84,15 @@ def _columns(runs: list[RunResult]) -> list[str]:
         hidden.add("method")
     if {run.row.get("status") for run in runs} == {"finished"}:
         hidden.add("status")
-    # a table of several methods: each method's own columns come before the metrics that all have
+    losses = {f"{runs[0].curve_title} {end}" for end in ("start", "end")}
     own = {column.title for run in runs for column in run.report_columns}
-    losses = {f"{run.curve_title} {end}" for run in runs for end in ("start", "end")}
 
     def section(title: str) -> int:
+        # The columns that methods add stay next to the losses, whichever run they come from. Losses that only later
+        # runs are followed by come after the quality.
         sections = ({"method"}, losses, own)
         after = len(sections) + (title in LAST_COLUMNS)
-        return next((i for i, members in enumerate(sections) if title in members), after)
+        return next((i for i, titles in enumerate(sections) if title in titles), after)
 
     return sorted((title for title in filled if title not in hidden), key=section)
 

@@ -1,1 +1,1 @@
-"""Instruments and diagnosis of the dual-domain method."""
+"""The dual-domain method's settings, measurements and diagnosis; the method itself is pipelines/dual_domain.py."""

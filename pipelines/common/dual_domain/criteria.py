@@ -19,7 +19,7 @@ from pipelines.reporting.documents import (
 )
 from pipelines.reporting.facts import MAX_OSCILLATION, MIN_LOGS_FOR_FALL, MIN_LOGS_FOR_OSCILLATION, RunFacts
 
-GROUP = "Success by the documents"
+GROUP = "Success criteria of the documents"
 
 
 class Forecast(NamedTuple):
@@ -61,7 +61,7 @@ CLEAR_FALL = 0.1
 SMALL_CONTENT = 0.015
 """What "about 0.01" may be."""
 
-NOT_LOGGED = "the run has no log at that epoch: it is shorter, or logged later"
+NOT_LOGGED = "the run has not reached this epoch, or has no log before it"
 FEW_LOGS = f"needs at least {MIN_LOGS_FOR_FALL} training logs"
 
 

@@ -7,7 +7,7 @@ from pipelines.common.dual_domain.instruments import FLAT
 from pipelines.common.dual_domain.symptoms import alternative, is_collapsed, is_flat, settings_of
 from pipelines.reporting.checks import Check, check
 from pipelines.reporting.documents import QUICK_REFERENCE
-from pipelines.reporting.facts import MIN_FALL, RunFacts
+from pipelines.reporting.facts import MIN_FALL, MIN_LOGS_FOR_FALL, RunFacts
 
 GROUP = f"Decision tree ({QUICK_REFERENCE})"
 
@@ -63,7 +63,7 @@ def recon_loss(facts: RunFacts) -> Check:
         group=GROUP,
         problem="the document blames the decoder; see which networks receive a gradient",
         ok="the decoder learns",
-        unknown="needs at least four training logs",
+        unknown=f"needs at least {MIN_LOGS_FOR_FALL} training logs",
     )
 
 

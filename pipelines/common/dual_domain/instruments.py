@@ -106,7 +106,7 @@ def findings(metrics: dict[str, float]) -> list[Finding]:
         findings.append(_leak(metrics["cross_over_floor"]))
     if "cross_over_constant" in metrics:
         value = metrics["cross_over_constant"]
-        message = f"the cross loss is {value:.2f} of what the best constant image gets: {_flatness(value)}"
+        message = f"the cross loss is {value:.2f} times that of the best constant image: {_flatness(value)}"
         findings.append(Finding("flat", value, FLAT, not value > FLAT, message))
     if not math.isnan(metrics.get("latent_spread", math.nan)):
         findings.append(_collapse(metrics["latent_spread"]))
@@ -127,7 +127,7 @@ def _leak(cross_over_floor: float) -> Finding:
         if leaks
         else "it does not undercut the target's noise"
     )
-    message = f"the cross loss is {cross_over_floor:.2f} of its noise floor: {meaning}"
+    message = f"the cross loss is {cross_over_floor:.2f} times its noise floor: {meaning}"
     return Finding("leak", cross_over_floor, LEAK_MARGIN, not leaks, message)
 
 

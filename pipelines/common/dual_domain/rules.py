@@ -13,7 +13,7 @@ from pipelines.common.dual_domain.instruments import LEAK_MARGIN
 from pipelines.common.dual_domain.symptoms import COLLAPSING_CONTENT, alternative, is_collapsed, is_flat, settings_of
 from pipelines.reporting.checks import Check, CheckValue, check
 from pipelines.reporting.documents import NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY
-from pipelines.reporting.facts import MAX_OSCILLATION, RunFacts
+from pipelines.reporting.facts import MAX_OSCILLATION, MIN_LOGS_FOR_OSCILLATION, RunFacts
 
 GROUP = "Rules of the documents"
 
@@ -155,7 +155,8 @@ def unstable(facts: RunFacts) -> list[Check]:
             group=GROUP,
             problem=changes,
             ok="smooth",
-            unknown="needs at least eight training logs: train longer, or lower tracking.log_every",
+            unknown=f"needs at least {MIN_LOGS_FOR_OSCILLATION} training logs: train longer, or lower "
+            "tracking.log_every",
         )
         for document, changes in advice.items()
     ]

@@ -209,7 +209,7 @@ def test_without_data_the_log_is_still_read(leaking: Diagnosis, tmp_path: Path) 
     ("arguments", "code", "message"),
     [
         (["--run", "{run}", "--steps", "3"], 2, "belong to --config"),
-        (["--run", "{empty}"], 5, "no run folder"),
+        (["--run", "{empty}"], 5, "is not a run folder"),
         (["--config", "configs/pure_noise2noise.yaml", "--steps", "0"], 2, "--steps must be 1 or more, got 0"),
         (["--config", "configs/pure_noise2noise.yaml", "data.root={empty}"], 4, "no shards at"),
     ],
