@@ -1,52 +1,60 @@
-# make train [DATA=folder]   from nothing to a trained model and runs/quickstart/report.md
-# make test                  lint, types and every test; under ten minutes on two cores
-# make bench                 every benchmark, with its rivals in the same run
-# make clean                 take away .venv and caches; results in runs/ stay
-#
-# PYTHON=python3.12          the interpreter .venv is made with
-# TORCH_INDEX=address        where PyTorch comes from, e.g. https://download.pytorch.org/whl/cu130 (see .ci/venv)
+# `make help` lists the targets. Variables:
+#   PYTHON=python3.12    the interpreter that .venv is created with
+#   TORCH_INDEX=URL      where PyTorch comes from, e.g. https://download.pytorch.org/whl/cu130 (see .ci/venv)
 
 PYTHON ?= python3
 TORCH_INDEX ?= auto
 VENV := .venv
 PY := $(VENV)/bin/python
-STAMP := $(VENV)/.made
+STAMP := $(VENV)/.installed
 PACKAGES := configs launch losses models pipelines shards slurm
+PYTEST := $(PY) -m pytest -n 2 --dist loadgroup --durations 15
 
-# On two cores a thread per core in each of two test workers makes every test slower.
+# On two cores, a thread per core in each of two test workers slows every test down.
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
-# Images of containers often set it; then every process compiles PyTorch's sources anew, 7 s of processor time each.
+# Container images often set this. Every process would then compile PyTorch's sources again, 7 s of CPU time each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test lint types tests bench clean env
+.PHONY: train test test-slow lint format types tests bench env clean help
 .DEFAULT_GOAL := train
 
-train: $(STAMP)
+train: $(STAMP) ## train from scratch [DATA=folder], write runs/quickstart/report.md (the default target)
 	$(PY) -m launch.quickstart $(if $(DATA),--data $(DATA))
 
-test: lint types tests
+test: lint types tests ## lint, type-check and run every fast test: under ten minutes on two cores
 
-lint: $(STAMP)
+test-slow: $(STAMP) ## run the tests marked slow
+	$(PYTEST) -m slow || [ $$? = 5 ] # pytest exits with 5 when no test has the mark
+
+lint: $(STAMP) ## check style and formatting with ruff
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 
-types: $(STAMP)
+format: $(STAMP) ## apply ruff's fixes and formatting
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+types: $(STAMP) ## type-check with mypy
 	$(PY) -m mypy $(PACKAGES)
 
-tests: $(STAMP)
-	$(PY) -m pytest -n 2 --dist loadgroup --durations 15
+tests: $(STAMP) ## run the fast tests only
+	$(PYTEST) -m "not slow"
 
-bench: $(STAMP)
+bench: $(STAMP) ## run every benchmark, each next to its alternatives
 	@$(PY) -c 'import glob, sys; sys.exit(not glob.glob("benchmarks/[!_]*.py"))' || { echo "no benchmarks/*.py"; exit 2; }
 	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(PY) $$script; done
 
-env: $(STAMP)
+env: $(STAMP) ## create .venv with the pinned dependencies
 
-# Rebuilt only when what it is made from changes; a build that broke off leaves no stamp and starts again.
+# Recreated only when one of its inputs changes. An interrupted build leaves no stamp, so the next one starts over.
 $(STAMP): setup.cfg constraints.txt pyproject.toml .ci/venv
 	PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) .ci/venv $(VENV)
 	@touch $@
 
-clean:
+clean: ## remove .venv and all caches; results in runs/ stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

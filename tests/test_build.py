@@ -1,11 +1,14 @@
-"""What setup.cfg promises, constraints.txt pins and the code imports agree."""
+"""Packaging and project files agree with each other: requirements, pins, imports, versions, and what CI runs."""
 
 import ast
 import configparser
+import re
 import sys
 from importlib.metadata import packages_distributions
+from typing import Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -15,7 +18,7 @@ OURS = {path.parent.name for path in ROOT.glob("*/__init__.py")}
 
 
 def setup() -> configparser.ConfigParser:
-    """setup.cfg."""
+    """The parsed setup.cfg."""
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg")
     return parser
@@ -24,8 +27,8 @@ def setup() -> configparser.ConfigParser:
 def requirements(text: str) -> dict[str, Requirement]:
     """The requirements in a list of lines, by canonical name."""
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
-    found = [Requirement(line) for line in lines if line]
-    return {canonicalize_name(requirement.name): requirement for requirement in found}
+    listed = [Requirement(line) for line in lines if line]
+    return {canonicalize_name(requirement.name): requirement for requirement in listed}
 
 
 def declared() -> dict[str, dict[str, Requirement]]:
@@ -36,8 +39,8 @@ def declared() -> dict[str, dict[str, Requirement]]:
 
 
 def imported() -> dict[str, set[str]]:
-    """Third-party modules the packages import, with the files that do."""
-    found: dict[str, set[str]] = {}
+    """Third-party module -> the files of the packages that import it."""
+    importers: dict[str, set[str]] = {}
     for file in (path for folder in OURS for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -45,8 +48,25 @@ def imported() -> dict[str, set[str]]:
                 names = [node.module]
             for name in (name.split(".")[0] for name in names):
                 if name not in OURS and name not in sys.stdlib_module_names:
-                    found.setdefault(name, set()).add(file.relative_to(ROOT).as_posix())
-    return found
+                    importers.setdefault(name, set()).add(file.relative_to(ROOT).as_posix())
+    return importers
+
+
+def yaml_file(name: str) -> Any:
+    """A parsed YAML file of the project's root."""
+    return yaml.safe_load((ROOT / name).read_text("utf-8"))
+
+
+def recipe(target: str) -> list[str]:
+    """The commands of one Makefile target, with its variables filled in."""
+    text = (ROOT / "Makefile").read_text("utf-8")
+    variables = dict(re.findall(r"^(\w+) := (.+)$", text, flags=re.MULTILINE))
+    body = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", text, flags=re.MULTILINE)
+    assert body, f"the Makefile has no target {target}"
+    commands = body[1]
+    while "$(" in commands:
+        commands = re.sub(r"\$\((\w+)\)", lambda name: variables[name[1]], commands)
+    return [line.strip() for line in commands.splitlines()]
 
 
 def test_every_import_is_declared() -> None:
@@ -81,6 +101,63 @@ def test_a_cuda_build_of_torch_is_allowed() -> None:
 def test_nothing_is_installed_as_an_importable_package() -> None:
     options = setup()["options"]
     assert options["packages"] == options["py_modules"] == ""
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    version = setup()["metadata"]["version"]
+    citation = yaml_file("CITATION.cff")
+    assert citation["version"] == version
+    assert citation["license"] == setup()["metadata"]["license"]
+    newest = re.search(r"^## \[([\d.]+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), flags=re.MULTILINE)
+    assert newest and (newest[1], newest[2]) == (version, str(citation["date-released"]))
+
+
+def test_the_citation_has_what_the_format_requires() -> None:
+    citation = yaml_file("CITATION.cff")
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert citation["authors"] == [{"name": setup()["metadata"]["author"]}]
+
+
+def test_ruff_refuses_any_version_but_the_pinned_one() -> None:
+    pins = requirements((ROOT / "constraints.txt").read_text())
+    required = re.search(r'^required-version = "(.+?)"', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
+    assert required and required[1] == str(pins["ruff"].specifier)
+
+
+def test_commit_hooks_run_the_commands_that_ci_runs() -> None:
+    (local,) = yaml_file(".pre-commit-config.yaml")["repos"]
+    hooks = {hook["id"]: hook for hook in local["hooks"]}
+    assert local["repo"] == "local" and all(hook["language"] == "system" for hook in hooks.values())
+    run = [hook["entry"].replace(" --force-exclude", "") for hook in hooks.values()]
+    checks = [command.removesuffix(" .").replace(" --check", "") for command in recipe("lint") + recipe("types")]
+    assert run == checks
+
+
+def test_the_workflow_runs_the_script_that_runs_everything() -> None:
+    workflow = yaml_file(".github/workflows/ci.yml")
+    assert {"push", "pull_request"} <= workflow["on"].keys()
+    (job,) = workflow["jobs"].values()
+    assert job["timeout-minutes"] == 90
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    (version,) = [step["with"]["python-version"] for step in job["steps"] if "with" in step]
+    assert Requirement(f"python{setup()['options']['python_requires']}").specifier.contains(version)
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+    targets = re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)
+    assert targets == ["env", "test test-slow"]
+
+
+def test_issue_templates_have_a_name_and_a_purpose() -> None:
+    templates = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.md"))
+    assert [path.stem for path in templates] == ["bug", "feature"]
+    for path in templates:
+        _, front, body = path.read_text("utf-8").split("---\n", 2)
+        assert yaml.safe_load(front).keys() == {"name", "about", "labels"} and body.strip()
+
+
+def test_every_slow_test_runs_in_exactly_one_lane() -> None:
+    assert recipe("tests")[0].endswith('-m "not slow"')
+    assert "-m slow" in recipe("test-slow")[0]
+    assert "slow" in setup()["tool:pytest"]["markers"]
 
 
 @pytest.mark.xdist_group("kept")
