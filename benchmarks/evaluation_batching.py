@@ -33,7 +33,7 @@ def whole(pipeline: Pipeline, read: DataConfig, split: ShardSet, batch: int, pre
     autocast = machine_precision.autocast(torch.device("cpu"), precision)
 
     def go() -> None:
-        recipe = loading.whole_recipe(type(pipeline).needs(pipeline.config), read, split)
+        recipe = loading.evaluation_recipe(type(pipeline).needs(pipeline.config), read, split)
         with EvalLoader(split, np.arange(COUNT), recipe, batch) as batches, torch.no_grad(), autocast():
             for one in batches:
                 pipeline.restore(one)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from configs.errors import run_command
+from configs.support import logs
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -20,27 +21,30 @@ def config_parser(description: str) -> argparse.ArgumentParser:
 
 
 def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
-    """The parsed arguments, with overrides allowed before and after the options."""
-    return parser.parse_intermixed_args(arguments)
+    """Parse a command line, with overrides before and after the options, and with --verbose and --quiet."""
+    logs.add_arguments(parser)
+    options = parser.parse_intermixed_args(arguments)
+    logs.configure(options)
+    return options
 
 
 def overrides(options: argparse.Namespace) -> list[str]:
-    """The command line's changes to the configuration, the shorthand flags included."""
+    """The command line's changes to the configuration, including those of shorthand flags."""
     extra = [] if options.epochs is None else [f"loop.epochs={options.epochs:g}"]
     return [*options.overrides, *extra]
 
 
 def run(function: Callable[[], int]) -> int:
-    """The exit code of a script's work; a user's mistake becomes one sentence on stderr."""
+    """Do a script's work; its exit code. A user's mistake becomes one sentence on stderr."""
     rank = os.environ.get("RANK", "0")
     return run_command(function, "" if rank == "0" else f"rank {rank}: ")
 
 
 def leave(code: int) -> NoReturn:
-    """End this process with an exit code; one of several ranks ends at once, without tearing Python down.
+    """Exit this process; one of several ranks does so at once, without finalising Python.
 
-    Threads of gloo outlive their process group. One that asks for the interpreter while it is being torn down aborts
-    the process ("terminate called without an active exception"), and with it a run that had finished.
+    Threads of gloo outlive their process group. One that needs the interpreter while it is being finalised aborts the
+    process ("terminate called without an active exception"), and with it a run that had finished.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()

@@ -14,7 +14,7 @@ if not __package__:  # started as a script: the folder on the path must be the p
 
 import numpy as np
 
-from configs.support import logs, paths
+from configs.support import paths
 from configs.support.arguments import whole
 from launch import cli
 from launch.inference import file_formats
@@ -35,9 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--format", choices=("same", "npy", "png", "tif"), default="same", help="format of the files written"
     )
-    logs.add_arguments(parser)
     options = cli.parse(parser, arguments)
-    logs.configure(options)
     return cli.run(lambda: denoise(options))
 
 

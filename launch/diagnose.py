@@ -14,7 +14,7 @@ if not __package__:  # started as a script: the folder on the path must be the p
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs.errors import ConfigError, DivergedError
-from configs.support import logs, paths
+from configs.support import paths
 from launch import cli
 
 DEFAULT_STEPS = 200
@@ -35,9 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", metavar="JSON", help="also write the diagnosis to this file")
     parser.add_argument("--strict", action="store_true", help="exit with code 3 if there are problems")
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="with --config: override single settings")
-    logs.add_arguments(parser)
     options = cli.parse(parser, arguments)
-    logs.configure(options)
     return cli.run(lambda: diagnose(options))
 
 

@@ -8,7 +8,6 @@ if not __package__:  # started as a script: the folder on the path must be the p
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs.baseline_names import BASELINES, PRESETS
-from configs.support import logs
 from configs.support.arguments import whole
 from launch import cli
 
@@ -19,7 +18,6 @@ FORMER_PRESETS = {"seed": "published"}
 def main(arguments: list[str] | None = None) -> int:
     """Read the arguments, measure, write the report; return the exit code."""
     options = cli.parse(_parser(), arguments)
-    logs.configure(options)
 
     def work() -> int:
         from launch.evaluation import evaluate_run  # imports torch, scipy and scikit-image: not for --help
@@ -67,7 +65,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", metavar="JSON", help="report file; .md and .png are written beside it (default: RUN/report.json)"
     )
-    logs.add_arguments(parser)
     return parser
 
 

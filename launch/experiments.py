@@ -28,7 +28,6 @@ log = logs.get_logger(__name__)
 def main(arguments: list[str] | None = None) -> int:
     """Parse the arguments and run the experiments; returns the exit code, that of the first failure if there is one."""
     options = cli.parse(_parser(), arguments)
-    logs.configure(options)
     return cli.run(lambda: experiments(options))
 
 
@@ -115,7 +114,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="print the commands without running them")
     parser.add_argument("--summary", action="store_true", help="only compare the runs in the output folder")
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="override single settings in every run")
-    logs.add_arguments(parser)
     return parser
 
 

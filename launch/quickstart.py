@@ -31,9 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", metavar="DIR", help="folder with a multi-echo knee (*.npz) instead of the phantom")
     parser.add_argument("--run-dir", metavar="DIR", help="run folder (default: runs/quickstart)")
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="changes to configs/quickstart.yaml")
-    logs.add_arguments(parser)
     options = cli.parse(parser, arguments)
-    logs.configure(options)
     return cli.run(lambda: quickstart(options))
 
 

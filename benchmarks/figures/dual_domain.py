@@ -131,7 +131,7 @@ def batches(run: trained_model.TrainedModel, split: str) -> list[dict[str, Any]]
     """The slices of a split, each a batch."""
     settings = run.config.data
     shards = splits.open_split(settings, split)
-    recipe = loading.whole_recipe(type(run.pipeline).needs(run.config.pipeline), settings, shards)
+    recipe = loading.evaluation_recipe(type(run.pipeline).needs(run.config.pipeline), settings, shards)
     with EvalLoader(shards, np.arange(len(shards)), recipe, 1) as found:
         return list(found)
 

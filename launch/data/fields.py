@@ -1,4 +1,4 @@
-"""What each field of a batch looks like to a network, given what the shards hold."""
+"""Which fields a batch has on given shards, and what each of them looks like to a network."""
 
 from dataclasses import dataclass, replace
 
@@ -12,12 +12,12 @@ from shards.reading.split import Split
 
 @dataclass(frozen=True)
 class ImageKind:
-    """What the images of a field are, as stored; a checkpoint says it of every field it was trained on."""
+    """What kind of images a field holds, as stored; every checkpoint records it for the fields it was trained on."""
 
     dtype: str
     """numpy's name."""
     channels: int
-    """Of one stored image; a complex image has one."""
+    """Channels of a stored image; a complex image has one."""
 
     @property
     def is_complex(self) -> bool:
@@ -26,50 +26,60 @@ class ImageKind:
 
     @property
     def words(self) -> str:
-        """For people: complex, grey, colour, or so many channels."""
+        """For messages: complex, grey, colour, or N-channel."""
         return "complex" if self.is_complex else {1: "grey", 3: "colour"}.get(self.channels, f"{self.channels}-channel")
 
 
-def present(needs: Needs, data: DataConfig, shards: Split) -> dict[str, Source]:
-    """The fields of a batch on these shards: needed ones, and optional ones that the shards hold.
+def available_fields(needs: Needs, data: DataConfig, shards: Split) -> dict[str, Source]:
+    """The fields of a batch on these shards: all required ones, and those optional ones that the shards hold.
 
-    Raises DataError naming every needed member that is missing.
+    Args:
+        needs: What the method reads.
+        data: `fields` says which members of the shards hold them, where names differ.
+        shards: Of any split.
+
+    Returns:
+        Each field's source, with the name of its member filled in.
+
+    Raises:
+        DataError: Required members are missing (all are named), or `data.fields` names a field that the method does not
+            read.
     """
     unknown = sorted(set(data.fields) - set(needs.fields))
     if unknown:
         raise DataError(
-            f"data.fields.{unknown[0]} is no field of this method, which reads {', '.join(needs.fields)}; "
+            f"data.fields.{unknown[0]}: the method has no such field, it reads {', '.join(needs.fields)}; "
             f"{did_you_mean(unknown[0], list(needs.fields))}"
         )
     members = needs.members(data.fields)
-    found = {
+    available = {
         name: replace(source, member=members[name])
         for name, source in needs.fields.items()
         if members[name] in shards.fields
     }
-    missing = [name for name, source in needs.fields.items() if name not in found and not source.optional]
+    missing = [name for name, source in needs.fields.items() if name not in available and not source.optional]
     if missing:
-        lacking = ", ".join(f"{name} (member '{members[name]}')" for name in missing)
+        described = ", ".join(f"{name} (member '{members[name]}')" for name in missing)
         changes = " ".join(f"data.fields.{name}=NAME" for name in missing)
         raise DataError(
-            f"{shards.path} does not hold {lacking}, which this method needs; it holds "
+            f"{shards.path} does not hold {described}, which this method needs; it holds "
             f"{', '.join(sorted(shards.fields))}: choose among them with {changes}, or choose other data"
         )
-    return found
+    return available
 
 
 def field_specs(needs: Needs, data: DataConfig, shards: Split) -> dict[str, FieldSpec]:
-    """Channels and kind of each batch field, training's and evaluation's."""
-    recipe = Recipe(fields=present(needs, data, shards), representation=data.representation)
+    """What each available field, for training or evaluation, looks like to a network."""
+    recipe = Recipe(fields=available_fields(needs, data, shards), representation=data.representation)
     return {field.name: field.spec for field in bind(recipe, shards, one_size=False)}
 
 
 def image_kinds(needs: Needs, data: DataConfig, shards: Split) -> dict[str, ImageKind]:
-    """What the shards hold for each batch field, training's and evaluation's."""
-    stored = {name: shards.fields[source.member] for name, source in present(needs, data, shards).items()}
+    """What kind of images the shards hold for each available field."""
+    stored = {name: shards.fields[source.member] for name, source in available_fields(needs, data, shards).items()}
     return {name: ImageKind(info.dtype, info.channels) for name, info in stored.items()}
 
 
-def specs_of(kinds: dict[str, ImageKind], representation: str) -> dict[str, FieldSpec]:
-    """Channels and kind of each batch field whose stored images are known."""
+def specs_of_kinds(kinds: dict[str, ImageKind], representation: str) -> dict[str, FieldSpec]:
+    """What fields look like to a network whose stored images are known, without any shards."""
     return {name: spec_of(name, kind.dtype, kind.channels, representation) for name, kind in kinds.items()}

@@ -8,7 +8,7 @@ import torch
 
 from configs.fields import Needs
 from configs.schema import DataConfig, RunConfig
-from launch.data.fields import present
+from launch.data.fields import available_fields
 from launch.data.splits import open_split, size
 from pipelines.base import Batch, Pipeline
 from shards.reading.loaders import EvalLoader, Loader
@@ -19,22 +19,30 @@ from shards.reading.split import Split
 from shards.reading.streaming import StreamedSet, StreamLoader, TrainingSplit
 
 CALIBRATION = 32
-"""Whole training images from which a method measures what it needs to know once, such as the noise level."""
+"""Full training images on which a method measures once what it needs to know, such as the noise level."""
 
 
 def training_loader(
-    recipe: Recipe, data: DataConfig, shards: TrainingSplit, plan: SampleOrder, **settings: Any
+    recipe: Recipe, data: DataConfig, shards: TrainingSplit, order: SampleOrder, **settings: Any
 ) -> Loader | StreamLoader:
-    """The training batches of one rank; `settings` as of `Loader`."""
+    """The training batches of one rank, indexed or streamed.
+
+    Args:
+        recipe: How samples become tensors.
+        data: Prefetching, checksums, and the shuffle buffer of a stream.
+        shards: The training split.
+        order: Which samples each step takes.
+        settings: Further arguments of `Loader`: start_step, steps, pin.
+    """
     settings |= {"prefetch": data.prefetch, "verify": data.verify}
     if isinstance(shards, StreamedSet):
-        return StreamLoader(shards, plan, recipe, buffer=data.stream_buffer, **settings)
-    return Loader(shards, plan, recipe, **settings)
+        return StreamLoader(shards, order, recipe, buffer=data.stream_buffer, **settings)
+    return Loader(shards, order, recipe, **settings)
 
 
 def training_recipe(needs: Needs, data: DataConfig, shards: Split) -> Recipe:
-    """How a training sample becomes tensors: crop, augmentation, noise draws; fields for evaluation are left out."""
-    fields = {name: source for name, source in present(needs, data, shards).items() if not source.evaluation}
+    """How a training sample becomes tensors: cropped, augmented, with noise draws, without evaluation-only fields."""
+    fields = {name: source for name, source in available_fields(needs, data, shards).items() if not source.evaluation}
     return Recipe(
         fields=fields,
         normals=needs.normals,
@@ -47,32 +55,32 @@ def training_recipe(needs: Needs, data: DataConfig, shards: Split) -> Recipe:
     )
 
 
-def whole_recipe(needs: Needs, data: DataConfig, shards: Split) -> Recipe:
-    """How an evaluation sample becomes tensors: full images in training's units, without fields of unrelated samples.
+def evaluation_recipe(needs: Needs, data: DataConfig, shards: Split) -> Recipe:
+    """How an evaluation sample becomes tensors: full images in training's units, without unpaired fields.
 
     A recipe does not crop, augment or draw noise by default.
     """
-    fields = {name: source for name, source in present(needs, data, shards).items() if source.draw == "same"}
+    fields = {name: source for name, source in available_fields(needs, data, shards).items() if source.draw == "same"}
     return Recipe(fields=fields, normalise=data.normalise, representation=data.representation)
 
 
 def load_whole_images(shards: ShardSet, needs: Needs, data: DataConfig, count: int) -> list[Batch]:
     """The first `count` samples of a split (fewer where it holds fewer) as evaluation batches, all in memory."""
     indices = np.arange(min(count, len(shards)))
-    with EvalLoader(shards, indices, whole_recipe(needs, data, shards), data.eval_batch_size) as batches:
+    with EvalLoader(shards, indices, evaluation_recipe(needs, data, shards), data.eval_batch_size) as batches:
         return list(batches)
 
 
 def calibrate(pipeline: Pipeline, config: RunConfig, shards: TrainingSplit) -> None:
-    """Show a pipeline that calibrates up to CALIBRATION whole training images: the same ones on every rank."""
+    """Let a pipeline that calibrates measure up to CALIBRATION full training images, the same ones on every rank."""
     if not pipeline.calibrates:
         return
-    if isinstance(shards, StreamedSet):  # single images are only found through the index
+    if isinstance(shards, StreamedSet):  # only the index finds single images
         shards = open_split(config.data, config.data.train_split)
     recipe = training_recipe(type(pipeline).needs(config.pipeline), config.data, shards)
     count = size(shards, config.data.limit)
-    chosen = np.unique(np.linspace(0, count - 1, min(count, CALIBRATION)).round().astype(np.int64))
-    with EvalLoader(shards, chosen, replace(recipe, normals={}), config.data.eval_batch_size) as batches:
+    indices = np.unique(np.linspace(0, count - 1, min(count, CALIBRATION)).round().astype(np.int64))
+    with EvalLoader(shards, indices, replace(recipe, normals={}), config.data.eval_batch_size) as batches:
         pipeline.calibrate(batches)
 
 

@@ -59,7 +59,7 @@ def evaluate(options: argparse.Namespace) -> int:
             model.pipeline.outputs, options.baseline, metrics, data_range, pictures=options.pictures
         )
         _choose_parameters(baselines, options, data, needs)
-        recipe = loading.whole_recipe(needs, data, shards)
+        recipe = loading.evaluation_recipe(needs, data, shards)
         started = time.perf_counter()
         rows = evaluator.evaluate_split(
             model.pipeline,

@@ -86,7 +86,7 @@ def evaluate_split(
     Args:
         pipeline: Restores the images; put into evaluation mode for the duration.
         shards: The split.
-        recipe: Which fields to read, and their units (`launch.data.loading.whole_recipe`).
+        recipe: Which fields to read, and their units (`launch.data.loading.evaluation_recipe`).
         count: Number of samples to measure, from the first one on.
         batch_size: Images restored together on one rank.
         data_range: Range of the stored values, which PSNR and SSIM are computed with.

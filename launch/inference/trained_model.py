@@ -54,7 +54,7 @@ def load(
     checkpoint = store.choose(run, which)
     meta = store.read_meta(checkpoint)
     images = _training_images(config, checkpoint, meta, shards)
-    specs = fields.specs_of(images, config.data.representation)
+    specs = fields.specs_of_kinds(images, config.data.representation)
     method = _method(config)
     if shards is not None:
         specs = _matching_specs(shards, config, checkpoint, images, specs)

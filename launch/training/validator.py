@@ -98,7 +98,7 @@ class Validator:
         rows = evaluator.evaluate_split(
             pipeline,
             shards,
-            loading.whole_recipe(self._needs, config.data, shards),
+            loading.evaluation_recipe(self._needs, config.data, shards),
             count=splits.size(shards, config.evaluation.limit or config.data.limit),
             batch_size=config.data.eval_batch_size,
             data_range=data_range,

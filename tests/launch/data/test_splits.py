@@ -20,7 +20,7 @@ def needs(method: str, **settings: object) -> Needs:
 
 
 def members(asked: Needs, mini: Path, **renamed: str) -> dict[str, str]:
-    found = fields.present(asked, DataConfig(fields=renamed), ShardSet.open(mini / "train"))
+    found = fields.available_fields(asked, DataConfig(fields=renamed), ShardSet.open(mini / "train"))
     return {name: source.member for name, source in found.items()}
 
 

@@ -99,7 +99,7 @@ def test_tensorboard_shows_losses_instruments_and_images(go, tmp_path: Path) -> 
 def test_missing_shards(go, tmp_path: Path) -> None:
     code, said = go(f"data.root={tmp_path / 'nowhere'}")
     assert code == 4
-    assert f"no shards at {tmp_path / 'nowhere' / 'train'}: make them with" in one_sentence(said)
+    assert f"no shards at {tmp_path / 'nowhere' / 'train'}: build them with" in one_sentence(said)
 
 
 def test_missing_members(go) -> None:
@@ -134,8 +134,8 @@ def test_a_member_may_be_in_the_validation_split_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("meta", "channels", "says"),
     [
-        ({}, 1, "does not state its data_range, which PSNR and SSIM need"),
-        ({"data_range": "wide"}, 1, "states the data_range 'wide', no number above 0,"),
+        ({}, 1, "data_range is missing; PSNR and SSIM need it"),
+        ({"data_range": "wide"}, 1, "data_range must be a number > 0, got 'wide';"),
         ({"data_range": 1.0}, 3, "the images of field clean are colour, those of "),
     ],
 )
@@ -285,7 +285,9 @@ def test_evaluation_of_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert evaluate.main(["--run", str(tmp_path)]) == 5
     assert "is not a run folder" in one_sentence(capsys.readouterr().err)
     assert evaluate.main(["--run", str(tmp_path), "--output", "table.md"]) == 2, "the table would overwrite the rows"
-    assert "--output table.md: the .md and .png are written beside" in one_sentence(capsys.readouterr().err)
+    assert "--output must name the JSON file, got 'table.md': the .md and .png are written beside" in one_sentence(
+        capsys.readouterr().err
+    )
     for wrong in (["--limit", "0"], ["--tune", "-1"], ["--pictures", "many"]):
         with pytest.raises(SystemExit) as refused:
             evaluate.main(["--run", str(tmp_path), *wrong])
