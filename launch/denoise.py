@@ -15,7 +15,7 @@ if not __package__:  # started as a script: the folder on the path must be the p
 import numpy as np
 
 from configs.support import paths
-from configs.support.arguments import whole
+from configs.support.arguments import whole_number
 from launch import cli
 from launch.inference import file_formats
 
@@ -27,11 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="FILE, or field=FILE,field=FILE")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint of the run")
-    parser.add_argument("--tile", type=whole(0), default=256, metavar="PX", help="tile size; 0 restores full images")
     parser.add_argument(
-        "--overlap", type=whole(0), default=32, metavar="PX", help="pixels that neighbouring tiles share"
+        "--tile", type=whole_number(0), default=256, metavar="PX", help="tile size; 0 restores full images"
     )
-    parser.add_argument("--batch", type=whole(1), default=4, metavar="N", help="tiles restored together")
+    parser.add_argument(
+        "--overlap", type=whole_number(0), default=32, metavar="PX", help="pixels that neighbouring tiles share"
+    )
+    parser.add_argument("--batch", type=whole_number(1), default=4, metavar="N", help="tiles restored together")
     parser.add_argument(
         "--format", choices=("same", "npy", "png", "tif"), default="same", help="format of the files written"
     )

@@ -8,7 +8,7 @@ if not __package__:  # started as a script: the folder on the path must be the p
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs.baseline_names import BASELINES, PRESETS
-from configs.support.arguments import whole
+from configs.support.arguments import whole_number
 from launch import cli
 
 FORMER_PRESETS = {"seed": "published"}
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--tune",
-        type=whole(0),
+        type=whole_number(0),
         default=0,
         metavar="N",
         help="choose each baseline's strength on the first N training samples (needs clean images)",
@@ -60,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--metrics", nargs="+", metavar="NAME", help="files of losses/metrics/ (default: psnr ssim rmse)"
     )
-    parser.add_argument("--limit", type=whole(1), metavar="N", help="measure only the first N images")
-    parser.add_argument("--pictures", type=whole(0), default=2, metavar="N", help="images shown in the .png")
+    parser.add_argument("--limit", type=whole_number(1), metavar="N", help="measure only the first N images")
+    parser.add_argument("--pictures", type=whole_number(0), default=2, metavar="N", help="images shown in the .png")
     parser.add_argument(
         "--output", metavar="JSON", help="report file; .md and .png are written beside it (default: RUN/report.json)"
     )

@@ -16,7 +16,7 @@ if not __package__:  # started as a script: the folder on the path must be the p
 from configs import studies
 from configs.errors import EXIT_REQUEUE, ConfigError, MachineError
 from configs.support import child_process, logs, paths
-from configs.support.arguments import whole
+from configs.support.arguments import whole_number
 from launch import cli
 from launch.studies import results, table
 from launch.studies.experiment import Experiment
@@ -101,14 +101,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--study", metavar="NAME", help="run a list of runs: a file in configs/studies/, or a path")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these rows of the study")
     parser.add_argument("--epochs", type=float, metavar="N", help="short for loop.epochs=N in every run")
-    parser.add_argument("--seeds", type=whole(0), nargs="+", metavar="S", help="run each configuration once per seed")
+    parser.add_argument(
+        "--seeds", type=whole_number(0), nargs="+", metavar="S", help="run each configuration once per seed"
+    )
     parser.add_argument(
         "--output",
         metavar="DIR",
         help="folder for the run folders (default: runs/experiments, or runs/studies/NAME for a study)",
     )
     parser.add_argument(
-        "--processes", type=whole(1), default=1, metavar="N", help="processes (GPUs) per run (default: 1)"
+        "--processes", type=whole_number(1), default=1, metavar="N", help="processes (GPUs) per run (default: 1)"
     )
     parser.add_argument("--continue-on-error", action="store_true", help="continue with the next run after a failure")
     parser.add_argument("--dry-run", action="store_true", help="print the commands without running them")

@@ -14,7 +14,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs.errors import ConfigError, MachineError, run_command
-from configs.support.arguments import whole
+from configs.support.arguments import whole_number
 from configs.support.suggestions import did_you_mean
 from shards.building import card
 from shards.format import index
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m shards.inspect", description=__doc__.split(":")[0])
     parser.add_argument("folder", help="a split, or the folder that holds the splits")
-    parser.add_argument("--samples", type=whole(0), default=3, help="samples listed per split (default 3)")
+    parser.add_argument("--samples", type=whole_number(0), default=3, help="samples listed per split (default 3)")
     parser.add_argument("--preview", metavar="PNG", help="write a contact sheet of the first split to this file")
     parser.add_argument(
         "--set",

@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from configs.errors import DataError, MachineError
-from configs.support.arguments import real, whole
+from configs.support.arguments import real_number, whole_number
 from shards.building import card
 from shards.building.writer import SHARD_MB, encode, open_writer
 from shards.format import index
@@ -50,12 +50,14 @@ class Item:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments every source has."""
     parser.add_argument("--output", required=True, help="folder for the splits")
-    parser.add_argument("--seed", type=whole(0), default=1337, help="fixes noise and splits (default 1337)")
+    parser.add_argument("--seed", type=whole_number(0), default=1337, help="fixes noise and splits (default 1337)")
     parser.add_argument(
-        "--shard-mb", type=real(above=0), default=SHARD_MB, help=f"size of a shard (default {SHARD_MB:.0f})"
+        "--shard-mb", type=real_number(above=0), default=SHARD_MB, help=f"size of a shard (default {SHARD_MB:.0f})"
     )
-    parser.add_argument("--workers", type=whole(1), default=min(8, os.cpu_count() or 1), help="files read side by side")
-    parser.add_argument("--limit", type=whole(1), help="only the first so many files of each split")
+    parser.add_argument(
+        "--workers", type=whole_number(1), default=min(8, os.cpu_count() or 1), help="files read side by side"
+    )
+    parser.add_argument("--limit", type=whole_number(1), help="only the first so many files of each split")
     parser.add_argument("--dry-run", action="store_true", help="say what would be written, write nothing")
 
 

@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from configs.errors import DataError
-from configs.support.arguments import real, whole
+from configs.support.arguments import real_number, whole_number
 from shards.building import assemble, splits
 from shards.building.assemble import Item
 from shards.sources.common import stacks as _stacks
@@ -31,13 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--group-size",
-        type=whole(1),
+        type=whole_number(1),
         required=True,
         help="neighbouring slices of one patient or volume; 1 if every image stands alone",
     )
     parser.add_argument(
         "--data-range",
-        type=real(above=0),
+        type=real_number(above=0),
         required=True,
         help="range of the images PSNR is computed with; 1 for 8- and 16-bit ones, read into [0, 1]",
     )

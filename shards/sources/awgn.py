@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.support.arguments import real
+from configs.support.arguments import real_number
 from shards.building import assemble, images, splits
 from shards.building.assemble import Item
 from shards.reading.recipe import INTEGER_MAX, stream_number
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build awgn`."""
     parser.add_argument("--train", required=True, help="folder of clean images; divided by --split")
     parser.add_argument("--test", help="folder of clean images that are all for testing")
-    parser.add_argument("--sigma", type=real(least=0), default=25.0, help="noise, of 255 (default 25)")
+    parser.add_argument("--sigma", type=real_number(least=0), default=25.0, help="noise, of 255 (default 25)")
     parser.add_argument("--second", action="store_true", help="also store another noisy copy: noisy_other")
     parser.add_argument("--colour", action="store_true", help="keep colour; otherwise images become luminance")
     parser.add_argument("--licence", default="not stated", help="licence note for the shards")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError, DataError
-from configs.support.arguments import real
+from configs.support.arguments import real_number
 from shards.building import assemble, images, splits
 from shards.building.assemble import Item
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--licence", default="not stated", help="licence note for the shards")
     parser.add_argument(
         "--data-range",
-        type=real(above=0),
+        type=real_number(above=0),
         default=1.0,
         help="range of the images after 8- and 16-bit ones are read into [0, 1] (default 1)",
     )

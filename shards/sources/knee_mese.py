@@ -18,7 +18,7 @@ import numpy as np
 from scipy.ndimage import fourier_shift
 
 from configs.errors import DataError
-from configs.support.arguments import real
+from configs.support.arguments import real_number
 from shards.building import assemble
 from shards.building.assemble import Item
 from shards.reading.transforms import generator
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", required=True, help=f"the .npz with `vol`, or the folder that holds {FILE}")
     parser.add_argument(
         "--sigma",
-        type=real(least=0),
+        type=real_number(least=0),
         default=0.1,
         help="added Gaussian noise; 1 is the 99.5th percentile of each contrast (default 0.1)",
     )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from configs.errors import ConfigError, DataError
-from configs.support.arguments import pattern
+from configs.support.arguments import regular_expression
 from shards.building import assemble, images, splits
 from shards.building.assemble import Item
 from shards.sources.common import dicom_series
@@ -28,14 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build ldct`."""
     parser.add_argument("--input", required=True, help="folder searched for slices of both doses")
     parser.add_argument(
-        "--low", type=pattern(), default=DOSES["noisy"], help="regular expression that low-dose paths match"
+        "--low", type=regular_expression(), default=DOSES["noisy"], help="regular expression that low-dose paths match"
     )
     parser.add_argument(
-        "--full", type=pattern(), default=DOSES["clean"], help="regular expression that full-dose paths match"
+        "--full",
+        type=regular_expression(),
+        default=DOSES["clean"],
+        help="regular expression that full-dose paths match",
     )
     parser.add_argument(
         "--patient",
-        type=pattern(groups=1),
+        type=regular_expression(groups=1),
         default=r"(L\d{3})",
         help="regular expression whose first group is the patient",
     )

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from configs.errors import ConfigError, DataError
-from configs.support.arguments import whole
+from configs.support.arguments import whole_number
 from shards.building import assemble, images, splits
 from shards.building.assemble import Item
 from shards.reading.shard_set import ShardSet
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--register",
-        type=whole(0),
+        type=whole_number(0),
         default=0,
         metavar="ROWS",
         help="align frames with the average along depth, up to so many rows, and report the shifts",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.support.arguments import whole
+from configs.support.arguments import whole_number
 from shards.building import assemble
 from shards.building.assemble import Item
 from shards.reading.transforms import generator
@@ -27,12 +27,14 @@ AVERAGED = 64
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build oct_synthetic`."""
-    parser.add_argument("--size", type=whole(16), default=256, help="height and width in pixels (default 256)")
+    parser.add_argument("--size", type=whole_number(16), default=256, help="height and width in pixels (default 256)")
     parser.add_argument(
-        "--frames", type=whole(1), default=2, help="noisy frames per eye: noisy, noisy_other, noisy_2 ..."
+        "--frames", type=whole_number(1), default=2, help="noisy frames per eye: noisy, noisy_other, noisy_2 ..."
     )
     for split, count in SPLITS.items():
-        parser.add_argument(f"--{split}", type=whole(0), default=count, help=f"eyes in {split} (default {count})")
+        parser.add_argument(
+            f"--{split}", type=whole_number(0), default=count, help=f"eyes in {split} (default {count})"
+        )
 
 
 def build(args: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from configs.support.arguments import real, whole
+from configs.support.arguments import real_number, whole_number
 from shards.building import assemble
 from shards.building.assemble import Item
 from shards.reading.transforms import generator
@@ -57,12 +57,14 @@ SHARED_PHASE, OWN_PHASE = 0.6, 0.1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build phantom`."""
-    parser.add_argument("--size", type=whole(16), default=128, help="height and width in pixels (default 128)")
+    parser.add_argument("--size", type=whole_number(16), default=128, help="height and width in pixels (default 128)")
     for split, count in SPLITS.items():
-        parser.add_argument(f"--{split}", type=whole(0), default=count, help=f"samples in {split} (default {count})")
+        parser.add_argument(
+            f"--{split}", type=whole_number(0), default=count, help=f"samples in {split} (default {count})"
+        )
     parser.add_argument(
         "--sigma",
-        type=real(least=0),
+        type=real_number(least=0),
         default=0.1,
         help="noise per real and imaginary component; tissue reaches about 1 (default 0.1)",
     )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from configs.errors import DataError
-from configs.support.arguments import real, whole
+from configs.support.arguments import real_number, whole_number
 from shards.building import assemble, images, splits
 from shards.building.assemble import Item
 from shards.reading.recipe import stream_number
@@ -25,9 +25,11 @@ SCENES = 60
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m shards.build underwater_synthetic`."""
     parser.add_argument("--input", help="folder of clean colour photographs; without it scenes are made up")
-    parser.add_argument("--scenes", type=whole(1), default=SCENES, help=f"made-up scenes (default {SCENES})")
-    parser.add_argument("--size", type=whole(16), default=256, help="side of made-up scenes in pixels (default 256)")
-    parser.add_argument("--sigma", type=real(least=0), default=2.0, help="camera noise, of 255 (default 2)")
+    parser.add_argument("--scenes", type=whole_number(1), default=SCENES, help=f"made-up scenes (default {SCENES})")
+    parser.add_argument(
+        "--size", type=whole_number(16), default=256, help="side of made-up scenes in pixels (default 256)"
+    )
+    parser.add_argument("--sigma", type=real_number(least=0), default=2.0, help="camera noise, of 255 (default 2)")
     parser.add_argument("--licence", default="not stated", help="licence note of the photographs")
     splits.add_argument(parser, "80,10,10")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs.support import paths
-from configs.support.arguments import real, whole
+from configs.support.arguments import real_number, whole_number
 from launch import denoise, evaluate, experiments
 from shards import build
 
@@ -18,15 +18,15 @@ def refused(kind: object, text: str) -> str:
 
 
 def test_whole_numbers_and_numbers_have_bounds() -> None:
-    assert whole(0)("0") == 0 and whole(-2)("-2") == -2 and whole(1)("12") == 12
-    assert refused(whole(1), "0") == "expected a whole number of 1 or more, got '0'"
+    assert whole_number(0)("0") == 0 and whole_number(-2)("-2") == -2 and whole_number(1)("12") == 12
+    assert refused(whole_number(1), "0") == "expected a whole number of 1 or more, got '0'"
     for text in ("-1", "1.5", "six", "", "--1", "nan"):
-        assert f"got '{text}'" in refused(whole(0), text)
-    assert real(least=0)("0") == 0 and real(above=0)("1e-3") == 1e-3
-    assert refused(real(above=0), "0") == "expected a number above 0, got '0'"
-    assert refused(real(least=0), "-0.1") == "expected a number of 0 or more, got '-0.1'"
+        assert f"got '{text}'" in refused(whole_number(0), text)
+    assert real_number(least=0)("0") == 0 and real_number(above=0)("1e-3") == 1e-3
+    assert refused(real_number(above=0), "0") == "expected a number above 0, got '0'"
+    assert refused(real_number(least=0), "-0.1") == "expected a number of 0 or more, got '-0.1'"
     for text in ("nan", "inf", "much"):
-        assert f"got '{text}'" in refused(real(least=0), text)
+        assert f"got '{text}'" in refused(real_number(least=0), text)
 
 
 @pytest.mark.parametrize(
