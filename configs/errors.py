@@ -1,11 +1,11 @@
-"""The mistakes a user can make, each with the exit code it ends the program with.
+"""The errors that users see, and the exit codes of every command.
 
 | code | class | meaning |
 |---|---|---|
 | 0 | | finished |
-| 1 | QuellError, or any other exception | a fault of the program |
+| 1 | QuellError, or any other exception | a bug |
 | 2 | ConfigError | the configuration or the arguments |
-| 3 | DivergedError | training stopped itself: not finite, collapsed, no progress |
+| 3 | DivergedError | training stopped itself: not finite, or no progress |
 | 4 | DataError | data that is missing, damaged, stale or of the wrong shape |
 | 5 | CheckpointError | a checkpoint that does not belong to this run |
 | 6 | MachineError | the machine: folder not writable, package missing, disk full |
@@ -21,17 +21,17 @@ EXIT_REQUEUE = 75
 EXIT_INTERRUPTED = 130
 
 MACHINE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ENFILE, errno.EMFILE)
-"""What a disk or a machine may answer to any read or write at any time, whatever the program asked for."""
+"""Errors of the operating system that any read or write may meet, through no fault of the program."""
 
 
 class QuellError(Exception):
-    """A failure with one clear sentence for the user; `exit_code` is what the process returns."""
+    """A failure that one sentence explains to the user; `exit_code` is the exit code of the process."""
 
     exit_code = 1
 
 
 class ConfigError(QuellError):
-    """A configuration or command line that cannot be run; holds every problem found, not only the first."""
+    """A configuration or command line that cannot be run; `problems` holds all of its problems, not only the first."""
 
     exit_code = 2
 
@@ -47,7 +47,7 @@ class ConfigError(QuellError):
 
 
 class DivergedError(QuellError):
-    """Training that cannot go on: losses not finite beyond the budget, or no progress between restarts."""
+    """Training that cannot continue: too many steps that were not finite, or no progress between restarts."""
 
     exit_code = 3
 
@@ -65,15 +65,20 @@ class CheckpointError(QuellError):
 
 
 class MachineError(QuellError):
-    """Something about the machine: a folder that cannot be written, a missing package, a full disk."""
+    """A problem of the machine: a folder that is not writable, a missing package, a full disk."""
 
     exit_code = 6
 
 
 def run_command(function: Callable[[], int], who: str = "") -> int:
-    """The exit code of a command's work; what a user or the machine did wrong becomes one sentence on stderr.
+    """Run a command; errors of the user or the machine become one sentence on stderr.
 
-    `who` stands before the sentence, where several processes may say one.
+    Args:
+        function: Does the work, and returns the exit code.
+        who: Prefix of the sentence, where several processes may print one.
+
+    Returns:
+        The exit code (table above).
     """
     try:
         return function()

@@ -1,4 +1,4 @@
-"""YAML + `a.b=c` -> RunConfig, or one report with every problem in it; and back to YAML."""
+"""From a YAML file and `a.b=c` overrides to a RunConfig, or to one report of every problem; and back to YAML."""
 
 import copy
 import json
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from configs.errors import ConfigError
 from configs.registry import find
 from configs.schema import RunConfig
+from configs.support.logs import get_logger
 from configs.support.suggestions import did_you_mean
 from configs.validation import explain
 
@@ -22,32 +23,42 @@ try:
 except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
 
+log = get_logger(__name__)
+
 
 def load(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
-    """The run that a YAML (or older JSON) file and `a.b=c` overrides describe.
+    """Load the run that a file and overrides describe.
 
-    Raises ConfigError listing every problem with its dotted path; nothing is run before all is well.
+    Args:
+        path: A YAML file, or a JSON file of the older program (configs/legacy).
+        overrides: `a.b=c` changes to single keys; the value is YAML.
+
+    Returns:
+        The complete, frozen configuration; without a `name` of its own it is named after the file.
+
+    Raises:
+        ConfigError: Every problem, each with its dotted path.
     """
     path = Path(path)
     data = read(path)
     if path.suffix == ".json" and "trainer" in data:
         from configs.legacy import conversion
 
-        data, account = conversion.convert(data)
-        for line in account:
-            print(f"{path.name}: {line}")
+        data, report = conversion.convert(data)
+        for line in report:
+            log.info("%s: %s", path.name, line)
     data.setdefault("name", path.stem)
     return structure(apply(data, overrides or []), source=str(path))
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The plain mapping in a YAML or JSON file; repeated keys are refused."""
+    """Read a YAML or JSON file as a plain mapping; ConfigError for repeated keys, or anything else than a mapping."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()
-        here = sorted(file.stem for file in path.parent.glob("*.yaml")) if missing else []
-        hint = f"; {did_you_mean(path.stem, here)}" if here else ""
+        neighbours = sorted(file.stem for file in path.parent.glob("*.yaml")) if missing else []
+        hint = f"; {did_you_mean(path.stem, neighbours)}" if neighbours else ""
         raise ConfigError(f"cannot read the configuration {path}: {_reason(error)}{hint}") from error
     try:
         data = json.loads(text) if path.suffix == ".json" else parse(text)
@@ -59,7 +70,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def apply(data: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
-    """The mapping with each `a.b=c` put in its place; values are read as YAML."""
+    """A copy of the mapping with each `a.b=c` applied; values are read as YAML. ConfigError for malformed ones."""
     data, problems = copy.deepcopy(data), []
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -84,7 +95,10 @@ def apply(data: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
 
 
 def structure(data: dict[str, Any], *, source: str = "") -> RunConfig:
-    """The typed, frozen run of a plain mapping; ConfigError with every problem otherwise."""
+    """Validate a plain mapping as a run; ConfigError with every problem.
+
+    `source` names the file in the error.
+    """
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
@@ -92,12 +106,12 @@ def structure(data: dict[str, Any], *, source: str = "") -> RunConfig:
 
 
 def dump(config: BaseModel) -> str:
-    """The complete configuration, defaults included, as YAML that loads back equal."""
+    """The complete configuration as YAML, including defaults; loading it gives an equal one."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100)
 
 
 def parse(text: str) -> Any:
-    """YAML with safe types only, `1e-4` read as a number, and repeated keys refused."""
+    """Parse YAML with safe types only; `1e-4` is a number, and repeated keys are an error."""
     return yaml.load(text, Loader=_StrictLoader)
 
 
@@ -109,12 +123,13 @@ class _StrictLoader(SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                said = f"the key '{key}' is given twice"
-                raise yaml.constructor.ConstructorError(None, None, said, key_node.start_mark)
+                problem = f"the key '{key}' is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
 
+# PyYAML follows YAML 1.1, which takes 1e-4 for a string because it has no dot
 _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
@@ -123,7 +138,7 @@ _StrictLoader.add_implicit_resolver(
 
 
 def _hint(path: Sequence[str], data: dict[str, Any]) -> str:
-    """A hint for an unknown key: the section that has it, or the nearest key of its own section."""
+    """A hint for an unknown key: the section it belongs to, or the most similar key of its own section."""
     section: Any = RunConfig
     for depth, part in enumerate(path[:-1]):
         section = _pipeline_model(data) if (depth, part) == (0, "pipeline") else _section(section, part)
@@ -137,7 +152,7 @@ def _hint(path: Sequence[str], data: dict[str, Any]) -> str:
 
 
 def _section(model: Any, name: str) -> type[BaseModel] | None:
-    """The model class of a model's field, looking through Optional and dict; a dict's own keys stay with its values."""
+    """The model class behind a field, looking through Optional and dict; None where the field is no section."""
     field = model.model_fields.get(name)
     if field is None:
         return model
@@ -146,7 +161,7 @@ def _section(model: Any, name: str) -> type[BaseModel] | None:
 
 
 def _pipeline_model(data: Any) -> type[BaseModel] | None:
-    """The Config class of the method a mapping names."""
+    """The Config class of the method that a mapping names; None where there is no such method."""
     try:
         cls: Any = find("pipelines", data["pipeline"]["name"])
         return cls.Config
@@ -159,7 +174,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:
-    """Why a file cannot be read, without Python's number for it."""
+    """Why a file cannot be read, without the errno."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     return (error.strerror or _one_line(error)).lower() if isinstance(error, OSError) else _one_line(error)

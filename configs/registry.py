@@ -1,4 +1,4 @@
-"""Names in a YAML -> classes: a name is a file in a folder, and only that file is imported."""
+"""From names in a YAML file to classes: a name is a file in a folder, and only that file is imported."""
 
 import importlib
 import inspect
@@ -14,7 +14,7 @@ from configs.support.suggestions import did_you_mean
 
 
 class SettingsError(ValueError):
-    """Several sentences about one place in the configuration."""
+    """Problems of one key or section, for a pydantic validator to raise; they become a ConfigError with their path."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -22,7 +22,7 @@ class SettingsError(ValueError):
 
 
 def names(folder: str) -> list[str]:
-    """The names a folder offers: its public files, without `base`."""
+    """The names that a folder offers: its public files, except `base`."""
     files = (ROOT / folder).glob("*.py")
     return sorted(file.stem for file in files if not file.stem.startswith("_") and file.stem != "base")
 
@@ -30,8 +30,9 @@ def names(folder: str) -> list[str]:
 def find(folder: str, name: str) -> type:
     """The one public class defined in `<folder>/<name>.py`; no other file is imported.
 
-    Raises ConfigError when there is no such file (with the nearest name), when a package it imports is missing, or when
-    the file does not define exactly one public class.
+    Raises:
+        ConfigError: There is no such file, a package that it imports is missing, or it does not define exactly one
+            public class of the folder's kind.
     """
     if name not in names(folder):
         raise ConfigError(f"no {folder}/{name}.py; {did_you_mean(name, names(folder))}")
@@ -44,18 +45,26 @@ def find(folder: str, name: str) -> type:
         for key, value in vars(module).items()
         if inspect.isclass(value) and value.__module__ == module.__name__ and not key.startswith("_")
     ]
-    wanted = [value for value in public if _is_main(folder, value)]
-    if len(wanted) != 1:
-        found = ", ".join(value.__name__ for value in wanted) or "none"
-        raise ConfigError(f"{folder}/{name}.py must define one public class to be used by name; found {found}")
-    return wanted[0]
+    offered = [cls for cls in public if _is_offered(folder, cls)]
+    if len(offered) != 1:
+        listed = ", ".join(cls.__name__ for cls in offered) or "none"
+        raise ConfigError(f"{folder}/{name}.py must define exactly one public class to be used by name, got {listed}")
+    return offered[0]
 
 
 def complete(folder: str, spec: Any, *, given: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A `{name: ..., argument: ...}` mapping checked against the constructor, with its defaults filled in.
+    """Check a component's mapping against its constructor, and fill in the defaults.
 
-    A bare string is a name without arguments. `given` are arguments the caller will supply and a YAML may not.
-    Raises SettingsError with every unknown or ill-typed argument.
+    Args:
+        folder: Where the component is defined, e.g. `models`.
+        spec: `{name: ..., argument: ...}`, or the name alone.
+        given: Arguments that the caller will supply, and a YAML may not.
+
+    Returns:
+        The mapping with every argument but the given ones.
+
+    Raises:
+        SettingsError: Every unknown or ill-typed argument.
     """
     if isinstance(spec, str):
         spec = {"name": spec}
@@ -85,12 +94,15 @@ def complete(folder: str, spec: Any, *, given: tuple[str, ...] = ()) -> dict[str
 
 
 def checker(folder: str, *, given: tuple[str, ...] = ()) -> Callable[[Any], dict[str, Any]]:
-    """A validator that completes a component's mapping, for the types of configs/schema.py."""
+    """A validator that calls `complete`, for the types in configs/schema.py."""
     return lambda spec: complete(folder, spec, given=given)
 
 
 def build(folder: str, spec: dict[str, Any], **given: Any) -> Any:
-    """The component that a completed mapping describes, with the caller's own arguments."""
+    """Construct the component that a completed mapping describes.
+
+    Arguments in `given` are passed on if the constructor takes them.
+    """
     cls = find(folder, spec["name"])
     arguments = {key: value for key, value in spec.items() if key != "name"}
     accepted = inspect.signature(cls).parameters
@@ -98,7 +110,7 @@ def build(folder: str, spec: dict[str, Any], **given: Any) -> Any:
 
 
 def pipeline_config(value: Any) -> Any:
-    """The `pipeline` section as the typed Config of the method it names; a bare string is a name without settings."""
+    """Validate the `pipeline` section as its method's Config; a bare string is a name without settings."""
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, dict):
@@ -112,14 +124,14 @@ def pipeline_config(value: Any) -> Any:
     return cls.Config.model_validate(value)
 
 
-def _is_main(folder: str, cls: type) -> bool:
-    """Whether a class is what its folder offers: a Pipeline in pipelines, a torch module elsewhere."""
-    wanted = {"pipelines": ("pipelines.base", "Pipeline")}.get(folder, ("torch.nn", "Module"))
-    return issubclass(cls, getattr(importlib.import_module(wanted[0]), wanted[1]))
+def _is_offered(folder: str, cls: type) -> bool:
+    """Whether a class is of the kind that its folder offers: a Pipeline in pipelines, a torch module elsewhere."""
+    module, base = {"pipelines": ("pipelines.base", "Pipeline")}.get(folder, ("torch.nn", "Module"))
+    return issubclass(cls, getattr(importlib.import_module(module), base))
 
 
 def _arguments(cls: type, given: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
-    """Names and pydantic field definitions of a constructor's arguments."""
+    """Names of a constructor's arguments, and their definitions as pydantic fields."""
     hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
     fields: dict[str, Any] = {}
     for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:  # type: ignore[misc]

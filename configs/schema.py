@@ -32,26 +32,26 @@ class Section(BaseModel):
 
 
 class PipelineConfig(Section):
-    """What every method's own section has."""
+    """What the section of every method has."""
 
     name: str
     """The method: the name of a file in pipelines/."""
 
 
 class CacheConfig(Section):
-    """Copies of remote shards on a disk of the node, shared by its processes and by runs."""
+    """Local copies of remote shards, shared by the processes of a node and by runs."""
 
     folder: str | None = None
     """Folder on a disk of the node itself; null takes $QUELL_CACHE/shards, else quell-UID among the temporary files
     ($TMPDIR)."""
     max_gb: Rate = 100
-    """Most the folder may hold, in 10^9 bytes. A split that does not fit is read sample by sample over the network."""
+    """Largest size of the folder in 10^9 bytes. A split that does not fit is read sample by sample over the network."""
     retries: Count = 8
-    """Times a request that failed is tried again, after pauses that grow from half a second to half a minute."""
+    """Retries of a failed request, after pauses that grow from half a second to half a minute."""
 
 
 class DataConfig(Section):
-    """Where samples come from and how they become batches."""
+    """Where samples come from, and how they become batches."""
 
     root: str = "runs/data/phantom"
     """Folder of shards, one sub-folder per split, or its URL (s3://, gs://, hf://, https://); relative paths start at
@@ -59,31 +59,31 @@ class DataConfig(Section):
     cache: CacheConfig = CacheConfig()
     """Where remote shards are kept on a node."""
     mode: Literal["indexed", "stream"] = "indexed"
-    """Any sample in any order through the index, or (stream) the training split read shard by shard from front to back
-    and never kept, for data that fits no disk; its order and resume are weaker, see docs/data.md."""
+    """indexed reads any sample in any order; stream reads the training split shard by shard from front to back and stores
+    nothing, for data that fit on no disk (its order and its resume are weaker, see docs/data.md)."""
     stream_buffer: Positive = 256
-    """Samples among which stream mode shuffles; twice as many are in memory per process."""
+    """Samples in the shuffle buffer of stream mode; twice as many are in memory per process."""
     train_split: str = "train"
-    """Sub-folder to train on."""
+    """Sub-folder of the training split."""
     val_split: str = "val"
-    """Sub-folder measured during training."""
+    """Sub-folder of the split that is evaluated during training."""
     test_split: str = "test"
-    """Sub-folder measured by launch/evaluate.py."""
+    """Sub-folder of the split that launch/evaluate.py evaluates."""
     batch_size: Positive = 4
     """Samples of one optimizer step over ALL processes and accumulated micro-batches."""
     eval_batch_size: Positive = 4
-    """Whole images of one shape restored together, per process."""
+    """Full images of one shape restored together in evaluation, per process."""
     fields: dict[str, str] = {}
     """Shard member for a field the method reads, where the names differ, e.g. `{noisy: pd, clean: pd_clean}`.
     Fields that show unrelated samples of one of these (`unpaired_clean`) follow it."""
     crop: Positive | None = 256
-    """Side of the square training crop in pixels; null trains on whole images, which must share one size."""
+    """Side of the square training crop in pixels; null trains on full images, which must share one size."""
     flip: bool = True
-    """Mirror horizontally and vertically, each with probability one half."""
+    """Flip horizontally and vertically, each with probability 1/2."""
     rotate: bool = False
-    """Turn by a multiple of 90 degrees."""
+    """Rotate by a random multiple of 90 degrees."""
     phase: bool = True
-    """Multiply complex images by one random global phase."""
+    """Multiply complex images by a random global phase."""
     normalise: Literal["median", "none"] = "median"
     """Divide each image by its median magnitude, or leave it in stored units."""
     representation: Literal["auto", "ri", "complex", "magnitude"] = "auto"
@@ -91,39 +91,39 @@ class DataConfig(Section):
     tail: Literal["carry", "drop"] = "carry"
     """The samples left over at an epoch's end open the next epoch's first batch (carry) or are left out (drop)."""
     shuffle: bool = True
-    """Global order drawn anew each epoch from (seed, epoch), or stored order."""
+    """Shuffle the whole split in every epoch, by (seed, epoch); false keeps the stored order."""
     limit: Positive | None = None
-    """Use only the first so many samples of each split."""
+    """Use only the first N samples of each split."""
     prefetch: Positive = 2
-    """Batches made ahead of the step by a thread."""
+    """Batches that a thread prepares ahead of the step."""
     verify: Literal["first", "always", "never"] = "first"
-    """When members' checksums are compared: at a process's first read of a sample, at every read, or never."""
+    """When checksums are verified: when a process first reads a sample, at every read, or never."""
 
 
 class OptimizerSettings(Section):
-    """Settings one phase may override; null takes the common value."""
+    """Settings that a phase may override; null keeps the common value."""
 
     lr: Rate | None = None
-    """Learning rate at the top of the schedule."""
+    """Peak learning rate of the schedule."""
     betas: tuple[Fraction, Fraction] | None = None
-    """Decay of the two moment averages (adam, adamw)."""
+    """Decay rates of the two moment estimates (adam, adamw)."""
     weight_decay: Weight | None = None
     """Weight decay: decoupled for adamw, L2 for adam and sgd."""
 
 
 class OptimizerConfig(Section):
-    """How gradients become steps."""
+    """The optimizer."""
 
     name: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
     """Update rule, as in torch.optim."""
     lr: Rate = 3e-4
-    """Learning rate at the top of the schedule."""
+    """Peak learning rate of the schedule."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    """Decay of the two moment averages (adam, adamw); the first is the momentum of sgd."""
+    """Decay rates of the two moment estimates (adam, adamw); the first is the momentum of sgd."""
     weight_decay: Weight = 0.0
     """Weight decay: decoupled for adamw, L2 for the others."""
     phases: dict[str, OptimizerSettings] = {}
-    """Other values for single phases, e.g. `{critic: {lr: 2e-5}}`."""
+    """Settings of single phases, e.g. `{critic: {lr: 2e-5}}`."""
 
 
 class ScheduleConfig(Section):
@@ -133,9 +133,9 @@ class ScheduleConfig(Section):
     """cosine: to `min_lr` over `length_epochs`; step: times `gamma` every `step_epochs`; linear: hold, then to zero;
     plateau: times `gamma` after `patience` evaluations without a better metric."""
     warmup_steps: Count = 0
-    """Steps of linear rise from zero."""
+    """Steps of linear warm-up from zero."""
     per: Literal["step", "epoch"] = "step"
-    """Whether the rate moves at every step or only between epochs."""
+    """Whether the rate changes at every step, or only between epochs."""
     length_epochs: Rate | None = None
     """Length of the cosine; null is the whole run."""
     min_lr: Weight = 0.0
@@ -145,51 +145,51 @@ class ScheduleConfig(Section):
     gamma: Fraction = 0.1
     """Factor of step and plateau."""
     hold_epochs: Weight = 0.0
-    """Epochs before linear starts to fall."""
+    """Epochs before linear starts to decay."""
     decay_epochs: Rate | None = None
-    """Epochs linear takes to reach zero; null is the rest of the run."""
+    """Epochs that linear takes to reach zero; null is the rest of the run."""
     patience: Count = 5
-    """Evaluations plateau waits."""
+    """Evaluations that plateau waits for a better metric."""
 
 
 class LoopConfig(Section):
-    """How long and in which arithmetic."""
+    """Length and arithmetic of training."""
 
     epochs: Rate | None = 10
     """Length in epochs; a fraction is allowed."""
     max_steps: Positive | None = None
-    """Length in optimizer steps; where both are given the shorter one holds."""
+    """Length in optimizer steps; if both are given, the shorter one applies."""
     accumulate: Positive = 1
-    """Micro-batches whose gradients make one step."""
+    """Micro-batches per process whose gradients are accumulated into one step."""
     clip_norm: Rate | None = 1.0
-    """Largest gradient norm of a phase; null does not clip."""
+    """Gradient norm to which each phase is clipped; null does not clip."""
     precision: Annotated[Literal["no", "bf16", "fp16", "auto"], BeforeValidator(lambda value: value or "no")] = "no"
-    """Autocast type; weights stay float32. auto takes bf16 on a GPU or CPU made for it, fp16 on other GPUs, no on other
-    CPUs and for complex networks."""
+    """Autocast type; weights stay float32. auto is bf16 where the hardware supports it, fp16 on other GPUs, and no on
+    other CPUs and for complex networks."""
     ema_decay: Fraction = 0.0
-    """Decay of the moving average of weights per step, used in evaluation; 0 keeps none."""
+    """Decay per step of the moving average of weights that evaluation uses; 0 keeps none."""
     max_skips: Count = 10
-    """Steps in a row whose gradient was not finite before the run is called diverged."""
+    """Steps in a row that may be skipped for a gradient that is not finite, before the run stops as diverged."""
     threads: Count = 0
-    """CPU threads per process; 0 shares the cores among the processes of a machine."""
+    """CPU threads per process; 0 divides the cores among the processes of a machine."""
     deterministic: bool = True
-    """Use the same algorithm every time (bit-exact resume); false lets cuDNN pick the fastest."""
+    """Use deterministic algorithms, for bit-exact resume; false lets cuDNN choose the fastest."""
     channels_last: bool | Literal["auto"] = "auto"
-    """Keep images in NHWC memory order; the numbers differ by rounding. auto does on GPUs, and on CPUs for networks of
-    fewer than 32 channels, where it is faster. Complex networks, and all under DeepSpeed, stay NCHW."""
+    """Use NHWC memory order; results differ by rounding. auto does so on GPUs, and on CPUs for networks with layers of fewer
+    than 32 channels, where it is faster. Complex networks, and all under DeepSpeed, stay NCHW."""
     sync_batchnorm: bool = False
-    """Batch statistics over all processes (CUDA only)."""
+    """Compute batch-norm statistics over all processes. CUDA only: elsewhere a warning says that they stay per process."""
 
 
 class EvaluationConfig(Section):
-    """Measuring during training, on every process's share of the validation split."""
+    """Evaluation during training, of the validation split, shared among all processes."""
 
     every_epochs: Rate | None = 1
     """Interval in epochs; null leaves it to `every_steps`."""
     every_steps: Positive | None = None
     """Interval in steps."""
     limit: Positive | None = None
-    """Only the first so many validation samples."""
+    """Evaluate only the first N validation samples."""
     metric: Literal["psnr", "ssim", "rmse"] = "psnr"
     """What the best checkpoint is chosen by: psnr, ssim (higher is better), or rmse (lower is better)."""
     images: Count = 2
@@ -197,33 +197,33 @@ class EvaluationConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """What is kept to go on from."""
+    """Checkpoints."""
 
     every_steps: Positive | None = None
-    """Interval in steps; null saves at every epoch's end."""
+    """Interval in steps; null saves at the end of every epoch."""
     keep_last: Positive = 2
-    """Latest checkpoints kept; the best one is kept besides."""
+    """Number of latest checkpoints to keep, in addition to the best one."""
     asynchronous: bool = True
-    """Go on training while a thread writes the checkpoint from a copy in memory; false waits until it is on disk."""
+    """Continue training while a thread writes the checkpoint from a copy in memory; false waits until it is on disk."""
 
 
 class TrackingConfig(Section):
-    """What is written down while training."""
+    """What is logged while training."""
 
     log_every: Positive = 20
-    """Steps between lines of metrics; also the only moments the training thread waits for the device."""
+    """Steps between log lines; only then does the training thread wait for the device."""
     tensorboard: bool = True
-    """Write event files to RUN/tensorboard."""
+    """Write TensorBoard event files to RUN/tensorboard."""
     wandb_project: str | None = None
     """Also send metrics to this Weights & Biases project, through accelerate's tracker."""
 
 
 class ProfileConfig(Section):
-    """Looking into single steps."""
+    """Profiling of single steps."""
 
     steps: tuple[Count, Count] | None = None
-    """From which step of this process's training to which one a torch profiler trace is written, e.g. [10, 20], to
-    RUN/tensorboard; null writes none."""
+    """First step to profile and the one after the last, counted from the start of this process, e.g. [10, 20]; the torch
+    profiler's trace is written to RUN/tensorboard. null profiles none."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> "ProfileConfig":
@@ -233,12 +233,12 @@ class ProfileConfig(Section):
 
 
 class InitConfig(Section):
-    """Weights taken from another run's checkpoint before the first step."""
+    """Warm start: weights from another run's checkpoint."""
 
     run: str
     """Run folder, or one checkpoint folder inside it."""
     parts: tuple[str, ...] = ()
-    """Names of networks to take; empty takes all."""
+    """Names of the networks to copy; empty copies all."""
     which: Literal["best", "last"] = "last"
     """Which of the run's checkpoints."""
 
@@ -249,7 +249,7 @@ class RunConfig(Section):
     name: str = ""
     """Name of the run; empty takes the YAML file's name. The default run folder is runs/<name>."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1337
-    """Fixes the initial weights, the order of samples, crops and noise."""
+    """Seed of the initial weights, the order of samples, crops and noise."""
     pipeline: Annotated[SerializeAsAny[PipelineConfig], BeforeValidator(registry.pipeline_config)]
     """The method and its own settings."""
     data: DataConfig = DataConfig()

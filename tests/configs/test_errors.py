@@ -65,7 +65,7 @@ def test_a_report_that_cannot_be_written_is_refused_by_name(
     )
     (tmp_path / "file").touch()
     assert verify.main(["x", "--report", str(tmp_path / "file" / "r.json")]) == 6
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file' / 'r.json'}: the report cannot be written (")
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file' / 'r.json'}: cannot write the report (")
 
 
 def test_a_split_that_may_not_be_listed_is_not_passed_over(

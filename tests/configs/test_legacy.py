@@ -10,6 +10,7 @@ import pytest
 from configs import loader
 from configs.errors import ConfigError
 from configs.legacy import conversion
+from configs.support.mappings import flatten
 from configs.support.paths import ROOT
 
 WIDE = {"model.encoder.kwargs.latent_channels": 512} | {
@@ -179,7 +180,7 @@ def test_every_key_is_accounted_for_once() -> None:
     data = changed(OLDER["progressive_training_stage2"])
     _, account = conversion.convert(data)
     named = [line.split(" ")[0].rstrip(":") for line in account]
-    assert sorted(named) == sorted(conversion._flatten(data))
+    assert sorted(named) == sorted(flatten(data))
     assert "trainer.loss_weights.cross -> pipeline.weights.cross = 1.0" in account
     assert "device: not needed: the launcher chooses the device" in account
     assert "model.encoder.checkpoint -> init_from.run = runs/progressive_training, its best checkpoint" in account
@@ -194,7 +195,7 @@ def test_what_a_file_leaves_out_takes_the_older_default() -> None:
     assert new["pipeline"]["weights"] == {"content": 1.0, "recon": 1.0, "cross": 1.0, "edge": 0.0}
     assert new["pipeline"]["anti_collapse"]["patience"] == 1
     assert (new["pipeline"]["sigma_a"], new["loop"]["clip_norm"]) == (0.0, None)
-    assert any("left out" in line for line in account)
+    assert any("(missing: the older program's default)" in line for line in account)
 
 
 def test_the_weight_of_edge_loss_wins_over_the_one_of_loss_weights() -> None:
@@ -218,7 +219,7 @@ def test_the_greek_names_of_the_weights_are_read_too() -> None:
     [
         ("trainer.cross_domain_strategi", "no_skip", "did you mean 'trainer.cross_domain_strategy'?"),
         ("trainer.grad_clip", 1.0, "did you mean 'trainer.grad_clip_norm'?"),
-        ("data.stages.train.paired", False, "data.stages.train.paired: False is not supported here, only True"),
+        ("data.stages.train.paired", False, "data.stages.train.paired: False is not supported, only True"),
         ("model.encoder.class", "SharedEncoder", "only 'UNetEncoder'"),
         ("trainer.augmentation.enable_jitter", True, "enable_jitter: True is not supported"),
         ("model.decoder_b.kwargs.latent_channels", 128, "differs from model.encoder.kwargs.latent_channels 256"),

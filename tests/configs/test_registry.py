@@ -62,7 +62,7 @@ def test_an_argument_the_caller_gives_may_not_be_in_the_yaml(folder: Path) -> No
 
 def test_two_classes_in_a_file_are_refused(folder: Path) -> None:
     write(folder, "two", "class One(nn.Module): ...\nclass Two(nn.Module): ...\n")
-    with pytest.raises(ConfigError, match="must define one public class to be used by name; found One, Two"):
+    with pytest.raises(ConfigError, match="must define exactly one public class to be used by name, got One, Two"):
         registry.find(folder.name, "two")
 
 

@@ -1,7 +1,9 @@
-"""Every setting a YAML can have is explained where it is declared."""
+"""Every setting that a YAML may have is explained where it is declared, and read by some code."""
 
+import ast
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,10 @@ from pydantic import BaseModel
 
 from configs import registry
 from configs.schema import RunConfig
+from configs.support.paths import ROOT
 
 METHODS = registry.names("pipelines")
+PACKAGES = ("configs", "launch", "losses", "models", "pipelines", "shards", "slurm")
 
 
 def sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -25,19 +29,59 @@ def nested(annotation: Any) -> list[type[BaseModel]]:
     """The sections in an annotation, looking through Optional, dict and tuple."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for part in typing.get_args(annotation) for found in nested(part)]
+    return [section for part in typing.get_args(annotation) for section in nested(part)]
 
 
 def unexplained(model: type[BaseModel]) -> list[str]:
     """Sections without a docstring, and fields without one; a field that is a section is explained by it."""
-    found = []
+    missing = []
     for section in sections(model):
         if not (section.__dict__.get("__doc__") or "").strip():
-            found.append(section.__name__)
+            missing.append(section.__name__)
         for name, field in section.model_fields.items():
             if not field.description and not nested(field.annotation):
-                found.append(f"{section.__name__}.{name}")
-    return found
+                missing.append(f"{section.__name__}.{name}")
+    return missing
+
+
+def names_read(files: Iterable[Path]) -> set[str]:
+    """Every attribute that the code reads, and every string that it could pass to getattr."""
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text("utf-8")))]
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+    return attributes | {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def unread(model: type[BaseModel], read: set[str]) -> list[str]:
+    """Fields of a section, and of those inside it, that no code reads."""
+    return [
+        f"{section.__name__}.{name}" for section in sections(model) for name in section.model_fields if name not in read
+    ]
+
+
+@pytest.fixture(scope="module")
+def read() -> set[str]:
+    """What the project's own code reads."""
+    return names_read(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+
+
+def test_every_setting_of_a_run_is_read(read: set[str]) -> None:
+    assert unread(RunConfig, read) == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_setting_of_a_method_is_read(method: str, read: set[str]) -> None:
+    cls: Any = registry.find("pipelines", method)
+    assert unread(cls.Config, read) == []
+
+
+def test_a_setting_that_no_code_reads_is_seen(read: set[str]) -> None:
+    class Forgotten(BaseModel):
+        """Has a field that the code of this project does not mention."""
+
+        batch_size: int = 1
+        batch_sizzle: int = 1
+
+    assert unread(Forgotten, read) == ["Forgotten.batch_sizzle"]
 
 
 def test_every_setting_of_a_run_is_explained() -> None:
