@@ -59,8 +59,8 @@ class DataConfig(Section):
     cache: CacheConfig = CacheConfig()
     """Where remote shards are kept on a node."""
     mode: Literal["indexed", "stream"] = "indexed"
-    """indexed reads any sample in any order; stream reads the training split shard by shard from front to back and stores
-    nothing, for data that fit on no disk (its order and its resume are weaker, see docs/data.md)."""
+    """indexed reads any sample in any order; stream reads the training split shard by shard and stores nothing,
+    for data that fit on no disk (its order and its resume are weaker, see docs/data.md)."""
     stream_buffer: Positive = 256
     """Samples in the shuffle buffer of stream mode; twice as many are in memory per process."""
     train_split: str = "train"
@@ -175,10 +175,10 @@ class LoopConfig(Section):
     deterministic: bool = True
     """Use deterministic algorithms, for bit-exact resume; false lets cuDNN choose the fastest."""
     channels_last: bool | Literal["auto"] = "auto"
-    """Use NHWC memory order; results differ by rounding. auto does so on GPUs, and on CPUs for networks with layers of fewer
-    than 32 channels, where it is faster. Complex networks, and all under DeepSpeed, stay NCHW."""
+    """Use NHWC memory order; results differ by rounding. auto does so on GPUs, and on CPUs for networks with layers of
+    fewer than 32 channels, where it is faster. Complex networks, and all under DeepSpeed, stay NCHW."""
     sync_batchnorm: bool = False
-    """Compute batch-norm statistics over all processes. CUDA only: elsewhere a warning says that they stay per process."""
+    """Compute batch-norm statistics over all processes. CUDA only: elsewhere a warning says that they do not."""
 
 
 class EvaluationConfig(Section):
@@ -222,8 +222,8 @@ class ProfileConfig(Section):
     """Profiling of single steps."""
 
     steps: tuple[Count, Count] | None = None
-    """First step to profile and the one after the last, counted from the start of this process, e.g. [10, 20]; the torch
-    profiler's trace is written to RUN/tensorboard. null profiles none."""
+    """First step to profile and the one after the last, counted from the start of this process, e.g. [10, 20]; the
+    torch profiler's trace is written to RUN/tensorboard. null profiles none."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> "ProfileConfig":
