@@ -15,6 +15,7 @@ from configs.errors import ConfigError
 from configs.registry import find
 from configs.schema import RunConfig
 from configs.support.logs import get_logger
+from configs.support.mappings import Settings
 from configs.support.suggestions import did_you_mean
 from configs.validation import explain
 
@@ -51,7 +52,7 @@ def load(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
     return structure(apply(data, overrides or []), source=str(path))
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> Settings:
     """Read a YAML or JSON file as a plain mapping; ConfigError for repeated keys, or anything else than a mapping."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -69,7 +70,7 @@ def read(path: Path) -> dict[str, Any]:
     return data
 
 
-def apply(data: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+def apply(data: Settings, overrides: list[str]) -> Settings:
     """A copy of the mapping with each `a.b=c` applied; values are read as YAML. ConfigError for malformed ones."""
     data, problems = copy.deepcopy(data), []
     for override in overrides:
@@ -94,7 +95,7 @@ def apply(data: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     return data
 
 
-def structure(data: dict[str, Any], *, source: str = "") -> RunConfig:
+def structure(data: Settings, *, source: str = "") -> RunConfig:
     """Validate a plain mapping as a run; ConfigError with every problem.
 
     `source` names the file in the error.
@@ -137,7 +138,7 @@ _StrictLoader.add_implicit_resolver(
 )
 
 
-def _hint(path: Sequence[str], data: dict[str, Any]) -> str:
+def _hint(path: Sequence[str], data: Settings) -> str:
     """A hint for an unknown key: the section it belongs to, or the most similar key of its own section."""
     section: Any = RunConfig
     for depth, part in enumerate(path[:-1]):

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError, create_model
 
 from configs.errors import ConfigError
+from configs.support.mappings import Settings
 from configs.support.paths import ROOT
 from configs.support.suggestions import did_you_mean
 
@@ -52,7 +53,7 @@ def find(folder: str, name: str) -> type:
     return offered[0]
 
 
-def complete(folder: str, spec: Any, *, given: tuple[str, ...] = ()) -> dict[str, Any]:
+def complete(folder: str, spec: Any, *, given: tuple[str, ...] = ()) -> Settings:
     """Check a component's mapping against its constructor, and fill in the defaults.
 
     Args:
@@ -93,12 +94,12 @@ def complete(folder: str, spec: Any, *, given: tuple[str, ...] = ()) -> dict[str
     return {"name": spec["name"], **checked}
 
 
-def checker(folder: str, *, given: tuple[str, ...] = ()) -> Callable[[Any], dict[str, Any]]:
+def checker(folder: str, *, given: tuple[str, ...] = ()) -> Callable[[Any], Settings]:
     """A validator that calls `complete`, for the types in configs/schema.py."""
     return lambda spec: complete(folder, spec, given=given)
 
 
-def build(folder: str, spec: dict[str, Any], **given: Any) -> Any:
+def build(folder: str, spec: Settings, **given: Any) -> Any:
     """Construct the component that a completed mapping describes.
 
     Arguments in `given` are passed on if the constructor takes them.
@@ -130,10 +131,10 @@ def _is_offered(folder: str, cls: type) -> bool:
     return issubclass(cls, getattr(importlib.import_module(module), base))
 
 
-def _arguments(cls: type, given: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
+def _arguments(cls: type, given: tuple[str, ...]) -> tuple[list[str], Settings]:
     """Names of a constructor's arguments, and their definitions as pydantic fields."""
     hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
-    fields: dict[str, Any] = {}
+    fields: Settings = {}
     for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:  # type: ignore[misc]
         if name in given or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue

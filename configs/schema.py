@@ -3,12 +3,13 @@
 The method's own keys (`pipeline`) are declared beside the method, in `pipelines/<name>.py`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from configs import registry
 from configs.batching import batch_problem
+from configs.support.mappings import Settings
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -16,10 +17,10 @@ Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 
-Network = Annotated[dict[str, Any], BeforeValidator(registry.checker("models", given=("in_channels", "out_channels")))]
+Network = Annotated[Settings, BeforeValidator(registry.checker("models", given=("in_channels", "out_channels")))]
 """A network by name with its constructor's arguments, e.g. `{name: unet, width: 32}`; checked before it is built."""
 
-Loss = Annotated[dict[str, Any], BeforeValidator(registry.checker("losses"))]
+Loss = Annotated[Settings, BeforeValidator(registry.checker("losses"))]
 """A loss by name with its constructor's arguments, e.g. `{name: charbonnier, epsilon: 1e-3}`."""
 
 

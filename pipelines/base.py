@@ -19,6 +19,9 @@ from pipelines.reporting.facts import RunFacts
 ConfigT = TypeVar("ConfigT", bound=PipelineConfig, default=Any)
 """The method's own `Config`. Plain `Pipeline` is any method, as the training loop sees it."""
 
+State = dict[str, Any]
+"""Plain values and tensors, as torch.save writes and torch.load(weights_only=True) reads them."""
+
 Batch = dict[str, Any]
 """Tensors by name: fields (N, C, H, W), `<field>_scale` (N, 1, 1, 1), `index` (N,), and `key`, a list; see
 shards/reading/."""
@@ -135,11 +138,11 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
         """Apply the method's own rules to the facts about a run, for launch/diagnose.py."""
         return MethodDiagnosis()
 
-    def rank_state(self) -> dict[str, Any]:
+    def rank_state(self) -> State:
         """State of this rank beyond parameters and buffers (image pools), for the checkpoint."""
         return {}
 
-    def load_rank_state(self, state: dict[str, Any]) -> None:
+    def load_rank_state(self, state: State) -> None:
         """Restore what `rank_state` returned."""
 
     def checkpoint_state(self) -> dict[str, Tensor]:

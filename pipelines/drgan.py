@@ -7,7 +7,7 @@ each image must be reconstructed from its own content and noise (recon) and from
 IEEE TMI 40(10), 2021.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -24,7 +24,7 @@ from models.drgan_clean_decoder import DrganCleanDecoder
 from models.drgan_content_encoder import DrganContentEncoder
 from models.drgan_noise_encoder import DrganNoiseEncoder
 from models.drgan_noisy_decoder import DrganNoisyDecoder
-from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached, real_channels
+from pipelines.base import Batch, Output, PhaseOutput, Pipeline, State, detached, real_channels
 from pipelines.common import noise_patches
 from pipelines.common.image_pool import Pools
 from pipelines.common.network_passes import forward_groups
@@ -136,11 +136,11 @@ class Drgan(Pipeline["Drgan.Config"]):
         restored = (crop_to(decoded, x.shape[-2:]) + 1) / 2 * (high - low) + low
         return {"restored": restored / batch["noisy_scale"]}
 
-    def rank_state(self) -> dict[str, Any]:
+    def rank_state(self) -> State:
         """The image pools."""
         return {"pools": self.pools.state()}
 
-    def load_rank_state(self, state: dict[str, Any]) -> None:
+    def load_rank_state(self, state: State) -> None:
         """Restore the image pools."""
         self.pools.load(state["pools"])
 

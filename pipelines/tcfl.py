@@ -11,7 +11,7 @@ both, so a critic learns to tell the six estimates from clean images, or the two
 (separation). Source: Geng et al., IEEE TMI 41(11), 2022.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import model_validator
@@ -26,7 +26,7 @@ from losses.gradient_penalty import GradientPenalty
 from losses.l1 import L1
 from losses.separation import Separation
 from losses.total_variation import TotalVariation
-from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached, real_channels
+from pipelines.base import Batch, Output, PhaseOutput, Pipeline, State, detached, real_channels
 from pipelines.common import noise_maps
 from pipelines.common.image_pool import Pools
 from pipelines.common.network_passes import clip_weights, forward_groups
@@ -183,11 +183,11 @@ class Tcfl(Pipeline["Tcfl.Config"]):
         """Whether the generator is constant."""
         return noise_maps.findings(metrics)
 
-    def rank_state(self) -> dict[str, Any]:
+    def rank_state(self) -> State:
         """The image pools."""
         return {"pools": self.pools.state()}
 
-    def load_rank_state(self, state: dict[str, Any]) -> None:
+    def load_rank_state(self, state: State) -> None:
         """Restore the image pools."""
         self.pools.load(state["pools"])
 

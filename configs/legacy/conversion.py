@@ -10,10 +10,10 @@ from typing import Any
 
 from configs.errors import ConfigError
 from configs.legacy.keys import IGNORED, MUST_EQUAL, NO_DEFAULT, RENAMES, SUPPORTED_VALUES, TRAINER, Rename
-from configs.support.mappings import flatten
+from configs.support.mappings import Settings, flatten
 
 
-def convert(data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def convert(data: Settings) -> tuple[Settings, list[str]]:
     """Convert an older configuration.
 
     Args:
@@ -36,9 +36,9 @@ def convert(data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 class _Conversion:
     """One file on its way: its old keys, the new data, and what is reported."""
 
-    def __init__(self, old: dict[str, Any]) -> None:
+    def __init__(self, old: Settings) -> None:
         self.old = old
-        self.new: dict[str, Any] = {"pipeline": {"name": "dual_domain"}}
+        self.new: Settings = {"pipeline": {"name": "dual_domain"}}
         self.report: dict[str, str] = {}
         """Old key -> how it was read."""
         self.problems: list[str] = []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,11 +20,9 @@ from torch import Tensor
 from launch.checkpoints import store
 from launch.checkpoints.async_writer import snapshot
 from launch.machine.rng import random_state, set_random_state
-from pipelines.base import Pipeline
+from pipelines.base import Pipeline, State
 
 T = TypeVar("T")
-State = dict[str, Any]
-"""Plain values and tensors, as torch.save writes and torch.load(weights_only=True) reads them."""
 
 
 class CheckpointedPhase(Protocol):

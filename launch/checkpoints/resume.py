@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from torch import Tensor
 
 from configs import loader
 from configs.errors import CheckpointError, ConfigError
@@ -59,7 +60,7 @@ def find_checkpoint(run_dir: Path, resume: str) -> Path | None:
     return checkpoints[-1] if checkpoints else None
 
 
-def refuse_other_config(saved: Mapping[str, Any], current: Mapping[str, Any], checkpoint: Path) -> None:
+def refuse_other_config(saved: Mapping[str, object], current: Mapping[str, object], checkpoint: Path) -> None:
     """CheckpointError naming the settings that differ and would change what is learned.
 
     Args:
@@ -68,7 +69,7 @@ def refuse_other_config(saved: Mapping[str, Any], current: Mapping[str, Any], ch
         checkpoint: Named in the error.
     """
     try:  # a setting that is younger than the checkpoint had its default
-        complete: Mapping[str, Any] = loader.structure(dict(saved)).model_dump(mode="json")
+        complete: Mapping[str, object] = loader.structure(dict(saved)).model_dump(mode="json")
     except ConfigError:  # a setting that no longer exists is a difference
         complete = saved
     new, old = flatten(current), flatten(complete)
@@ -124,5 +125,5 @@ def _is_mutable(key: str) -> bool:
     return any(key == mutable or key.startswith(mutable + ".") for mutable in RESUME_MUTABLE_KEYS)
 
 
-def _of_parts(tensors: Mapping[str, Any], parts: list[str]) -> dict[str, Any]:
+def _of_parts(tensors: Mapping[str, Tensor], parts: list[str]) -> dict[str, Tensor]:
     return {name: value for name, value in tensors.items() if name.split(".")[0] in parts}

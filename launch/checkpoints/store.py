@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 from safetensors import SafetensorError
@@ -223,7 +223,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _guarded(write: Callable[[], Any]) -> None:
+def _guarded(write: Callable[[], object]) -> None:
     try:
         write()
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -10,6 +9,7 @@ from configs import registry
 from configs.errors import CheckpointError, DataError
 from configs.fields import FieldSpec
 from configs.schema import RunConfig
+from configs.support.json_files import Record
 from launch.checkpoints import store
 from launch.data import fields, splits
 from launch.data.fields import ImageKind
@@ -95,7 +95,7 @@ def _matching_specs(
 
 
 def _training_images(
-    config: RunConfig, checkpoint: Path, meta: dict[str, Any], shards: ShardSet | None
+    config: RunConfig, checkpoint: Path, meta: Record, shards: ShardSet | None
 ) -> dict[str, ImageKind]:
     """The kind of images that a checkpoint was trained on, by field.
 

@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,6 +15,7 @@ from accelerate.utils import DeepSpeedPlugin, DistributedDataParallelKwargs, Ini
 
 from configs.errors import MachineError
 from configs.schema import LoopConfig
+from configs.support.mappings import Settings
 from launch.machine.memory_layout import keep_freed_memory
 from launch.machine.precision import autocast_type
 
@@ -66,9 +66,7 @@ def close(accelerator: Accelerator) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def start_wandb(
-    accelerator: Accelerator, project: str, config: dict[str, Any]
-) -> Callable[[dict[str, float], int], None]:
+def start_wandb(accelerator: Accelerator, project: str, config: Settings) -> Callable[[dict[str, float], int], None]:
     """A function that sends numbers of a step to Weights & Biases.
 
     Raises:
@@ -103,7 +101,7 @@ def _with_deepspeed(on_cpu: bool) -> Accelerator:
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
-    options: dict[str, Any] = {"timeout": TIMEOUT}
+    options: Settings = {"timeout": TIMEOUT}
     if on_cpu:
         os.environ["ACCELERATE_USE_CPU"] = "false"  # if true, accelerate silently leaves DeepSpeed out
         # gloo does what this extension does, and compiling it at first use takes a minute

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 
@@ -61,7 +60,7 @@ def computes(device: torch.device, dtype: torch.dtype) -> bool:
     return bool(gradient.isfinite().all()) and bool((out.float() - expected).abs().max() < 0.1 * expected.abs().max())
 
 
-def autocast(device: torch.device, name: str) -> Callable[[], AbstractContextManager[Any]]:
+def autocast(device: torch.device, name: str) -> Callable[[], AbstractContextManager[object]]:
     """A factory of contexts in which operations run in a precision (no, bf16, fp16); weights stay float32."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(name)
     return nullcontext if dtype is None else lambda: torch.autocast(device.type, dtype)

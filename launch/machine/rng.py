@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipelines.base import State
+
 
 def seed_everything(seed: int) -> None:
     """Seed the generators that initialise weights; samples and noise have keyed draws of their own."""
@@ -14,11 +16,11 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def random_state() -> dict[str, Any]:
+def random_state() -> State:
     """The state of every generator of this process, as plain values."""
     numpy_state: Any = np.random.get_state()
     name, keys, *rest = numpy_state
-    state: dict[str, Any] = {
+    state: State = {
         "python": random.getstate(),
         "numpy": (name, keys.tolist(), *rest),
         "torch": torch.get_rng_state(),
@@ -28,7 +30,7 @@ def random_state() -> dict[str, Any]:
     return state
 
 
-def set_random_state(state: dict[str, Any]) -> None:
+def set_random_state(state: State) -> None:
     """Restore what `random_state` returned."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))

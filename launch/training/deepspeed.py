@@ -19,7 +19,7 @@ from configs.errors import ConfigError
 from configs.schema import RunConfig
 from launch.machine.precision import autocast, autocast_type
 from launch.training.phases import Backward, Phase, PhaseView
-from pipelines.base import Batch, Pipeline
+from pipelines.base import Batch, Pipeline, State
 
 BUCKET = 50_000_000
 """Most elements that are reduced or gathered in one message."""
@@ -109,14 +109,14 @@ class ZeroPhase(Phase):
         if write:
             self.sharded.refresh_fp32_params()
 
-    def optimizer_state(self) -> dict[str, Any]:
+    def optimizer_state(self) -> State:
         """What torch's optimizer would return without ZeRO. Collective."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
         inner = self.sharded.optimizer
         group = {k: v for k, v in inner.param_groups[0].items() if k != "params"}
-        layout: dict[str, Any] = next(iter(inner.state.values()), {})
-        state: dict[int, dict[str, Any]] = {}
+        layout: State = next(iter(inner.state.values()), {})
+        state: dict[int, State] = {}
         for i, parameter in enumerate(self.parameters if layout else []):
             state[i] = {
                 key: copy.deepcopy(value) if is_number(value) else safe_get_full_optimizer_state(parameter, key).cpu()
@@ -124,7 +124,7 @@ class ZeroPhase(Phase):
             }
         return {"state": state, "param_groups": [{**group, "params": list(range(len(self.parameters)))}]}
 
-    def load_optimizer_state(self, saved: dict[str, Any]) -> None:
+    def load_optimizer_state(self, saved: State) -> None:
         """Load this process's part of an optimizer state, whatever launch target saved it."""
         inner = self.sharded.optimizer
         inner.param_groups[0].update({k: v for k, v in saved["param_groups"][0].items() if k != "params"})

@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from pipelines.base import State
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,12 @@ class MetricLog:
         """Take one step's scalars; nothing is computed, nothing copied to the host."""
         self._on_device.append(values)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """This rank's sums over the current epoch, for a checkpoint."""
         self._copy_to_host()
         return {"sums": dict(self._epoch_sums), "counts": dict(self._epoch_counts), "in_a_row": self._skip_streak}
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: State) -> None:
         """Continue inside an epoch from what `state` returned."""
         self._epoch_sums, self._epoch_counts = dict(state["sums"]), dict(state["counts"])
         self._skip_streak = int(state["in_a_row"])

@@ -1,7 +1,5 @@
 """One optimizer per phase, and a step that is skipped when the gradient is not finite."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +14,7 @@ def make(config: OptimizerConfig, phase: str, parameters: list[nn.Parameter]) ->
     chosen = {key: value for key, value in (own.model_dump() if own else {}).items() if value is not None}
     settings = config.model_copy(update=chosen)
     lr, betas, decay = settings.lr, settings.betas, settings.weight_decay
-    fused: dict[str, Any] = {"fused": True} if can_fuse(config, parameters) else {}
+    fused: dict[str, bool] = {"fused": True} if can_fuse(config, parameters) else {}
     match config.name:
         case "adamw":
             return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=decay, **fused)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from configs.schema import RunConfig
 from launch.training import optimizers
-from pipelines.base import Batch, Pipeline
+from pipelines.base import Batch, Pipeline, State
 
 
 class PhaseView(nn.Module):
@@ -21,7 +21,7 @@ class PhaseView(nn.Module):
     """
 
     def __init__(
-        self, pipeline: Pipeline, phase: str, precision: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self, pipeline: Pipeline, phase: str, precision: Callable[[], AbstractContextManager[object]] = nullcontext
     ) -> None:
         super().__init__()
         self.pipeline, self.phase, self.precision = pipeline, phase, precision
@@ -108,11 +108,11 @@ class Phase:
         """Inside the block this process holds all weights; with `write` changes to them are kept. Collective."""
         return nullcontext()
 
-    def optimizer_state(self) -> dict[str, Any]:
+    def optimizer_state(self) -> State:
         """The optimizer's state for all parameters. Collective."""
         return self.optimizer.state_dict()
 
-    def load_optimizer_state(self, saved: dict[str, Any]) -> None:
+    def load_optimizer_state(self, saved: State) -> None:
         """Restore what `optimizer_state` returned, here or on any other launch target."""
         self.optimizer.load_state_dict(saved)
         for parameter, kept in self.optimizer.state.items():

@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 from configs.schema import ScheduleConfig
+from pipelines.base import State
 
 
 def factor(config: ScheduleConfig, *, step: int, steps: int, epoch: float, epochs: float, lr: float) -> float:
@@ -41,7 +41,7 @@ class Plateau:
 
     config: ScheduleConfig
     higher_is_better: bool
-    state: dict[str, Any] = field(default_factory=lambda: {"factor": 1.0, "best": None, "waited": 0})
+    state: State = field(default_factory=lambda: {"factor": 1.0, "best": None, "waited": 0})
 
     def factor(self, lr: float) -> float:
         """Factor of the peak learning rate `lr`, never below `min_lr`."""

@@ -1,9 +1,9 @@
 """A history of made images: a critic that also sees older ones does not forget what it has already told apart."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
+
+from pipelines.base import State
 
 
 class ImagePool:
@@ -28,11 +28,11 @@ class ImagePool:
             return images_NCHW.detach()
         return torch.stack([self._exchange(image) for image in images_NCHW.detach()])
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """The images, on the CPU, and the random generator."""
         return {"images": [image.cpu() for image in self.images], "random": self.random.get_state()}
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: State) -> None:
         """Take back what `state` gave."""
         self.images = [image.clone() for image in state["images"]][: self.size]
         self.random.set_state(state["random"])
@@ -59,11 +59,11 @@ class Pools:
         """`ImagePool.exchange` of one kind."""
         return self.pools[kind].exchange(images_NCHW)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """The state of every pool by kind."""
         return {kind: pool.state() for kind, pool in self.pools.items()}
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: State) -> None:
         """Take back what `state` gave; a kind that it lacks starts empty."""
         for kind in self.pools.keys() & state.keys():
             self.pools[kind].load(state[kind])
