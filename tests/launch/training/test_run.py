@@ -113,7 +113,11 @@ def test_a_name_nobody_has_is_refused_before_the_first_step(go, mini: Path, tmp_
     assert code == 4 and "data.fields.pd_clean names the member 'pd_claen'" in one_sentence(said)
     assert "did you mean 'pd_clean'?" in said
     code, said = go("data.fields.pd_clea=pd_clean")
-    assert code == 4 and "data.fields.pd_clea is no field" in one_sentence(said) and "mean 'pd_clean'?" in said
+    assert (
+        code == 4
+        and "data.fields.pd_clea: the method has no such field" in one_sentence(said)
+        and "mean 'pd_clean'?" in said
+    )
     code, said = go("optimizer.phases.denoisr.lr=1e-5")
     assert code == 2 and "optimizer.phases.denoisr" in one_sentence(said) and "did you mean 'denoiser'?" in said
     code, said = go("evaluation.metric=psrn")
@@ -136,7 +140,7 @@ def test_a_member_may_be_in_the_validation_split_alone(tmp_path: Path) -> None:
     [
         ({}, 1, "data_range is missing; PSNR and SSIM need it"),
         ({"data_range": "wide"}, 1, "data_range must be a number > 0, got 'wide';"),
-        ({"data_range": 1.0}, 3, "the images of field clean are colour, those of "),
+        ({"data_range": 1.0}, 3, "the images of field 'clean' are colour, but those of "),
     ],
 )
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
@@ -249,7 +253,7 @@ def test_gradients_that_are_not_finite_are_skipped_and_then_end_the_run(go, tmp_
 
 def test_uneven_shares_are_refused(go) -> None:
     code, said = go("data.batch_size=6", "loop.accumulate=4")
-    assert code == 2 and "data.batch_size 6" in said
+    assert code == 2 and "data.batch_size must be a multiple of 4" in said and "got 6" in said
 
 
 def test_evaluation_writes_rows_table_and_picture(go, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
