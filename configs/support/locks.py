@@ -1,4 +1,4 @@
-"""Advisory locks on open files (flock); they end with the process that holds them, however it ends."""
+"""Advisory locks on open files (flock); they are released when the process that holds them ends, however it ends."""
 
 import fcntl
 import time
@@ -20,12 +20,12 @@ def try_lock(file: TextIO, *, shared: bool = False, patience_s: float = 0.0) -> 
     """Lock an open file until it is closed.
 
     Args:
-        file: Any open file; only the descriptor is used.
-        shared: Any number of processes may hold a shared lock, while nobody holds an exclusive one.
-        patience_s: How long to try again while another process holds the lock.
+        file: Any open file; only its descriptor is used.
+        shared: Take a shared lock, which any number of processes may hold while none holds an exclusive one.
+        patience_s: How long to retry while another process holds the lock.
 
     Returns:
-        What became of it; some network file systems have no locks at all.
+        The outcome; some network file systems do not support locks at all.
     """
     deadline = time.monotonic() + patience_s
     while True:

@@ -9,12 +9,12 @@ STOP_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
 """Signals on which a training run saves a checkpoint and exits with code 75."""
 
 IGNORE_STOP_SIGNALS = """sh -c 'trap "" USR1 USR2 TERM; exec "$@"' sh"""
-"""Words before a command that start it ignoring stop signals: one that comes while Python boots must not kill it."""
+"""Prefix of a command that ignores stop signals until it handles them: none must kill Python while it starts up."""
 
 
 @contextmanager
 def handling(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Inside the block stop signals go to `handler(number, frame)`; what they did before is restored afterwards."""
+    """Inside the block stop signals go to `handler(number, frame)`; the previous handlers are restored afterwards."""
     before = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
     try:
         yield

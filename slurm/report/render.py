@@ -22,7 +22,10 @@ def _graph_lines(plan: Plan, chosen: Sequence[str]) -> Iterator[str]:
     width = max(map(len, plan.stages))
     for name, stage in plan.stages.items():
         settings = stage.settings
-        waits_for = ", ".join(f"{other} ({condition})" for other, condition in settings.waits_for.items()) or "nothing"
+        waits_for = (
+            ", ".join(f"{predecessor} ({condition})" for predecessor, condition in settings.waits_for.items())
+            or "nothing"
+        )
         left_out = "" if name in chosen else "  [not chosen]"
         yield f"  {name:{width}}  {_work(stage)}; {_size(settings.resources)}; waits for {waits_for}{left_out}"
         if init := settings.init_from:
@@ -35,7 +38,9 @@ def _graph_lines(plan: Plan, chosen: Sequence[str]) -> Iterator[str]:
 def _details(plan: Plan, stage: PlannedStage, chosen: Sequence[str]) -> Iterator[str]:
     """The sbatch script of a stage, and what each of its tasks runs."""
     after: dict[str, Condition] = {
-        f"<{other}>": condition for other, condition in stage.settings.waits_for.items() if other in chosen
+        f"<{predecessor}>": condition
+        for predecessor, condition in stage.settings.waits_for.items()
+        if predecessor in chosen
     }
     request = JobRequest(stage, stage.tasks, plan.site, plan.root, after=after, hold=not after)
     yield f"\n==== {stage.name}: sbatch script"

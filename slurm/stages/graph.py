@@ -10,26 +10,29 @@ PLACEHOLDER = re.compile(r"\{([\w.*-]+)\}")
 """`{stage}`, `{stage.member}`, `{stage.*}`, `{each}` and `{here}` in the arguments of a command."""
 
 
-def problems(stages: Mapping[str, Stage]) -> list[str]:
+def check(stages: Mapping[str, Stage]) -> list[str]:
     """All problems between stages: unknown names, cycles, weights or choices taken from stages that have none."""
-    found = []
+    problems = []
     for name, stage in stages.items():
-        unknown = [other for other in stage.waits_for if other not in stages]
-        found += [f"stages.{name}: waits for '{other}', {did_you_mean(other, list(stages))}" for other in unknown]
-        found += [f"stages.{name}.{problem}" for problem in _source_problems(stage, stages)]
+        unknown = [predecessor for predecessor in stage.waits_for if predecessor not in stages]
+        problems += [
+            f"stages.{name}: waits for '{predecessor}', {did_you_mean(predecessor, list(stages))}"
+            for predecessor in unknown
+        ]
+        problems += [f"stages.{name}.{problem}" for problem in _source_problems(stage, stages)]
     cycle = _find_cycle(stages)
     if cycle:
-        found.append(f"stages: {' -> '.join(cycle)} is a cycle: each of these stages waits for the next")
-        return found
+        problems.append(f"stages: {' -> '.join(cycle)} is a cycle: each of these stages waits for the next")
+        return problems
     for name in stages:
-        found += [f"stages.{name}.command: {problem}" for problem in _placeholder_problems(name, stages)]
-    return found
+        problems += [f"stages.{name}.command: {problem}" for problem in _placeholder_problems(name, stages)]
+    return problems
 
 
 def order(stages: Mapping[str, Stage]) -> list[str]:
     """The names such that each stage follows all it waits for, otherwise in the order of the file.
 
-    Stages that are in a cycle or wait for an unknown stage, which `problems` reports, come last.
+    Stages that are in a cycle or wait for an unknown stage, which `check` reports, come last.
     """
     ordered: list[str] = []
     waiting = list(stages)
@@ -76,45 +79,47 @@ def _find_cycle(stages: Mapping[str, Stage]) -> list[str]:
         return []
     path = [next(iter(remaining))]
     while path[-1] not in path[:-1]:
-        path.append(next(other for other in remaining[path[-1]].waits_for if other in remaining))
+        path.append(next(name for name in remaining[path[-1]].waits_for if name in remaining))
     return path[path.index(path[-1]) :]
 
 
 def _source_problems(stage: Stage, stages: Mapping[str, Stage]) -> list[str]:
     """What a stage expects of another stage that cannot provide it."""
-    found = []
+    problems = []
     source = stages.get(stage.init_from.stage) if stage.init_from else None
     if stage.init_from and source and source.is_sweep:
-        found.append(
+        problems.append(
             f"init_from: '{stage.init_from.stage}' is a sweep of several runs; add a pick stage and start from that"
         )
     if stage.init_from and source and not source.trains and not source.pick:
-        found.append(f"init_from: '{stage.init_from.stage}' does not train, so there is no checkpoint to start from")
+        problems.append(f"init_from: '{stage.init_from.stage}' does not train, so there is no checkpoint to start from")
     if stage.use and stage.use in stages and stages[stage.use].pick is None:
-        picks = [name for name, other in stages.items() if other.pick]
-        found.append(f"use: '{stage.use}' is not a pick stage; {did_you_mean(stage.use, picks)}")
+        picks = [name for name in stages if stages[name].pick]
+        problems.append(f"use: '{stage.use}' is not a pick stage; {did_you_mean(stage.use, picks)}")
     if stage.pick and stage.pick.stage in stages and not stages[stage.pick.stage].is_sweep:
-        found.append(f"pick: '{stage.pick.stage}' is not a sweep: there is nothing to choose from")
+        problems.append(f"pick: '{stage.pick.stage}' is not a sweep: there is nothing to choose from")
     if stage.each and stage.each in stages and not stages[stage.each].is_sweep:
-        found.append(f"each: '{stage.each}' is not a sweep; write {{{stage.each}}} in the command instead")
+        problems.append(f"each: '{stage.each}' is not a sweep; write {{{stage.each}}} in the command instead")
     for name in {stage.init_from.stage if stage.init_from else None, stage.use} - {None}:
         if stage.after.get(str(name)) == "afternotok":
-            found.append(f"after.{name}: this stage needs the results of '{name}', so it cannot wait for its failure")
-    return found
+            problems.append(
+                f"after.{name}: this stage needs the results of '{name}', so it cannot wait for its failure"
+            )
+    return problems
 
 
 def _placeholder_problems(name: str, stages: Mapping[str, Stage]) -> list[str]:
     """Placeholders of a command that name no stage, or one that may not have ended yet."""
-    found = []
+    problems = []
     earlier = ancestors(stages, name)
     for placeholder in PLACEHOLDER.findall(" ".join(stages[name].command)):
         stage, _, member = placeholder.partition(".")
         if placeholder == "here" or (placeholder == "each" and stages[name].each):
             continue
         if stage not in stages:
-            found.append(f"{{{placeholder}}} is not a stage; {did_you_mean(stage, [*stages, 'here'])}")
+            problems.append(f"{{{placeholder}}} is not a stage; {did_you_mean(stage, [*stages, 'here'])}")
         elif stage not in earlier:
-            found.append(f"{{{placeholder}}} is used, so add '{stage}' to after")
+            problems.append(f"{{{placeholder}}} is used, so add '{stage}' to after")
         elif not stages[stage].is_sweep and member:
-            found.append(f"{{{placeholder}}}: '{stage}' is not a sweep, write {{{stage}}}")
-    return found
+            problems.append(f"{{{placeholder}}}: '{stage}' is not a sweep, write {{{stage}}}")
+    return problems

@@ -66,7 +66,7 @@ def make(stage_graph: StageGraph, root: Path) -> Plan:
     Raises:
         ConfigError: With every problem of every stage.
     """
-    problems = [*stage_graph.problems, *graph.problems(stage_graph.stages)]
+    problems = [*stage_graph.problems, *graph.check(stage_graph.stages)]
     stages = {}
     for name in graph.order(stage_graph.stages):
         built = _build(stage_graph, root, name)

@@ -14,7 +14,7 @@ _NETWORKS: dict[str, list[str]] = {}
 """Names of the networks of each method built so far: the stages of a file often share one."""
 
 
-def problems(stage: Stage, config: RunConfig, *, data_may_be_built: bool) -> list[str]:
+def check(stage: Stage, config: RunConfig, *, data_may_be_built: bool) -> list[str]:
     """Missing data, missing weights, unknown networks, and batches that do not divide over the processes.
 
     Args:
@@ -22,16 +22,16 @@ def problems(stage: Stage, config: RunConfig, *, data_may_be_built: bool) -> lis
         config: Its configuration.
         data_may_be_built: An earlier stage runs a command, which may build the data.
     """
-    found = []
+    problems = []
     root = config.data.root
     if "://" not in root and not data_may_be_built and not resolve(root).is_dir():
-        found.append(f"data.root: no folder {resolve(root)}; build the shards first or set data.root")
+        problems.append(f"data.root: no folder {resolve(root)}; build the shards first or set data.root")
     if config.init_from and stage.init_from is None and not resolve(config.init_from.run).is_dir():
-        found.append(f"init_from.run: no run at {resolve(config.init_from.run)}; give the stage an init_from")
+        problems.append(f"init_from.run: no run at {resolve(config.init_from.run)}; give the stage an init_from")
     batch = batch_problem(
         config.data.batch_size, world_size=stage.resources.world_size, accumulate=config.loop.accumulate
     )
-    return [*found, *filter(None, [batch]), *_unknown_parts(stage, config)]
+    return [*problems, *filter(None, [batch]), *_unknown_parts(stage, config)]
 
 
 def networks(config: RunConfig) -> list[str]:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -16,7 +16,7 @@ from configs.schema import Section
 from configs.support.paths import resolve
 from configs.support.suggestions import did_you_mean
 from configs.validation import explain
-from slurm.stages.schema import Site, Stage, StageFile
+from slurm.stages.schema import Overrides, Site, Stage, StageFile, Unchecked
 
 SITE_VARIABLE = "QUELL_SITE"
 _STAGE_FILE_KEYS = ("name", "site", "resources", "stages")
@@ -31,7 +31,7 @@ class StageGraph:
     name: str
     site: Site
     stages: dict[str, Stage]
-    overrides: dict[str, Any]
+    overrides: Overrides
     """Configuration keys changed in every stage that trains."""
     problems: list[str]
     """What is wrong so far; invalid keys have been dropped from `stages`."""
@@ -69,7 +69,7 @@ def read(path: str | Path, *, settings: list[str] | None = None, site: str | Pat
     return StageGraph(file.name or path.stem, site_settings, stages, overrides, problems)
 
 
-def _stage(name: str, data: dict[str, Any], problems: list[str]) -> Stage:
+def _stage(name: str, data: Unchecked, problems: list[str]) -> Stage:
     """A stage without its invalid keys, so that the problems of everything else about it can still be reported."""
     try:
         return Stage.model_validate(data)
@@ -85,7 +85,7 @@ def _stage(name: str, data: dict[str, Any], problems: list[str]) -> Stage:
             return Stage.model_construct()
 
 
-def _validate(model: type[Model], data: dict[str, Any], prefix: str, problems: list[str]) -> Model | None:
+def _validate(model: type[Model], data: Unchecked, prefix: str, problems: list[str]) -> Model | None:
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -114,7 +114,7 @@ def _models(annotation: object) -> list[type[BaseModel]]:
     return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
 
 
-def _with_defaults(data: dict[str, Any], resources: dict[str, Any], site: Site) -> dict[str, Any]:
+def _with_defaults(data: Unchecked, resources: Unchecked, site: Site) -> Unchecked:
     """A stage with the resources of the file and of the site where it has none of its own."""
     own = data.get("resources", {})
     if not isinstance(own, dict):
@@ -125,12 +125,12 @@ def _with_defaults(data: dict[str, Any], resources: dict[str, Any], site: Site) 
     return {**data, "resources": {**merged, "extra": extra} if extra else merged}
 
 
-def _read_site(path: str | Path | None) -> dict[str, Any]:
+def _read_site(path: str | Path | None) -> Unchecked:
     path = path or os.environ.get(SITE_VARIABLE)
     return loader.read(resolve(path)) if path else {}
 
 
-def _override(text: str, problems: list[str]) -> dict[str, Any]:
+def _override(text: str, problems: list[str]) -> Overrides:
     """`a.b=c` as a mapping with one key; empty, with a problem, if it cannot be read."""
     key, equals, value = text.partition("=")
     if not equals:

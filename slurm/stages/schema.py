@@ -1,12 +1,14 @@
 """The keys of a stage file: what each stage runs, what it runs on, what it waits for and what it starts from."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from configs.registry import SettingsError
 from configs.schema import Count, Positive, Section
+
+T = TypeVar("T")
 
 Condition = Literal["afterok", "afterany", "afternotok"]
 """How a stage that is waited for has to end: with success, in any way, or with a failure."""
@@ -15,6 +17,12 @@ RESERVED = {"code", "jobs", "logs"}
 """Names that no stage may have: these folders lie next to the stages' run folders."""
 
 Scalar = str | int | float | bool
+
+Overrides = dict[str, Any]
+"""Configuration keys to change, `a.b: c`."""
+
+Unchecked = dict[str, Any]
+"""A part of a stage file that is validated later, so that the problems of all parts can be collected."""
 
 
 def _expand_after(value: object) -> object:
@@ -26,14 +34,14 @@ def _expand_after(value: object) -> object:
     return value
 
 
-def _check_reserved(stages: dict[str, Any]) -> dict[str, Any]:
+def _check_reserved(stages: dict[str, Unchecked]) -> dict[str, Unchecked]:
     if reserved := sorted(RESERVED & stages.keys()):
         names = ", ".join(f"'{name}'" for name in reserved)
         raise ValueError(f"{names}: reserved for the launcher's own folder of that name; rename the stage")
     return stages
 
 
-def _check_names(mapping: dict[str, Any]) -> dict[str, Any]:
+def _check_names(mapping: dict[str, T]) -> dict[str, T]:
     invalid = [name for name in mapping if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name)]
     if invalid:
         names = ", ".join(f"'{name}'" for name in invalid)
@@ -137,7 +145,7 @@ class SweepMember(Section):
 
     config: str | None = None
     """Configuration of this member; null takes the stage's."""
-    overrides: dict[str, Any] = {}
+    overrides: Overrides = {}
     """Configuration keys that this member changes, `a.b: c`."""
 
 
@@ -153,7 +161,7 @@ class Stage(Section):
     """A sweep: run the command once for each of its members, as a job array; waits for it."""
     pick: Pick | None = None
     """Choose the best member of a sweep; waits for it."""
-    overrides: dict[str, Any] = {}
+    overrides: Overrides = {}
     """Configuration keys to change, `a.b: c`."""
     resources: Resources = Resources()
     after: After = {}
@@ -218,13 +226,13 @@ class StageFile(Section):
 
     name: str = ""
     """Name of the graph; empty takes the file's name. Everything is written to runs/<name>."""
-    site: dict[str, Any] = {}
+    site: Unchecked = {}
     """Settings of this cluster (see Site)."""
-    resources: dict[str, Any] = {}
+    resources: Unchecked = {}
     """Default resources of all stages (see Resources)."""
-    overrides: dict[str, Any] = {}
+    overrides: Overrides = {}
     """Configuration keys to change in every stage that trains."""
     stages: Annotated[
-        dict[str, dict[str, Any]], Field(min_length=1), AfterValidator(_check_names), AfterValidator(_check_reserved)
+        dict[str, Unchecked], Field(min_length=1), AfterValidator(_check_names), AfterValidator(_check_reserved)
     ]
     """The stages by name."""

@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from slurm.stages.schema import Stage
+from slurm.stages.schema import Overrides, Stage
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class Variant:
     """One run of a stage: a configuration and the keys to change in it."""
 
     config: str
-    overrides: dict[str, Any]
+    overrides: Overrides
 
 
 def variants(stage: Stage) -> dict[str, Variant]:

@@ -63,12 +63,12 @@ def _overrides(graph: StageGraph, root: Path, name: str, variant: Variant) -> li
 def _load(graph: StageGraph, name: str, variant: Variant, overrides: list[str]) -> tuple[RunConfig | None, list[str]]:
     """The configuration, or its problems in combination with the changes of every member that may win its pick."""
     stage = graph.stages[name]
-    data_may_be_built = any(graph.stages[other].command for other in ancestors(graph.stages, name))
+    data_may_be_built = any(graph.stages[ancestor].command for ancestor in ancestors(graph.stages, name))
     problems: list[str] = []
     for changes in _possible_changes(graph, stage):
         try:
             config = loader.load(resolve(variant.config), [*overrides, *changes])
-            problems += preflight.problems(stage, config, data_may_be_built=data_may_be_built)
+            problems += preflight.check(stage, config, data_may_be_built=data_may_be_built)
         except ConfigError as error:
             problems += error.problems
     if problems:

@@ -20,8 +20,8 @@ log = get_logger(__name__)
 def submit(plan: Plan, chosen: Sequence[str], manifest: Manifest) -> None:
     """Submit the chosen stages that are not finished, and write the manifest after each.
 
-    Jobs that wait for no other stage are submitted on hold and released at the end. If SLURM refuses one, those before
-    it are cancelled. A process killed on the way leaves held jobs, which the next submission takes over.
+    Jobs that do not wait for another stage are submitted on hold and released at the end. If SLURM refuses one, those
+    before it are cancelled. A launcher killed on the way leaves held jobs, which the next submission takes over.
 
     Raises:
         ConfigError: A stage cannot be submitted as things stand.
@@ -88,9 +88,7 @@ class _Submission:
         except BaseException as error:
             self._cancel(error)
             if self._jobs and isinstance(error, MachineError):
-                raise MachineError(
-                    f"{error}; the jobs submitted before it ({len(self._jobs)}) were cancelled"
-                ) from error
+                raise MachineError(f"{error}; the jobs submitted so far ({len(self._jobs)}) were cancelled") from error
             raise
 
     def _cancel(self, error: BaseException) -> None:
@@ -99,7 +97,7 @@ class _Submission:
             client.cancel(jobs)
         except MachineError as second:
             raise MachineError(
-                f"{error}; the jobs submitted before it could not be cancelled ({second}): run scancel {' '.join(jobs)}"
+                f"{error}; the jobs submitted so far could not be cancelled ({second}): run scancel {' '.join(jobs)}"
             ) from error
         self._manifest = self._manifest.with_cancelled(self._jobs)
         self._manifest.write(self._plan.root)
@@ -107,9 +105,9 @@ class _Submission:
     def _dependencies(self, stage: PlannedStage) -> dict[str, Condition]:
         """The condition on each job that this one waits for: those just submitted, and those still in the queue."""
         dependencies: dict[str, Condition] = {}
-        for other, condition in stage.settings.waits_for.items():
-            submitted = self._manifest.stages.get(other)
-            if submitted and (other in self._jobs or submitted.in_queue(self._queue)):
+        for predecessor, condition in stage.settings.waits_for.items():
+            submitted = self._manifest.stages.get(predecessor)
+            if submitted and (predecessor in self._jobs or submitted.in_queue(self._queue)):
                 dependencies[submitted.job] = condition
         return dependencies
 

@@ -34,30 +34,31 @@ def decide(plan: Plan, chosen: Sequence[str], manifest: Manifest, queue: Mapping
         stage = plan.stages[name]
         submitted = manifest.tasks(name)
         states = {task: state.task_status(manifest, name, submitted[task], queue).state for task in submitted}
-        open_tasks = tuple(task for task in stage.tasks if states.get(task.name) != state.FINISHED)
+        active = set(states.values()) & set(state.ACTIVE)
+        unfinished = tuple(task for task in stage.tasks if states.get(task.name) != state.FINISHED)
         waits_for = stage.settings.waits_for
-        needed_on_failure = {other: how for other, how in waits_for.items() if how == "afternotok"}
-        active = {task: task_state for task, task_state in states.items() if task_state in state.ACTIVE}
-        is_replaced = set(waits_for) & set(decisions.submit) and set(active.values()) == {state.WAITING}
+        failures = {predecessor: how for predecessor, how in waits_for.items() if how == "afternotok"}
+        # A waiting job depends on the ids of its predecessors' jobs: if one of these is submitted again, so is it.
+        is_outdated = active == {state.WAITING} and not waits_for.keys().isdisjoint(decisions.submit)
         problems += changed_settings(stage, manifest)
-        if not open_tasks:
+        if not unfinished:
             decisions.keep[name] = "finished, kept"
-        elif not_needed := state.blocked_by(manifest, needed_on_failure):
+        elif not_needed := state.blocked_by(manifest, failures):
             decisions.keep[name] = not_needed
-        elif active and not is_replaced:
+        elif active and not is_outdated:
             decisions.keep[name] = f"in the queue as job {manifest.stages[name].job}, kept"
         else:
             if active:
                 decisions.replace.append(manifest.stages[name].job)
             problems += missing_stages(stage, chosen, manifest, queue)
-            decisions.submit[name] = open_tasks
+            decisions.submit[name] = unfinished
     if problems:
         raise ConfigError(problems, source=plan.name)
     return decisions
 
 
 def changed_settings(stage: PlannedStage, manifest: Manifest) -> list[str]:
-    """Problems of finished tasks that had other settings than the stage file has now."""
+    """Problems of finished tasks whose settings differ from those in the stage file."""
     submitted = manifest.tasks(stage.name)
     return [
         f"stages.{stage.name}: {task.run_dir} holds a finished run with other settings: choose another name "
@@ -74,10 +75,13 @@ def missing_stages(
 ) -> list[str]:
     """Problems of stages that have to succeed first, but are neither chosen nor finished nor in the queue."""
     problems = []
-    for other, condition in stage.settings.waits_for.items():
-        in_queue = other in manifest.stages and manifest.stages[other].in_queue(queue)
-        if condition == "afterok" and not (other in chosen or in_queue or state.stage_finished(manifest, other)):
+    for predecessor, condition in stage.settings.waits_for.items():
+        in_queue = predecessor in manifest.stages and manifest.stages[predecessor].in_queue(queue)
+        if condition == "afterok" and not (
+            predecessor in chosen or in_queue or state.stage_finished(manifest, predecessor)
+        ):
             problems.append(
-                f"stages.{stage.name}: starts after {other}, which has not finished here: submit it too, or drop --only"
+                f"stages.{stage.name}: starts after {predecessor}, which has not finished here: submit it too, "
+                "or drop --only"
             )
     return problems

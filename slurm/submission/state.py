@@ -72,14 +72,14 @@ def blocked_by(manifest: Manifest, waits_for: Mapping[str, Condition]) -> str:
 
     Stages that were never submitted do not count.
     """
-    for other, condition in waits_for.items():
-        if other not in manifest.stages:
+    for predecessor, condition in waits_for.items():
+        if predecessor not in manifest.stages:
             continue
-        finished = stage_finished(manifest, other)
+        finished = stage_finished(manifest, predecessor)
         if condition == "afterok" and not finished:
-            return f"because {other} did not finish"
+            return f"because {predecessor} did not finish"
         if condition == "afternotok" and finished:
-            return f"not needed: {other} finished"
+            return f"not needed: {predecessor} finished"
     return ""
 
 
