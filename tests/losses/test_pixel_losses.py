@@ -18,7 +18,7 @@ from losses.l1 import L1
 from losses.l2 import L2
 from tests.support.images import normal_image
 
-Array = NDArray[np.generic]
+Array = NDArray[np.inexact]
 
 
 def pair(dtype: torch.dtype, channels: int = 2) -> tuple[Tensor, Tensor]:

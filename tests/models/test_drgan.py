@@ -98,8 +98,8 @@ def test_dark_images_keep_their_grey_levels_under_bfloat16() -> None:
     torch.manual_seed(0)
     decoder, features = DrganCleanDecoder(width=4, blocks=1), DrganContentEncoder(width=4, blocks=1)
     with torch.no_grad():
-        decoder.up_path.image.weight.mul_(0.05)
-        decoder.up_path.image.bias.fill_(-3.0)
+        decoder.get_parameter("up_path.image.weight").mul_(0.05)
+        decoder.get_parameter("up_path.image.bias").fill_(-3.0)
         image = torch.rand(1, 1, 32, 32)
         expected = decoder(features(image))
         with torch.autocast("cpu", torch.bfloat16):

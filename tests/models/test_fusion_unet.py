@@ -49,7 +49,7 @@ def test_latent_fusion_passes_nothing_but_the_coarsest_level_between_contrasts()
     for fusion, expected in (("latent", {"2"}), ("skips", {"0", "1", "2"}), ("attention", {"0", "1", "2"})):
         assert set(small_network(fusion=fusion).mixers) == expected
     network = small_network(fusion="latent")
-    torch.nn.init.zeros_(network.mixers["2"].last.weight)
+    torch.nn.init.zeros_(network.get_parameter("mixers.2.last.weight"))
     stack = normal_image(1, 2, 16, 16, seed=1)
     perturbed = torch.cat([stack[:, :1], stack[:, 1:] + 1], dim=1)
     assert torch.equal(network(stack)[:, 0], network(perturbed)[:, 0])
@@ -59,13 +59,13 @@ def test_attention_compares_channels_in_float32_under_bfloat16() -> None:
     """Similar channels have cosines near 1, where bfloat16 has steps of 1/256."""
     attention = small_network(fusion="attention", widths=(8,), blocks=(1,)).mixers["0"]
     own = 1 + 0.03 * normal_image(1, 8, 16, 16, seed=1)
+    parameters = dict(attention.named_parameters())
+    identity = torch.eye(8)[:, :, None, None]
     with torch.no_grad():
-        attention.sharpness.fill_(1e5)
-        for layer in (attention.queries, attention.last):
-            layer.weight.copy_(torch.eye(8)[:, :, None, None])
-            layer.bias.zero_()
-        attention.keys_values.weight.copy_(torch.eye(8).repeat(2, 1)[:, :, None, None])
-        attention.keys_values.bias.zero_()
+        parameters["sharpness"].fill_(1e5)
+        for layer, weight in (("queries", identity), ("keys_values", identity.repeat(2, 1, 1, 1)), ("last", identity)):
+            parameters[f"{layer}.weight"].copy_(weight)
+            parameters[f"{layer}.bias"].zero_()
         with torch.autocast("cpu", torch.bfloat16):
             half = attention(own, own)
         torch.testing.assert_close(half.float(), 2 * own, rtol=0, atol=0.02)
