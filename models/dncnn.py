@@ -33,7 +33,7 @@ class DnCNN(nn.Module):
         activation: `relu`, or `leaky_relu` with slope 0.01.
         residual: Predict the noise and return image - noise. Otherwise return the output of the last convolution,
             which may be an image or noise as the method decides.
-        init_std: Draw weights from N(0, init_std) instead of N(0, 2 / fan_in) (He).
+        init_std: Standard deviation to draw weights with; null takes He's, sqrt(2 / fan_in).
 
     Shape:
         Input (N, in_channels, H, W), of any H and W. Output (N, out_channels, H, W).

@@ -60,7 +60,7 @@ class FusionUNet(nn.Module):
         check_residual(True, in_channels, out_channels)
         if not widths or len(widths) != len(blocks) or min(*widths, *blocks) < 1:
             raise ConfigError(
-                f"fusion_unet: widths and blocks need as many entries each, all positive, got {widths}, {blocks}"
+                f"fusion_unet: widths and blocks need equally many entries, all positive, got {widths}, {blocks}"
             )
         if streams < 2 or in_channels % streams:
             raise ConfigError(

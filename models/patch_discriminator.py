@@ -48,10 +48,11 @@ class PatchDiscriminator(nn.Module):
         in_channels: Channels of the images; images that are judged together are concatenated.
         variant: Name from the table.
         width: Channels after the first convolution.
-        init_std: Draw weights from N(0, init_std), as all these sources do; null keeps torch's initialisation.
+        init_std: Standard deviation to draw weights with, 0.02 in all these sources; null keeps torch's initialisation.
 
     Shape:
-        Input (N, in_channels, H, W), H and W at least 32. Output (N, 1, h, w), about H / 16 a side (`cyclegan`: H / 8).
+        Input (N, in_channels, H, W), H and W at least 32 (`v1`: 48, for its reflection padding). Output
+        (N, 1, h, w), about H / 16 a side (`cyclegan`: H / 8).
 
     Raises:
         DataError: In `forward`, for images below 32 px a side, where the last norm would see a single value.

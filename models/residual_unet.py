@@ -50,7 +50,7 @@ class ResidualUNet(nn.Module):
         check_residual(residual, in_channels, out_channels)
         if not widths or len(widths) != len(blocks) or min(*widths, *blocks) < 1:
             raise ConfigError(
-                f"residual_unet: widths and blocks need as many entries each, all positive, got {widths}, {blocks}"
+                f"residual_unet: widths and blocks need equally many entries, all positive, got {widths}, {blocks}"
             )
         self.residual = residual
         self.head = nn.Conv2d(in_channels, widths[0], 3, padding=1)

@@ -24,7 +24,7 @@ class SRDenseNet(nn.Module):
         blocks: Number of dense blocks.
         bottleneck: Channels of the bottleneck.
         residual: Predict the noise and return image - noise.
-        init_std: Draw weights from N(0, init_std); null keeps torch's initialisation.
+        init_std: Standard deviation to draw weights with; null keeps torch's initialisation.
 
     Shape:
         Input (N, in_channels, H, W), of any H and W. Output (N, out_channels, H, W).

@@ -29,7 +29,7 @@ class UNet(nn.Module):
         width: Channels at full resolution.
         norm: Normalisation, a name of `models/blocks/norms.py`.
         residual: Predict the noise and return image - noise.
-        init_std: Draw weights from N(0, init_std), 0.02 in the source; null keeps torch's initialisation.
+        init_std: Standard deviation to draw weights with, 0.02 in the source; null keeps torch's initialisation.
         checkpointing: Recompute each block's activations in the backward pass instead of keeping them: less memory for
             a second forward pass.
 

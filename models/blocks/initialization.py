@@ -12,7 +12,7 @@ OUTPUT_GAIN = 0.07
 
 
 def init_normal(network: nn.Module, std: float) -> None:
-    """Draw convolution weights from N(0, std) and normalisation scales from N(1, std); set biases and shifts to zero.
+    """Draw convolution weights about 0 and normalisation scales about 1 with this standard deviation; zero all biases.
 
     The scheme of DCGAN (Radford et al., ICLR 2016), which CycleGAN's and TCFL's code use with std 0.02.
     """
@@ -26,7 +26,7 @@ def init_normal(network: nn.Module, std: float) -> None:
 
 
 def init_he(network: nn.Module) -> None:
-    """Draw the weights of convolutions and linear layers from N(0, 2 / fan_in); set their biases to zero.
+    """Draw the weights of convolutions and linear layers with variance 2 / fan_in (He); zero their biases.
 
     Source: He et al., ICCV 2015, equation 10.
     """
