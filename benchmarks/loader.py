@@ -175,7 +175,7 @@ def opening(work: Path) -> dict[str, float]:
     many.mkdir()
     for shard in shards.files.paths:
         os.link(shard, many / shard.name)
-    header = json.loads((work / "pairs" / index.HEADER).read_text())
+    header: index.IndexHeader = json.loads((work / "pairs" / index.HEADER).read_text())
     table = np.tile(np.load(work / "pairs" / index.TABLE), 10_000_000 // PAIRS)
     for field in header["fields"].values():
         field["count"] = len(table)

@@ -153,7 +153,7 @@ def synthetic(source: Path, target: Path, samples: int) -> int:
     target.mkdir()
     for shard in source.glob("*.tar"):
         os.link(shard, target / shard.name)
-    header = json.loads((source / index.HEADER).read_text())
+    header: index.IndexHeader = json.loads((source / index.HEADER).read_text())
     table = np.tile(np.load(source / index.TABLE), samples // header["samples"])
     for field in header["fields"].values():
         field["count"] = len(table)
