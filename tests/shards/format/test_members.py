@@ -4,6 +4,7 @@ import gzip
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,8 +97,8 @@ def test_png_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shards = ShardSet.open(tmp_path)
     decoded = {name: shards.read(0, name) for name in kinds}
     monkeypatch.setattr(codecs, "_decoder", lambda name: None)
-    for name, image in decoded.items():
-        assert np.array_equal(image, shards.read(0, name)), name
+    for name, pixels in decoded.items():
+        assert np.array_equal(pixels, shards.read(0, name)), name
     assert (
         np.array_equal(decoded["rgb"], rgb) and decoded["palette"].shape == (9, 7, 3) and decoded["bits"].max() == 255
     )
@@ -106,7 +107,7 @@ def test_png_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_jpeg_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every kind of JPEG is decoded to Pillow's pixels; a truncated one is refused instead of filled with grey."""
     smooth = Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 5, 3), np.uint8)).resize((41, 37))
-    kinds = {
+    kinds: dict[str, tuple[Image.Image, dict[str, Any]]] = {
         "half": (smooth, {"subsampling": 2}),
         "full": (smooth, {"subsampling": 0}),
         "steps": (smooth, {"progressive": True}),
@@ -125,8 +126,8 @@ def test_jpeg_decoders_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     shards = ShardSet.open(tmp_path)
     decoded = {name: shards.read(0, name) for name in kinds}
     monkeypatch.setattr(codecs, "_decoder", lambda name: None)
-    for name, image in decoded.items():
-        assert np.array_equal(image, shards.read(0, name)), name
+    for name, pixels in decoded.items():
+        assert np.array_equal(pixels, shards.read(0, name)), name
 
 
 def test_tars_of_other_programs_with_folders_and_unknown_members(tmp_path: Path) -> None:

@@ -233,7 +233,8 @@ def test_unsuitable_recipes_are_refused_before_anything_is_read(split: Open, tmp
     refused(ConfigError, "scale_of nothing", fields={"pd": Source(scale_of="nothing")})
     refused(ConfigError, "no field q", normals={"n": "q"})
     refused(ConfigError, "same name", normals={"pd": "pd"})
-    for name, images in {"sizes": [(8, 8), (9, 8)], "channels": [(8, 8), (8, 8, 3)]}.items():
+    shapes: dict[str, list[tuple[int, ...]]] = {"sizes": [(8, 8), (9, 8)], "channels": [(8, 8), (8, 8, 3)]}
+    for name, images in shapes.items():
         write_split(
             tmp_path / name,
             [{"__key__": f"k{i}", "x.npy": np.ones(shape, np.float32)} for i, shape in enumerate(images)],

@@ -21,7 +21,8 @@ def test_a_user_without_a_home_keeps_the_index_beside_the_tars(tmp_path: Path, m
     """As in a container whose user has neither $HOME nor an entry in the password database."""
     monkeypatch.delenv("QUELL_CACHE", raising=False)
     monkeypatch.delenv("HOME", raising=False)
-    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
+    no_users: dict[int, str] = {}
+    monkeypatch.setattr("pwd.getpwuid", no_users.__getitem__)
     assert index.locations(tmp_path) == [tmp_path]
 
 
@@ -89,7 +90,7 @@ def test_a_folder_without_shards_is_explained(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [100, 700, 5000, 20_000])
 def test_shards_truncated_before_indexing_are_refused(split: Open, size: int) -> None:
-    folder = split(9).path
+    folder = split(9).index_path
     for name in (index.HEADER, index.TABLE):
         (folder / name).unlink()
     shard = folder / "demo-000001.tar"
@@ -104,7 +105,7 @@ def test_a_tar_without_its_closing_zeros_is_refused(tmp_path: Path) -> None:
 
 
 def test_changes_after_indexing_are_refused(split: Open, tmp_path: Path) -> None:
-    folder = split(9).path
+    folder = split(9).index_path
     backup = tmp_path / "backup"
     shutil.copytree(folder, backup)
     shard = folder / "demo-000001.tar"
@@ -146,13 +147,13 @@ def test_a_flipped_bit_inside_a_large_shard_is_detected(tmp_path: Path) -> None:
 def test_a_shard_truncated_while_open_is_refused(split: Open) -> None:
     shards = split(9)
     shards.read(0, "pd")
-    os.truncate(shards.path / "demo-000000.tar", 1000)
+    os.truncate(shards.index_path / "demo-000000.tar", 1000)
     with pytest.raises(DataError, match=r"demo-000000.tar: truncated at byte"):
         shards.read(0, "pd")
 
 
 def test_a_damaged_index_is_refused(split: Open) -> None:
-    folder = split(9).path
+    folder = split(9).index_path
     header, table = (folder / index.HEADER).read_text(), (folder / index.TABLE).read_bytes()
     for broken in (
         "",
@@ -200,7 +201,12 @@ def test_a_shard_that_changes_between_two_openings_is_detected(split: Open, monk
     monkeypatch.setattr(shard_files, "MAX_OPEN_FILES", 1)
     comparisons: list[int] = []
     fingerprint = tar.fingerprint
-    monkeypatch.setattr(tar, "fingerprint", lambda number: comparisons.append(1) or fingerprint(number))
+
+    def counted(descriptor: int) -> tar.Fingerprint:
+        comparisons.append(descriptor)
+        return fingerprint(descriptor)
+
+    monkeypatch.setattr(tar, "fingerprint", counted)
     shards = split(9)
     opened = len(comparisons)
     for number in (0, 1, 0, 1):

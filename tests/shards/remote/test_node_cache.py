@@ -16,6 +16,7 @@ from shards.building.writer import write_split
 from shards.format import index, tar
 from shards.reading.shard_set import ShardSet
 from shards.remote import node_cache
+from shards.remote.remote_files import RemoteShardFiles
 from tests.support.http_server import Server, serving
 
 Open = Callable[..., ShardSet]
@@ -42,20 +43,27 @@ def opened(server: Server, tmp_path: Path) -> Open:
     return open_split
 
 
+def remote_files(shards: ShardSet) -> RemoteShardFiles:
+    assert isinstance(shards.files, RemoteShardFiles)
+    return shards.files
+
+
 def read_all(shards: ShardSet) -> list[float]:
     return [float(shards.read(i, "x")[0, 0]) for i in range(len(shards))]
 
 
 def test_a_split_in_use_is_kept_and_an_unused_one_evicted(opened: Open, server: Server, tmp_path: Path) -> None:
     first = opened("a")
-    assert read_all(first) == list(range(6)) and first.files.is_cached
+    assert read_all(first) == list(range(6)) and remote_files(first).is_cached
     second = opened("b")
-    assert not second.files.is_cached and read_all(second) == list(range(10, 16)), "a is in use: b must not evict it"
+    assert not remote_files(second).is_cached and read_all(second) == list(range(10, 16)), (
+        "a is in use: b must not evict it"
+    )
     folder = first.index_path
     assert len(list(folder.glob("*.tar"))) == len(first.shards)
     del first, second
     third = opened("c")
-    assert third.files.is_cached and read_all(third) == list(range(20, 26)) and not folder.exists()
+    assert remote_files(third).is_cached and read_all(third) == list(range(20, 26)) and not folder.exists()
     total = sum(file.stat().st_size for file in (tmp_path / "cache").rglob("*") if file.is_file())
     assert total <= SPLIT_GB * 1e9
 
@@ -70,7 +78,7 @@ def test_the_least_recently_used_shard_is_evicted_first(opened: Open, tmp_path: 
         os.utime(folder / name, (2e9, 2e9))
     del first
     second = opened("b", max_gb=60e-6)
-    assert second.files.is_cached
+    assert remote_files(second).is_cached
     left = sorted(file.name for file in folder.glob("*.tar"))
     assert left and left == names[: len(left)] and len(left) < len(names)
 
@@ -122,14 +130,14 @@ def test_a_shard_that_was_replaced_is_refused(index_follows: bool, message: str,
         index.write_header(file.parent, header)
     shards = opened("a")
     with pytest.raises(DataError, match=f"a/{file.name}: .*{message}; .*upload both again"):
-        shards.files._copy(0)
+        remote_files(shards)._copy(0)
     assert [name for name, _, _ in server.asked] == [file.name] * node_cache.MAX_DOWNLOADS
     assert not list(shards.index_path.glob(f"{file.name}*"))
 
 
 def test_damaged_members_are_detected_when_read_by_ranges(opened: Open, server: Server) -> None:
     shards = opened("a", max_gb=6e-6)
-    assert not shards.files.is_cached
+    assert not remote_files(shards).is_cached
     file = server.folder / "a" / shards.shards[0]["name"]
     text = bytearray(file.read_bytes())
     text[700] ^= 1

@@ -22,6 +22,7 @@ from shards.reading.order import SampleOrder
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
 from shards.remote import remote_folder
+from shards.remote.remote_files import RemoteShardFiles
 from tests.shards.conftest import make_samples
 from tests.support.http_server import FAULTS, Server, serving
 
@@ -89,6 +90,11 @@ def cache_config(tmp_path: Path, **settings: Any) -> CacheConfig:
     return CacheConfig(folder=str(tmp_path / "cache"), **settings)
 
 
+def remote_files(shards: ShardSet) -> RemoteShardFiles:
+    assert isinstance(shards.files, RemoteShardFiles)
+    return shards.files
+
+
 def batches(shards: ShardSet, start: int = 0, steps: int = 6) -> list[dict[str, Any]]:
     with Loader(shards, SampleOrder(SAMPLES, 4, 3), FULL, start_step=start, steps=steps) as loader:
         result = [batch for (batch,) in loader]
@@ -110,7 +116,7 @@ def test_batches_and_resumed_batches_equal_those_of_the_local_split(
 ) -> None:
     url = f"{request.getfixturevalue('server').url}/train" if protocol == "http" else request.getfixturevalue(protocol)
     shards = ShardSet.open(url, cache=cache_config(tmp_path, max_gb=max_gb))
-    assert shards.files.is_cached == (max_gb == CACHED_GB) and str(shards.path) == url
+    assert remote_files(shards).is_cached == (max_gb == CACHED_GB) and str(shards.path) == url
     expected = batches(local)
     assert_same(batches(shards), expected)
     assert_same(batches(shards, start=3, steps=3), expected[3:])
@@ -157,13 +163,13 @@ def test_partial_downloads_of_an_interrupted_process_are_continued(
 
 def test_reading_by_ranges_requests_each_member_once_per_epoch(local: ShardSet, server: Server, tmp_path: Path) -> None:
     shards = ShardSet.open(f"{server.url}/train", cache=cache_config(tmp_path, max_gb=RANGED_GB))
-    before = shards.files.remote.bytes_read
+    before = remote_files(shards).remote.bytes_read
     with Loader(
         shards, SampleOrder(SAMPLES, 1, 3), Recipe({"pd": Source(), "pdfs": Source()}), steps=SAMPLES
     ) as loader:
         list(loader)
     members = sum(int(local.column(field)["size"].sum()) for field in ("pd", "pdfs"))
-    assert shards.files.remote.bytes_read - before == members
+    assert remote_files(shards).remote.bytes_read - before == members
     assert "does not fit" in shards.notes[0].replace("do not", "does not") and "per epoch" in shards.notes[0]
     assert not list(shards.index_path.glob("*.tar*"))
 
