@@ -156,7 +156,7 @@ def _npy_header(data: bytes | memoryview, size: int) -> MemberHeader:
     return MemberHeader(Encoding("npy", dtype, fortran), start, shape)
 
 
-@lru_cache(maxsize=4096)  # the images of a split have few different headers, and parsing one takes longer than reading
+@lru_cache(maxsize=4096)  # the images of a split have few different headers
 def _npy_fields(text: bytes) -> tuple[str, bool, tuple[int, ...]]:
     """Dtype, order and shape of a .npy header."""
     try:
