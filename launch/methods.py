@@ -1,7 +1,5 @@
 """The pipeline class of a configuration."""
 
-from typing import cast
-
 from configs import registry
 from configs.schema import RunConfig
 from pipelines.base import Pipeline
@@ -9,4 +7,5 @@ from pipelines.base import Pipeline
 
 def method_of(config: RunConfig) -> type[Pipeline]:
     """The class of the method that a configuration names, importing only its module."""
-    return cast(type[Pipeline], registry.find("pipelines", config.pipeline.name))
+    method: type[Pipeline] = registry.find("pipelines", config.pipeline.name)
+    return method

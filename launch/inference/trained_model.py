@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from configs import registry
 from configs.errors import CheckpointError, DataError
 from configs.fields import FieldSpec
 from configs.schema import RunConfig
@@ -14,6 +13,7 @@ from launch.checkpoints import store
 from launch.data import fields, splits
 from launch.data.fields import ImageKind
 from launch.machine import memory_layout
+from launch.methods import method_of
 from launch.runs.folder import RunFolder
 from pipelines.base import Pipeline
 from shards.reading.shard_set import ShardSet
@@ -74,7 +74,7 @@ def folder_of(run: Path) -> RunFolder:
 
 
 def _method(config: RunConfig) -> type[Pipeline]:
-    method: type[Pipeline] = registry.find("pipelines", config.pipeline.name)
+    method = method_of(config)
     return method
 
 

@@ -1,18 +1,16 @@
 """From a configuration to single parts of a run: pipeline, phases, sample order, length."""
 
-from typing import Any
-
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
 
-from configs import registry
 from configs.batching import batch_problem
 from configs.errors import ConfigError
 from configs.schema import LoopConfig, RunConfig
 from launch.data import fields
 from launch.machine import complex_gradients
+from launch.methods import method_of
 from launch.runs.tracker import Tracker
 from launch.training import optimizers
 from launch.training.phases import Phase
@@ -28,8 +26,8 @@ def make_pipeline(config: RunConfig, shards: Split) -> Pipeline:
         ConfigError: The method does not support such images, or has no phase that `optimizer.phases` names.
         DataError: The shards lack a field that the method needs.
     """
-    cls: Any = registry.find("pipelines", config.pipeline.name)
-    pipeline: Pipeline = cls(config.pipeline, fields.field_specs(cls.needs(config.pipeline), config.data, shards))
+    method = method_of(config)
+    pipeline = method(config.pipeline, fields.field_specs(method.needs(config.pipeline), config.data, shards))
     optimizers.refuse_other_phases(config.optimizer, list(pipeline.phases))
     return pipeline
 
