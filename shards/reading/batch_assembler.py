@@ -14,7 +14,7 @@ from shards.reading.split import Split, StoredMember
 from shards.reading.transforms import IDENTITY, Geometry
 
 Verify = Literal["first", "always", "never"]
-"""When a member's checksum is compared: at a loader's first read of it, at every read, or never."""
+"""When a member is verified (checksum, NaN, Inf): at a loader's first read of it, at every read, or never."""
 
 Batch = dict[str, Any]
 """Tensors by name, and `key`, a list of str; see `shards.reading.recipe`."""
@@ -34,7 +34,7 @@ class BatchAssembler:
         split: Where the samples come from.
         recipe: What a batch holds.
         seed: Of augmentation and noise draws.
-        verify: When checksums are compared.
+        verify: When checksums are compared, and NaN and Inf refused.
         pin: Whether the batches are in page-locked memory, from which copies to a GPU are asynchronous.
         random_geometry: False for evaluation: no crop, no augmentation, and images may differ in size between batches.
         pool: Threads that read and decode the images of a batch at the same time; None does it in the caller's.

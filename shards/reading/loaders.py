@@ -54,7 +54,8 @@ class Loader(BackgroundLoader):
         start_step: Step of the run that the first batches belong to.
         steps: Steps after which the iterator ends; None for never.
         prefetch: Steps assembled ahead of the consumer.
-        verify: When checksums are compared: at the first read of each member, at every read, or never.
+        verify: When checksums are compared, and NaN and Inf refused: at the first read of each member, at every
+            read, or never.
         pin: Whether batches are in page-locked memory.
         threads: Images read and decoded at the same time; by default as many as this kind of data profits from.
 
@@ -134,7 +135,8 @@ class EvalLoader(BackgroundLoader):
         batch: Largest number of images in a batch.
         seed: Of the noise draws.
         prefetch: Batches assembled ahead of the consumer.
-        verify: When checksums are compared: at the first read of each member, at every read, or never.
+        verify: When checksums are compared, and NaN and Inf refused: at the first read of each member, at every
+            read, or never.
         pin: Whether batches are in page-locked memory.
         threads: Images read and decoded at the same time; by default as many as this kind of data profits from.
 

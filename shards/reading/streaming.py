@@ -152,7 +152,8 @@ class StreamLoader(BackgroundLoader):
         start_step: Step of the run that the first batches belong to.
         steps: Steps after which the iterator ends; None for never.
         prefetch: Steps assembled ahead of the consumer.
-        verify: Accepted for the interface: bytes arrive once, and whole shards are compared with the index.
+        verify: When NaN and Inf are refused: at the first read of each image, at every read, or never. Checksums are
+            those of whole shards and always compared.
         pin: Whether batches are in page-locked memory.
         threads: Images decoded at the same time; by default as many as this kind of data profits from.
 
