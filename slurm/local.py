@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -51,7 +50,7 @@ def run(plan: Plan, chosen: Sequence[str], manifest: Manifest) -> int:
             continue
         code = _run_stage(stage)
         if code == EXIT_REQUEUE:
-            print(f"{stage.name}: stopped with a checkpoint; run the same command again to resume", file=sys.stderr)
+            log.warning("%s: stopped with a checkpoint; run the same command again to resume", stage.name)
             return code
         first_failure = first_failure or code
     return first_failure
@@ -114,7 +113,7 @@ def _run_stage(stage: PlannedStage) -> int:
         try:
             code = run_task(task, stage.settings.resources.world_size)
         except QuellError as error:
-            print(f"error: {error}", file=sys.stderr)
+            log.error("%s", error)
             code = error.exit_code
         log.info("== %s: exit code %d after %.0f s", task.name, code, time.monotonic() - started)
         if code == EXIT_REQUEUE:

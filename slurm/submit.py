@@ -11,17 +11,20 @@ if not __package__:  # started as a script: the folder on the path must be the p
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs.errors import ConfigError, run_command
-from configs.support.logs import add_arguments, configure
+from configs.support.logs import add_arguments, configure, get_logger
 from configs.support.paths import ROOT, resolve
 from configs.support.suggestions import did_you_mean
 
+log = get_logger(__name__)
+
 COMMANDS = ("status", "cancel", "logs")
+"""What the first argument may be; without it stages are submitted."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit code (see configs/errors.py)."""
-    words = sys.argv[1:] if arguments is None else arguments
-    options = _parser(words).parse_args(words)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(arguments).parse_args(arguments)
     configure(options)
     return run_command(lambda: int(options.run(options)))
 
@@ -53,7 +56,8 @@ def submit(options: argparse.Namespace) -> int:
         if options.local:
             return local.run(planned, chosen, submission)
         chain.submit(planned, chosen, submission)
-    print(f"python slurm/submit.py status {root.relative_to(ROOT) if root.is_relative_to(ROOT) else root}")
+    shown = root.relative_to(ROOT) if root.is_relative_to(ROOT) else root
+    log.info("follow it with: python slurm/submit.py status %s", shown)
     return 0
 
 
@@ -90,11 +94,11 @@ def logs(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parser(words: list[str]) -> argparse.ArgumentParser:
+def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    if words and words[0] in COMMANDS:
+    if arguments and arguments[0] in COMMANDS:
         commands = parser.add_subparsers(required=True)
         for name, function in (("status", status), ("cancel", cancel), ("logs", logs)):
             command = commands.add_parser(name, help=function.__doc__, allow_abbrev=False)
