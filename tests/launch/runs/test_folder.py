@@ -18,7 +18,9 @@ from tests.launch.conftest import one_sentence
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_changes_nothing(
-    go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    go,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(run_folder, "PATIENCE_S", 0.0)
     folder = RunFolder(tmp_path / "run")
@@ -38,6 +40,7 @@ def test_a_second_run_in_the_same_folder_is_refused_and_changes_nothing(
 
 def test_a_full_disk_is_said_with_the_folder(go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writing to a file that is open already raises without its name."""
+
     def full(*_: object) -> str:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -48,6 +51,7 @@ def test_a_full_disk_is_said_with_the_folder(go, tmp_path: Path, monkeypatch: py
 
 def test_every_rank_hears_that_the_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others would wait for rank 0, and end with a lost connection instead of the reason."""
+
     def from_rank_0(told: list[str]) -> None:
         told[0] = "another run is training"
 

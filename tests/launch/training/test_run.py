@@ -123,7 +123,11 @@ def test_a_name_nobody_has_is_refused_before_the_first_step(go, mini: Path, tmp_
     code, said = go("evaluation.metric=psrn")
     assert code == 2 and "evaluation.metric: Input should be 'psnr', 'ssim' or 'rmse'" in one_sentence(said)
     code, said = go("data.val_split=vall")
-    assert code == 4 and f"no shards at {mini / 'vall'} (that folder has: test, train, val; data." in one_sentence(said)
+    assert (
+        code == 4
+        and f"no shards at {mini / 'vall'} (that folder has: test, train, val; choose with data.val_split"
+        in one_sentence(said)
+    )
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
