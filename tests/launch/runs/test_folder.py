@@ -12,8 +12,8 @@ import pytest
 
 from configs.errors import MachineError
 from launch.runs import folder as run_folder
-from launch.training import run
 from launch.runs.folder import RunFolder
+from launch.training import run
 from tests.launch.conftest import one_sentence
 
 
