@@ -51,7 +51,7 @@ def requeue(job: str) -> str:
     output, problem = _scontrol("show", "job", "-o", job)
     if problem:
         return problem
-    properties = dict(word.partition("=")[::2] for word in output.split())
+    properties = dict(pair.partition("=")[::2] for pair in output.split())
     if properties.get("JobState") != "RUNNING":
         return f"SLURM is already ending this job (state {properties.get('JobState', 'unknown')})"
     if properties.get("Requeue") == "0":

@@ -39,10 +39,10 @@ def _arguments(graph: StageGraph, root: Path, name: str, member: str) -> Iterato
             return str(run_dir(root, str(stage.each), member))
         return str(run_dir(root, *placeholder[1].split(".", 1)))
 
-    for word in stage.command:
-        all_members = _ALL_MEMBERS.fullmatch(word)
+    for argument in stage.command:
+        all_members = _ALL_MEMBERS.fullmatch(argument)
         if all_members and all_members[1] in graph.stages:
             sweep = all_members[1]
             yield from (str(run_dir(root, sweep, sweep_member)) for sweep_member in variants(graph.stages[sweep]))
         else:
-            yield PLACEHOLDER.sub(folder, word)
+            yield PLACEHOLDER.sub(folder, argument)

@@ -8,7 +8,6 @@ import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -222,7 +221,7 @@ def test_submitting_again_keeps_finished_stages_and_repeats_failed_ones(campaign
     wait_until(lambda: _state(campaign, job) == "", lambda: f"job {job} is still there: {_state(campaign, job)}")
 
 
-def history(jobs: Launcher, stage: str) -> list[dict[str, Any]]:
+def history(jobs: Launcher, stage: str) -> list[records.Event]:
     return records.history(jobs.runs(NAME) / "jobs" / stage)
 
 

@@ -189,7 +189,7 @@ def test_site_settings_reach_the_script(write: Any, tmp_path: Path, monkeypatch:
 def test_a_dry_run_shows_the_shipped_stages_without_slurm(file: Path, tiny_data: Path, tmp_path: Path) -> None:
     runs = ROOT / "runs" / file.stem
     existed = runs.exists()
-    arguments = ["--stages", file.relative_to(ROOT), "--dry-run", "--set", f"data.root={tiny_data}"]
+    arguments = ["--stages", str(file.relative_to(ROOT)), "--dry-run", "--set", f"data.root={tiny_data}"]
     done = subprocess.run(
         [sys.executable, ROOT / "slurm" / "submit.py", *arguments],
         cwd=tmp_path, env={**os.environ, "PATH": ""}, capture_output=True, text=True, timeout=120,

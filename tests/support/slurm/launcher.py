@@ -25,7 +25,7 @@ PATIENCE_S = 900.0
 TIMEOUT_S = 3600
 """When a test on the cluster is given up: well after several such waits in a row."""
 
-TINY = {
+TINY: dict[str, Any] = {
     "pipeline.encoder_features": [4, 8, 16],
     "pipeline.decoder_features": [16, 8, 4],
     "pipeline.latent_channels": 8,
@@ -89,7 +89,7 @@ class Launcher:
         except subprocess.TimeoutExpired:
             process.terminate()
             out, err = process.communicate()
-            raise AssertionError(f"not within {PATIENCE_S:g} s: {process.args}\n{out}\n{err}") from None
+            raise AssertionError(f"not within {PATIENCE_S:g} s: {process.args!r}\n{out}\n{err}") from None
         assert code is None or process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
         return Result(process.returncode, out, err)
 
