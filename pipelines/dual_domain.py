@@ -1,7 +1,7 @@
-"""Dual-domain Noise2Noise: one encoder, one decoder per contrast, each contrast predicted from the other's noise.
+"""Dual-domain Noise2Noise: one encoder and one decoder per contrast; each contrast is predicted from the other.
 
-The design follows the user's Contrast2Contrast configurations; what their recipes do when they are measured is in
-docs/dual_domain.md. All terms are in one unit: images divided by their median magnitude.
+The design follows the Contrast2Contrast configurations; docs/dual_domain.md has measurements of what they do. All loss
+terms are in the same unit: images divided by their median magnitude.
 """
 
 import torch
@@ -22,10 +22,11 @@ from pipelines.reporting.checks import Finding, MethodDiagnosis
 from pipelines.reporting.facts import RunFacts
 
 TERMS = ("content", "recon", "cross", "edge")
+"""The loss terms, in the order of the buffer `weights`."""
 
 
 class DualDomain(Pipeline["DualDomain.Config"]):
-    """Paired PD / PDFS slices with independent noise: content, recon, cross and edge losses."""
+    """Content, recon, cross and edge losses on paired PD / PDFS slices with independent noise."""
 
     class Config(DualDomainSettings):
         """Settings of the dual-domain method."""
@@ -35,13 +36,17 @@ class DualDomain(Pipeline["DualDomain.Config"]):
     paired_fields = instruments.DOMAINS
 
     weights: Tensor
+    """Current weight of each term, which the anti-collapse rule changes."""
     counted: Tensor
+    """Consecutive epochs so far that the anti-collapse rule counts as collapsed."""
 
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
         pd, pdfs = fields["pd"], fields["pdfs"]
         if pd != pdfs:
-            raise DataError(f"pd and pdfs must be of one kind, but pd is {pd} and pdfs is {pdfs}: rebuild the shards")
+            raise DataError(
+                f"pd and pdfs must be images of the same kind, got {pd} and {pdfs}: rebuild the shards alike"
+            )
         self.encoder = ContrastEncoder(
             in_channels=pd.channels,
             features=config.encoder_features,
@@ -62,9 +67,9 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         modulus = pd.layout != "real"
         self.distance, self.edge = L1(modulus=modulus), Edge(modulus=modulus)
         self.content = registry.build("losses", config.content, channels=self.encoder.latent_width)
-        self.risen = 1.0
+        self.ramp = 1.0
         self.register_buffer("weights", torch.tensor([getattr(config.weights, term) for term in TERMS]))
-        self._known = HostCopy()
+        self._host_weights = HostCopy()
         self.register_buffer("counted", torch.zeros((), dtype=torch.long))
         learned = ("content",) if config.weights.content and list(self.content.parameters()) else ()
         self.phases = {"denoiser": ("encoder", "decoder_a", "decoder_b", *learned)}
@@ -76,63 +81,66 @@ class DualDomain(Pipeline["DualDomain.Config"]):
 
     @classmethod
     def needs(cls, config: Config) -> Needs:
-        """Both noisy contrasts, their clean images where known, and one noise draw each."""
-        extra = config.targets == "noisy"
-        clean = {f"{f}_clean": Source(scale_of=f, optional=extra, evaluation=extra) for f in ("pd", "pdfs")}
+        """Both noisy contrasts and random numbers for each; clean images and second copies, if any, for evaluation."""
+        only_measured = config.targets == "noisy"
+        clean = {
+            f"{f}_clean": Source(scale_of=f, optional=only_measured, evaluation=only_measured) for f in ("pd", "pdfs")
+        }
         second = {f"{f}_second": Source(scale_of=f, optional=True, evaluation=True) for f in ("pd", "pdfs")}
         return Needs({"pd": Source(), "pdfs": Source(), **clean, **second}, {"pd_normal": "pd", "pdfs_normal": "pdfs"})
 
     def on_step_start(self, step: int, epoch: float) -> None:
-        """How far the content and the cross weight have risen."""
-        self.risen = min(1.0, (step + 1) / self.config.ramp_steps) if self.config.ramp_steps else 1.0
+        """Ramp up the content and cross weights."""
+        self.ramp = min(1.0, (step + 1) / self.config.ramp_steps) if self.config.ramp_steps else 1.0
 
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
-        """Weighted sum of content, recon, cross and edge on one batch."""
+        """The weighted sum of the content, recon, cross and edge terms."""
         pd, pdfs = batch["pd"], batch["pdfs"]
         noisy_pd = pd + self.config.sigma_a * batch["pd_normal"]
         noisy_pdfs = pdfs + self.config.sigma_b * batch["pdfs_normal"]
         z_a, z_b, images = self._decode(noisy_pd, noisy_pdfs)
-        clean = self.config.targets == "clean"
-        target_a, target_b = (batch["pd_clean"], batch["pdfs_clean"]) if clean else (pd, pdfs)
+        is_supervised = self.config.targets == "clean"
+        target_a, target_b = (batch["pd_clean"], batch["pdfs_clean"]) if is_supervised else (pd, pdfs)
         terms = {
             "content": self.content(z_a, z_b),
             "recon": self.distance(images["pd_same"], target_a) + self.distance(images["pdfs_same"], target_b),
             "cross": self.distance(images["pd_cross"], target_a) + self.distance(images["pdfs_cross"], target_b),
             "edge": self.edge(images["pd_cross"], target_a) + self.edge(images["pdfs_cross"], target_b),
         }
-        # a term of weight zero stays out, 0 * inf is no number; 0 * recon gives the decoders a gradient, as DDP wants
-        rising = {"content": self.risen, "cross": self.risen}
-        weights = zip(TERMS, self._known.of(self.weights), strict=True)
-        total = sum((w * rising.get(t, 1.0) * terms[t] for t, w in weights if w), 0 * terms["recon"])
-        spread = torch.cat([images["pd_cross"], images["pdfs_cross"]]).detach().abs()
-        scalars = {**terms, "variance_latent": z_a.detach().var(), "variance_cross": spread.var()}
+        # A term of weight 0 is left out, since 0 * inf would be NaN. DDP needs a gradient for every parameter, so
+        # 0 * recon gives the decoders one even if all their terms are left out.
+        ramps = {"content": self.ramp, "cross": self.ramp}
+        weights = zip(TERMS, self._host_weights.of(self.weights), strict=True)
+        total = sum((w * ramps.get(t, 1.0) * terms[t] for t, w in weights if w), 0 * terms["recon"])
+        magnitude = torch.cat([images["pd_cross"], images["pdfs_cross"]]).detach().abs()
+        scalars = {**terms, "variance_latent": z_a.detach().var(), "variance_cross": magnitude.var()}
         scalars |= {f"weight_{term}": weight for term, weight in zip(TERMS, self.weights, strict=True)}
         return PhaseOutput(total, detached(scalars), {})
 
     def restore(self, batch: Batch) -> dict[str, Tensor]:
-        """Both contrasts along both paths, (N, C, H, W) in the units of the input; no noise is added."""
+        """Both contrasts by both paths; no noise is added."""
         return self._decode(batch["pd"], batch["pdfs"])[2]
 
     def on_epoch_end(self, means: dict[str, float]) -> list[str]:
-        """The anti-collapse rule: after `patience` epochs in a row of too small a variance, shift weight to content."""
+        """Apply the anti-collapse rule: after `patience` epochs of too low a variance, shift weight to content."""
         rule = self.config.anti_collapse
-        low = min(means["variance_latent"], means["variance_cross"]) < rule.variance_threshold
-        if not (rule.enabled and low):
+        is_low = min(means["variance_latent"], means["variance_cross"]) < rule.variance_threshold
+        if not (rule.enabled and is_low):
             self.counted.zero_()
             return []
         self.counted += 1
         if int(self.counted) < rule.patience:
             return []
         self.counted.zero_()
-        content, recon, *_ = self._known.of(self.weights)
-        # content is never lowered and recon never raised, whatever the bounds; zero stays zero
+        content, recon, *_ = self._host_weights.of(self.weights)
+        # whatever the limits, content is never lowered and recon never raised; a weight of 0 stays 0
         self.weights[0] = max(content, min(content * (1 + rule.factor), rule.max_content))
         self.weights[1] = min(recon, max(recon * (1 - rule.factor), rule.min_recon))
-        now = f"content weight {content:g} -> {self.weights[0]:g}, recon {recon:g} -> {self.weights[1]:g}"
-        return [f"anti-collapse: {now}"]
+        changes = f"content weight {content:g} -> {self.weights[0]:g}, recon {recon:g} -> {self.weights[1]:g}"
+        return [f"anti-collapse: {changes}"]
 
     def diagnostics(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Noise floor, constant-predictor level, latent collapse and noise leakage of a validation batch."""
+        """Cross loss against its noise floor and the best constant, spread of the latents, and noise leakage."""
         z = self.encoder(torch.cat([batch["pd"], batch["pdfs"]]))[0]
         z_a, z_b = z.chunk(2)
         return {
@@ -151,10 +159,10 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         return diagnosis.diagnose(facts)
 
     def _decode(self, pd: Tensor, pdfs: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Latents of both contrasts and the four decoded images.
+        """The latents of both contrasts and the four decoded images.
 
-        Both contrasts go through the encoder together, and each decoder decodes same and cross together: every norm is
-        per sample, so this equals separate passes.
+        Both contrasts are encoded in one pass, and each decoder decodes the same and the cross path in one pass. This
+        equals separate passes, since every norm is per sample.
         """
         n = len(pd)
         z, skips = self.encoder(torch.cat([pd, pdfs]))
@@ -174,7 +182,7 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         own_skips: list[Tensor],
         other_skips: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """One decoder's image from its own latent and from the other contrast's."""
+        """One decoder's images from its own contrast's latent and from the other's."""
         same = own_skips if self.config.same_domain_use_skip else None
         cross = self._cross_skips(own_skips, other_skips)
         skips = None
@@ -183,14 +191,14 @@ class DualDomain(Pipeline["DualDomain.Config"]):
             skips = [torch.cat(pair) for pair in zip(same or zeros, cross or zeros, strict=True)]
         identity = None
         if self.config.identity_mapping:
-            with_own = self.config.cross_domain_strategy == "use_target_skip"
-            nothing = torch.zeros_like(own)
-            identity = torch.cat([own if same is not None else nothing, own if with_own else nothing])
+            adds_own = self.config.cross_domain_strategy == "use_target_skip"
+            zero = torch.zeros_like(own)
+            identity = torch.cat([own if same is not None else zero, own if adds_own else zero])
         both = decoder(torch.cat([z_own, z_other]), skips, identity, size=own.shape[-2:])
         return both[: len(own)], both[len(own) :]
 
     def _cross_skips(self, target: list[Tensor], source: list[Tensor]) -> list[Tensor] | None:
-        """The skips a decoder gets with the other contrast's latent; None and zeros are the same to a decoder."""
+        """The skips a decoder receives with the other contrast's latent; to a decoder None equals zeros."""
         match self.config.cross_domain_strategy:
             case "use_target_skip":
                 return target

@@ -1,17 +1,25 @@
-"""A history of made images: a critic that also sees older ones does not forget what it has already told apart."""
+"""Image pools: a critic that also sees earlier generated images does not forget what it has learned to tell apart."""
+
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
-from pipelines.base import State
+
+class PoolState(TypedDict):
+    """The state of an image pool, as a checkpoint holds it."""
+
+    images: list[Tensor]
+    random: Tensor
 
 
 class ImagePool:
-    """Up to `size` images of one kind (Shrivastava et al., CVPR 2017); size 0 hands every image straight through.
+    """A history of up to `size` generated images of one kind; size 0 passes images through.
 
-    Until it is full an image is stored and handed out. Afterwards, with probability one half, a stored image is handed
-    out and the new one takes its place. The choices come from a random generator of the pool's own, which is part of
-    its state: a resumed run goes on with the same images and the same choices.
+    While the pool fills up, every image is stored and returned. Once it is full, with probability one half a stored
+    image is returned and the new one takes its place. The pool draws from a generator of its own, which is part of its
+    state, so that a resumed run continues with the same images and the same choices. Source: Shrivastava et al., CVPR
+    2017.
     """
 
     def __init__(self, size: int, seed: int) -> None:
@@ -20,20 +28,20 @@ class ImagePool:
         self.random = torch.Generator().manual_seed(seed)
 
     def exchange(self, images_NCHW: Tensor) -> Tensor:
-        """As many images of the same shape, new or from the history; without gradients.
+        """Exchange images (N, C, H, W) for as many new or stored ones, detached.
 
-        A stored image of another shape than the new one is replaced by it and not handed out.
+        A stored image whose shape differs from the new one's is replaced by it but not returned.
         """
         if self.size == 0:
             return images_NCHW.detach()
         return torch.stack([self._exchange(image) for image in images_NCHW.detach()])
 
-    def state(self) -> State:
-        """The images, on the CPU, and the random generator."""
+    def state(self) -> PoolState:
+        """The images, on the CPU, and the state of the random generator."""
         return {"images": [image.cpu() for image in self.images], "random": self.random.get_state()}
 
-    def load(self, state: State) -> None:
-        """Take back what `state` gave."""
+    def load(self, state: PoolState) -> None:
+        """Restore what `state` returned; images beyond the size are dropped."""
         self.images = [image.clone() for image in state["images"]][: self.size]
         self.random.set_state(state["random"])
 
@@ -43,8 +51,8 @@ class ImagePool:
             return image_CHW
         if torch.rand((), generator=self.random) < 0.5:
             return image_CHW
-        place = int(torch.randint(self.size, (), generator=self.random))
-        stored, self.images[place] = self.images[place].to(image_CHW), image_CHW.clone()
+        slot = int(torch.randint(self.size, (), generator=self.random))
+        stored, self.images[slot] = self.images[slot].to(image_CHW), image_CHW.clone()
         return stored if stored.shape == image_CHW.shape else image_CHW
 
 
@@ -59,11 +67,11 @@ class Pools:
         """`ImagePool.exchange` of one kind."""
         return self.pools[kind].exchange(images_NCHW)
 
-    def state(self) -> State:
+    def state(self) -> dict[str, PoolState]:
         """The state of every pool by kind."""
         return {kind: pool.state() for kind, pool in self.pools.items()}
 
-    def load(self, state: State) -> None:
-        """Take back what `state` gave; a kind that it lacks starts empty."""
+    def load(self, state: dict[str, PoolState]) -> None:
+        """Restore what `state` returned; kinds it does not hold start empty."""
         for kind in self.pools.keys() & state.keys():
             self.pools[kind].load(state[kind])

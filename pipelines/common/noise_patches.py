@@ -1,22 +1,29 @@
-"""Patches that hold nothing but noise: found in the noisy images themselves, and centred at zero."""
+"""Patches of pure noise: selected from the noisy images themselves, and centred at zero."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 CELLS = 8
-"""A patch is looked at as 8 x 8 cells: what varies between cells is structure, what varies within them is noise."""
+"""A patch is divided into 8 x 8 cells: variation between cells counts as structure, variation within them as noise."""
 
 
 def flattest(noisy_NCHW: Tensor, patch_px: int) -> Tensor:
-    """From each image its patch (N, C, p, p) with the least structure for its noise: background, where there is any.
+    """The patch of each image with the least structure relative to its noise: background, where there is any.
 
-    p is `patch_px`, or the largest multiple of 8 below it that fits the image. Patches are taken at every half patch.
-    The measure is the variance of the 8 x 8 cells' means over the variance within the cells, summed over channels; a
-    patch without variance within its cells (a blank margin, a saturated area) is taken only when there is nothing else.
+    The criterion is the variance between the means of 8 x 8 cells over the variance within the cells, summed over
+    channels. A patch without variance within its cells (a blank margin, a saturated area) is chosen only if there is
+    no other.
+
+    Args:
+        noisy_NCHW: Noisy images, larger than 8 px.
+        patch_px: Side of the patches; the largest multiple of 8 that fits into smaller images.
+
+    Returns:
+        Patches (N, C, p, p), taken from positions half a patch apart.
     """
     side = min(patch_px, *noisy_NCHW.shape[-2:]) // CELLS * CELLS
-    assert side, "the caller has checked that images are larger than a cell"
+    assert side, "the caller checks that images are larger than a cell"
     with torch.no_grad():
         mean = functional.avg_pool2d(noisy_NCHW, side // CELLS)
         square = functional.avg_pool2d(noisy_NCHW.square(), side // CELLS)
@@ -27,22 +34,23 @@ def flattest(noisy_NCHW: Tensor, patch_px: int) -> Tensor:
         ).sum(1)
         smallest = 1e-6 * within.flatten(1).amax(1)[:, None, None]
         score = torch.where(within > smallest, between / within.clamp_min(1e-30), torch.inf)
-        places = score.flatten(1).argmin(1)
+        positions = score.flatten(1).argmin(1)
         columns, step = score.shape[-1], side // 2
-        along = torch.arange(side, device=places.device)  # indices on the device: nobody waits for where a patch is
-        rows = (places // columns * step)[:, None] + along
-        across = (places % columns * step)[:, None] + along
-        sample = torch.arange(len(places), device=places.device)[:, None, None]
+        # indexing on the device: slicing would wait for the positions to reach the host
+        along = torch.arange(side, device=positions.device)
+        rows = (positions // columns * step)[:, None] + along
+        across = (positions % columns * step)[:, None] + along
+        sample = torch.arange(len(positions), device=positions.device)[:, None, None]
         return noisy_NCHW[sample, :, rows[:, :, None], across[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
 def centred(patches_NCHW: Tensor) -> Tensor:
-    """The patches without their own mean: noise, whatever the brightness it was found at."""
+    """The patches minus their own mean: noise independent of the local brightness."""
     return patches_NCHW - patches_NCHW.mean(dim=(-2, -1), keepdim=True)
 
 
 def tiles(images_NCHW: Tensor, height: int, width: int) -> Tensor:
-    """The images cut into as many whole tiles (N * k, C, height, width) as fit side by side, from the top left."""
+    """Each image cut into the k whole tiles that fit side by side from the top left, (N k, C, height, width)."""
     n, channels, rows, columns = images_NCHW.shape
     down, across = max(1, rows // height), max(1, columns // width)
     part = images_NCHW[..., : down * height, : across * width]

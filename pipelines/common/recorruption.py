@@ -1,8 +1,8 @@
-"""Two images with independent noise made from one noisy image, for noise whose law is known.
+"""Recorruption: two images with independent noise derived from a noisy one, for noise of a known distribution.
 
-Each function returns `(y1, y2)` with E[y1 | x] = E[y2 | x] = x for the clean x, and noise that is independent given x:
-a network that predicts y2 from y1 with the squared error learns E[x | y1], as if the clean image were its target.
-Sources: Pang et al., CVPR 2021 (Gaussian); Monroy, Bacca and Tachella, CVPR 2025 (Poisson, Gamma).
+Each function returns `(y1, y2)` with E[y1 | x] = E[y2 | x] = x for the clean image x and noises that are independent
+given x. A network that predicts y2 from y1 under the squared error learns E[x | y1], as if the clean image were its
+target. Sources: Pang et al., CVPR 2021 (Gaussian); Monroy, Bacca and Tachella, CVPR 2025 (Poisson, Gamma).
 """
 
 from collections.abc import Iterable
@@ -14,35 +14,40 @@ from losses.common.noise_level import MAD_OF_UNIT_NORMAL
 
 
 def gaussian(noisy: Tensor, normal: Tensor, *, sigma: Tensor | float, alpha: float) -> tuple[Tensor, Tensor]:
-    """Y + alpha sigma z and y - sigma z / alpha: noise variances (1 + alpha^2) and (1 + alpha^-2) sigma^2."""
+    """Recorrupt Gaussian noise: y + alpha sigma z and y - sigma z / alpha for standard-normal z.
+
+    Their noise variances are (1 + alpha^2) sigma^2 and (1 + alpha^-2) sigma^2.
+    """
     return noisy + alpha * sigma * normal, noisy - sigma * normal / alpha
 
 
 def poisson(noisy: Tensor, normal: Tensor, *, gain: Tensor | float, alpha: float) -> tuple[Tensor, Tensor]:
-    """For y = gain * Poisson(x / gain): the counts dealt into two independent heaps, a share `alpha` to the second.
+    """Recorrupt y = gain Poisson(x / gain): split the counts at random, a share `alpha` to the second image.
 
-    (y - gain w) / (1 - alpha) and gain w / alpha with w ~ Binomial(y / gain, alpha); 0 < alpha < 1.
+    The images are (y - gain w) / (1 - alpha) and gain w / alpha with w ~ Binomial(y / gain, alpha), 0 < alpha < 1.
+    `normal` only seeds the generators.
     """
     counts = (noisy / gain).round().clamp_min(0)
-    dealt = torch.stack(
+    split = torch.stack(
         [
             torch.binomial(image, torch.full_like(image, alpha), generator=generator)
             for image, generator in zip(counts, _generators(normal), strict=True)
         ]
     )
-    return gain * (counts - dealt) / (1 - alpha), gain * dealt / alpha
+    return gain * (counts - split) / (1 - alpha), gain * split / alpha
 
 
 def gamma(noisy: Tensor, normal: Tensor, *, looks: float, alpha: float) -> tuple[Tensor, Tensor]:
-    """For y = x * Gamma(looks, 1 / looks), speckle: split by a Beta share into two independent Gamma images.
+    """Recorrupt speckle, y = x Gamma(looks, 1 / looks): split it at random into two independent Gamma images.
 
-    y (1 - w) / (1 - alpha) and y w / alpha with w ~ Beta(looks alpha, looks (1 - alpha)); 0 < alpha < 1.
+    The images are y (1 - w) / (1 - alpha) and y w / alpha with w ~ Beta(looks alpha, looks (1 - alpha)), 0 < alpha < 1.
+    `normal` only seeds the generators.
     """
     shares = []
     for image, generator in zip(noisy, _generators(normal), strict=True):
         second, first = (
-            torch._standard_gamma(torch.full_like(image, looks * part), generator=generator)
-            for part in (alpha, 1 - alpha)
+            torch._standard_gamma(torch.full_like(image, looks * fraction), generator=generator)
+            for fraction in (alpha, 1 - alpha)
         )
         shares.append(second / (first + second).clamp_min(torch.finfo(image.dtype).tiny))
     share = torch.stack(shares)
@@ -50,19 +55,20 @@ def gamma(noisy: Tensor, normal: Tensor, *, looks: float, alpha: float) -> tuple
 
 
 def estimated_sigma(noisy_NCHW: Tensor) -> Tensor:
-    """Standard deviation of white Gaussian noise in each image, (N, 1, 1, 1): the diagonal Haar details' median.
+    """Estimate the standard deviation of white Gaussian noise in each image, (N, 1, 1, 1), in the units of the image.
 
-    Fine texture counts as noise, so the estimate of a small or busy crop is too high (Donoho and Johnstone 1994).
+    The median absolute diagonal Haar coefficient (Donoho and Johnstone, 1994). Fine texture counts as noise, so the
+    estimate is too high for small or textured crops.
     """
     H, W = (size // 2 * 2 for size in noisy_NCHW.shape[-2:])
     x = noisy_NCHW[..., :H, :W]
     diagonal = (x[..., ::2, ::2] - x[..., 1::2, ::2] - x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 2
-    ordered = diagonal.abs().flatten(1).sort(1).values  # median(1) has no deterministic form on CUDA
+    ordered = diagonal.abs().flatten(1).sort(1).values  # median(1) is not deterministic on CUDA
     return ordered[:, (ordered.shape[1] - 1) // 2].view(-1, 1, 1, 1) / MAD_OF_UNIT_NORMAL
 
 
 def seeded_normals(like_NCHW: Tensor, indices: Iterable[int], draw: int) -> Tensor:
-    """Standard-normal images that depend only on each sample's index and the number of the draw, on any device."""
+    """Standard-normal images determined by each sample's index and the number of the draw, the same on any device."""
     images = []
     for index in indices:
         generator = torch.Generator().manual_seed(index * 1_000_003 + draw)
@@ -71,7 +77,7 @@ def seeded_normals(like_NCHW: Tensor, indices: Iterable[int], draw: int) -> Tens
 
 
 def _generators(normal_NCHW: Tensor) -> list[torch.Generator]:
-    """One generator per sample, seeded by the sample's own random numbers."""
+    """One generator per sample, on its device, seeded by the sample's own random numbers."""
     first = normal_NCHW.flatten(1)[:, :2].double().cpu()
     seeds = (torch.special.ndtr(first) * 2**31).long()
     return [

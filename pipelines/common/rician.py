@@ -1,7 +1,7 @@
-"""What the mean of a magnitude image says about the signal beneath: noise that cannot be negative lifts the dark.
+"""The noise bias of magnitude images, and its correction.
 
-For a magnitude m = |x + n| of a signal x >= 0 and complex noise of standard deviation sigma per component (Rician):
-E[m] = sigma sqrt(pi / 2) L(x^2 / (2 sigma^2)) and E[m^2] = x^2 + 2 sigma^2, with the Laguerre function
+The magnitude m = |x + n| of a signal x >= 0 with complex noise n of standard deviation sigma per component has a Rice
+distribution: E[m] = sigma sqrt(pi / 2) L(x^2 / (2 sigma^2)) and E[m^2] = x^2 + 2 sigma^2, with the Laguerre function
 L(s) = exp(-s / 2) [(1 + s) I0(s / 2) + s I1(s / 2)].
 """
 
@@ -14,19 +14,26 @@ TOP = 12.0
 """Signal over sigma up to which the mean is tabulated; beyond it E[m] = x + sigma^2 / (2 x) to six digits."""
 POINTS = 2401
 TINY = 1e-30
-"""Stands for a sigma of 0, of which no signal is a multiple."""
+"""Lower limit of sigma, so that signals can be divided by a sigma of 0."""
 
 
 def mean(signal: Tensor) -> Tensor:
-    """E[m] for sigma 1."""
+    """E[m] for sigma = 1, in float64."""
     s = signal.double().square() / 2
     return math.sqrt(math.pi / 2) * ((1 + s) * torch.special.i0e(s / 2) + s * torch.special.i1e(s / 2))
 
 
 def from_mean(restored: Tensor, sigma: Tensor) -> Tensor:
-    """The signal whose mean magnitude is `restored` (0 below the noise's own mean), by inverting E[m].
+    """Invert E[m]: the signal whose mean magnitude is `restored`.
 
-    As in the correction scheme of Koay and Basser, J. Magn. Reson. 179:317, 2006, with sigma known.
+    As in the correction scheme of Koay and Basser, J. Magn. Reson. 179:317, 2006, with a known sigma.
+
+    Args:
+        restored: Means of magnitudes, of any shape.
+        sigma: Noise standard deviation per component in the same units, broadcastable to `restored`.
+
+    Returns:
+        The signal; 0 where `restored` is below the mean of pure noise.
     """
     sigma = sigma.double().clamp_min(TINY)
     level = restored.double() / sigma
@@ -34,11 +41,15 @@ def from_mean(restored: Tensor, sigma: Tensor) -> Tensor:
     means = mean(signals)
     above = torch.searchsorted(means, level.contiguous()).clamp(1, POINTS - 1)
     low, high = means[above - 1], means[above]
-    found = signals[above - 1] + (level - low) / (high - low) * (signals[above] - signals[above - 1])
-    far = (level + (level.square() - 2).clamp_min(0).sqrt()) / 2
-    return (torch.where(level > means[-1], far, found.clamp_min(0)) * sigma).to(restored.dtype)
+    interpolated = signals[above - 1] + (level - low) / (high - low) * (signals[above] - signals[above - 1])
+    asymptotic = (level + (level.square() - 2).clamp_min(0).sqrt()) / 2
+    signal = torch.where(level > means[-1], asymptotic, interpolated.clamp_min(0))
+    return (signal * sigma).to(restored.dtype)
 
 
 def from_square(restored: Tensor, sigma: Tensor) -> Tensor:
-    """sqrt(m^2 - 2 sigma^2), 0 where that is negative: exact for a mean of squares, and so too dark for a mean."""
+    """Invert E[m^2]: sqrt(restored^2 - 2 sigma^2), 0 where that is negative.
+
+    Exact for the root of a mean of squares, hence too dark for a mean. Arguments as for `from_mean`.
+    """
     return (restored.square() - 2 * sigma.square()).clamp_min(0).sqrt()

@@ -1,4 +1,4 @@
-"""Methods with one network and a weighted set of losses: what supervised, Noise2Noise and Spectroformer share."""
+"""Methods with one network and a weighted set of losses: the base of supervised, Noise2Noise and Spectroformer."""
 
 import inspect
 from typing import Annotated, Any, Protocol, runtime_checkable
@@ -15,70 +15,73 @@ from configs.schema import Network, PipelineConfig, Rate
 from losses.common.weighting import Strategy, Weighting
 from pipelines.base import Batch, Output, Pipeline, detached
 
+LossSpec = dict[str, Any]
+"""A loss's `weight` and its constructor's arguments."""
+
 GIVEN = ("channels",)
-"""Arguments of losses that come from the data."""
+"""Constructor arguments of losses that come from the data."""
 
 
-def _checked(value: Any) -> dict[str, dict[str, Any]]:
-    """`{l1: 1.0, msssim: {weight: 0.2, scales: 3}}`, or a list of `{name: ..., weight: ...}`, completed and checked."""
+def _checked(value: object) -> dict[str, LossSpec]:
+    """Check `{l1: 1.0, msssim: {weight: 0.2, scales: 3}}`, or a list of `{name: ...}`, and fill in the defaults."""
     problems: list[str] = []
-    found: dict[str, dict[str, Any]] = {}
+    specs: dict[str, LossSpec] = {}
     for name, spec in _pairs(value):
         if spec is None:
             continue
-        if name in found:
+        if name in specs:
             problems.append(f"{name} is given twice")
             continue
         arguments = dict(spec) if isinstance(spec, dict) else {"weight": spec}
         try:
             weight = TypeAdapter(Rate).validate_python(arguments.pop("weight", 1.0))
         except ValidationError:
-            problems.append(f"{name}: weight must be a positive number (null in the place of the loss leaves it out)")
+            problems.append(f"{name}: weight must be > 0 (set the loss to null to leave it out)")
             continue
         try:
-            found[name] = {"weight": weight} | registry.complete("losses", {**arguments, "name": name}, given=GIVEN)
+            specs[name] = {"weight": weight} | registry.complete("losses", {**arguments, "name": name}, given=GIVEN)
         except registry.SettingsError as error:
             problems += [f"{name}: {problem}" for problem in error.problems]
             continue
         if not _compares(name):
-            problems.append(f"{name}: does not compare a restored image with a target, it belongs to other methods")
-    if not found and not problems:
-        problems.append("give at least one loss, e.g. {l1: 1.0}")
+            problems.append(f"{name}: does not compare a restored image with a target; it is for other methods")
+    if not specs and not problems:
+        problems.append("set at least one loss, e.g. {l1: 1.0}")
     if problems:
         raise registry.SettingsError(problems)
-    return {name: {key: value for key, value in spec.items() if key != "name"} for name, spec in found.items()}
+    return {name: {key: value for key, value in spec.items() if key != "name"} for name, spec in specs.items()}
 
 
-Losses = Annotated[dict[str, dict[str, Any]], BeforeValidator(_checked)]
+Losses = Annotated[dict[str, LossSpec], BeforeValidator(_checked)]
 """Losses by name, each with its weight and its constructor's arguments."""
 
 
 @runtime_checkable
-class Measuring(Protocol):
-    """A loss that has something to report besides its value."""
+class ReportingLoss(Protocol):
+    """A loss that reports more than its value."""
 
     def measure(self, restored: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and scalars for the log by name."""
+        """The loss, and further scalars to log, by name."""
 
 
 class WeightedConfig(PipelineConfig):
     """Settings of a method with one network and several losses."""
 
     network: Network = {"name": "dncnn"}
-    """Network from the noisy image to the restored one; its `residual` argument says whether it predicts the noise."""
+    """Network from the noisy image to the restored one. With its argument `residual` it predicts the noise, which is
+    subtracted."""
     losses: Losses = {"l1": {"weight": 1.0}}
-    """Losses with weights: `{l1: 1.0, msssim: {weight: 0.2, scales: 3}}`. A weight is the fixed one, or where learning
-    starts."""
+    """Losses with weights: `{l1: 1.0, msssim: {weight: 0.2, scales: 3}}`. Learned weights start from these."""
     weighting: Strategy = "fixed"
-    """How losses become one: fixed weights; uncertainty (learned log-variances); softmax (learned; goes one-hot);
-    random_softmax (one random draw, kept)."""
+    """How the losses are combined: fixed weights; uncertainty (learned log-variances); softmax (learned; ends with all
+    weight on one loss); random_softmax (drawn once and kept)."""
 
 
 WeightedT = TypeVar("WeightedT", bound=WeightedConfig, default=WeightedConfig)
 
 
 class WeightedPipeline(Pipeline[WeightedT]):
-    """One phase that trains one network, and with it the weights of its losses."""
+    """A method whose only phase trains one network and, if they are learned, the weights of its losses."""
 
     Config = WeightedConfig
 
@@ -90,56 +93,56 @@ class WeightedPipeline(Pipeline[WeightedT]):
                 f"{config.name} trains real networks: set data.representation to ri (two channels) or magnitude"
             )
         if len(set(channels.values())) > 1:
-            said = ", ".join(f"{name} {count}" for name, count in channels.items())
-            raise ConfigError(f"{config.name} compares images of equal channels, but these have: {said}")
+            counts = ", ".join(f"{name} {count}" for name, count in channels.items())
+            raise ConfigError(f"{config.name} needs fields with equal channels, got {counts}")
         count = channels["noisy"]
         self.network: nn.Module = registry.build("models", config.network, in_channels=count, out_channels=count)
         self.criteria = nn.ModuleDict({name: _build(name, spec, count) for name, spec in config.losses.items()})
         self.weighting = Weighting(config.weighting, {name: spec["weight"] for name, spec in config.losses.items()})
         self.phases = {"restorer": ("network", "weighting")}
         self.outputs = {"restored": Output("noisy", "clean")}
-        self.said: set[str] = set()
+        self._reported: set[str] = set()
 
     def restore(self, batch: Batch) -> dict[str, Tensor]:
-        """The network's image, (N, C, H, W) in the units of the noisy one."""
+        """The network's output, in the units of the noisy image."""
         return {"restored": self.network(batch["noisy"])}
 
     def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Fixed weights were once kept with the network."""
+        """Drop the fixed loss weights that old checkpoints hold."""
         fixed = self.config.weighting == "fixed"
         return {name: value for name, value in tensors.items() if not (fixed and name == "weighting.weights")}
 
     def compare(self, restored: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted loss, and for the log every loss, what it reports besides, and every weight."""
+        """The weighted loss; and, to log, every loss, what else it reports, and every weight."""
         terms: dict[str, Tensor] = {}
-        parts: dict[str, Tensor] = {}
+        reports: dict[str, Tensor] = {}
         for name, criterion in self.criteria.items():
-            if isinstance(criterion, Measuring):
-                terms[name], reported = criterion.measure(restored, target)
-                parts |= {f"{name}_{key}": value for key, value in reported.items()}
+            if isinstance(criterion, ReportingLoss):
+                terms[name], report = criterion.measure(restored, target)
+                reports |= {f"{name}_{key}": value for key, value in report.items()}
             else:
                 terms[name] = criterion(restored, target)
         with torch.autocast(restored.device.type, enabled=False):
             total, weights = self.weighting(terms)
-        return total, detached({**terms, **parts, **weights})
+        return total, detached({**terms, **reports, **weights})
 
     def on_epoch_end(self, means: dict[str, float]) -> list[str]:
-        """What became of the losses, said once each: channels MS-SSIM cannot learn from, weights gone one-hot."""
-        found: dict[str, str] = {}
+        """Report, once each, image channels that MS-SSIM cannot learn from and weights that ended on one loss."""
+        messages: dict[str, str] = {}
         if one_hot := self.weighting.one_hot_warning(means):
-            found["one_hot"] = one_hot
+            messages["one_hot"] = one_hot
         if (dead := means.get("msssim_dead", 0.0)) > 0:
-            found["dead"] = (
-                f"msssim: {100 * dead:.2g} % of the image channels had a contrast term below zero, and with it no "
-                "value and no gradient; they learn from the other losses only (msssim_dead in the log)"
+            messages["dead"] = (
+                f"msssim: {100 * dead:.2g} % of the image channels had a contrast term of 0 or less, for which "
+                "MS-SSIM has no gradient; only the other losses train them (msssim_dead in the log)"
             )
-        new = [message for name, message in found.items() if name not in self.said]
-        self.said |= set(found)
+        new = [message for name, message in messages.items() if name not in self._reported]
+        self._reported |= messages.keys()
         return new
 
 
 def _pairs(value: Any) -> list[tuple[str, Any]]:
-    """Names and specifications of a mapping, or of a list of names and `{name: ...}` mappings."""
+    """(name, specification) pairs of a mapping, or of a list of names and `{name: ...}` mappings."""
     if isinstance(value, dict):
         return [(str(name), spec) for name, spec in value.items()]
     entries = value if isinstance(value, list | tuple) else [value]
@@ -150,7 +153,7 @@ def _pairs(value: Any) -> list[tuple[str, Any]]:
 
 
 def _compares(name: str) -> bool:
-    """Whether a loss can be called with two images."""
+    """Whether a loss is called with two images, restored and target."""
     try:
         inspect.signature(registry.find("losses", name).forward).bind(None, None, None)  # type: ignore[attr-defined]
     except TypeError:
@@ -158,7 +161,7 @@ def _compares(name: str) -> bool:
     return True
 
 
-def _build(name: str, spec: dict[str, Any], channels: int) -> nn.Module:
-    """The loss of one entry of `losses`, for images of so many channels."""
+def _build(name: str, spec: LossSpec, channels: int) -> nn.Module:
+    """The loss of one entry of `losses`."""
     arguments = {key: value for key, value in spec.items() if key != "weight"}
     return registry.build("losses", {**arguments, "name": name}, channels=channels)

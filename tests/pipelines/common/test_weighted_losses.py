@@ -60,7 +60,7 @@ def test_losses_are_given_by_name_with_a_weight_or_arguments_or_as_a_list() -> N
 @pytest.mark.parametrize(
     ("losses", "says"),
     [
-        ({"l1": 0}, "pipeline.losses: l1: weight must be a positive number"),
+        ({"l1": 0}, "pipeline.losses: l1: weight must be > 0"),
         ({"charbonier": 1}, "did you mean 'charbonnier'"),
         ({"charbonnier": {"epsilon": 1e-3}}, "unknown argument 'epsilon' of charbonnier; did you mean 'eps'"),
         (["l1", "l1"], "l1 is given twice"),
