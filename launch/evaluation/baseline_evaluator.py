@@ -1,20 +1,26 @@
 """The classical baselines of an evaluation: their parameters, metrics and pictures."""
 
+from typing import Literal
+
 import numpy as np
 from torch import Tensor
 
 from configs.baseline_names import Baseline
 from configs.errors import DataError
 from configs.support.logs import get_logger
-from launch.evaluation import baselines, evaluator
+from launch.evaluation import baselines, contact_sheet, evaluator
 from launch.evaluation.baselines import BaselineOptions
 from launch.evaluation.evaluator import reference_field, stored_image
 from launch.evaluation.images import to_uint8
 from launch.evaluation.metrics import Metric
-from launch.evaluation.report import Strip
 from pipelines.base import Batch, Output
 
 log = get_logger(__name__)
+
+ReferenceCaption = Literal["clean", "second copy"]
+
+PANEL_METRICS = ("psnr", "ssim")
+"""Metrics written below the images of the picture."""
 
 
 class BaselineEvaluator:
@@ -39,8 +45,10 @@ class BaselineEvaluator:
         """The noisy fields, each with one of the outputs that restore it."""
         self.options: dict[Baseline, BaselineOptions] = {name: {} for name in names}
         """Arguments of `baselines.restore`, by baseline."""
-        self.strips: list[Strip] = []
+        self.picture_rows: list[contact_sheet.Row] = []
+        """What the report's picture shows: a row per noisy field of each of the first images."""
         self._pictures_left = pictures
+        self._name_samples = pictures > 1
 
     def use_published_parameters(self) -> None:
         """Run each baseline with the fixed parameters of the published scripts, where they have any."""
@@ -85,18 +93,53 @@ class BaselineEvaluator:
                 metrics=self.metrics,
             )
             if draw:
-                captioned = {"noisy": noisy, **{name: image for name, image in denoised.items() if name != "noisy"}}
-                captioned |= self._outputs_of(field, batch, restored, i)
-                captioned |= {} if clean is None else {"clean": clean}
-                panels = [(caption, to_uint8(image, self.data_range)) for caption, image in captioned.items()]
-                self.strips.append((batch["key"][i], panels))
+                images = {"noisy": noisy}
+                images |= {contact_sheet.display_name(name): image for name, image in denoised.items()}
+                images |= self._restored_images(field, batch, restored, i)
+                reference_caption: ReferenceCaption = "clean" if reference == output.clean else "second copy"
+                row = self._picture_row(field, batch["key"][i], images, clean, reference_caption)
+                self.picture_rows.append(row)
         return values
 
-    def _outputs_of(self, field: str, batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, np.ndarray]:
-        """What the pipeline restored from a noisy field, by output."""
+    def _restored_images(self, field: str, batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, np.ndarray]:
+        """The images that the pipeline restored from a noisy field, by caption."""
         scale = batch[f"{field}_scale"][i]
-        return {
-            name: stored_image(restored[name][i], scale)
-            for name, output in self.outputs.items()
-            if output.noisy == field
-        }
+        outputs = [name for name, output in self.outputs.items() if output.noisy == field]
+        captions = {name: f"restored: {name.removeprefix(field + '_')}" for name in outputs}
+        if len(outputs) == 1:
+            captions = {outputs[0]: "restored"}
+        return {caption: stored_image(restored[name][i], scale) for name, caption in captions.items()}
+
+    def _picture_row(
+        self,
+        field: str,
+        key: str,
+        images: dict[str, np.ndarray],
+        reference: np.ndarray | None,
+        reference_caption: ReferenceCaption,
+    ) -> contact_sheet.Row:
+        """A row of the picture: the images with their PSNR and SSIM, as far as these are measured, and the reference.
+
+        Args:
+            field: The noisy field.
+            key: The sample's key.
+            images: By caption, the noisy image and everything that was restored from it.
+            reference: What these are compared with, if there is anything.
+            reference_caption: Which kind of reference it is.
+        """
+        metrics = {name: self.metrics[name] for name in PANEL_METRICS if name in self.metrics}
+        panels = []
+        for caption, image in images.items():
+            scores = evaluator.measure_images(
+                {"": image}, reference, images["noisy"], data_range=self.data_range, metrics=metrics
+            )
+            panels.append(
+                contact_sheet.Panel(caption, to_uint8(image, self.data_range), contact_sheet.format_scores(scores))
+            )
+        guide = len(panels) - 1
+        if reference is not None:
+            panels.append(contact_sheet.Panel(reference_caption, to_uint8(reference, self.data_range)))
+            if reference_caption == "clean":  # the strongest edges of a noisy copy are noise
+                guide += 1
+        sample = key if self._name_samples else ""
+        return contact_sheet.Row(contact_sheet.display_name(field), panels, guide, sample)

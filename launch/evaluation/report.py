@@ -1,22 +1,15 @@
-"""What a report shows: mean ± standard deviation over images, as a Markdown table, and one PNG of pictures."""
+"""What a report shows: mean ± standard deviation over images, as a Markdown table."""
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from launch.evaluation.evaluator import Rows
 
-HEADER_PX = 18
-
 UNITS = {"psnr": "dB"}
 """Units that a column's heading names."""
-
-Strip = tuple[str, list[tuple[str, np.ndarray]]]
-"""A title, and captioned uint8 (H, W, 3) pictures of one image side by side."""
 
 
 class Spread(NamedTuple):
@@ -56,26 +49,6 @@ def markdown_table(rows: Sequence[Mapping[str, object]], *, digits: int = 3) -> 
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(_cell(row.get(name), digits) for name in columns) + " |" for row in rows]
     return "\n".join(lines) + "\n"
-
-
-def sheet(strips: list[Strip], path: Path) -> None:
-    """Write the strips below one another to a PNG file."""
-    rows = [_row(title, pictures) for title, pictures in strips]
-    width = max(row.shape[1] for row in rows)
-    rows = [np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows)).save(path)
-
-
-def _row(title: str, pictures: list[tuple[str, np.ndarray]]) -> np.ndarray:
-    columns = []
-    for number, (caption, picture) in enumerate(pictures):
-        text = f"{title}  {caption}" if number == 0 else caption
-        header = Image.new("RGB", (picture.shape[1], HEADER_PX), "white")
-        ImageDraw.Draw(header).text((3, 3), text, fill="black")
-        columns.append(np.concatenate([np.asarray(header), picture]))
-        columns.append(np.full((picture.shape[0] + HEADER_PX, 4, 3), 255, np.uint8))
-    return np.concatenate(columns[:-1], axis=1)
 
 
 def _cell(value: object, digits: int) -> str:
