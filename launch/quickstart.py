@@ -46,7 +46,7 @@ def quickstart(options: argparse.Namespace) -> int:
     if not all((shards / split / "index.json").is_file() for split in ("train", "val", "test")):
         run_step("1/3 shards", ["-m", "shards.build", *source, "--output", str(shards)])
     run_step("2/3 training", [*ACCELERATE, *train, *options.overrides])
-    run_step("3/3 evaluation", [*evaluate, "--output", str(run_dir / "report.json")])
+    run_step("3/3 evaluation", [*evaluate, "--pictures", "1", "--output", str(run_dir / "report.json")])
     print(
         f"\ntable    {run_dir / 'report.md'}\npicture  {run_dir / 'report.png'}\n"
         f"curves   tensorboard --logdir {run_dir.parent}"
