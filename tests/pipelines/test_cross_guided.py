@@ -181,11 +181,11 @@ def test_a_noise_level_of_the_whole_image_is_that_of_its_tiles() -> None:
     assert torch.equal(pipeline._sigma({**tile, **pipeline.image_statistics(data)}), whole)
     assert make(sigma=0.1).image_statistics(data) == {}
     assert list(pipeline.image_statistics({"pd": data["pd"]})) == ["pd_sigma"], (
-        "what is missing is said by who restores"
+        "a missing field is reported by the restorer"
     )
 
 
-def test_a_checkpoint_from_before_levels_were_kept_estimates_as_it_did() -> None:
+def test_a_checkpoint_without_calibrated_levels_still_estimates_per_image() -> None:
     torch.manual_seed(0)
     new, each = make(sigma="estimate"), make(sigma="estimate_each")
     each.load_checkpoint_state({name: value for name, value in new.checkpoint_state().items() if name != "levels"})
@@ -198,7 +198,7 @@ def test_a_checkpoint_from_before_levels_were_kept_estimates_as_it_did() -> None
 
 
 @pytest.mark.parametrize(("kept", "ok"), [(1.0, False), (0.05, True), (-0.5, False)])
-def test_a_restoration_that_keeps_noise_or_loses_structure_is_told_so(kept: float, ok: bool) -> None:
+def test_a_restoration_that_keeps_noise_or_removes_structure_gets_a_finding(kept: float, ok: bool) -> None:
     pipeline, clean = make(), torch.full((2, 1, 64, 64), 0.5)
     data = batch(clean, clean)
     restored = {name: clean + kept * (data[name] - clean) for name in ("pd", "pdfs")}
@@ -239,7 +239,7 @@ def test_it_restores_unseen_images_without_a_clean_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ({"contrasts": []}, "contrasts must name one or more fields"),
         ({"contrasts": ["pd", "pd"]}, "each once"),
@@ -248,10 +248,10 @@ def test_it_restores_unseen_images_without_a_clean_one() -> None:
         ({"alpha": 0}, "pipeline.alpha"),
     ],
 )
-def test_wrong_settings_are_refused_with_the_reason(settings: dict[str, Any], says: str) -> None:
+def test_wrong_settings_are_refused_with_the_reason(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         structure({"pipeline": {"name": "cross_guided", **settings}})
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_images_it_cannot_train_on_are_refused() -> None:

@@ -95,7 +95,7 @@ def test_sigma_estimate_is_near_the_truth_on_a_smooth_image() -> None:
     assert recorruption.estimated_sigma(noisy).flatten().tolist() == pytest.approx([0.1, 0.3], rel=0.05)
 
 
-def test_loss_less_the_known_noise_is_the_error_to_the_clean_image() -> None:
+def test_loss_minus_the_noise_power_is_the_error_to_the_clean_image() -> None:
     """With the identity for a network the error of the first image is (1 + alpha^2) sigma^2, in units of the scale."""
     pipeline = r2r(sigma=0.4, alpha=0.5)
     pipeline.network = torch.nn.Identity()
@@ -145,7 +145,7 @@ def test_restoring_depends_on_the_sample_and_not_on_its_batch_or_the_time(settin
     assert not torch.allclose(alone, other, atol=1e-4)
 
 
-def test_a_noise_level_is_measured_on_whole_training_images_and_kept() -> None:
+def test_a_noise_level_is_calibrated_on_whole_training_images_and_saved() -> None:
     pipeline, scale = r2r(sigma="estimate"), torch.tensor([2.0, 5.0]).view(2, 1, 1, 1)
     noisy = (1 + 0.3 * normals(2, 1, 128, 128).float()) / scale
     pipeline.calibrate([{"noisy": noisy, "noisy_scale": scale}])
@@ -159,10 +159,12 @@ def test_a_noise_level_is_measured_on_whole_training_images_and_kept() -> None:
     assert pipeline.loss("restorer", blank, {}).scalars["sigma"].item() == pytest.approx(kept), "not the image's own"
     older = {name: value for name, value in pipeline.checkpoint_state().items() if name != "levels"}
     pipeline.load_checkpoint_state(pipeline.migrate_state(older))
-    assert pipeline.loss("restorer", blank, {}).scalars["sigma"].item() == 0, "estimated from the image, as it was then"
+    assert pipeline.loss("restorer", blank, {}).scalars["sigma"].item() == 0, (
+        "an old checkpoint estimates from the image"
+    )
 
 
-def test_a_noise_level_that_cannot_be_measured_is_not_taken_for_none() -> None:
+def test_a_noise_level_that_cannot_be_estimated_is_an_error() -> None:
     """A level of 0 would make both images the noisy one itself, and the network learn to change nothing."""
     masked = normals(3, 1, 64, 64).float()
     masked[..., :44] = 0
@@ -177,7 +179,7 @@ def test_no_passes_restore_the_noisy_image_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ({"sigma": 0.1, "loss": "l1"}, "only the squared error averages away; the loss must be l2"),
         ({}, "noise gaussian needs sigma"),
@@ -187,10 +189,10 @@ def test_no_passes_restore_the_noisy_image_itself() -> None:
         ({"sigma": 0}, "pipeline.sigma"),
     ],
 )
-def test_wrong_settings_are_refused_with_the_reason(settings: dict[str, Any], says: str) -> None:
+def test_wrong_settings_are_refused_with_the_reason(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         structure({"pipeline": {"name": "r2r", **settings}})
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_complex_images_are_refused() -> None:

@@ -267,7 +267,7 @@ def test_total_variation_is_summed_over_the_estimates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"gan": "wgan"}, "critic_clip belong together"),
         ({"critic_clip": 0.01}, "critic_clip belong together"),
@@ -280,6 +280,6 @@ def test_total_variation_is_summed_over_the_estimates() -> None:
         ({"clip": (1.0, 0.0)}, "low < high"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_with_a_reason(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_settings_that_cannot_work_are_refused_with_a_reason(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         pipeline(**options)

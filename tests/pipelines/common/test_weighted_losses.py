@@ -1,4 +1,4 @@
-"""Supervised, Noise2Noise and Spectroformer: losses by name, what learns, precision, and what is said."""
+"""Supervised, Noise2Noise and Spectroformer: losses by name, trained parameters, precision, and messages."""
 
 from typing import Any
 
@@ -58,7 +58,7 @@ def test_losses_are_given_by_name_with_a_weight_or_arguments_or_as_a_list() -> N
 
 
 @pytest.mark.parametrize(
-    ("losses", "says"),
+    ("losses", "message"),
     [
         ({"l1": 0}, "pipeline.losses: l1: weight must be > 0"),
         ({"charbonier": 1}, "did you mean 'charbonnier'"),
@@ -68,10 +68,10 @@ def test_losses_are_given_by_name_with_a_weight_or_arguments_or_as_a_list() -> N
         ({}, "at least one loss"),
     ],
 )
-def test_wrong_losses_are_refused_by_name(losses: object, says: str) -> None:
+def test_wrong_losses_are_refused_by_name(losses: object, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         run({"name": "supervised", "losses": losses})
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["supervised", "noise2noise", "spectroformer", "r2r"])
@@ -130,8 +130,8 @@ def test_a_random_draw_of_weights_is_in_the_checkpoint_and_not_trained() -> None
 
 def test_epochs_end_with_words_about_dead_samples_and_one_hot_weights() -> None:
     pipeline = supervised(losses={"l1": 1, "msssim": 1}, weighting="softmax")
-    said = pipeline.on_epoch_end({"weight_l1": 0.98, "weight_msssim": 0.02, "msssim_dead": 0.25})
-    assert len(said) == 2 and "gone to l1" in said[0] and "25 %" in said[1]
+    messages = pipeline.on_epoch_end({"weight_l1": 0.98, "weight_msssim": 0.02, "msssim_dead": 0.25})
+    assert len(messages) == 2 and "gone to l1" in messages[0] and "25 %" in messages[1]
     assert pipeline.on_epoch_end({"weight_l1": 0.98, "weight_msssim": 0.02, "msssim_dead": 0.25}) == []
     healthy = supervised(losses={"l1": 1, "msssim": 1}, weighting="softmax")
     assert healthy.on_epoch_end({"weight_l1": 0.5, "weight_msssim": 0.5, "msssim_dead": 0.0}) == []
@@ -185,7 +185,7 @@ def test_symmetric_noise2noise_is_the_mean_of_both_directions() -> None:
     assert torch.allclose(pipeline.loss("restorer", images, {}).loss, wanted)
 
 
-def test_noise2noise_with_several_others_takes_each_equally_often_by_the_batchs_own_draw() -> None:
+def test_noise2noise_chooses_among_several_targets_uniformly_and_from_the_batch() -> None:
     pipeline = noise2noise("one", "two", "three")
     assert Noise2Noise.needs(pipeline.config).normals == {"choice": "noisy"}
     count = 3000
