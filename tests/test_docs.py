@@ -1,7 +1,8 @@
-"""What README.md and docs/ say is true: their commands run, their links lead somewhere, their YAML is valid.
+"""The documentation is true: its commands run, its links and file names resolve, its YAML is valid.
 
-Every fenced block has a language. Blocks tagged `bash` are run, in order, in a copy of the tree: README's first, as the
-others may build on it. Long commands are run small (see SMALLER); what cannot be run here is tagged `text`.
+Every fenced block has a language. Blocks tagged `bash` are run in order in a copy of the tree: README's first, because
+the others may build on it. Long commands are run at a small size (see SMALLER); commands that need data or machines
+that tests do not have are tagged `text`.
 """
 
 import os
@@ -18,9 +19,12 @@ from configs import loader
 from configs.support.paths import ROOT
 
 README = ROOT / "README.md"
-GUIDES = sorted((ROOT / "docs").glob("*.md"))
+GUIDES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+"""Documents with commands that run after those of the README."""
+DOCUMENTS = [README, ROOT / "CHANGELOG.md", *GUIDES]
 
-LANGUAGES = {"bash", "json", "python", "text", "yaml"}
+LANGUAGES = {"bash", "json", "mermaid", "python", "text", "yaml"}
+MAX_COLUMNS = 120
 TIMEOUT_S = 1000
 
 STEPS = "loop.max_steps=2 data.crop=32 data.limit=8 data.batch_size=4 evaluation.limit=2"
@@ -39,13 +43,13 @@ SMALLER = (
     (r"\bshards\.build phantom\b", r"\g<0>", FEWER),
     (r"\bslurm/submit\.py\b(?!.*--dry-run)", r"\g<0>", "--dry-run"),
 )
-"""How a command is run small: (pattern, what stands for it, what is added at its end); the first that matches."""
+"""How a command is shortened: (pattern, replacement, what is appended); the first pattern that matches applies."""
 
 NOT_IN_THE_COPY = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache", "*.egg-info")
 
 
 class Block(NamedTuple):
-    """One fenced block: the line it opens at, its language, its text."""
+    """A fenced block: the line it opens at, its language, its text."""
 
     line: int
     language: str
@@ -69,13 +73,13 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def smaller(script: str) -> str:
-    """The same commands at a size for a test; a command is a line, with those it continues on."""
+    """The same commands at the size of a test; a command is a line with its continuation lines."""
     lines = []
     for line in script.replace("\\\n", " ").splitlines():
         command, _comment, _ = line.partition(" #")
-        for pattern, instead, added in SMALLER:
+        for pattern, replacement, added in SMALLER:
             if re.search(pattern, command.strip()):
-                command = re.sub(pattern, instead, command.strip())
+                command = re.sub(pattern, replacement, command.strip())
                 command = re.sub(r"\s*($|[>|])", lambda end, added=added: f" {added} {end[1]}", command, count=1)
                 break
         lines.append(command)
@@ -88,54 +92,73 @@ def prose(text: str) -> str:
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors of a text's headings, as GitHub makes them."""
+    """The anchors of a text's headings, as GitHub derives them."""
     titles = re.findall(r"^#+ (.+)$", prose(text), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
 def broken_links(place: Path, root: Path = ROOT) -> list[str]:
-    """Links and file names in a document that lead nowhere in this repository."""
+    """Links, paths and function names in a document that do not exist in this repository."""
     text = place.read_text("utf-8")
-    found = []
+    problems = []
     for target in re.findall(r"\]\(([^)\s]+)[^)]*\)", prose(text)):
         path, _, anchor = target.partition("#")
         if re.match(r"https?:|mailto:", target):
             continue
         file = (place.parent / path).resolve() if path else place
         if not file.exists() or (file != root and root not in file.parents):
-            found.append(f"link to {target}")
+            problems.append(f"link to {target}")
         elif anchor and anchor not in anchors(file.read_text("utf-8")):
-            found.append(f"link to {target}: no such heading")
+            problems.append(f"link to {target}: no such heading")
     folders = "|".join(path.parent.name for path in ROOT.glob("*/__init__.py")) + "|tests|docs|benchmarks"
-    for name in re.findall(rf"`((?:{folders})/[\w./-]+\.\w+)`", prose(text)):
-        if not (root / name).exists():
-            found.append(f"file {name}")
+    printed = re.findall(r"^`([\w./]+)`[^\n]*:\n\n```", text, flags=re.MULTILINE)
+    for name in re.findall(rf"`((?:{folders})/(?:[\w./-]+\.\w+|(?:[\w-]+/)*))`", prose(text)):
+        if not (root / name).exists() and name not in printed:
+            problems.append(f"file {name}")
+    problems += [f"{name} in {file}" for name, file in missing_functions(prose(text), root)]
     machine = re.findall(r"(?<![\w.:/])/(?:home|root|work|opt|Users)/\S*", text)
-    return found + [f"path of a machine {path}" for path in machine]
+    return problems + [f"path of a machine {path}" for path in machine]
+
+
+def missing_functions(text: str, root: Path) -> list[tuple[str, str]]:
+    """Names that a text gives as "`name` in `file.py`", but which the file does not define."""
+    missing = []
+    for names, file in re.findall(r"((?:`[\w.]+`(?:,\s+|\s+and\s+)?)+)\s+in\s+`([\w/]+\.py)`", text):
+        code = (root / file).read_text("utf-8") if (root / file).exists() else ""
+        for name in re.findall(r"`([\w.]+)`", names):
+            if not all(re.search(rf"\b(?:def|class) {part}\b", code) for part in name.split(".")):
+                missing.append((name, file))
+    return missing
+
+
+def wide_lines(place: Path) -> list[str]:
+    """Lines with more than MAX_COLUMNS columns, apart from table rows, which cannot be wrapped."""
+    lines = enumerate(place.read_text("utf-8").splitlines(), 1)
+    return [f"{place.name}:{n}" for n, line in lines if len(line) > MAX_COLUMNS and not line.startswith("|")]
 
 
 def run_blocks(place: Path, workspace: Path, command: Any, data: Path | None) -> None:
-    """Run every bash block of a document; those that need the real data only where it is."""
+    """Run every bash block of a document; those that need the real data only where it is available."""
     env = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": ""}
     for block in blocks(place.read_text("utf-8")):
         if block.language != "bash" or ("../shared/data" in block.text and data is None):
             continue
         script = workspace / ".block.sh"
         script.write_text(f"set -euo pipefail\n{smaller(block.text)}\n")
-        ended = command(["bash", script], timeout_s=TIMEOUT_S, cwd=workspace, env=env, code=None)
-        assert ended.code == 0, f"{place.name}, block at line {block.line}: {script.read_text()}\n{ended.tail()}"
+        finished = command(["bash", script], timeout_s=TIMEOUT_S, cwd=workspace, env=env, code=None)
+        assert finished.code == 0, f"{place.name}, block at line {block.line}: {script.read_text()}\n{finished.tail()}"
 
 
 @pytest.fixture(scope="module")
 def data() -> Path | None:
-    """The folder of real images, or None."""
+    """The folder of real images, or None where there is none."""
     folder = Path(os.environ.get("QUELL_DATA", ROOT.parent / "shared" / "data"))
     return folder if folder.is_dir() else None
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory, command: Any, data: Path | None) -> Path:
-    """A copy of the tree in which README's commands have run."""
+    """A copy of the tree in which the commands of the README have run."""
     base = tmp_path_factory.mktemp("docs")
     copy = base / "quell"
     shutil.copytree(ROOT, copy, ignore=NOT_IN_THE_COPY)
@@ -160,24 +183,29 @@ def test_the_commands_of_a_guide_run(place: Path, workspace: Path, command: Any,
     run_blocks(place, workspace, command, data)
 
 
-@pytest.mark.parametrize("place", [README, *GUIDES], ids=lambda place: place.stem)
-def test_links_and_file_names_lead_somewhere(place: Path) -> None:
+@pytest.mark.parametrize("place", DOCUMENTS, ids=lambda place: place.stem)
+def test_links_files_and_functions_exist(place: Path) -> None:
     assert broken_links(place) == []
 
 
-@pytest.mark.parametrize("place", [README, *GUIDES], ids=lambda place: place.stem)
-def test_every_block_says_its_language_and_yaml_is_valid(place: Path) -> None:
+@pytest.mark.parametrize("place", DOCUMENTS, ids=lambda place: place.stem)
+def test_lines_fit_a_screen(place: Path) -> None:
+    assert wide_lines(place) == []
+
+
+@pytest.mark.parametrize("place", DOCUMENTS, ids=lambda place: place.stem)
+def test_every_block_names_its_language_and_code_is_valid(place: Path) -> None:
     for block in blocks(place.read_text("utf-8")):
         assert block.language in LANGUAGES, f"{place.name}:{block.line}: language '{block.language}'"
         if block.language == "yaml":
             content = loader.parse(block.text)
-            if "pipeline" in content:
+            if "pipeline" in content and place.name != "CONTRIBUTING.md":  # tests/test_contributing.py trains that one
                 loader.structure(content, source=f"{place.name}:{block.line}")
         if block.language == "python":
             compile(block.text, f"{place.name}:{block.line}", "exec")
 
 
-def test_commands_are_made_smaller_at_their_ends() -> None:
+def test_commands_are_shortened_at_their_ends() -> None:
     assert smaller("make test  # ten minutes") == "make -n test  "
     assert smaller("make train").endswith(f"exit(start.main())' {STEPS} ")
     train = smaller("accelerate launch launch/train.py \\\n  --config a.yaml > log")
@@ -186,16 +214,19 @@ def test_commands_are_made_smaller_at_their_ends() -> None:
     assert smaller("ls runs") == "ls runs"
 
 
-def test_a_broken_document_is_seen(tmp_path: Path) -> None:
+def test_broken_documents_are_detected(tmp_path: Path) -> None:
     place = tmp_path / "a.md"
     text = "# One\n[x](no.md) `launch/nothing.py` [y](#two) [z](#one) [o](../o.md)\n/home/me/x\n```bash\nls\n```\n"
-    place.write_text(text)
+    place.write_text(text + "`f`, `C.g` and\n`h` in `code.py`\n" + "word " * 30)
+    (tmp_path / "code.py").write_text("def f(): ...\nclass C:\n    def g(self): ...\n")
     (tmp_path.parent / "o.md").touch()
     assert [row.split(":")[0] for row in broken_links(place, tmp_path)] == [
         "link to no.md",
         "link to #two",
         "link to ../o.md",
         "file launch/nothing.py",
+        "h in code.py",
         "path of a machine /home/me/x",
     ]
     assert [block.text for block in blocks(place.read_text())] == ["ls"]
+    assert wide_lines(place) == ["a.md:9"]
