@@ -1,66 +1,97 @@
-"""Images of any origin -> shards: `python -m shards.build SOURCE --output DIR ...`, one file per source in sources/."""
+"""Build a data set of shards from one of several sources: `python -m shards.build SOURCE --output DIR ...`.
+
+The sources are the files of shards/sources; `python -m shards.build SOURCE --help` describes each.
+"""
 
 import argparse
 import importlib
 import sys
 from pathlib import Path
-from types import ModuleType
+from typing import Protocol, cast
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs.errors import ConfigError, run_command
+from configs.support import logs
 from configs.support.suggestions import did_you_mean
-from shards.building import assemble
-from shards.format.index import IndexHeader
+from shards.building.build_splits import Headers
+from shards.building.options import add_build_arguments
 
 SOURCES = Path(__file__).resolve().parent / "sources"
 
 
-def names() -> list[str]:
-    """The sources there are: the public files of shards/sources."""
+class SourceModule(Protocol):
+    """What a file of shards/sources defines."""
+
+    __doc__: str | None
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments of this source."""
+
+    def build(self, args: argparse.Namespace) -> Headers:
+        """Write the splits; returns split -> index header."""
+
+
+def source_names() -> list[str]:
+    """The names of all sources."""
     return sorted(file.stem for file in SOURCES.glob("*.py") if not file.stem.startswith("_"))
 
 
-def source(name: str) -> ModuleType:
-    """The source's module, which has add_arguments(parser) and build(args). Raises ConfigError for an unknown name."""
-    if name not in names():
-        raise ConfigError(f"no source '{name}'; {did_you_mean(name, names())}")
+def load_source(name: str) -> SourceModule:
+    """Import a source. Raises ConfigError for an unknown name, or where a package that it needs is missing."""
+    if name not in source_names():
+        raise ConfigError(f"unknown source '{name}'; {did_you_mean(name, source_names())}")
     try:
-        return importlib.import_module(f"shards.sources.{name}")
+        return cast(SourceModule, importlib.import_module(f"shards.sources.{name}"))
     except ModuleNotFoundError as error:
-        raise ConfigError(f"source {name} needs the package '{error.name}': pip install it first") from error
+        raise ConfigError(
+            f"the source '{name}' needs the package '{error.name}', which is not installed; pip install it"
+        ) from error
 
 
-def parse(arguments: list[str]) -> tuple[ModuleType, argparse.Namespace]:
-    """The chosen source and its arguments."""
-    parser = argparse.ArgumentParser(prog="python -m shards.build", description=__doc__.split(":")[0])
-    parser.add_argument("source", help=", ".join(names()))
+def parse(arguments: list[str]) -> tuple[SourceModule, argparse.Namespace]:
+    """The source that the first argument names, and its parsed arguments."""
+    parser = argparse.ArgumentParser(prog="python -m shards.build", description=(__doc__ or "").split(":")[0])
+    parser.add_argument("source", help=f"one of {', '.join(source_names())}; SOURCE --help describes it")
     if not arguments or arguments[0].startswith("-"):
         parser.parse_args(arguments)
-    chosen = source(arguments[0])
+    source = load_source(arguments[0])
     parser = argparse.ArgumentParser(
         prog=f"python -m shards.build {arguments[0]}",
-        description=chosen.__doc__,
+        description=source.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    assemble.add_arguments(parser)
-    chosen.add_arguments(parser)
-    return chosen, parser.parse_args(arguments[1:])
+    add_build_arguments(parser)
+    logs.add_arguments(parser)
+    source.add_arguments(parser)
+    return source, parser.parse_args(arguments[1:])
 
 
-def build(arguments: list[str]) -> dict[str, IndexHeader]:
-    """Build as the command line says; returns split -> index header."""
-    chosen, args = parse(arguments)
-    headers: dict[str, IndexHeader] = chosen.build(args)
-    return headers
+def build(arguments: list[str]) -> Headers:
+    """Build the splits that a command line asks for.
+
+    Args:
+        arguments: The name of a source and its arguments, such as ["phantom", "--output", "shards"].
+
+    Returns:
+        Split -> index header; empty with --dry-run.
+
+    Raises:
+        ConfigError: The arguments cannot be used.
+        DataError: The input, or what is already in the output folder, cannot be used.
+        MachineError: The output folder cannot be written.
+    """
+    source, args = parse(arguments)
+    logs.configure(args)
+    return source.build(args)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
 
-    def work() -> int:
+    def build_and_print() -> int:
         for split, header in build(words).items():
             size = sum(shard["size"] for shard in header["shards"])
             print(
@@ -69,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
         return 0
 
-    return run_command(work)
+    return run_command(build_and_print)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Show what a data set of shards holds: `python -m shards.inspect DIR [--samples N] [--preview FILE]`.
 
 `--set data_range=1.0` writes a note into the index of every split below DIR, for tars that came without one. Notes are
-those that any data set may have (shards/building/card.py) and those that the index already has.
+those that any data set may have (shards/building/dataset_card.py) and those that the index already has.
 """
 
 import argparse
@@ -16,7 +16,8 @@ if not __package__:
 from configs.errors import ConfigError, MachineError, run_command
 from configs.support.arguments import whole_number
 from configs.support.suggestions import did_you_mean
-from shards.building import card
+from shards.building.contact_sheet import contact_sheet
+from shards.building.dataset_card import NOTES
 from shards.format import index
 from shards.format.index import IndexHeader
 from shards.reading.shard_set import ShardSet
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help=f"write this note into the index of every split, e.g. data_range=1.0: {', '.join(card.NOTES)}, or "
+        help=f"write this note into the index of every split, e.g. data_range=1.0: {', '.join(NOTES)}, or "
         "a note that the index already has",
     )
     args = parser.parse_args(arguments)
@@ -60,7 +61,7 @@ def _annotated(shards: ShardSet, notes: list[str]) -> ShardSet:
     """The same split after KEY=VALUE notes were written into its index."""
     path = shards.index_path / index.HEADER
     header: IndexHeader = json.loads(path.read_text(encoding="utf-8"))
-    known = sorted({*card.NOTES, *header["meta"]} - {"plan"})  # `plan` is how a build recognises its own work
+    known = sorted({*NOTES, *header["meta"]} - {"plan"})  # `plan` is how a build recognises its own work
     for note in notes:
         key, equals, value = note.partition("=")
         if not equals or not key:
@@ -94,7 +95,7 @@ def _value(key: str, text: str) -> object:
 
 def _save_preview(shards: ShardSet, path: Path) -> None:
     try:
-        card.preview(shards).save(path)
+        contact_sheet(shards).save(path)
     except (OSError, ValueError) as error:
         raise MachineError(f"{path}: cannot write the preview ({error})") from error
 

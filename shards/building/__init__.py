@@ -1,1 +1,1 @@
-"""From images to shards: assembling, writing, splitting, describing."""
+"""Building data sets of shards: reading inputs in parallel, writing shards, drawing splits, describing the result."""

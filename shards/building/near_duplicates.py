@@ -1,4 +1,4 @@
-"""Which images show nearly the same: frames of one video or copies of one photograph, which must share a split."""
+"""Near-duplicates: frames of one video or copies of one photograph, which have to stay in one split."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,43 +9,54 @@ from PIL import Image
 from configs.errors import DataError
 
 SIDE = 32
+"""Images are compared by grey thumbnails with this side, in pixels."""
 BLOCK = 2048
-"""Images compared with all others at once; bounds memory."""
+"""Images that are compared with all others at a time; bounds the memory."""
 
 
-def groups(paths: Sequence[Path], threshold: float) -> list[int]:
-    """For each image the number of the first image it belongs with; images whose grey thumbnails correlate by at
-    least `threshold` belong together, also through others. Raises DataError for a file that is no image.
+def near_duplicates(paths: Sequence[Path], threshold: float) -> list[int]:
+    """Group images whose grey thumbnails correlate by at least `threshold`, directly or through other images.
+
+    Args:
+        paths: Image files that Pillow can read.
+        threshold: Correlation, -1 to 1.
+
+    Returns:
+        For each image, the position in `paths` of the first image of its group.
+
+    Raises:
+        DataError: A file is not an image.
     """
-    thumbs = np.stack([_thumb(path) for path in paths])
-    home = list(range(len(paths)))
+    thumbnails = np.stack([_thumbnail(path) for path in paths])
+    parents = list(range(len(paths)))
     for start in range(0, len(paths), BLOCK):
-        rows, columns = np.nonzero(thumbs[start : start + BLOCK] @ thumbs.T >= threshold)
+        rows, columns = np.nonzero(thumbnails[start : start + BLOCK] @ thumbnails.T >= threshold)
         for row, column in zip((rows + start).tolist(), columns.tolist(), strict=True):
             if row != column:
-                _join(home, row, column)
-    return [_root(home, i) for i in range(len(paths))]
+                _join(parents, row, column)
+    return [_root(parents, i) for i in range(len(paths))]
 
 
-def _thumb(path: Path) -> np.ndarray:
-    """A small grey version of zero mean and unit length."""
+def _thumbnail(path: Path) -> np.ndarray:
+    """A small grey version with zero mean and unit length: scalar products of these are correlations."""
     try:
         with Image.open(path) as image:
-            image.draft("L", (SIDE * 2, SIDE * 2))  # JPEG decodes at an eighth of the size at an eighth of the cost
+            image.draft("L", (SIDE * 2, SIDE * 2))  # lets the JPEG decoder skip most of the work
             small = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float32)
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: not an image Pillow can read ({error})") from error
+        raise DataError(f"{path}: not an image that Pillow can read ({error})") from error
     small = (small - small.mean()).ravel()
     return small / (np.linalg.norm(small) or 1.0)
 
 
-def _root(home: list[int], i: int) -> int:
-    while home[i] != i:
-        home[i] = home[home[i]]
-        i = home[i]
+def _root(parents: list[int], i: int) -> int:
+    """The representative of a group in a union-find forest; shortens the path to it on the way."""
+    while parents[i] != i:
+        parents[i] = parents[parents[i]]
+        i = parents[i]
     return i
 
 
-def _join(home: list[int], a: int, b: int) -> None:
-    a, b = _root(home, a), _root(home, b)
-    home[max(a, b)] = min(a, b)
+def _join(parents: list[int], a: int, b: int) -> None:
+    a, b = _root(parents, a), _root(parents, b)
+    parents[max(a, b)] = min(a, b)

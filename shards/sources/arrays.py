@@ -1,93 +1,115 @@
-"""Arrays in .npy and .npz files: stacks of slices (N, H, W) or (N, H, W, C), one or more fields of the same length.
+"""Build shards from NumPy arrays: stacks of images in .npy and .npz files.
 
-  python -m shards.build arrays --field noisy=noisy.npy --field clean=data.npz:clean --group-size 30 --output DIR
+Reads one array per field, (N, H, W) or (N, H, W, C), real or complex; all with the same N. Arrays in .npy files are
+memory-mapped, so they may be larger than the memory.
 
---group-size says how many neighbours belong to one patient or volume, because splits are never drawn by slice.
+Writes a sample per image, with the fields named by --field, in the units and dtype of the arrays.
+
+Images are never split one by one, because neighbours often show the same patient: --group-size consecutive images form
+a group, which stays in one split.
+
+  python -m shards.build arrays --field noisy=noisy.npy --field clean=data.npz:clean --group-size 30 --data-range 1 \\
+      --output DIR
 """
 
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
 from configs.errors import DataError
 from configs.support.arguments import real_number, whole_number
-from shards.building import assemble, splits
-from shards.building.assemble import Item
-from shards.sources.common import stacks as _stacks
+from shards.building import splits
+from shards.building.build_splits import Headers, build_splits
+from shards.building.items import Sample, WorkItem
+from shards.building.options import add_licence_argument
+from shards.sources.common.field_arguments import add_field_argument, parse_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m shards.build arrays`."""
-    parser.add_argument(
-        "--field",
-        action="append",
-        required=True,
-        metavar="NAME=FILE[:KEY]",
-        help="a field and its .npy file, or .npz file and array name",
-    )
+    """Add the arguments of `python -m shards.build arrays`."""
+    add_field_argument(parser, "NAME=FILE[:KEY]", "a field and its .npy file, or .npz file and the array's name in it")
     parser.add_argument(
         "--group-size",
         type=whole_number(1),
         required=True,
-        help="neighbouring slices of one patient or volume; 1 if every image stands alone",
+        help="number of consecutive images from the same patient or volume; 1 if all images are independent",
     )
     parser.add_argument(
         "--data-range",
         type=real_number(above=0),
         required=True,
-        help="range of the images PSNR is computed with; 1 for 8- and 16-bit ones, read into [0, 1]",
+        help="range of the images, used by PSNR and SSIM; 1 for 8- and 16-bit images, which are scaled to [0, 1] "
+        "when they are read",
     )
-    parser.add_argument("--licence", default="not stated", help="licence note for the shards")
-    splits.add_argument(parser, "80,10,10")
+    add_licence_argument(parser)
+    splits.add_split_arguments(parser, "80,10,10")
 
 
-def build(args: argparse.Namespace) -> dict[str, Any]:
-    """Write the splits below args.output; returns split -> index header."""
-    where = _stacks.fields(args.field)
-    stacks = {name: _stack(str(path)) for name, path in where.items()}
+def build(args: argparse.Namespace) -> Headers:
+    """Write the splits to args.output; returns split -> index header."""
+    places = {name: _Place.parse(text) for name, text in parse_fields(args.field, "FILE[:KEY]").items()}
+    stacks = {name: place.read() for name, place in places.items()}
     lengths = {name: len(stack) for name, stack in stacks.items()}
     if len(set(lengths.values())) > 1:
-        raise DataError("fields of different length: " + ", ".join(f"{name} {size}" for name, size in lengths.items()))
+        sizes = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise DataError(f"fields of different length: {sizes} images")
     count = next(iter(lengths.values()))
-    origin = tuple(Path(str(path).rpartition(":")[0] if ".npz:" in str(path) else path) for path in where.values())
+    files = tuple(place.path for place in places.values())
     items = [
-        Item(f"g{group:05d}", f"g{group:05d}", partial(_load, stacks, group, args.group_size), origin)
+        WorkItem(f"g{group:05d}", f"g{group:05d}", partial(_load, stacks, group, args.group_size), files)
         for group in range(-(-count // args.group_size))
     ]
-    home = splits.assign([item.group for item in items], args)
-    chosen = {split: [item for item in items if home[item.group] == split] for split in splits.NAMES}
     meta = {"source": "arrays", "data_range": args.data_range, "seed": args.seed, "licence": args.licence}
-    return assemble.write(args, "arrays", chosen, meta)
+    return build_splits(args, "arrays", splits.divide(items, args), meta)
 
 
-def _stack(where: str) -> np.ndarray:
-    """A memory-mapped .npy, or one array of an .npz."""
-    path, _, key = where.rpartition(":") if ".npz:" in where else (where, "", "")
-    try:
-        if path.endswith(".npz"):
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                if not key and len(archive.files) > 1:
-                    raise DataError(f"{path}: holds {', '.join(archive.files)}: name one, as in FILE.npz:KEY")
-                array = archive[key or archive.files[0]]
-        else:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{where}: cannot be read as an array ({error})") from error
-    if array.ndim not in (3, 4) or array.dtype.kind not in "fciu":
-        raise DataError(f"{where}: shape {array.shape} of {array.dtype}; expected (N, H, W) or (N, H, W, C) of numbers")
-    return array
+class _Place:
+    """Where an array is stored: a .npy file, or a .npz file and the array's name in it."""
+
+    def __init__(self, path: Path, key: str = "") -> None:
+        self.path, self.key = path, key
+
+    @classmethod
+    def parse(cls, text: str) -> "_Place":
+        path, _, key = text.rpartition(":") if ".npz:" in text else (text, "", "")
+        return cls(Path(path), key)
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.key}" if self.key else str(self.path)
+
+    def read(self) -> np.ndarray:
+        """The array; memory-mapped from a .npy file. Raises DataError for anything but a stack of images."""
+        try:
+            array = self._read_npz() if self.path.suffix == ".npz" else self._map_npy()
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise DataError(f"{self}: cannot be read as an array ({error})") from error
+        if array.ndim not in (3, 4) or array.dtype.kind not in "fciu":
+            raise DataError(
+                f"{self}: expected (N, H, W) or (N, H, W, C) of numbers, got shape {array.shape} of {array.dtype}"
+            )
+        return array
+
+    def _map_npy(self) -> np.ndarray:
+        array: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return array
+
+    def _read_npz(self) -> np.ndarray:
+        with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            if not self.key and len(archive.files) > 1:
+                raise DataError(
+                    f"{self.path}: holds the arrays {', '.join(archive.files)}; name one, as in FILE.npz:KEY"
+                )
+            array: np.ndarray = archive[self.key or archive.files[0]]
+        return array
 
 
-def _load(stacks: dict[str, np.ndarray], group: int, size: int) -> list[assemble.Sample]:
+def _load(stacks: dict[str, np.ndarray], group: int, group_size: int) -> list[Sample]:
     count = len(next(iter(stacks.values())))
     samples = []
-    for number in range(group * size, min(count, (group + 1) * size)):
-        parts = {name: np.ascontiguousarray(stack[number]) for name, stack in stacks.items()}
-        samples += assemble.one(f"g{group:05d}-{number:06d}", parts, slice=number)
+    for number in range(group * group_size, min(count, (group + 1) * group_size)):
+        fields = {name: np.ascontiguousarray(stack[number]) for name, stack in stacks.items()}
+        samples.append(Sample.of_arrays(f"g{group:05d}-{number:06d}", fields, slice=number))
     return samples

@@ -1,42 +1,54 @@
-"""Clean grey or colour images with Gaussian noise added: the classical denoising experiment, clean kept beside.
+"""Build shards of clean images with additive white Gaussian noise, the classical denoising benchmark.
+
+Reads clean images (png, jpg, tif, bmp, npy), grey or colour, from --train and --test. Integer images are scaled to
+[0, 1]; colour becomes luminance unless --colour is given. --train is divided by --split; all of --test is in test.
+
+Writes `noisy` and `clean`, float32; `clean` in [0, 1], `noisy` not clipped. With --second also `noisy_other`, the same
+image with independent noise. The noise of an image depends on its name and --seed only.
 
   python -m shards.build awgn --train gray_clean/train400 --test gray_clean/Set12 --sigma 25 --output DIR
-
-Images are stored as float32 in [0, 1]; the noise is not clipped.
 """
 
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from configs.support.arguments import real_number
-from shards.building import assemble, images, splits
-from shards.building.assemble import Item
+from shards.building import splits
+from shards.building.build_splits import Headers, build_splits
+from shards.building.image_files import by_key, list_images, read_image
+from shards.building.items import Sample, WorkItem
+from shards.building.options import add_licence_argument
 from shards.reading.recipe import INTEGER_MAX, stream_number
 from shards.reading.transforms import generator
+from shards.sources.common.gaussian_noise import gaussian_noise
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m shards.build awgn`."""
-    parser.add_argument("--train", required=True, help="folder of clean images; divided by --split")
-    parser.add_argument("--test", help="folder of clean images that are all for testing")
-    parser.add_argument("--sigma", type=real_number(least=0), default=25.0, help="noise, of 255 (default 25)")
-    parser.add_argument("--second", action="store_true", help="also store another noisy copy: noisy_other")
-    parser.add_argument("--colour", action="store_true", help="keep colour; otherwise images become luminance")
-    parser.add_argument("--licence", default="not stated", help="licence note for the shards")
-    splits.add_argument(parser, "95,5,0")
+    """Add the arguments of `python -m shards.build awgn`."""
+    parser.add_argument("--train", required=True, help="folder of clean images, which --split divides")
+    parser.add_argument("--test", help="folder of clean images that are all used for testing")
+    parser.add_argument(
+        "--sigma",
+        type=real_number(least=0),
+        default=25.0,
+        help="standard deviation of the noise on the 8-bit scale, where white is 255 (default 25)",
+    )
+    parser.add_argument(
+        "--second", action="store_true", help="also store a copy with independent noise, as noisy_other"
+    )
+    parser.add_argument("--colour", action="store_true", help="keep colour instead of converting to luminance")
+    add_licence_argument(parser)
+    splits.add_split_arguments(parser, "95,5,0")
 
 
-def build(args: argparse.Namespace) -> dict[str, Any]:
-    """Write the splits below args.output; returns split -> index header."""
-    items = _items(args, Path(args.train), "")
-    home = splits.assign([item.group for item in items], args)
-    chosen = {split: [item for item in items if home[item.group] == split] for split in splits.NAMES}
+def build(args: argparse.Namespace) -> Headers:
+    """Write the splits to args.output; returns split -> index header."""
+    items = splits.divide(_items(args, Path(args.train), ""), args)
     if args.test:
-        chosen["test"] = [*chosen["test"], *_items(args, Path(args.test), "test-")]
+        items["test"] += _items(args, Path(args.test), "test-")
     meta = {
         "source": "awgn",
         "data_range": 1.0,
@@ -46,26 +58,21 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
         "licence": args.licence,
         "second": args.second,
     }
-    return assemble.write(args, "awgn", chosen, meta)
+    return build_splits(args, "awgn", items, meta)
 
 
-def _items(args: argparse.Namespace, folder: Path, prefix: str) -> list[Item]:
-    found = images.by_key(images.files(folder))
+def _items(args: argparse.Namespace, folder: Path, prefix: str) -> list[WorkItem]:
     return [
-        Item(prefix + key, prefix + key, partial(_load, prefix + key, path, args), (path,))
-        for key, path in found.items()
+        WorkItem(prefix + key, prefix + key, partial(_load, prefix + key, path, args), (path,))
+        for key, path in by_key(list_images(folder)).items()
     ]
 
 
-def _load(key: str, path: Path, args: argparse.Namespace) -> list[assemble.Sample]:
-    stored = images.read(path, grey=not args.colour)
+def _load(key: str, path: Path, args: argparse.Namespace) -> list[Sample]:
+    stored = read_image(path, grey=not args.colour)
     clean = (stored / INTEGER_MAX.get(stored.dtype.name, 1.0)).astype(np.float32)
-    parts = {"clean": clean, "noisy": _noisy(clean, key, 0, args)}
-    if args.second:
-        parts["noisy_other"] = _noisy(clean, key, 1, args)
-    return assemble.one(key, parts, sigma=args.sigma / 255)
-
-
-def _noisy(clean: np.ndarray, key: str, copy: int, args: argparse.Namespace) -> np.ndarray:
-    random = generator(args.seed, copy, 0, stream_number(key))
-    return clean + random.standard_normal(clean.shape, dtype=np.float32) * np.float32(args.sigma / 255)
+    fields = {"clean": clean}
+    for copy, name in enumerate(("noisy", "noisy_other") if args.second else ("noisy",)):
+        random = generator(args.seed, copy, 0, stream_number(key))
+        fields[name] = clean + gaussian_noise(random, clean.shape, args.sigma / 255)
+    return [Sample.of_arrays(key, fields, sigma=args.sigma / 255)]

@@ -1,100 +1,101 @@
-"""DICOM series of co-registered contrasts: one folder per contrast, one sub-folder (or PatientID) per patient.
+"""Build shards from DICOM series of co-registered contrasts. Needs pydicom.
+
+Reads one folder per contrast, searched for .dcm, .ima and files without a suffix. Files are grouped by PatientID (or
+the name of their folder where it is missing); a patient has one series per contrast. Slices of the contrasts are paired
+by position along the slice normal; slices without a partner within --tolerance-mm are left out.
+
+Writes a sample per slice, float32, with the fields named by --field. Each volume is divided by its 99.5th percentile.
+Splits are by patient.
 
   python -m shards.build dicom --field pd=PD --field pdfs=PDFS --output DIR
-
-Slices pair by their position along the slice normal. Needs pydicom.
 """
 
 import argparse
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from configs.errors import DataError
-from shards.building import assemble, splits
-from shards.building.assemble import Item
-from shards.sources.common import dicom_series, stacks
-from shards.sources.common.dicom_series import Slice
+from shards.building import splits
+from shards.building.build_splits import Headers, build_splits
+from shards.building.items import Sample, WorkItem
+from shards.building.options import add_licence_argument
+from shards.sources.common.contrast_slices import UNITS, add_content_argument, slice_samples
+from shards.sources.common.dicom_series import DicomSlice, list_files, read_slice_header, read_volume
+from shards.sources.common.field_arguments import add_field_argument, parse_fields
 
-Series = dict[str, list[Slice]]
+Series = dict[str, list[DicomSlice]]
+"""Slices by patient, or by contrast."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m shards.build dicom`."""
-    parser.add_argument(
-        "--field",
-        action="append",
-        required=True,
-        metavar="NAME=FOLDER",
-        help="a contrast and the folder of its files, one series per patient",
-    )
+    """Add the arguments of `python -m shards.build dicom`."""
+    add_field_argument(parser, "NAME=FOLDER", "a contrast and the folder of its files, with one series per patient")
     parser.add_argument(
         "--tolerance-mm",
         type=float,
         default=0.5,
-        help="slices whose positions differ by less belong together (default 0.5)",
+        help="slices of two contrasts are paired if their positions differ by at most this much (default 0.5)",
     )
-    parser.add_argument(
-        "--least-content",
-        type=float,
-        default=0.0,
-        metavar="F",
-        help="leave out slices with less than this share of bright pixels (default 0)",
-    )
-    parser.add_argument("--licence", default="not stated", help="licence note for the shards")
-    splits.add_argument(parser, "80,10,10")
+    add_content_argument(parser, 0.0)
+    add_licence_argument(parser)
+    splits.add_split_arguments(parser, "80,10,10")
 
 
-def build(args: argparse.Namespace) -> dict[str, Any]:
-    """Write the splits below args.output; returns split -> index header."""
-    contrasts = {name: _patients(folder) for name, folder in stacks.fields(args.field).items()}
-    patients = sorted(set.intersection(*(set(found) for found in contrasts.values())))
+def build(args: argparse.Namespace) -> Headers:
+    """Write the splits to args.output; returns split -> index header."""
+    contrasts = {name: _by_patient(Path(folder)) for name, folder in parse_fields(args.field).items()}
+    patients = sorted(set.intersection(*(set(series) for series in contrasts.values())))
     if not patients:
-        raise DataError(f"no patient is in all of {', '.join(contrasts)}; PatientID or the folder's name must agree")
-    items = [_item(patient, {name: found[patient] for name, found in contrasts.items()}, args) for patient in patients]
-    home = splits.assign(patients, args)
-    chosen = {split: [item for item in items if home[item.group] == split] for split in splits.NAMES}
-    meta = {
-        "source": "dicom",
-        "data_range": 1.0,
-        "seed": args.seed,
-        "licence": args.licence,
-        "units": "each volume divided by its 99.5th percentile",
-    }
-    return assemble.write(args, "dicom", chosen, meta)
+        raise DataError(
+            f"no patient has all of the contrasts {', '.join(contrasts)}; their PatientID, or else the names of their "
+            "folders, must agree"
+        )
+    items = [
+        _item(patient, {name: series[patient] for name, series in contrasts.items()}, args) for patient in patients
+    ]
+    meta = {"source": "dicom", "data_range": 1.0, "seed": args.seed, "licence": args.licence, "units": UNITS}
+    return build_splits(args, "dicom", splits.divide(items, args), meta)
 
 
-def _patients(folder: Path) -> Series:
-    """Slices by patient; a patient with two series in one contrast is refused."""
-    found: Series = defaultdict(list)
-    for path in dicom_series.files(folder):
-        one = dicom_series.describe(path)
-        found[one.patient].append(one)
-    for patient, series in found.items():
-        if len({one.series for one in series}) > 1:
-            raise DataError(f"{folder}: patient {patient} has {len({one.series for one in series})} series; keep one")
-    return dict(found)
+def _by_patient(folder: Path) -> Series:
+    """The slices of one contrast by patient. Raises DataError where a patient has several series."""
+    slices: Series = defaultdict(list)
+    for path in list_files(folder):
+        header = read_slice_header(path)
+        slices[header.patient].append(header)
+    for patient, headers in slices.items():
+        series = {header.series for header in headers}
+        if len(series) > 1:
+            raise DataError(f"{folder}: patient {patient} has {len(series)} series, expected 1; remove the others")
+    return dict(slices)
 
 
-def _item(patient: str, series: Series, args: argparse.Namespace) -> Item:
+def _item(patient: str, contrasts: Series, args: argparse.Namespace) -> WorkItem:
     key = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in patient)
-    origin = tuple(one.path for slices in series.values() for one in slices)
-    return Item(key, patient, partial(_load, key, series, args), origin)
+    files = tuple(header.path for slices in contrasts.values() for header in slices)
+    return WorkItem(key, patient, partial(_load, key, contrasts, args), files)
 
 
-def _load(key: str, series: Series, args: argparse.Namespace) -> list[assemble.Sample]:
-    first = next(iter(series.values()))
-    places = sorted(one.position_mm for one in first)
-    matched: Series = {name: [] for name in series}
-    for place in places:
-        near = {name: min(slices, key=lambda one: abs(one.position_mm - place)) for name, slices in series.items()}
-        if all(abs(one.position_mm - place) <= args.tolerance_mm for one in near.values()):
-            for name, one in near.items():
-                matched[name].append(one)
-    if not matched[next(iter(series))]:
-        raise DataError(f"{key}: no slice positions of {', '.join(series)} agree within {args.tolerance_mm} mm")
-    volumes: dict[str, np.ndarray] = {name: dicom_series.volume(slices) for name, slices in matched.items()}
-    return stacks.slices(key, volumes, least_content=args.least_content)
+def _load(key: str, contrasts: Series, args: argparse.Namespace) -> list[Sample]:
+    paired = _pair_slices(contrasts, args.tolerance_mm)
+    if not all(paired.values()):
+        raise DataError(f"{key}: no slice positions of {', '.join(contrasts)} agree within {args.tolerance_mm} mm")
+    volumes = {name: read_volume(slices) for name, slices in paired.items()}
+    return slice_samples(key, volumes, least_content=args.least_content)
+
+
+def _pair_slices(contrasts: Series, tolerance_mm: float) -> Series:
+    """For every position of the first contrast the nearest slice of each, where all are within the tolerance."""
+    first = next(iter(contrasts.values()))
+    paired: Series = {name: [] for name in contrasts}
+    for position in sorted(header.position_mm for header in first):
+
+        def distance(header: DicomSlice, position: float = position) -> float:
+            return abs(header.position_mm - position)
+
+        nearest = {name: min(slices, key=distance) for name, slices in contrasts.items()}
+        if all(distance(header) <= tolerance_mm for header in nearest.values()):
+            for name, header in nearest.items():
+                paired[name].append(header)
+    return paired

@@ -1,96 +1,96 @@
-"""fastMRI knees as PD and PDFS pairs, or the older layout of paired .h5 files whose every dataset is a slice.
+"""Build shards of knee scans from fastMRI: pairs of PD and PDFS (fat-suppressed) slices.
 
-fastMRI does not mark which PD and PDFS volumes belong together. Pairs come from a CSV (`pd,pdfs[,score]`), from
-`patient_id`, or from the similarity of edges; in every case each pair is scored and written to pairing.csv, .json and
-.png to be reviewed, and doubtful pairs are refused until they are accepted, dropped or corrected in the CSV.
+Reads the published .h5 files, from all folders given by --input. fastMRI does not mark which PD and PDFS volumes are
+from the same knee, so the pairs come from a CSV file (lines `pd,pdfs[,score]`), from patient_id, or from the similarity
+of edges. Every pair is scored, and pairing.csv, pairing.json and pairing.png are written for review. Doubtful pairs
+stop the build until they are accepted, dropped, or corrected in the CSV.
 
-  python -m shards.build fastmri --input singlecoil_train --pair-by similarity --review --output DIR    look first
+Writes `pd` and `pdfs`: magnitudes (float32), or complex images from single-coil k-space with --complex (complex64).
+Each volume is divided by its maximum magnitude. Splits are by patient.
+
+  python -m shards.build fastmri --input singlecoil_train --pair-by similarity --review --output DIR    review first
   python -m shards.build fastmri --input singlecoil_train --pair-by csv --pairs DIR/pairing.csv --output DIR
-  python -m shards.build fastmri --layout keyed --input ROOT --output DIR     ROOT[/split]/{pd,pdfs}/*.h5
 
-fastMRI's licence forbids giving the data on; that holds for the shards too.
+`--layout keyed` reads another layout instead: ROOT[/split]/{pd,pdfs}/*.h5, paired by file name, every data set one
+slice, images in stored units.
+
+  python -m shards.build fastmri --layout keyed --input ROOT --output DIR
+
+fastMRI's licence forbids redistribution, also of these shards.
 """
 
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from configs.errors import ConfigError, DataError
-from shards.building import assemble, splits
-from shards.building.assemble import Item
-from shards.sources.common import keyed, pairing
-from shards.sources.common import volumes as _volumes
-from shards.sources.common.pairing import Pair
-from shards.sources.common.volumes import Volume
+from shards.building import splits
+from shards.building.build_splits import Headers, build_splits
+from shards.building.items import Sample, WorkItem
+from shards.sources.common import keyed_slices
+from shards.sources.common.hdf5_volumes import FastmriVolume, read_complex, read_description, read_magnitude
+from shards.sources.common.pairing_report import write_report
+from shards.sources.common.volume_pairing import VolumePair, pairs_by_patient, pairs_by_similarity, pairs_from_csv
 
 LICENCE = "fastMRI data use agreement: research and education only, no redistribution, of shards neither"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m shards.build fastmri`."""
-    parser.add_argument("--input", required=True, nargs="+", help="folders searched for .h5 files")
+    """Add the arguments of `python -m shards.build fastmri`."""
+    parser.add_argument("--input", required=True, nargs="+", help="folders to search for .h5 files")
     parser.add_argument(
         "--layout",
         choices=("fastmri", "keyed"),
         default="fastmri",
-        help="fastmri: published files; keyed: [split/]{pd,pdfs}/*.h5, every dataset a slice",
+        help="fastmri: the published files; keyed: [split/]{pd,pdfs}/*.h5, every data set one slice (default fastmri)",
     )
-    parser.add_argument("--pair-by", choices=("csv", "patient", "similarity"), help="where the pairs come from")
-    parser.add_argument("--pairs", metavar="CSV", help="lines pd,pdfs[,score] with file names (--pair-by csv)")
+    parser.add_argument(
+        "--pair-by", choices=("csv", "patient", "similarity"), help="how PD and PDFS volumes are paired"
+    )
+    parser.add_argument("--pairs", metavar="CSV", help="file with lines pd,pdfs[,score] of file names, for csv")
     parser.add_argument(
         "--least-score",
         type=float,
         default=0.4,
         metavar="S",
-        help="pairs whose edges correlate less are doubtful; contrasts of a real knee reach 0.93, its "
-        "slices two apart 0.57 (default 0.4)",
+        help="pairs whose edges correlate less than this are doubtful; the two contrasts of a real knee reach 0.93, "
+        "slices that are two apart 0.57 (default 0.4)",
     )
     parser.add_argument(
         "--doubtful",
         choices=("refuse", "drop", "accept"),
         default="refuse",
-        help="what to do with doubtful pairs (default refuse)",
+        help="what to do about doubtful pairs (default refuse: stop)",
     )
-    parser.add_argument("--review", action="store_true", help="write the pairing report and stop")
-    parser.add_argument("--complex", action="store_true", help="complex images from single-coil k-space")
+    parser.add_argument("--review", action="store_true", help="write the pairing report, and no shards")
+    parser.add_argument("--complex", action="store_true", help="store complex images, from single-coil k-space")
     parser.add_argument(
         "--by-folder",
         action="store_true",
-        help="splits from folders named *train*, *val*, *test* instead of by patient and --seed",
+        help="take the splits from folders whose names contain train, val or test, instead of --split",
     )
-    splits.add_argument(parser, "80,10,10")
+    splits.add_split_arguments(parser, "80,10,10")
 
 
-def build(args: argparse.Namespace) -> dict[str, Any]:
-    """Write the splits below args.output; returns split -> index header."""
+def build(args: argparse.Namespace) -> Headers:
+    """Write the splits to args.output; returns split -> index header."""
     if args.layout == "keyed":
-        return keyed.build(args)
+        return keyed_slices.build(args)
     if args.pair_by is None or (args.pair_by == "csv") != bool(args.pairs):
         raise ConfigError(
-            "fastMRI does not mark pairs: say --pair-by patient, --pair-by similarity, or --pair-by csv "
-            "with --pairs FILE"
+            "fastMRI does not mark pairs: give --pair-by patient, --pair-by similarity, or --pair-by csv with "
+            "--pairs FILE"
         )
-    volumes = [_volumes.describe(path) for path in _files(args.input)]
-    pairs = _pairs(args, volumes)
+    volumes = [read_description(path) for path in _list_files(args.input)]
+    pairs = _pair(args, volumes)
+    output = Path(args.output)
     if args.review or not args.dry_run:
-        pairing.report(Path(args.output), pairs, volumes, args.least_score)
+        write_report(output, pairs, volumes, args.least_score)
     if args.review:
-        print(f"{len(pairs)} pairs of {len(volumes)} volumes; see {Path(args.output) / 'pairing.png'} and pairing.csv")
+        print(f"{len(pairs)} pairs of {len(volumes)} volumes; see {output / 'pairing.png'} and pairing.csv")
         return {}
-    kept = _trusted(args, pairs)
-    groups = _joined_patients(kept)
-    if args.by_folder:
-        home = {pair.pd.path: _folder_split(pair) for pair in kept}
-    else:
-        drawn = splits.assign(groups.values(), args)
-        home = {pair.pd.path: drawn[groups[pair.pd.path]] for pair in kept}
-    chosen = {
-        split: [_item(pair, groups[pair.pd.path], args) for pair in kept if home[pair.pd.path] == split]
-        for split in splits.NAMES
-    }
     meta = {
         "source": "fastmri",
         "data_range": 1.0,
@@ -101,69 +101,80 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
         "complex": args.complex,
         "units": "each volume divided by its greatest magnitude",
     }
-    return assemble.write(args, "fastmri", chosen, meta)
+    return build_splits(args, "fastmri", _divide(_usable(pairs, args), args), meta)
 
 
-def _files(folders: list[str]) -> list[Path]:
-    found = []
+def _list_files(folders: list[str]) -> list[Path]:
+    files = []
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder")
-        found += sorted(folder.rglob("*.h5"))
-    if not found:
+        files += sorted(folder.rglob("*.h5"))
+    if not files:
         raise DataError(f"{', '.join(folders)}: no .h5 files")
-    return found
+    return files
 
 
-def _pairs(args: argparse.Namespace, volumes: list[Volume]) -> list[Pair]:
+def _pair(args: argparse.Namespace, volumes: list[FastmriVolume]) -> list[VolumePair]:
     if args.pair_by == "csv":
-        return pairing.by_list(Path(args.pairs), volumes)
-    return pairing.by_patient(volumes) if args.pair_by == "patient" else pairing.by_similarity(volumes)
+        return pairs_from_csv(Path(args.pairs), volumes)
+    return pairs_by_patient(volumes) if args.pair_by == "patient" else pairs_by_similarity(volumes)
 
 
-def _trusted(args: argparse.Namespace, pairs: list[Pair]) -> list[Pair]:
-    """The pairs to build from, after what --doubtful says."""
-    good = [pair for pair in pairs if not pair.doubtful(args.least_score)]
-    if len(good) < len(pairs) and args.doubtful == "refuse":
-        worst = min((pair for pair in pairs if pair not in good), key=lambda pair: pair.score)
+def _usable(pairs: list[VolumePair], args: argparse.Namespace) -> list[VolumePair]:
+    """The pairs to build from, according to --doubtful."""
+    certain = [pair for pair in pairs if not pair.is_doubtful(args.least_score)]
+    if len(certain) < len(pairs) and args.doubtful == "refuse":
+        worst = min((pair for pair in pairs if pair not in certain), key=lambda pair: pair.score)
         names = f"{worst.pd.path.stem} and {worst.pdfs.path.stem}"
         raise DataError(
-            f"{len(pairs) - len(good)} of {len(pairs)} pairs are doubtful (edges correlate below "
-            f"{args.least_score}, or with another volume as well), e.g. {names} at {worst.score:.2f}: look "
-            f"at {Path(args.output) / 'pairing.png'}, then give a corrected --pairs, or --doubtful drop or "
-            "accept"
+            f"{len(pairs) - len(certain)} of {len(pairs)} pairs are doubtful (edges correlate by less than "
+            f"{args.least_score}, or as well with another volume), e.g. {names} with {worst.score:.2f}: look at "
+            f"{Path(args.output) / 'pairing.png'}, then correct the CSV and give it as --pairs, or give --doubtful "
+            "drop or accept"
         )
-    kept = pairs if args.doubtful == "accept" else good
-    if not kept:
-        raise DataError("no pair of a PD (CORPD_FBK) and a PDFS (CORPDFS_FBK) volume was found")
-    return kept
+    usable = pairs if args.doubtful == "accept" else certain
+    if not usable:
+        raise DataError("the input holds no pair of a PD (CORPD_FBK) and a PDFS (CORPDFS_FBK) volume")
+    return usable
 
 
-def _joined_patients(pairs: list[Pair]) -> dict[Path, str]:
-    """PD volume -> group; patients that meet in a pair are one group, so that none is in two splits."""
-    home: dict[str, str] = {}
+def _divide(pairs: list[VolumePair], args: argparse.Namespace) -> dict[str, list[WorkItem]]:
+    """Split -> its pairs, by the folders they are in or by patient."""
+    groups = _group_of_pairs(pairs)
+    items = [_item(pair, group, args) for pair, group in zip(pairs, groups, strict=True)]
+    if not args.by_folder:
+        return splits.divide(items, args)
+    split_of = [_folder_split(pair) for pair in pairs]
+    return {name: [item for item, split in zip(items, split_of, strict=True) if split == name] for name in splits.NAMES}
+
+
+def _group_of_pairs(pairs: list[VolumePair]) -> list[str]:
+    """The group of each pair. Two patients that meet in a pair are in one group, so that neither is in two splits."""
+    parents: dict[str, str] = {}
 
     def root(patient: str) -> str:
-        while home.setdefault(patient, patient) != patient:
-            patient = home[patient]
+        while parents.setdefault(patient, patient) != patient:
+            patient = parents[patient]
         return patient
 
     for pair in pairs:
-        a, b = sorted((root(pair.pd.patient), root(pair.pdfs.patient)))
-        home[b] = a
-    return {pair.pd.path: root(pair.pd.patient) for pair in pairs}
+        first, second = sorted((root(pair.pd.patient), root(pair.pdfs.patient)))
+        parents[second] = first
+    return [root(pair.pd.patient) for pair in pairs]
 
 
-def _folder_split(pair: Pair) -> str:
+def _folder_split(pair: VolumePair) -> str:
+    """The split that the nearest folder above the PD file is named after."""
     for part in reversed(pair.pd.path.parent.parts):
         for split in splits.NAMES:
             if split in part.lower():
                 return split
-    raise DataError(f"{pair.pd.path}: no folder above it is named after train, val or test; leave out --by-folder")
+    raise DataError(f"{pair.pd.path}: no folder above it is named after train, val or test; omit --by-folder")
 
 
-def _item(pair: Pair, group: str, args: argparse.Namespace) -> Item:
-    return Item(
+def _item(pair: VolumePair, group: str, args: argparse.Namespace) -> WorkItem:
+    return WorkItem(
         f"{pair.pd.path.stem}-{pair.pdfs.path.stem}".replace(".", "-"),
         group,
         partial(_load, pair, args),
@@ -171,29 +182,29 @@ def _item(pair: Pair, group: str, args: argparse.Namespace) -> Item:
     )
 
 
-def _load(pair: Pair, args: argparse.Namespace) -> list[assemble.Sample]:
-    read = _volumes.complex_images if args.complex else _volumes.magnitude
-    images = {"pd": read(pair.pd.path), "pdfs": read(pair.pdfs.path)}
-    if images["pd"].shape[1:] != images["pdfs"].shape[1:]:
+def _load(pair: VolumePair, args: argparse.Namespace) -> list[Sample]:
+    read = read_complex if args.complex else read_magnitude
+    pd, pdfs = read(pair.pd.path), read(pair.pdfs.path)
+    if pd.shape[1:] != pdfs.shape[1:]:
         raise DataError(
-            f"{pair.pd.path} has slices of {images['pd'].shape[1:]} pixels but {pair.pdfs.path} of "
-            f"{images['pdfs'].shape[1:]}"
+            f"{pair.pd.path} has slices of {pd.shape[1]} x {pd.shape[2]} pixels but {pair.pdfs.path} has slices of "
+            f"{pdfs.shape[1]} x {pdfs.shape[2]}"
         )
-    scales = {name: float(np.abs(volume).max()) or 1.0 for name, volume in images.items()}
+    scales = {name: float(np.abs(volume).max()) or 1.0 for name, volume in (("pd", pd), ("pdfs", pdfs))}
     samples = []
     for number in pair.slices:
-        parts = {
-            "pd": images["pd"][number] / scales["pd"],
-            "pdfs": images["pdfs"][number + pair.offset] / scales["pdfs"],
+        fields = {
+            "pd": (pd[number] / scales["pd"]).astype(pd.dtype),
+            "pdfs": (pdfs[number + pair.offset] / scales["pdfs"]).astype(pdfs.dtype),
         }
-        key = f"{pair.pd.path.stem}-{number:03d}".replace(".", "-")
-        samples += assemble.one(
-            key,
-            {name: image.astype(images[name].dtype) for name, image in parts.items()},
+        sample = Sample.of_arrays(
+            f"{pair.pd.path.stem}-{number:03d}".replace(".", "-"),
+            fields,
             pd_file=pair.pd.path.stem,
             pdfs_file=pair.pdfs.path.stem,
             slice=number,
             scales=scales,
             score=round(pair.score, 4),
         )
+        samples.append(sample)
     return samples

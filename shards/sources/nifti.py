@@ -1,100 +1,111 @@
-r"""NIfTI volumes of co-registered contrasts, matched by name, cut into slices; needs nibabel.
+r"""Build shards from NIfTI volumes of co-registered contrasts, matched by file name. Needs nibabel.
 
-python -m shards.build nifti --field pd=T1w --field pdfs=T2w --match '(sub-\\d+)' --output DIR
+Reads one folder per contrast, searched for .nii and .nii.gz. Volumes of a subject are matched by file name, or by the
+part of it that --match selects; they must have the same shape and affine matrix.
+
+Writes a sample per slice along --axis, float32 or complex64, with the fields named by --field. Each volume is divided
+by its 99.5th percentile. Splits are by subject.
+
+  python -m shards.build nifti --field pd=T1w --field pdfs=T2w --match '(sub-\d+)' --output DIR
 """
 
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
 
 from configs.errors import DataError
-from shards.building import assemble, images, splits
-from shards.building.assemble import Item
-from shards.sources.common import stacks
+from shards.building import splits
+from shards.building.build_splits import Headers, build_splits
+from shards.building.image_files import add_file, key_of, match_fields
+from shards.building.items import Sample, WorkItem
+from shards.building.options import add_allow_missing_argument, add_licence_argument
+from shards.sources.common.contrast_slices import UNITS, add_content_argument, slice_samples
+from shards.sources.common.field_arguments import add_field_argument, parse_fields
 
 AFFINE_MM = 1e-2
+"""Entries of two affine matrices may differ by this much."""
+
+
+class _NiftiVolume(NamedTuple):
+    """The content of one file."""
+
+    data: np.ndarray
+    affine: np.ndarray
+    """Voxel to world coordinates, 4 x 4, mm."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m shards.build nifti`."""
-    parser.add_argument(
-        "--field",
-        action="append",
-        required=True,
-        metavar="NAME=FOLDER",
-        help="a contrast and the folder of its .nii or .nii.gz volumes",
-    )
+    """Add the arguments of `python -m shards.build nifti`."""
+    add_field_argument(parser, "NAME=FOLDER", "a contrast and the folder of its .nii or .nii.gz volumes")
     parser.add_argument(
         "--match",
-        help="regular expression whose first group is the part of a name that must agree, "
-        "for example the subject; it is also the group that stays in one split",
+        help="regular expression; its first group is the part of a file name that identifies the subject "
+        "(default: the whole name)",
     )
-    parser.add_argument("--axis", type=int, default=2, choices=(0, 1, 2), help="axis of the slices (default 2)")
-    parser.add_argument(
-        "--least-content",
-        type=float,
-        default=0.05,
-        metavar="F",
-        help="leave out slices with less than this share of bright pixels (default 0.05)",
-    )
-    parser.add_argument("--allow-missing", action="store_true", help="leave out names that lack a partner")
-    parser.add_argument("--licence", default="not stated", help="licence note for the shards")
-    splits.add_argument(parser, "80,10,10")
+    parser.add_argument("--axis", type=int, default=2, choices=(0, 1, 2), help="axis to slice along (default 2)")
+    add_content_argument(parser, 0.05)
+    add_allow_missing_argument(parser)
+    add_licence_argument(parser)
+    splits.add_split_arguments(parser, "80,10,10")
 
 
-def build(args: argparse.Namespace) -> dict[str, Any]:
-    """Write the splits below args.output; returns split -> index header."""
-    found = {name: _volumes(folder, args.match) for name, folder in stacks.fields(args.field).items()}
-    matched = images.pairs(found, allow_missing=args.allow_missing)
-    items = [Item(key, key, partial(_load, key, files, args), tuple(files.values())) for key, files in matched.items()]
-    home = splits.assign([item.group for item in items], args)
-    chosen = {split: [item for item in items if home[item.group] == split] for split in splits.NAMES}
+def build(args: argparse.Namespace) -> Headers:
+    """Write the splits to args.output; returns split -> index header."""
+    files = {name: _list_volumes(Path(folder), args.match) for name, folder in parse_fields(args.field).items()}
+    matched = match_fields(files, allow_missing=args.allow_missing)
+    items = [
+        WorkItem(key, key, partial(_load, key, contrasts, args), tuple(contrasts.values()))
+        for key, contrasts in matched.items()
+    ]
     meta = {
         "source": "nifti",
         "data_range": 1.0,
         "seed": args.seed,
         "licence": args.licence,
         "axis": args.axis,
-        "units": "each volume divided by its 99.5th percentile",
+        "units": UNITS,
     }
-    return assemble.write(args, "nifti", chosen, meta)
+    return build_splits(args, "nifti", splits.divide(items, args), meta)
 
 
-def _volumes(folder: Path, match: str | None) -> dict[str, Path]:
+def _list_volumes(folder: Path, pattern: str | None) -> dict[str, Path]:
+    """Key -> volume."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    files = sorted({*folder.rglob("*.nii"), *folder.rglob("*.nii.gz")})
-    if not files:
+    paths = sorted({*folder.rglob("*.nii"), *folder.rglob("*.nii.gz")})
+    if not paths:
         raise DataError(f"{folder}: no .nii or .nii.gz volumes")
-    found: dict[str, Path] = {}
-    for file in files:
-        key = images.key_of(file.with_name(file.name.removesuffix(".gz").removesuffix(".nii") + ".x"), match)
-        if key in found:
-            raise DataError(f"{found[key]} and {file} have the same key {key}; --match says what of a name to compare")
-        found[key] = file
-    return found
+    files: dict[str, Path] = {}
+    for path in paths:
+        name = path.name.removesuffix(".gz").removesuffix(".nii")
+        add_file(files, key_of(path.with_name(f"{name}.x"), pattern), path)
+    return files
 
 
-def _load(key: str, files: dict[str, Path], args: argparse.Namespace) -> list[assemble.Sample]:
-    volumes, places = {}, {}
-    for name, path in files.items():
-        try:
-            volume: Any = nibabel.load(path)
-            data = np.asarray(volume.dataobj)
-        except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
-            raise DataError(f"{path}: not a readable NIfTI volume ({error})") from error
-        if data.ndim != 3:
-            raise DataError(f"{path}: shape {data.shape} is not one volume")
-        volumes[name], places[name] = np.moveaxis(data, args.axis, 0), volume.affine
+def _load(key: str, files: dict[str, Path], args: argparse.Namespace) -> list[Sample]:
+    volumes = {name: _read(path) for name, path in files.items()}
     first = next(iter(files))
-    for name, affine in places.items():
-        if volumes[name].shape == volumes[first].shape and not np.allclose(affine, places[first], atol=AFFINE_MM):
+    for name, volume in volumes.items():
+        same_shape = volume.data.shape == volumes[first].data.shape
+        if same_shape and not np.allclose(volume.affine, volumes[first].affine, atol=AFFINE_MM):
             raise DataError(
-                f"{files[name]} does not lie where {files[first]} does (affine matrices differ): register "
-                "the contrasts first"
+                f"{files[name]} and {files[first]} are not aligned (their affine matrices differ); register the "
+                "contrasts first"
             )
-    return stacks.slices(key, volumes, least_content=args.least_content)
+    slices_first = {name: np.moveaxis(volume.data, args.axis, 0) for name, volume in volumes.items()}
+    return slice_samples(key, slices_first, least_content=args.least_content)
+
+
+def _read(path: Path) -> _NiftiVolume:
+    try:
+        image = nibabel.load(path)
+        data = np.asarray(image.dataobj)
+    except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
+        raise DataError(f"{path}: not a readable NIfTI volume ({error})") from error
+    if data.ndim != 3:
+        raise DataError(f"{path}: expected a single volume with 3 axes, got shape {data.shape}")
+    return _NiftiVolume(data, image.affine)

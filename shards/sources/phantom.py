@@ -1,43 +1,57 @@
-"""Pairs of proton-density (PD) and fat-suppressed PD (PDFS) images of random knee-like anatomy, noisy and clean.
+"""Build shards of a generated knee phantom: proton-density (PD) and fat-suppressed PD (PDFS) images, noisy and clean.
 
-Spin-echo signal equations on tissue maps, a smooth random phase that the two contrasts nearly share, and complex
-Gaussian noise. Made for quick starts and tests: the truth is known and nothing needs to be downloaded.
+Reads nothing: images follow from spin-echo signal equations on maps of random knee-like anatomy, a smooth random phase
+that the two contrasts nearly share, and complex Gaussian noise. For quick starts and tests: the ground truth is known,
+and nothing needs to be downloaded.
+
+Writes `pd`, `pdfs` (noisy), `pd_clean` and `pdfs_clean`, with --second also `pd_second` and `pdfs_second`; complex64, or
+float32 with --magnitude. Magnitudes of tissue reach about 1. Every knee is a group.
+
+  python -m shards.build phantom --sigma 0.1 --output DIR
 """
 
 import argparse
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from configs.support.arguments import real_number, whole_number
-from shards.building import assemble
-from shards.building.assemble import Item
+from shards.building.build_splits import Headers, build_splits
+from shards.building.items import Sample
+from shards.format.index import Meta
 from shards.reading.transforms import generator
-from shards.sources.common.anatomy import TISSUES, fractions, smooth_fields
+from shards.sources.common.gaussian_noise import add_second_argument
+from shards.sources.common.generated import LICENCE, add_count_arguments, generated_items
+from shards.sources.common.knee_anatomy import TISSUES, fractions
+from shards.sources.common.smooth_fields import smooth_fields
 
-SPLITS = {"train": 160, "val": 16, "test": 16}
+COUNTS = {"train": 160, "val": 16, "test": 16}
 PD_TIMES_MS = (2800.0, 27.0)
-"""Repetition and echo time of the PD scan."""
+"""Repetition time and echo time of the PD scan."""
 PDFS_TIMES_MS = (3000.0, 33.0)
 FAT_LEFT = 0.06
-"""Share of the fat signal that suppression leaves."""
+"""Share of the fat signal that remains after fat suppression."""
 FAT_T1_MS, FAT_T2_MS = 371.0, 133.0
 
-DRAW_ANATOMY, DRAW_NOISE, DRAW_SECOND = 1, 2, 3
+STREAM_ANATOMY, STREAM_NOISE, STREAM_SECOND = 1, 2, 3
+"""Random streams of a knee."""
 
 
 class Tissue(NamedTuple):
-    """Proton density (relative), T1 and T2 of water in ms, fat fraction."""
+    """The properties of a tissue that its signal depends on."""
 
     density: float
+    """Proton density, relative to fluid."""
     t1_ms: float
+    """T1 of the water in it."""
     t2_ms: float
+    """T2 of the water in it."""
     fat: float
+    """Fat fraction, 0 to 1."""
 
 
-# Relaxation times at 3 T after Gold et al., "Musculoskeletal MRI at 3.0 T", AJR 183:343, 2004; tissues with very short
-# T2, densities and fat fractions are round numbers of the usual size.
+# Relaxation times at 3 T after Gold et al., "Musculoskeletal MRI at 3.0 T", AJR 183:343, 2004; those of tissues with
+# very short T2, densities and fat fractions are plausible round numbers.
 PROPERTIES = {
     "air": Tissue(0.0, 1000.0, 50.0, 0.0),
     "fat": Tissue(0.95, 1420.0, 32.0, 0.93),
@@ -52,45 +66,47 @@ PROPERTIES = {
 }
 
 SHARED_PHASE, OWN_PHASE = 0.6, 0.1
-"""Radians of the smooth phase of coil and field, which both scans of one session see, and of each scan's own."""
+"""Standard deviation, in radians, of the smooth phase that both scans share (coil and field) and of each scan's own."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m shards.build phantom`."""
+    """Add the arguments of `python -m shards.build phantom`."""
     parser.add_argument("--size", type=whole_number(16), default=128, help="height and width in pixels (default 128)")
-    for split, count in SPLITS.items():
-        parser.add_argument(
-            f"--{split}", type=whole_number(0), default=count, help=f"samples in {split} (default {count})"
-        )
+    add_count_arguments(parser, COUNTS, "samples")
     parser.add_argument(
         "--sigma",
         type=real_number(least=0),
         default=0.1,
-        help="noise per real and imaginary component; tissue reaches about 1 (default 0.1)",
+        help="standard deviation of the noise in each of the real and imaginary components; tissue reaches about 1 "
+        "(default 0.1)",
     )
     parser.add_argument("--magnitude", action="store_true", help="store magnitudes (float32) instead of complex images")
-    parser.add_argument(
-        "--second", action="store_true", help="also store a second noisy copy of each image: pd_second, pdfs_second"
-    )
+    add_second_argument(parser)
 
 
-def build(args: argparse.Namespace) -> dict[str, Any]:
-    """Write the splits below args.output; returns split -> index header."""
-    chosen = {
-        split: [
-            Item(f"phantom-{sample:06d}", f"{split}-{sample}", partial(_load, args, number, sample))
-            for sample in range(getattr(args, split))
-        ]
-        for number, split in enumerate(SPLITS)
+def build(args: argparse.Namespace) -> Headers:
+    """Write the splits to args.output; returns split -> index header."""
+    meta: Meta = {
+        "source": "phantom",
+        "data_range": 1.0,
+        "sigma": args.sigma,
+        "seed": args.seed,
+        "noise": "rician" if args.magnitude else "complex gaussian, sigma per component",
+        "licence": LICENCE,
     }
-    return assemble.write(args, "phantom", chosen, _meta(args))
+    return build_splits(args, "phantom", generated_items(args, COUNTS, _key, _load), meta)
 
 
 def signal(tissue: Tissue, times_ms: tuple[float, float], fat_left: float) -> float:
     """Spin-echo signal of a voxel of water and fat, in units of the proton density.
 
-    density * [(1 - fat) E(T1, T2) + fat * fat_left * E_fat] with
+    density * [(1 - fat) E(T1, T2) + fat * fat_left * E_fat], where
     E = (1 - 2 exp(-(TR - TE/2)/T1) + exp(-TR/T1)) exp(-TE/T2).
+
+    Args:
+        tissue: Its density, relaxation times and fat fraction.
+        times_ms: Repetition time TR and echo time TE.
+        fat_left: Share of the fat signal that is not suppressed, 0 to 1.
     """
     water = _spin_echo(times_ms, tissue.t1_ms, tissue.t2_ms)
     fat = _spin_echo(times_ms, FAT_T1_MS, FAT_T2_MS)
@@ -98,20 +114,20 @@ def signal(tissue: Tissue, times_ms: tuple[float, float], fat_left: float) -> fl
 
 
 def clean_pair(random: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """PD and PDFS of one random knee, complex128 (size, size), the brightest tissue about 1."""
-    parts = fractions(random, size)
+    """Generate PD and PDFS of one random knee, complex128 (size, size); the brightest tissue is about 1."""
+    tissue_fractions = fractions(random, size)
     texture = 1 + 0.05 * smooth_fields(random, size, len(TISSUES))
-    vary = random.normal(1, 0.04, (len(TISSUES), 3))
+    factors = random.normal(1, 0.04, (len(TISSUES), 3))
     shared, *own = smooth_fields(random, size, 3)
     receiver = SHARED_PHASE * shared + random.uniform(-np.pi, np.pi)
     phases = [receiver + OWN_PHASE * phase for phase in own]
     images = []
     for (times_ms, fat_left), phase in zip(((PD_TIMES_MS, 1.0), (PDFS_TIMES_MS, FAT_LEFT)), phases, strict=True):
         levels = np.array(
-            [signal(_varied(PROPERTIES[name], vary[i]), times_ms, fat_left) for i, name in enumerate(TISSUES)]
+            [signal(_varied(PROPERTIES[name], factors[i]), times_ms, fat_left) for i, name in enumerate(TISSUES)]
         )
-        top = max(signal(tissue, times_ms, fat_left) for tissue in PROPERTIES.values())
-        magnitude = np.einsum("t,thw,thw->hw", levels / top, parts, texture)
+        brightest = max(signal(tissue, times_ms, fat_left) for tissue in PROPERTIES.values())
+        magnitude = np.einsum("t,thw,thw->hw", levels / brightest, tissue_fractions, texture)
         images.append(magnitude * np.exp(1j * phase))
     return images[0], images[1]
 
@@ -122,40 +138,33 @@ def _varied(tissue: Tissue, factors: np.ndarray) -> Tissue:
 
 def _spin_echo(times_ms: tuple[float, float], t1_ms: float, t2_ms: float) -> float:
     repetition, echo = times_ms
-    recovered = 1 - 2 * np.exp(-(repetition - echo / 2) / t1_ms) + np.exp(-repetition / t1_ms)
-    return float(recovered * np.exp(-echo / t2_ms))
+    recovery = 1 - 2 * np.exp(-(repetition - echo / 2) / t1_ms) + np.exp(-repetition / t1_ms)
+    return float(recovery * np.exp(-echo / t2_ms))
 
 
-def _load(args: argparse.Namespace, split: int, number: int) -> list[assemble.Sample]:
-    pd, pdfs = clean_pair(generator(args.seed, split, number, DRAW_ANATOMY), args.size)
-    noise = generator(args.seed, split, number, DRAW_NOISE)
-    parts = {
-        "pd": _noisy(pd, noise, args),
-        "pdfs": _noisy(pdfs, noise, args),
-        "pd_clean": _stored(pd, args),
-        "pdfs_clean": _stored(pdfs, args),
+def _key(number: int) -> str:
+    return f"phantom-{number:06d}"
+
+
+def _load(args: argparse.Namespace, split_number: int, number: int) -> Sample:
+    pd, pdfs = clean_pair(generator(args.seed, split_number, number, STREAM_ANATOMY), args.size)
+    random = generator(args.seed, split_number, number, STREAM_NOISE)
+    fields = {
+        "pd": _add_noise(pd, random, args),
+        "pdfs": _add_noise(pdfs, random, args),
+        "pd_clean": _as_stored(pd, args),
+        "pdfs_clean": _as_stored(pdfs, args),
     }
     if args.second:
-        again = generator(args.seed, split, number, DRAW_SECOND)
-        parts |= {"pd_second": _noisy(pd, again, args), "pdfs_second": _noisy(pdfs, again, args)}
-    return assemble.one(f"phantom-{number:06d}", parts, sigma=args.sigma)
+        random = generator(args.seed, split_number, number, STREAM_SECOND)
+        fields |= {"pd_second": _add_noise(pd, random, args), "pdfs_second": _add_noise(pdfs, random, args)}
+    return Sample.of_arrays(_key(number), fields, sigma=args.sigma)
 
 
-def _noisy(clean: np.ndarray, random: np.random.Generator, args: argparse.Namespace) -> np.ndarray:
+def _add_noise(clean: np.ndarray, random: np.random.Generator, args: argparse.Namespace) -> np.ndarray:
     noise = random.standard_normal((2, *clean.shape)) * args.sigma
-    return _stored(clean + noise[0] + 1j * noise[1], args)
+    return _as_stored(clean + noise[0] + 1j * noise[1], args)
 
 
-def _stored(image: np.ndarray, args: argparse.Namespace) -> np.ndarray:
+def _as_stored(image: np.ndarray, args: argparse.Namespace) -> np.ndarray:
     return np.abs(image).astype(np.float32) if args.magnitude else image.astype(np.complex64)
-
-
-def _meta(args: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "source": "phantom",
-        "data_range": 1.0,
-        "sigma": args.sigma,
-        "seed": args.seed,
-        "noise": "rician" if args.magnitude else "complex gaussian, sigma per component",
-        "licence": "generated by this program; free to use",
-    }

@@ -1,21 +1,30 @@
-"""Underwater photographs with references, as `noisy` and `clean`: the layouts in which they are published.
+"""Build shards of underwater photographs and their references, from the layouts of published data sets.
 
-UIEB raw-890/reference-890, LSUI and the like input/GT, EUVP trainA/trainB, UFO-120 lrd/hr, already split or not. UIEB
-has no canonical list of its 800 + 90 images: --seed 1337 draws one, which depends on the names and on which images show
+Reads UIEB (raw-890/reference-890), LSUI and similar (input/GT), EUVP (trainA/trainB) or UFO-120 (lrd/hr), either
+directly in --input or in folders train, val and test there. Photographs and references have the same names. UIEB has no
+canonical division into 800 and 90 images: --seed 1337 draws one, which depends on the names and on which images show
 the same scene.
+
+Writes `noisy` (the photograph) and `clean` (the reference), colour, uint8 as stored (scaled to [0, 1] when it is read
+for training). With --encoded the files themselves are stored. Near-duplicates stay in one split, see --alike.
+
+  python -m shards.build underwater --input underwater_pairs --output DIR
 """
 
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from configs.errors import DataError
-from shards.building import assemble, images, near_duplicates, splits
-from shards.building.assemble import Item
+from shards.building import splits
+from shards.building.build_splits import Headers, build_splits
+from shards.building.image_files import by_key, list_images, match_fields, read_image
+from shards.building.items import Sample, WorkItem
+from shards.building.near_duplicates import near_duplicates
+from shards.building.options import add_allow_missing_argument, add_encoded_argument, add_licence_argument
 
 LAYOUTS = (
     ("raw-890", "reference-890"),
@@ -32,57 +41,43 @@ SPLIT_FOLDERS = {
     "val": ("val", "validation"),
     "test": ("test", "TEST", "Test"),
 }
+"""Split -> the names its folder may have."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m shards.build underwater`."""
+    """Add the arguments of `python -m shards.build underwater`."""
     parser.add_argument(
         "--input",
         required=True,
-        help="folder that holds input/ and GT/, raw-890/ and reference-890/, "
-        "trainA/ and trainB/, or lrd/ and hr/, directly or below train/ and test/",
+        help="folder with input/ and GT/, raw-890/ and reference-890/, trainA/ and trainB/, or lrd/ and hr/, directly "
+        "or in train/ and test/",
     )
     parser.add_argument(
         "--fit",
         action="store_true",
-        help="resize photographs that are not of their reference's size (bicubic) instead of refusing",
+        help="resize (bicubic) photographs that differ in size from their reference, instead of stopping",
     )
     parser.add_argument(
         "--alike",
         type=float,
         default=0.95,
         metavar="R",
-        help="references whose thumbnails correlate by R or more are one scene and stay in one split; "
-        "0 looks at names alone (default 0.95)",
+        help="references whose thumbnails correlate by R or more count as one scene and stay in one split; 0: do not "
+        "compare images (default 0.95)",
     )
-    parser.add_argument("--allow-missing", action="store_true", help="leave out names that lack a partner")
-    parser.add_argument("--encoded", action="store_true", help="store files as they are (png, jpg) instead of arrays")
-    parser.add_argument("--licence", default="not stated; see where the images come from", help="licence note")
-    splits.add_argument(parser, "760,40,90")
+    add_allow_missing_argument(parser)
+    add_encoded_argument(parser)
+    add_licence_argument(parser, "not stated; see where the images come from")
+    splits.add_split_arguments(parser, "760,40,90")
 
 
-def build(args: argparse.Namespace) -> dict[str, Any]:
-    """Write the splits below args.output; returns split -> index header."""
+def build(args: argparse.Namespace) -> Headers:
+    """Write the splits to args.output; returns split -> index header."""
     root = Path(args.input)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
-    chosen: dict[str, list[Item]] = {}
-    pooled = _items(args, root) if _layout(root) else []
-    for split, names in SPLIT_FOLDERS.items():
-        chosen[split] = [
-            item for name in names if _layout(root / name) for item in _items(args, root / name, f"{name}-")
-        ]
-    if not pooled and not any(chosen.values()):
-        known = ", ".join("/".join(layout) for layout in LAYOUTS)
-        raise DataError(
-            f"{root}: no pair of folders as in UIEB, LSUI, EUVP or UFO-120 (known: {known}); for other "
-            "layouts use the source `folder`"
-        )
-    if not chosen["test"] or not chosen["train"]:
-        pooled += chosen.pop("train") + chosen.pop("test") + chosen.pop("val")
-    home = splits.assign([item.group for item in pooled], args)
-    for item in pooled:
-        chosen.setdefault(home[item.group], []).append(item)
+    published, pooled = _published_items(args, root)
+    items = {split: published[split] + divided for split, divided in splits.divide(pooled, args).items()}
     meta = {
         "source": "underwater",
         "data_range": 1.0,
@@ -92,55 +87,75 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
         "encoded": args.encoded,
         "fit": args.fit,
     }
-    return assemble.write(args, "underwater", {split: chosen.get(split, []) for split in splits.NAMES}, meta)
+    return build_splits(args, "underwater", items, meta)
 
 
-def _layout(folder: Path) -> tuple[Path, Path] | None:
-    return next(
-        (
-            (folder / noisy, folder / clean)
-            for noisy, clean in LAYOUTS
-            if (folder / noisy).is_dir() and (folder / clean).is_dir()
-        ),
-        None,
-    )
+def _published_items(args: argparse.Namespace, root: Path) -> tuple[dict[str, list[WorkItem]], list[WorkItem]]:
+    """The items of each published split, and those that are to be divided.
+
+    All are to be divided where the data set is not published with both train and test.
+    """
+    pooled = _items(args, root) if _find_layout(root) else []
+    published = {
+        split: [item for name in names if _find_layout(root / name) for item in _items(args, root / name, f"{name}-")]
+        for split, names in SPLIT_FOLDERS.items()
+    }
+    if not pooled and not any(published.values()):
+        layouts = ", ".join("/".join(layout) for layout in LAYOUTS)
+        raise DataError(
+            f"{root}: expected two folders as in UIEB, LSUI, EUVP or UFO-120 ({layouts}); for other layouts use the "
+            "source `folder`"
+        )
+    if not published["test"] or not published["train"]:
+        pooled += published["train"] + published["test"] + published["val"]
+        published = {split: [] for split in splits.NAMES}
+    return published, pooled
 
 
-def _items(args: argparse.Namespace, folder: Path, prefix: str = "") -> list[Item]:
-    layout = _layout(folder)
+def _find_layout(folder: Path) -> tuple[Path, Path] | None:
+    """The folders of photographs and references in `folder`, if it has them."""
+    for layout in LAYOUTS:
+        noisy, clean = (folder / name for name in layout)
+        if noisy.is_dir() and clean.is_dir():
+            return noisy, clean
+    return None
+
+
+def _items(args: argparse.Namespace, folder: Path, prefix: str = "") -> list[WorkItem]:
+    """An item for each pair; the group is the first photograph of the same scene."""
+    layout = _find_layout(folder)
     assert layout is not None
-    found = {name: images.by_key(images.files(path)) for name, path in zip(("noisy", "clean"), layout, strict=True)}
-    matched = images.pairs(found, allow_missing=args.allow_missing)
+    files = {name: by_key(list_images(path)) for name, path in zip(("noisy", "clean"), layout, strict=True)}
+    matched = match_fields(files, allow_missing=args.allow_missing)
     keys = list(matched)
-    alike = (
-        near_duplicates.groups([matched[key]["clean"] for key in keys], args.alike) if args.alike else range(len(keys))
-    )
+    scenes: list[int] = list(range(len(keys)))
+    if args.alike:
+        scenes = near_duplicates([matched[key]["clean"] for key in keys], args.alike)
     return [
-        Item(
+        WorkItem(
             prefix + key,
             prefix + keys[first],
             partial(_load, prefix + key, matched[key], args),
             tuple(matched[key].values()),
         )
-        for key, first in zip(keys, alike, strict=True)
+        for key, first in zip(keys, scenes, strict=True)
     ]
 
 
-def _load(key: str, chosen: dict[str, Path], args: argparse.Namespace) -> list[assemble.Sample]:
-    noisy, clean = images.read(chosen["noisy"]), images.read(chosen["clean"])
+def _load(key: str, files: dict[str, Path], args: argparse.Namespace) -> list[Sample]:
+    noisy, clean = read_image(files["noisy"]), read_image(files["clean"])
     for name, image in (("noisy", noisy), ("clean", clean)):
         if image.ndim != 3:
-            raise DataError(f"{chosen[name]}: a grey image among colour photographs")
+            raise DataError(f"{files[name]}: expected a colour photograph, got a grey image")
     if noisy.shape != clean.shape:
+        height, width = clean.shape[:2]
         if not args.fit:
             raise DataError(
-                f"{chosen['noisy']} is {noisy.shape[0]} x {noisy.shape[1]} but its reference is "
-                f"{clean.shape[0]} x {clean.shape[1]}; --fit resizes it"
+                f"{files['noisy']} is {noisy.shape[0]} x {noisy.shape[1]} but its reference is {height} x {width}; "
+                "--fit resizes it"
             )
-        noisy = np.asarray(Image.fromarray(noisy).resize((clean.shape[1], clean.shape[0]), Image.Resampling.BICUBIC))
-        return assemble.one(key, {"noisy": noisy, "clean": clean}, resized=True)
+        noisy = np.asarray(Image.fromarray(noisy).resize((width, height), Image.Resampling.BICUBIC))
+        return [Sample.of_arrays(key, {"noisy": noisy, "clean": clean}, resized=True)]
     if args.encoded:
-        return [
-            {"__key__": key, **{f"{name}{path.suffix.lower()}": path.read_bytes() for name, path in chosen.items()}}
-        ]
-    return assemble.one(key, {"noisy": noisy, "clean": clean})
+        return [Sample.of_files(key, files)]
+    return [Sample.of_arrays(key, {"noisy": noisy, "clean": clean})]

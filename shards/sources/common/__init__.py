@@ -1,1 +1,1 @@
-"""What several sources share."""
+"""Building blocks of the sources: arguments, generated images, DICOM, NIfTI and HDF5 volumes, pairing, registration."""

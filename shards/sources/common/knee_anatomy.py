@@ -1,46 +1,41 @@
-"""Random knee-like anatomy: how much of each tissue every pixel holds, smooth, different for every draw.
+"""Random knee-like anatomy: the fraction of each tissue in every pixel, different for every draw.
 
-A sagittal knee in the unit square [-1, 1]^2, x from front to back, y from thigh to shank: femur and tibia with marrow,
-cortical rim and cartilage, menisci, fluid, patella and its tendon, fat pad, muscle, vessels, skin fat.
+A sagittal knee in the square [-1, 1]^2, x from anterior to posterior, y from thigh to shank: femur and tibia with
+marrow, cortex and cartilage, menisci, fluid, patella and its tendon, fat pad, muscle, vessels, subcutaneous fat.
+Lengths are in these coordinates. Shapes are given by approximate signed distances, negative inside.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.sources.common.smooth_fields import smooth_fields
+
 Image = NDArray[np.float64]
-Pair = Sequence[float] | NDArray[Any]
+Point = Sequence[float] | Image
+"""Two numbers, along x and y."""
 
 TISSUES = ("air", "fat", "muscle", "marrow", "cortex", "cartilage", "meniscus", "tendon", "fluid", "oedema")
 
-_NODES = 9
-
 
 class Paint(Protocol):
-    """Lays a tissue over what is there where `distance` is negative."""
+    """Replaces the fraction `amount` of what is there by a tissue, wherever `distance` is negative."""
 
     def __call__(self, tissue: str, distance: Image, amount: float = 1.0) -> None: ...
 
 
-def smooth_fields(random: np.random.Generator, size: int, count: int) -> Image:
-    """Smooth random fields (count, size, size), unit variance, a handful of bumps across the image."""
-    weights = _spline_weights(size)
-    return weights @ random.standard_normal((count, _NODES, _NODES)) @ weights.T
-
-
 def fractions(random: np.random.Generator, size: int) -> Image:
-    """Tissue fractions (len(TISSUES), size, size) that sum to one in every pixel."""
+    """Tissue fractions (len(TISSUES), size, size) of a random knee; they sum to one in every pixel."""
     x, y = _coordinates(random, size)
-    soft = 1.6 / size
+    edge_width = 1.6 / size
     parts = np.zeros((len(TISSUES), size, size))
     parts[0] = 1.0
 
     def paint(tissue: str, distance: Image, amount: float = 1.0) -> None:
-        """Lay a tissue over what is there, where `distance` (negative inside) says, with an edge of about a pixel."""
-        cover = amount / (1 + np.exp(np.clip(distance / soft, -40, 40)))
+        """See Paint; the edge of a shape is about a pixel wide."""
+        cover = amount / (1 + np.exp(np.clip(distance / edge_width, -40, 40)))
         np.multiply(parts, 1 - cover, out=parts)
         parts[TISSUES.index(tissue)] += cover
 
@@ -50,7 +45,7 @@ def fractions(random: np.random.Generator, size: int) -> Image:
 
 
 def _coordinates(random: np.random.Generator, size: int) -> tuple[Image, Image]:
-    """Where each pixel lies in the knee: turned, stretched, mirrored and smoothly bent."""
+    """Coordinates (x, y) of each pixel in the knee, after random rotation, scaling, mirroring and smooth bending."""
     line = (np.arange(size) + 0.5) / size * 2 - 1
     grid_y, grid_x = np.meshgrid(line, line, indexing="ij")
     bend = smooth_fields(random, size, 2) * random.uniform(0.02, 0.045)
@@ -62,21 +57,21 @@ def _coordinates(random: np.random.Generator, size: int) -> tuple[Image, Image]:
 
 
 def _leg(random: np.random.Generator, x: Image, y: Image, paint: Paint) -> None:
-    """Skin fat, muscle with fat between its bellies, vessels."""
+    """Paint subcutaneous fat, muscle with fat between its bellies, and vessels."""
     thickness = random.uniform(0.05, 0.14)
     outline = np.abs(x - 0.02) - (0.86 - 0.07 * np.cos(np.pi * y))
     paint("fat", outline)
     paint("muscle", outline + thickness)
     for _ in range(random.integers(3, 7)):
-        slope, place = random.uniform(-0.3, 0.3), random.uniform(-0.6, 0.75)
-        paint("fat", np.maximum(np.abs(x - place - slope * y) - random.uniform(0.008, 0.02), outline + thickness))
+        slope, offset = random.uniform(-0.3, 0.3), random.uniform(-0.6, 0.75)
+        paint("fat", np.maximum(np.abs(x - offset - slope * y) - random.uniform(0.008, 0.02), outline + thickness))
     for _ in range(random.integers(1, 4)):
-        at = random.uniform((0.5, -0.8), (0.7, 0.8))
-        paint("fluid", _ellipse(x, y, at, random.uniform((0.02, 0.04), (0.04, 0.12))), random.uniform(0.3, 0.9))
+        centre = random.uniform((0.5, -0.8), (0.7, 0.8))
+        paint("fluid", _ellipse(x, y, centre, random.uniform((0.02, 0.04), (0.04, 0.12))), random.uniform(0.3, 0.9))
 
 
 def _joint(random: np.random.Generator, x: Image, y: Image, paint: Paint) -> None:
-    """Bones with what lies between and before them."""
+    """Paint the bones, and what is between them and in front of them."""
     width, gap = random.uniform(0.32, 0.42), random.uniform(0.05, 0.08)
     cartilage = random.uniform(0.03, 0.055)
     femur = np.minimum(_ellipse(x, y, (0.03, -0.25), (width, 0.3)), _box(x, y, (-0.02, -0.75), (0.2, 0.6)))
@@ -84,15 +79,15 @@ def _joint(random: np.random.Generator, x: Image, y: Image, paint: Paint) -> Non
     tibia = np.minimum(
         _box(x, y, (0.02, top + 0.14), (width - 0.02, 0.14)), _box(x, y, (0.02, top + 0.7), (0.19, 0.65))
     )
-    room = np.maximum(np.abs(y - top / 2 - 0.02) - 0.13, np.abs(x - 0.03) - width)
+    joint_space = np.maximum(np.abs(y - top / 2 - 0.02) - 0.13, np.abs(x - 0.03) - width)
     paint("fat", _ellipse(x, y, (-0.44, 0.1), (0.17, 0.24)))
-    paint("fluid", room, random.uniform(0.6, 1.0))
+    paint("fluid", joint_space, random.uniform(0.6, 1.0))
     paint("fluid", _ellipse(x, y, (-0.32, -0.62), (random.uniform(0.03, 0.09), 0.2)), random.uniform(0.4, 1.0))
     for side in (-1, 1):
-        at = (0.03 + side * (width - 0.1), top - 0.03)
-        paint("meniscus", np.maximum(_ellipse(x, y, at, (random.uniform(0.1, 0.16), 0.065)), -femur))
+        centre = (0.03 + side * (width - 0.1), top - 0.03)
+        paint("meniscus", np.maximum(_ellipse(x, y, centre, (random.uniform(0.1, 0.16), 0.065)), -femur))
     ligament = x - 0.05 - random.uniform(0.3, 0.8) * (y - 0.05)
-    paint("tendon", np.maximum(np.abs(ligament) - 0.025, room))
+    paint("tendon", np.maximum(np.abs(ligament) - 0.025, joint_space))
     paint("cartilage", np.maximum(femur - cartilage, -y - 0.3))
     paint("cartilage", np.maximum(tibia - cartilage, y - top - 0.1))
     patella = _ellipse(x, y, (-0.58, -0.28), (random.uniform(0.08, 0.11), random.uniform(0.16, 0.22)))
@@ -107,23 +102,15 @@ def _joint(random: np.random.Generator, x: Image, y: Image, paint: Paint) -> Non
         paint("oedema", np.maximum(lesion, np.minimum(femur, tibia) + 0.03), random.uniform(0.3, 0.9))
 
 
-def _ellipse(x: Image, y: Image, at: Pair, radii: Pair) -> Image:
-    """About the signed distance to an ellipse."""
-    radius = np.sqrt(((x - at[0]) / radii[0]) ** 2 + ((y - at[1]) / radii[1]) ** 2)
+def _ellipse(x: Image, y: Image, centre: Point, radii: Point) -> Image:
+    """The approximate signed distance to an ellipse."""
+    radius = np.sqrt(((x - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2)
     return np.asarray((radius - 1) * min(radii[0], radii[1]))
 
 
-def _box(x: Image, y: Image, at: tuple[float, float], half: tuple[float, float]) -> Image:
-    """About the signed distance to a box with rounded corners."""
+def _box(x: Image, y: Image, centre: tuple[float, float], half: tuple[float, float]) -> Image:
+    """The approximate signed distance to a box with rounded corners; `half` is half its width and height."""
     corner = 0.08
-    far_x, far_y = np.abs(x - at[0]) - half[0] + corner, np.abs(y - at[1]) - half[1] + corner
-    return np.hypot(np.maximum(far_x, 0), np.maximum(far_y, 0)) + np.minimum(np.maximum(far_x, far_y), 0) - corner
-
-
-@lru_cache(maxsize=8)
-def _spline_weights(size: int) -> Image:
-    """Cubic B-spline weights (size, nodes) whose products with normal numbers have unit variance on average."""
-    places = np.linspace(1, _NODES - 2, size)[:, None] - np.arange(_NODES)[None, :]
-    far = np.abs(places)
-    weights = np.where(far < 1, 2 / 3 - far**2 + far**3 / 2, np.where(far < 2, (2 - far) ** 3 / 6, 0))
-    return weights / np.sqrt((weights**2).sum(axis=1).mean())
+    outside_x, outside_y = np.abs(x - centre[0]) - half[0] + corner, np.abs(y - centre[1]) - half[1] + corner
+    outside = np.hypot(np.maximum(outside_x, 0), np.maximum(outside_y, 0))
+    return outside + np.minimum(np.maximum(outside_x, outside_y), 0) - corner

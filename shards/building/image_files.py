@@ -1,0 +1,136 @@
+"""Image files: reading them as arrays, and matching the files of one sample by their names."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from configs.errors import ConfigError, DataError
+from shards.format import members
+from shards.format.index import plain_shape
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy")
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in the luminance (ITU-R BT.601)."""
+
+
+def read_image(path: Path, *, grey: bool = False) -> np.ndarray:
+    """Read an image in stored units.
+
+    Args:
+        path: A file with one of SUFFIXES.
+        grey: Convert colour to luminance, in the dtype of the file.
+
+    Returns:
+        An array (H, W) or (H, W, C).
+
+    Raises:
+        DataError: The file cannot be read or is not an image.
+    """
+    codec = path.suffix[1:].lower()
+    try:
+        data = path.read_bytes()
+        header = members.read_header(codec, data, len(data))
+        image = members.decode(header.encoding, header.start, header.shape, data)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    image = image.reshape(plain_shape(image.shape))
+    if grey and image.ndim == 3:
+        luminance = image[..., :3].astype(np.float64) @ LUMA
+        image = (np.rint(luminance) if image.dtype.kind == "u" else luminance).astype(image.dtype)
+    return image
+
+
+def read_fields(files: Mapping[str, Path], *, grey: bool = False) -> dict[str, np.ndarray]:
+    """Read the images of one sample. Raises DataError where they differ in height or width."""
+    images = {name: read_image(path, grey=grey) for name, path in files.items()}
+    first = next(iter(images))
+    for name, image in images.items():
+        if image.shape[:2] != images[first].shape[:2]:
+            raise DataError(
+                f"{files[name]} is {image.shape[0]} x {image.shape[1]} but {files[first]} is "
+                f"{images[first].shape[0]} x {images[first].shape[1]}"
+            )
+    return images
+
+
+def list_images(folder: Path, pattern: str = "*") -> list[Path]:
+    """The image files of a folder that match a glob, in name order. Raises DataError where there are none."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    files = sorted(path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise DataError(f"{folder}: no images match {pattern} (supported: {' '.join(SUFFIXES)})")
+    return files
+
+
+def key_of(path: Path, pattern: str | None = None) -> str:
+    """The key under which the files of one sample are matched.
+
+    It is the file name without suffix or, with `pattern`, what the first group of this regular expression matches in
+    it. Dots become dashes, because a dot ends a WebDataset key.
+    """
+    stem = path.stem
+    if pattern:
+        try:
+            match = re.search(pattern, stem)
+        except re.error as error:
+            raise ConfigError(f"{pattern}: not a regular expression ({error})") from error
+        if not match:
+            raise DataError(f"{path}: its name does not match {pattern}")
+        stem = match.group(1) if match.groups() else match.group(0)
+        if not stem:
+            raise DataError(f"{path}: the first group of {pattern} is empty in its name")
+    return stem.replace(".", "-")
+
+
+def by_key(paths: Iterable[Path], pattern: str | None = None) -> dict[str, Path]:
+    """Files by key. Raises DataError when two files have the same key."""
+    files: dict[str, Path] = {}
+    for path in paths:
+        add_file(files, key_of(path, pattern), path)
+    return files
+
+
+def add_file(files: dict[str, Path], key: str, path: Path) -> None:
+    """Add a file to `files`. Raises DataError where its key is already taken."""
+    if key in files:
+        raise DataError(
+            f"{files[key]} and {path} have the same key {key}; rename one of them, or choose the part of a name that "
+            "differs with --match"
+        )
+    files[key] = path
+
+
+def match_fields(
+    fields: Mapping[str, Mapping[str, Path]], *, allow_missing: bool = False
+) -> dict[str, dict[str, Path]]:
+    """Match the files of several fields by key.
+
+    Args:
+        fields: Field -> key -> file.
+        allow_missing: Skip the keys for which a field has no file.
+
+    Returns:
+        Key -> field -> file, for the keys that every field has.
+
+    Raises:
+        DataError: A key has no file in some field, or no key has files in all.
+    """
+    keys = sorted(set().union(*(files.keys() for files in fields.values())))
+    complete = [key for key in keys if all(key in files for files in fields.values())]
+    if len(complete) < len(keys) and not allow_missing:
+        first = next(key for key in keys if key not in set(complete))
+        missing = [name for name, files in fields.items() if first not in files]
+        raise DataError(
+            f"{len(keys) - len(complete)} of {len(keys)} names lack a partner: no {' or '.join(missing)} image for "
+            f"{first}; choose the part of a name to compare with --match, or skip these with --allow-missing"
+        )
+    if not complete:
+        raise DataError(
+            f"no name occurs in all of {', '.join(fields)}; choose the part of a name to compare with --match"
+        )
+    return {key: {name: files[key] for name, files in fields.items()} for key in complete}

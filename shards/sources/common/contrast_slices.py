@@ -1,0 +1,62 @@
+"""Cutting volumes of co-registered contrasts into slices with a common scale."""
+
+import argparse
+from collections.abc import Mapping
+
+import numpy as np
+
+from configs.errors import DataError
+from shards.building.items import Sample
+
+PERCENTILE = 99.5
+UNITS = "each volume divided by its 99.5th percentile"
+BRIGHT = 0.1
+"""Pixels above this share of the scale count as content."""
+
+
+def add_content_argument(parser: argparse.ArgumentParser, default: float) -> None:
+    """Add --least-content."""
+    parser.add_argument(
+        "--least-content",
+        type=float,
+        default=default,
+        metavar="F",
+        help="skip slices in which less than this fraction of the pixels of any contrast is brighter than a tenth of "
+        f"its 99.5th percentile (default {default:g})",
+    )
+
+
+def slice_samples(key: str, volumes: Mapping[str, np.ndarray], *, least_content: float = 0.0) -> list[Sample]:
+    """Cut the contrasts of one subject into slices.
+
+    Each volume is divided by the 99.5th percentile of its magnitude; slices in which less than `least_content` of the
+    pixels of any contrast exceed BRIGHT afterwards are left out.
+
+    Args:
+        key: Key of the subject; the number of the slice is appended for each sample.
+        volumes: Contrast -> volume (slices, H, W), real or complex.
+        least_content: A fraction, 0 to 1.
+
+    Returns:
+        Samples with a field for each contrast, float32 or complex64, and the divisors noted as `scales`.
+
+    Raises:
+        DataError: The volumes differ in shape.
+    """
+    shapes = {name: volume.shape for name, volume in volumes.items()}
+    if len(set(shapes.values())) > 1 or any(len(shape) != 3 for shape in shapes.values()):
+        raise DataError(
+            f"{key}: expected contrasts of one shape (slices, H, W), got "
+            + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        )
+    scales = {name: float(np.percentile(np.abs(volume), PERCENTILE)) or 1.0 for name, volume in volumes.items()}
+    samples = []
+    for number in range(len(next(iter(volumes.values())))):
+        images = {name: volume[number] / scales[name] for name, volume in volumes.items()}
+        if all((np.abs(image) > BRIGHT).mean() >= least_content for image in images.values()):
+            fields = {
+                name: image.astype(np.complex64 if image.dtype.kind == "c" else np.float32)
+                for name, image in images.items()
+            }
+            samples.append(Sample.of_arrays(f"{key}-{number:03d}", fields, slice=number, scales=scales))
+    return samples

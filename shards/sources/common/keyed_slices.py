@@ -1,0 +1,84 @@
+"""Paired .h5 files in which every data set is a slice: the `keyed` layout of the source fastmri.
+
+ROOT[/split]/{pd,pdfs}/*.h5; slices are paired by file name and data set name. Clean images are optional: in a sibling
+folder (`pd_clean/`), or in a group of the file (`pd_clean`, `pd_gt`, `pd_target`, `pd_ref`, `clean_pd`).
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from configs.errors import DataError
+from shards.building import splits
+from shards.building.build_splits import Headers, build_splits
+from shards.building.items import Sample, WorkItem
+from shards.sources.common.hdf5_volumes import read_slices
+
+FOLDER_NAMES = {"pd": ("pd", "PD", "Pd"), "pdfs": ("pdfs", "PDFS", "Pdfs", "PdFs")}
+CLEAN_NAMES = ("{}_clean", "{}_gt", "{}_target", "{}_ref", "clean_{}")
+
+
+def build(args: argparse.Namespace) -> Headers:
+    """Write the splits; folders train, val and test are used as they are, other files are divided at random."""
+    root = Path(args.input[0])
+    items = {split: _items(root / split) for split in splits.NAMES if _contrast_folder(root / split, "pd")}
+    if not items:
+        items = splits.divide(_items(root), args)
+    meta = {
+        "source": "fastmri keyed",
+        "data_range": 1.0,
+        "seed": args.seed,
+        "licence": "not stated",
+        "units": "as stored; data_range 1 is right only where the images reach about 1",
+    }
+    return build_splits(args, "keyed", items, meta)
+
+
+def _contrast_folder(root: Path, contrast: str) -> Path | None:
+    return next((root / name for name in FOLDER_NAMES[contrast] if (root / name).is_dir()), None)
+
+
+def _items(root: Path) -> list[WorkItem]:
+    pd, pdfs = _contrast_folder(root, "pd"), _contrast_folder(root, "pdfs")
+    if pd is None or pdfs is None:
+        raise DataError(
+            f"{root}: expected the folders pd and pdfs with .h5 files, here or in folders train, val and test"
+        )
+    names = sorted(path.name for path in pd.glob("*.h5") if (pdfs / path.name).is_file())
+    if not names:
+        raise DataError(f"{root}: no .h5 file has the same name in pd and pdfs")
+    return [
+        WorkItem(
+            Path(name).stem.replace(".", "-"),
+            Path(name).stem,
+            partial(_load, pd / name, pdfs / name),
+            (pd / name, pdfs / name),
+        )
+        for name in names
+    ]
+
+
+def _load(pd: Path, pdfs: Path) -> list[Sample]:
+    files = {"pd": pd, "pdfs": pdfs}
+    images = {name: read_slices(path) for name, path in files.items()}
+    clean = {name: _clean(name, path) for name, path in files.items()}
+    samples = []
+    for key in sorted(images["pd"].keys() & images["pdfs"].keys()):
+        fields = {name: images[name][key] for name in files}
+        fields |= {f"{name}_clean": clean[name][key] for name in files if key in clean[name]}
+        samples.append(Sample.of_arrays(f"{pd.stem}-{key}".replace(".", "-"), fields, file=pd.stem, slice=key))
+    if not samples:
+        raise DataError(f"{pd} and {pdfs}: no data set has the same name in both")
+    return samples
+
+
+def _clean(contrast: str, path: Path) -> dict[str, np.ndarray]:
+    """The clean slices that belong to a file; empty where there are none."""
+    names = tuple(pattern.format(contrast) for pattern in CLEAN_NAMES)
+    for name in names:
+        sibling = path.parent.parent / name / path.name
+        if sibling.is_file():
+            return read_slices(sibling)
+    return read_slices(path, groups=names)
