@@ -1,7 +1,7 @@
 """The journal of a build: which shards are finished, so that an interrupted build can be resumed.
 
-`<split>.partial/journal.jsonl` has a first line with the plan (a hash of everything the shards depend on), then one line
-for each finished shard.
+The first line of `<split>.partial/journal.jsonl` is the plan, a hash of everything the shards depend on; each finished
+shard adds a line.
 """
 
 import json

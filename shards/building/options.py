@@ -31,7 +31,9 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_licence_argument(parser: argparse.ArgumentParser, default: str = "not stated") -> None:
     """Add --licence."""
-    parser.add_argument("--licence", default=default, help=f"licence of the images, noted in the shards ({default})")
+    parser.add_argument(
+        "--licence", default=default, help=f"licence of the images, noted in the shards (default: {default})"
+    )
 
 
 def add_allow_missing_argument(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Dividing a data set into train, val and test by group (patient, subject, scene), so that no group is in two splits."""
+"""Dividing a data set into train, val and test by group, so that no patient, subject or scene is in two splits."""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""Build shards from NumPy arrays: stacks of images in .npy and .npz files.
+r"""Build shards from NumPy arrays: stacks of images in .npy and .npz files.
 
 Reads one array per field, (N, H, W) or (N, H, W, C), real or complex; all with the same N. Arrays in .npy files are
 memory-mapped, so they may be larger than the memory.
@@ -8,7 +8,7 @@ Writes a sample per image, with the fields named by --field, in the units and dt
 Images are never split one by one, because neighbours often show the same patient: --group-size consecutive images form
 a group, which stays in one split.
 
-  python -m shards.build arrays --field noisy=noisy.npy --field clean=data.npz:clean --group-size 30 --data-range 1 \\
+  python -m shards.build arrays --field noisy=noisy.npy --field clean=data.npz:clean --group-size 30 --data-range 1 \
       --output DIR
 """
 

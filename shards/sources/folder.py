@@ -1,4 +1,4 @@
-"""Build shards from folders of images, matched by name.
+r"""Build shards from folders of images, matched by name.
 
 Reads one folder or glob of images (png, jpg, tif, bmp, npy) per field. Images of a sample have the same name without
 suffix, or agree in the part of it that --match selects. One field alone is enough for self-supervised methods.
@@ -7,7 +7,7 @@ Writes the fields named by --field, in the dtype of the files: 8- and 16-bit ima
 read for training, so their data range is 1. With --encoded the files themselves are stored.
 
   python -m shards.build folder --field noisy=in --field clean=gt --output DIR
-  python -m shards.build folder --field 'noisy=d/*_real.JPG' --field 'clean=d/*_mean.JPG' --match '(.+)_(real|mean)' \\
+  python -m shards.build folder --field 'noisy=d/*_real.JPG' --field 'clean=d/*_mean.JPG' --match '(.+)_(real|mean)' \
       --output DIR
   python -m shards.build folder --field 'noisy=d/{split}/in' --field 'clean=d/{split}/gt' --output DIR    already split
 """

@@ -10,8 +10,8 @@ One knee cannot be split by patient, so the splits are ranges of slices with a g
 test 15..17; slices 12 and 14 are in none.
 
 --noise is real Gaussian noise, or that of a scanner: complex Gaussian (complex), or the magnitude of clean image plus
-complex noise (rician). --shift moves the second contrast, clean and noisy, along its rows, as a residual misregistration
-between two scans would.
+complex noise (rician). --shift moves the second contrast, clean and noisy, along its rows, as misregistration between
+two scans would.
 
   python -m shards.build knee_mese --input knee_mese --sigma 0.1 --output DIR
 """

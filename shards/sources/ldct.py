@@ -1,11 +1,11 @@
 """Build shards of low-dose and full-dose CT slices, in the layout of the AAPM Low Dose CT Grand Challenge and the like.
 
-Reads DICOM (.IMA, .dcm) or image files anywhere below --input. Whether a file is of low or full dose is recognised by
-its path (quarter, QD, low / full, FD, high), and so is the patient (L067); see --low, --full and --patient. DICOM slices
-are paired by position, images by the rest of their names.
+Reads DICOM (.IMA, .dcm) or image files anywhere below --input. Dose (quarter, QD, low / full, FD, high) and patient
+(L067) are recognised in the path of a file; see --low, --full and --patient. DICOM slices are paired by position, other
+images by the rest of their names.
 
-Writes `noisy` and `clean`, float32: Hounsfield units from --window are scaled to [0, 1], without clipping. 8- and 16-bit
-images are stored as they are and scaled to [0, 1] when they are read for training. Splits are by patient.
+Writes `noisy` and `clean`, float32, Hounsfield units with --window scaled to [0, 1], not clipped. 8- and 16-bit images
+are stored as they are and scaled to [0, 1] when they are read for training. Splits are by patient.
 
   python -m shards.build ldct --input AAPM --output DIR
 """

@@ -103,9 +103,11 @@ def _load(key: str, files: dict[str, Path], args: argparse.Namespace) -> list[Sa
 def _read(path: Path) -> _NiftiVolume:
     try:
         image = nibabel.load(path)
+        if not isinstance(image, nibabel.spatialimages.SpatialImage):  # CIFTI, surface data in a .nii file
+            raise DataError(f"{path}: expected a volume, got a {type(image).__name__}")
         data = np.asarray(image.dataobj)
     except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
         raise DataError(f"{path}: not a readable NIfTI volume ({error})") from error
     if data.ndim != 3:
         raise DataError(f"{path}: expected a single volume with 3 axes, got shape {data.shape}")
-    return _NiftiVolume(data, image.affine)
+    return _NiftiVolume(data, np.asarray(image.affine))

@@ -101,8 +101,8 @@ def _key(number: int) -> str:
 def _load(args: argparse.Namespace, split_number: int, number: int) -> Sample:
     amplitude = reflectance(generator(args.seed, split_number, number, STREAM_ANATOMY), args.size)
     random = generator(args.seed, split_number, number, STREAM_CLEAN)
-    clean = np.mean([frame(random, amplitude) for _ in range(AVERAGED_FRAMES)], axis=0, dtype=np.float32)
-    fields: dict[str, np.ndarray] = {"clean": clean}
+    frames = np.stack([frame(random, amplitude) for _ in range(AVERAGED_FRAMES)])
+    fields: dict[str, np.ndarray] = {"clean": np.asarray(frames.mean(axis=0, dtype=np.float32))}
     for copy in range(args.frames):
         name = "noisy" if copy == 0 else "noisy_other" if copy == 1 else f"noisy_{copy}"
         fields[name] = frame(generator(args.seed, split_number, number, STREAM_NOISY + copy), amplitude)

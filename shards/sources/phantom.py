@@ -4,8 +4,8 @@ Reads nothing: images follow from spin-echo signal equations on maps of random k
 that the two contrasts nearly share, and complex Gaussian noise. For quick starts and tests: the ground truth is known,
 and nothing needs to be downloaded.
 
-Writes `pd`, `pdfs` (noisy), `pd_clean` and `pdfs_clean`, with --second also `pd_second` and `pdfs_second`; complex64, or
-float32 with --magnitude. Magnitudes of tissue reach about 1. Every knee is a group.
+Writes `pd` and `pdfs` (noisy), `pd_clean` and `pdfs_clean`, with --second also `pd_second` and `pdfs_second`. Images
+are complex64, or float32 with --magnitude; magnitudes of tissue reach about 1. Every knee is a group.
 
   python -m shards.build phantom --sigma 0.1 --output DIR
 """

@@ -122,7 +122,7 @@ def _from_kspace(kspace: np.ndarray) -> np.ndarray:
 
 
 def _as_slice(array: np.ndarray, where: str) -> np.ndarray:
-    """One slice from an array that is complex, real, or real with a last axis (re, im); a first axis of 1 is dropped."""
+    """A slice from a complex or real array, or a real one with a last axis (re, im); a first axis of 1 is dropped."""
     if array.ndim == 3 and array.shape[0] == 1:
         array = array[0]
     if array.ndim == 3 and array.shape[2] == 2 and array.dtype.kind == "f":

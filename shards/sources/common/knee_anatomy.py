@@ -21,9 +21,10 @@ TISSUES = ("air", "fat", "muscle", "marrow", "cortex", "cartilage", "meniscus", 
 
 
 class Paint(Protocol):
-    """Replaces the fraction `amount` of what is there by a tissue, wherever `distance` is negative."""
+    """A function that paints a tissue over those that were painted before."""
 
-    def __call__(self, tissue: str, distance: Image, amount: float = 1.0) -> None: ...
+    def __call__(self, tissue: str, distance: Image, amount: float = 1.0) -> None:
+        """Replace the fraction `amount` of what is there by the tissue, wherever `distance` is negative."""
 
 
 def fractions(random: np.random.Generator, size: int) -> Image:
@@ -84,8 +85,8 @@ def _joint(random: np.random.Generator, x: Image, y: Image, paint: Paint) -> Non
     paint("fluid", joint_space, random.uniform(0.6, 1.0))
     paint("fluid", _ellipse(x, y, (-0.32, -0.62), (random.uniform(0.03, 0.09), 0.2)), random.uniform(0.4, 1.0))
     for side in (-1, 1):
-        centre = (0.03 + side * (width - 0.1), top - 0.03)
-        paint("meniscus", np.maximum(_ellipse(x, y, centre, (random.uniform(0.1, 0.16), 0.065)), -femur))
+        rim = (0.03 + side * (width - 0.1), top - 0.03)
+        paint("meniscus", np.maximum(_ellipse(x, y, rim, (random.uniform(0.1, 0.16), 0.065)), -femur))
     ligament = x - 0.05 - random.uniform(0.3, 0.8) * (y - 0.05)
     paint("tendon", np.maximum(np.abs(ligament) - 0.025, joint_space))
     paint("cartilage", np.maximum(femur - cartilage, -y - 0.3))

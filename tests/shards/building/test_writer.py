@@ -1,7 +1,6 @@
-"""What is written: readable by stock webdataset, same bytes every time, refused when it cannot be right."""
+"""Written splits: readable by webdataset itself, the same bytes every time, and refused where they would be invalid."""
 
 import gc
-import io
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import webdataset
 from configs.errors import DataError, MachineError
 from shards.building.writer import write_split
 from shards.reading.shard_set import ShardSet
+from tests.support.tars import encoded
 
 
 def samples(count: int = 7) -> list[dict[str, Any]]:
@@ -21,22 +21,14 @@ def samples(count: int = 7) -> list[dict[str, Any]]:
             "json": {"i": i},
             "pd.npy": np.full((4, 5), i, np.complex64),
             "mask.npy": np.full((4, 5), i, np.uint16),
-            "png": png(i),
+            "png": encoded(np.full((4, 5, 3), i, np.uint8), "png"),
         }
         for i in range(count)
     ]
 
 
-def png(value: int) -> bytes:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(np.full((4, 5, 3), value, np.uint8)).save(file, "png")
-    return file.getvalue()
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its files open
-def test_stock_webdataset_reads_what_we_write(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset does not close its files
+def test_webdataset_reads_written_splits(tmp_path: Path) -> None:
     write_split(tmp_path / "train", samples(), name="demo", meta={}, max_size_mb=0.002)
     tars = sorted(str(tar) for tar in (tmp_path / "train").glob("*.tar"))
     assert len(tars) > 1 and tars[0].endswith("demo-000000.tar")
@@ -50,7 +42,7 @@ def test_stock_webdataset_reads_what_we_write(tmp_path: Path) -> None:
     gc.collect()
 
 
-def test_we_read_what_stock_webdataset_writes(tmp_path: Path) -> None:
+def test_shards_written_by_webdataset_are_read(tmp_path: Path) -> None:
     (tmp_path / "val").mkdir()
     with webdataset.ShardWriter(str(tmp_path / "val" / "x-%03d.tar"), maxcount=3, verbose=0) as sink:
         for i in range(7):
@@ -81,7 +73,7 @@ def test_same_samples_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "broken,says",
+    ("broken", "message"),
     [
         ([{"__key__": "a.b", "pd.npy": np.zeros((2, 2))}], "without dots"),
         ([{"pd.npy": np.zeros((2, 2))}], "sample key None"),
@@ -91,13 +83,13 @@ def test_same_samples_give_the_same_bytes(tmp_path: Path) -> None:
         ([{"__key__": "a", "pd.npy": np.zeros(3, np.float32)}], "shape \\(3,\\) is not an image"),
     ],
 )
-def test_unusable_samples_are_refused(tmp_path: Path, broken: list[dict[str, Any]], says: str) -> None:
-    with pytest.raises(DataError, match=says):
+def test_unusable_samples_are_refused(tmp_path: Path, broken: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         write_split(tmp_path / "train", broken, name="demo", meta={})
     assert not (tmp_path / "train").exists()
 
 
-def test_nothing_is_overwritten_and_a_broken_build_leaves_no_split(tmp_path: Path) -> None:
+def test_existing_files_are_never_overwritten(tmp_path: Path) -> None:
     write_split(tmp_path / "train", samples(2), name="demo", meta={})
     with pytest.raises(DataError, match="already holds files"):
         write_split(tmp_path / "train", samples(2), name="demo", meta={})

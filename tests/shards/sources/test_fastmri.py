@@ -1,4 +1,4 @@
-"""fastMRI's schema, made here: pairing by every rule, doubtful pairs, alignment, splits by patient, complex images."""
+"""The source fastmri, on generated files with fastMRI's schema: pairing, alignment, splits, complex images."""
 
 import csv
 import json
@@ -8,28 +8,32 @@ import h5py
 import numpy as np
 import pytest
 
+from configs.errors import DataError
 from shards import build
 from shards.reading.shard_set import ShardSet
 from shards.reading.transforms import generator
-from shards.sources.common import pairing
-from shards.sources.common import volumes as _volumes
+from shards.sources.common.hdf5_volumes import read_complex, read_description, read_magnitude
+from shards.sources.common.volume_pairing import best_alignment, edge_features
 from shards.sources.phantom import clean_pair
 
 SIZE = 96
-LEAST = "0.27"
-"""Made-up knees have fewer edges than real ones, whose contrasts correlate at 0.9."""
+LEAST_SCORE = "0.27"
+"""Generated knees have fewer edges than real ones, whose contrasts correlate at 0.9."""
 
 
 def knee(number: int, slices: range) -> dict[str, np.ndarray]:
-    """PD and PDFS slices of one made-up knee, complex (slices, SIZE, SIZE), noisy."""
+    """PD and PDFS slices of one generated knee, complex (slices, SIZE, SIZE), noisy."""
     random = np.random.default_rng(number)
     pairs = [clean_pair(generator(number, 0, i, 0), SIZE) for i in slices]
     noise = 0.03 * random.standard_normal((2, len(slices), SIZE, SIZE, 2)).view(complex)[..., 0]
-    return {name: np.stack([pair[place] for pair in pairs]) + noise[place] for place, name in enumerate(("pd", "pdfs"))}
+    return {
+        name: np.stack([pair[contrast] for pair in pairs]) + noise[contrast]
+        for contrast, name in enumerate(("pd", "pdfs"))
+    }
 
 
-def write(path: Path, images: np.ndarray, acquisition: str, patient: str, scale: float = 3e-4) -> None:
-    """A single-coil file with the keys and attributes fastMRI's have."""
+def write_scan(path: Path, images: np.ndarray, acquisition: str, patient: str, scale: float = 3e-4) -> None:
+    """A single-coil file with the data sets and attributes that fastMRI's files have."""
     path.parent.mkdir(parents=True, exist_ok=True)
     images = images.astype(np.complex64) * scale
     axes = (-2, -1)
@@ -52,28 +56,41 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four knees of two scans each; PDFS of knee 2 starts two slices later; a PD scan without a partner."""
     root = tmp_path_factory.mktemp("fastmri") / "singlecoil_train"
     for number in range(4):
-        later = 2 if number == 2 else 0
-        write(root / f"file10{number}.h5", knee(number, range(6))["pd"], "CORPD_FBK", f"patient-{number}")
-        write(root / f"file20{number}.h5", knee(number, range(later, 7))["pdfs"], "CORPDFS_FBK", f"patient-{number}")
-    write(root / "file300.h5", knee(9, range(5))["pd"], "CORPD_FBK", "patient-9")
+        start = 2 if number == 2 else 0
+        write_scan(root / f"file10{number}.h5", knee(number, range(6))["pd"], "CORPD_FBK", f"patient-{number}")
+        write_scan(
+            root / f"file20{number}.h5", knee(number, range(start, 7))["pdfs"], "CORPDFS_FBK", f"patient-{number}"
+        )
+    write_scan(root / "file300.h5", knee(9, range(5))["pd"], "CORPD_FBK", "patient-9")
     return root
 
 
 def run(archive: Path, output: Path, *more: str) -> int:
     return build.main(
-        ["fastmri", "--input", str(archive), "--output", str(output), "--split", "2,1,1", "--least-score", LEAST, *more]
+        [
+            "fastmri",
+            "--input",
+            str(archive),
+            "--output",
+            str(output),
+            "--split",
+            "2,1,1",
+            "--least-score",
+            LEAST_SCORE,
+            *more,
+        ]
     )
 
 
-def true_pairs(output: Path) -> bool:
+def has_true_pairs(output: Path) -> bool:
     rows = json.loads((output / "pairing.json").read_text())["pairs"]
     return len(rows) == 4 and all(row["pd"][-1] == row["pdfs"][-1] for row in rows)
 
 
 @pytest.mark.parametrize("rule", ["similarity", "patient"])
-def test_pairs_are_found_aligned_and_reported(archive: Path, tmp_path: Path, rule: str) -> None:
+def test_volumes_are_paired_aligned_and_reported(archive: Path, tmp_path: Path, rule: str) -> None:
     assert run(archive, tmp_path, "--pair-by", rule) == 0
-    assert true_pairs(tmp_path)
+    assert has_true_pairs(tmp_path)
     notes = json.loads((tmp_path / "pairing.json").read_text())
     assert notes["left_over"] == ["file300"] and (tmp_path / "pairing.png").stat().st_size > 1000
     assert {row["pd"]: row["offset"] for row in notes["pairs"]} == {
@@ -91,12 +108,12 @@ def test_pairs_are_found_aligned_and_reported(archive: Path, tmp_path: Path, rul
         assert "no redistribution" in shards.meta["licence"] and shards.fields["pd"].dtype == "float32"
         for i in range(len(shards)):
             notes = shards.json(i)
-            number, place = int(notes["pd_file"][-1]), notes["slice"]
-            truth = np.abs(knee(number, range(place, place + 1))["pd"][0])
+            number, position = int(notes["pd_file"][-1]), notes["slice"]
+            truth = np.abs(knee(number, range(position, position + 1))["pd"][0])
             assert np.corrcoef(truth.ravel(), shards.read(i, "pd").ravel())[0, 1] > 0.9
             assert shards.read(i, "pd").max() <= 1
             if number == 2:
-                assert place >= 2
+                assert position >= 2
     assert (
         len(patients["train"]) == 2
         and not patients["train"] & patients["test"]
@@ -104,13 +121,15 @@ def test_pairs_are_found_aligned_and_reported(archive: Path, tmp_path: Path, rul
     )
 
 
-def test_review_then_csv(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_csv_of_a_review_can_be_edited_and_used(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(archive, tmp_path, "--pair-by", "similarity", "--review") == 0
     assert not (tmp_path / "train").exists() and "4 pairs of 9 volumes" in capsys.readouterr().out
     rows = list(csv.reader((tmp_path / "pairing.csv").read_text().splitlines()))
     assert rows[0] == ["pd", "pdfs", "score"] and len(rows) == 5
-    (tmp_path / "mine.csv").write_text("\n".join(",".join(row[:2]) for row in rows[1:3]))
-    assert run(archive, tmp_path / "o", "--pair-by", "csv", "--pairs", str(tmp_path / "mine.csv")) == 0
+    (tmp_path / "edited.csv").write_text("\n".join(",".join(row[:2]) for row in rows[1:3]))
+    assert run(archive, tmp_path / "o", "--pair-by", "csv", "--pairs", str(tmp_path / "edited.csv")) == 0
     assert len(json.loads((tmp_path / "o" / "pairing.json").read_text())["pairs"]) == 2
 
 
@@ -120,14 +139,14 @@ def test_doubtful_pairs_are_refused_dropped_or_accepted(
     (tmp_path / "wrong.csv").write_text("pd,pdfs\nfile100,file200\nfile101,file203\nfile102,file202.h5\n")
     base = ("--pair-by", "csv", "--pairs", str(tmp_path / "wrong.csv"))
     assert run(archive, tmp_path / "a", *base) == 4
-    said = capsys.readouterr().err
-    assert "1 of 3 pairs are doubtful" in said and "file101 and file203" in said
+    message = capsys.readouterr().err
+    assert "1 of 3 pairs are doubtful" in message and "file101 and file203" in message
     assert (tmp_path / "a" / "pairing.png").is_file() and not (tmp_path / "a" / "train").exists()
     assert run(archive, tmp_path / "b", *base, "--doubtful", "drop", "--split", "1,0,1") == 0
     assert run(archive, tmp_path / "c", *base, "--doubtful", "accept") == 0
     shards = [ShardSet.open(path) for path in sorted((tmp_path / "c").iterdir()) if path.is_dir()]
-    groups = {(one.json(i)["pd_file"], one.json(i)["group"]) for one in shards for i in range(len(one))}
-    assert ("file101", "patient-1") in groups  # patients 1 and 3, joined by the pair, are one group
+    groups = {(split.json(i)["pd_file"], split.json(i)["group"]) for split in shards for i in range(len(split))}
+    assert ("file101", "patient-1") in groups  # patients 1 and 3 meet in a pair and form one group
 
 
 def test_complex_images_from_kspace(archive: Path, tmp_path: Path) -> None:
@@ -139,26 +158,26 @@ def test_complex_images_from_kspace(archive: Path, tmp_path: Path) -> None:
     assert np.allclose(image, truth[notes["slice"]] / np.abs(truth).max(), atol=1e-3)
 
 
-def test_oversampled_kspace_is_cut_to_the_centre(tmp_path: Path) -> None:
+def test_oversampled_kspace_is_cropped_to_the_centre(tmp_path: Path) -> None:
     inner = np.random.default_rng(0).standard_normal((1, 320, 320)) + 0j
     padded = np.zeros((1, 640, 368), complex)
     padded[:, 160:480, 24:344] = inner
-    write(tmp_path / "f.h5", padded, "CORPD_FBK", "p", scale=1)
-    assert np.allclose(_volumes.complex_images(tmp_path / "f.h5"), inner, atol=1e-4)
+    write_scan(tmp_path / "f.h5", padded, "CORPD_FBK", "p", scale=1)
+    assert np.allclose(read_complex(tmp_path / "f.h5"), inner, atol=1e-4)
     with h5py.File(tmp_path / "f.h5", "a") as file:
         del file["reconstruction_rss"], file["reconstruction_esc"]
-    assert np.allclose(_volumes.magnitude(tmp_path / "f.h5"), np.abs(inner), atol=1e-4)
+    assert np.allclose(read_magnitude(tmp_path / "f.h5"), np.abs(inner), atol=1e-4)
     with h5py.File(tmp_path / "f.h5", "a") as file:
         coils = np.stack([file["kspace"][()], 2 * file["kspace"][()]], axis=1)
         del file["kspace"]
         file["kspace"] = coils
-    assert np.allclose(_volumes.magnitude(tmp_path / "f.h5"), np.sqrt(5) * np.abs(inner), atol=1e-3)
+    assert np.allclose(read_magnitude(tmp_path / "f.h5"), np.sqrt(5) * np.abs(inner), atol=1e-3)
 
 
-def test_refusals(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def refused(code: int, says: str, folder: Path, *more: str) -> None:
+def test_unusable_inputs_are_refused(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(code: int, message: str, folder: Path, *more: str) -> None:
         assert run(folder, tmp_path / "x", *more) == code
-        assert says in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
     refused(2, "does not mark pairs", archive)
     refused(2, "does not mark pairs", archive, "--pair-by", "csv")
@@ -177,10 +196,8 @@ def test_refusals(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         file["kspace"] = np.ones((2, 3, 8, 8), np.complex64)
         file.attrs.update(acquisition="CORPD_FBK", patient_id="p")
     refused(4, "no pair of a PD", tmp_path / "bad", "--pair-by", "similarity")
-    from configs.errors import DataError
-
     with pytest.raises(DataError, match="3 coils"):
-        _volumes.complex_images(tmp_path / "bad" / "f.h5")
+        read_complex(tmp_path / "bad" / "f.h5")
 
 
 def test_splits_by_folder(archive: Path, tmp_path: Path) -> None:
@@ -194,8 +211,8 @@ def test_splits_by_folder(archive: Path, tmp_path: Path) -> None:
     assert ShardSet.open(tmp_path / "o" / "val").json(0)["pd_file"] == "file101"
 
 
-def test_the_older_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every dataset a slice; complex, two-channel and (1, H, W) arrays; clean images in a group and beside."""
+def test_the_keyed_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Complex, two-channel and (1, H, W) slices; clean images in a group and in a sibling folder."""
     images = knee(1, range(3))
     for split in ("train", "val"):
         for name, folder in (("pd", "PD"), ("pdfs", "pdfs")):
@@ -207,9 +224,9 @@ def test_the_older_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
                 file[f"only_{name}"] = images[name][2]
                 if name == "pd":
                     file.create_group("pd_gt")["s0"] = file["pd_gt/s1"] = images[name][0]
-        beside = tmp_path / "in" / split / "pdfs_clean" / f"case{split}.h5"
-        beside.parent.mkdir()
-        with h5py.File(beside, "w") as file:
+        sibling = tmp_path / "in" / split / "pdfs_clean" / f"case{split}.h5"
+        sibling.parent.mkdir()
+        with h5py.File(sibling, "w") as file:
             file["s0"] = file["s1"] = images["pdfs"][0]
     arguments = ["fastmri", "--layout", "keyed", "--output", str(tmp_path / "o"), "--input"]
     assert build.main([*arguments, str(tmp_path / "in")]) == 0
@@ -221,8 +238,8 @@ def test_the_older_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "expected the folders pd and pdfs" in capsys.readouterr().err
 
 
-def test_scores_tell_partners_from_strangers(archive: Path) -> None:
-    volumes = [_volumes.describe(path) for path in sorted(archive.glob("*.h5"))]
-    edges = [pairing._edges(volume) for volume in volumes if volume.path.stem != "file300"]
-    table = np.array([[pairing._aligned(a, b)[0] for b in edges[4:]] for a in edges[:4]])
-    assert table.diagonal().min() > 0.3 and (table - 9 * np.eye(4)).max() < 0.2, table
+def test_scores_separate_true_pairs_from_others(archive: Path) -> None:
+    volumes = [read_description(path) for path in sorted(archive.glob("*.h5"))]
+    edges = [edge_features(volume) for volume in volumes if volume.path.stem != "file300"]
+    scores = np.array([[best_alignment(a, b)[0] for b in edges[4:]] for a in edges[:4]])
+    assert scores.diagonal().min() > 0.3 and (scores - 9 * np.eye(4)).max() < 0.2, scores

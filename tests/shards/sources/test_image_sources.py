@@ -1,8 +1,7 @@
-"""Sources made of image files, each on its published layout (made here) and on the real images where they are."""
+"""Sources that read image files, on generated files in the published layouts and on real images where available."""
 
-import functools
+import itertools
 import json
-import operator
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,15 +15,15 @@ from scipy.ndimage import gaussian_filter
 from configs.support.paths import ROOT
 from shards import build
 from shards.reading.shard_set import ShardSet
-from shards.sources.common import registration
+from shards.sources.common import frame_registration
 from shards.verify import verify
 
 DATA = Path(os.environ.get("QUELL_DATA", ROOT.parent / "shared" / "data"))
 real = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real images at {DATA}; set QUELL_DATA")
 
 
-def picture(path: Path, seed: int, shape: tuple[int, ...] = (24, 30), smooth: float = 0) -> np.ndarray:
-    """A random image, smooth or rough, written where it belongs."""
+def write_image(path: Path, seed: int, shape: tuple[int, ...] = (24, 30), smooth: float = 0) -> np.ndarray:
+    """Write a random image, blurred by `smooth` pixels, and return it."""
     image = np.random.default_rng(seed).random(shape)
     if smooth:
         image = gaussian_filter(image, (smooth, smooth) + (0,) * (len(shape) - 2))
@@ -42,7 +41,7 @@ def run(*arguments: object) -> int:
     return build.main([str(argument) for argument in arguments])
 
 
-def split_of(root: Path) -> dict[str, list[str]]:
+def keys_by_split(root: Path) -> dict[str, list[str]]:
     return {
         path.name: [ShardSet.open(path).key(i) for i in range(len(ShardSet.open(path)))]
         for path in sorted(root.iterdir())
@@ -50,17 +49,15 @@ def split_of(root: Path) -> dict[str, list[str]]:
     }
 
 
-def test_folder_pairs_by_name_and_by_pattern(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_matches_by_name_and_by_pattern(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(5):
-        picture(tmp_path / "in" / f"a.{i}.png", i)
-        picture(tmp_path / "gt" / f"a.{i}.jpg", 10 + i)
-        picture(tmp_path / "mixed" / f"cam{i}_real.JPG", i, (24, 24, 3))
-        picture(tmp_path / "mixed" / f"cam{i}_mean.JPG", 10 + i, (24, 24, 3))
+        write_image(tmp_path / "in" / f"a.{i}.png", i)
+        write_image(tmp_path / "gt" / f"a.{i}.jpg", 10 + i)
+        write_image(tmp_path / "mixed" / f"cam{i}_real.JPG", i, (24, 24, 3))
+        write_image(tmp_path / "mixed" / f"cam{i}_mean.JPG", 10 + i, (24, 24, 3))
     fields = ["--field", f"noisy={tmp_path}/in", "--field", f"clean={tmp_path}/gt"]
     assert run("folder", *fields, "--output", tmp_path / "o", "--split", "3,1,1") == 0
-    assert sorted(functools.reduce(operator.iadd, split_of(tmp_path / "o").values(), [])) == [
-        f"a-{i}" for i in range(5)
-    ]
+    assert sorted(itertools.chain(*keys_by_split(tmp_path / "o").values())) == [f"a-{i}" for i in range(5)]
     fields = ["--field", f"noisy={tmp_path}/mixed/*_real.JPG", "--field", f"clean={tmp_path}/mixed/*_mean.JPG"]
     assert run("folder", *fields, "--output", tmp_path / "p", "--match", "(.+)_(real|mean)$", "--grey") == 0
     assert ShardSet.open(tmp_path / "p" / "train").fields["noisy"].channels == 1
@@ -72,28 +69,30 @@ def test_folder_pairs_by_name_and_by_pattern(tmp_path: Path, capsys: pytest.Capt
     assert run("folder", *fields, "--output", tmp_path / "r", "--allow-missing") == 0
 
 
-def test_folder_already_split_single_and_encoded(tmp_path: Path) -> None:
+def test_folder_reads_given_splits_and_stores_encoded_files(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for i in range(2):
-            picture(tmp_path / split / "in" / f"{i}.png", i + len(split))
+            write_image(tmp_path / split / "in" / f"{i}.png", i + len(split))
     assert run("folder", "--field", f"noisy={tmp_path}/{{split}}/in", "--output", tmp_path / "o", "--encoded") == 0
-    assert split_of(tmp_path / "o") == {"test": ["0", "1"], "train": ["0", "1"]}
+    assert keys_by_split(tmp_path / "o") == {"test": ["0", "1"], "train": ["0", "1"]}
     shards = ShardSet.open(tmp_path / "o" / "test")
-    assert shards.kinds[1].codec == "png" and shards.read(1, "noisy").shape == (24, 30)
+    assert shards.encodings[1].codec == "png" and shards.read(1, "noisy").shape == (24, 30)
 
 
-def test_folder_groups_and_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_keeps_groups_together_and_refuses_unusable_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for scene in range(6):
         for i in range(3):
-            picture(tmp_path / "in" / f"s{scene}_{i}.png", scene * 3 + i)
+            write_image(tmp_path / "in" / f"s{scene}_{i}.png", scene * 3 + i)
     base = ["folder", "--field", f"x={tmp_path}/in"]
     assert run(*base, "--group", r"^(s\d+)_", "--split", "4,1,1", "--output", tmp_path / "o") == 0
-    homes = {split: {key.split("_")[0] for key in keys} for split, keys in split_of(tmp_path / "o").items()}
+    homes = {split: {key.split("_")[0] for key in keys} for split, keys in keys_by_split(tmp_path / "o").items()}
     assert sum(len(scenes) for scenes in homes.values()) == 6
 
-    def refused(code: int, says: str, *arguments: object) -> None:
+    def refused(code: int, message: str, *arguments: object) -> None:
         assert run(*arguments, "--output", tmp_path / "x") == code
-        assert says in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
     refused(2, "expected NAME=FOLDER", "folder", "--field", "x")
     refused(2, "expected NAME=FOLDER", *base, "--field", f"x={tmp_path}/in")
@@ -108,35 +107,37 @@ def test_folder_groups_and_refusals(tmp_path: Path, capsys: pytest.CaptureFixtur
     refused(4, "have the same key s0", *base, "--match", "^s0|^s1|^s")
     (tmp_path / "in" / "s0_0.png").write_bytes(b"no image")
     refused(4, "s0_0.png: it is not an image", *base)
-    picture(tmp_path / "gt" / "s0_1.png", 1, (9, 9))
+    write_image(tmp_path / "gt" / "s0_1.png", 1, (9, 9))
     refused(4, "s0_1.png is 9 x 9 but", *base, "--field", f"y={tmp_path}/gt", "--allow-missing")
 
 
-def test_awgn(tmp_path: Path) -> None:
+def test_awgn_noise_has_the_right_level_and_depends_on_the_name(tmp_path: Path) -> None:
     for i in range(6):
-        clean = picture(tmp_path / "in" / f"{i}.png", i, (64, 64))
-        picture(tmp_path / "t" / f"{i}.png", 9 + i, (40, 48, 3))
+        clean = write_image(tmp_path / "in" / f"{i}.png", i, (64, 64))
+        write_image(tmp_path / "t" / f"{i}.png", 9 + i, (40, 48, 3))
     arguments = ["awgn", "--train", tmp_path / "in", "--test", tmp_path / "t", "--split", "5,1,0", "--second"]
     assert run(*arguments, "--output", tmp_path / "o") == 0
-    splits = split_of(tmp_path / "o")
+    splits = keys_by_split(tmp_path / "o")
     assert [len(splits[name]) for name in ("train", "val", "test")] == [5, 1, 6]
     shards = ShardSet.open(tmp_path / "o" / "train")
     noise = {name: shards.read(0, name) - shards.read(0, "clean") for name in ("noisy", "noisy_other")}
-    assert all(abs(one.std() * 255 - 25) < 1.5 for one in noise.values()) and shards.meta["sigma"] == 25 / 255
+    assert all(abs(residual.std() * 255 - 25) < 1.5 for residual in noise.values()) and shards.meta["sigma"] == 25 / 255
     assert abs(np.corrcoef(noise["noisy"].ravel(), noise["noisy_other"].ravel())[0, 1]) < 0.06
     if "5" in splits["train"]:
         assert np.allclose(shards.read(splits["train"].index("5"), "clean"), clean / 255, atol=1e-6)
     assert ShardSet.open(tmp_path / "o" / "test").fields["noisy"].channels == 1  # colour became luminance
-    # The noise belongs to the image's name, not to its place in a listing.
+    # The noise depends on the name of the image, not on its position among the others.
     (tmp_path / "in" / "0.png").unlink()
     assert run(*arguments, "--output", tmp_path / "o2", "--split", "4,1,0") == 0
-    other, places = ShardSet.open(tmp_path / "o2" / "train"), split_of(tmp_path / "o2")["train"]
-    for key in set(places) & set(splits["train"]):
-        assert np.array_equal(other.read(places.index(key), "noisy"), shards.read(splits["train"].index(key), "noisy"))
+    rebuilt, positions = ShardSet.open(tmp_path / "o2" / "train"), keys_by_split(tmp_path / "o2")["train"]
+    for key in set(positions) & set(splits["train"]):
+        assert np.array_equal(
+            rebuilt.read(positions.index(key), "noisy"), shards.read(splits["train"].index(key), "noisy")
+        )
 
 
 @pytest.mark.parametrize(
-    "noisy,clean,below",
+    ("noisy", "clean", "folders"),
     [
         ("raw-890", "reference-890", ""),
         ("input", "GT", ""),
@@ -145,28 +146,30 @@ def test_awgn(tmp_path: Path) -> None:
         ("lrd", "hr", "train_val,TEST"),
     ],
 )
-def test_underwater_layouts(tmp_path: Path, noisy: str, clean: str, below: str) -> None:
-    for number, folder in enumerate(below.split(",")):
+def test_underwater_layouts(tmp_path: Path, noisy: str, clean: str, folders: str) -> None:
+    for number, folder in enumerate(folders.split(",")):
         for i in range(12):
-            for place, name in enumerate((noisy, clean)):
-                picture(tmp_path / "in" / folder / name / f"{i}.png", 1000 * number + 10 * i + place, (40, 48, 3), 2)
+            for seed, name in enumerate((noisy, clean)):
+                write_image(tmp_path / "in" / folder / name / f"{i}.png", 1000 * number + 10 * i + seed, (40, 48, 3), 2)
     assert run("underwater", "--input", tmp_path / "in", "--output", tmp_path / "o", "--split", "8,2,2") == 0
-    sizes = {split: len(keys) for split, keys in split_of(tmp_path / "o").items()}
-    assert sizes == ({"train": 12, "test": 12} if below else {"train": 8, "val": 2, "test": 2})
+    sizes = {split: len(keys) for split, keys in keys_by_split(tmp_path / "o").items()}
+    assert sizes == ({"train": 12, "test": 12} if folders else {"train": 8, "val": 2, "test": 2})
     report = verify(tmp_path / "o")
     assert report["errors"] == 0, report
 
 
-def test_underwater_scenes_and_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_underwater_scenes_stay_in_one_split_and_sizes_must_match(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for i in range(12):
         scene = 1 if i < 6 else i  # six frames of one scene
-        picture(tmp_path / "in" / "input" / f"{i}.png", 50 + i, (40, 48, 3), 2)
-        picture(tmp_path / "in" / "GT" / f"{i}.png", scene, (40, 48, 3), 2)
+        write_image(tmp_path / "in" / "input" / f"{i}.png", 50 + i, (40, 48, 3), 2)
+        write_image(tmp_path / "in" / "GT" / f"{i}.png", scene, (40, 48, 3), 2)
     base = ["underwater", "--input", tmp_path / "in", "--split", "1,1,1"]
     assert run(*base, "--output", tmp_path / "o") == 0
-    homes = [split for split, keys in split_of(tmp_path / "o").items() if set(keys) & set("012345")]
+    homes = [split for split, keys in keys_by_split(tmp_path / "o").items() if set(keys) & set("012345")]
     assert len(homes) == 1
-    picture(tmp_path / "in" / "input" / "7.png", 1, (20, 24, 3), 2)
+    write_image(tmp_path / "in" / "input" / "7.png", 1, (20, 24, 3), 2)
     assert run(*base, "--output", tmp_path / "p") == 4
     assert "--fit resizes it" in capsys.readouterr().err
     assert run(*base, "--output", tmp_path / "f", "--fit") == 0
@@ -177,36 +180,42 @@ def test_underwater_scenes_and_sizes(tmp_path: Path, capsys: pytest.CaptureFixtu
 def duke28(root: Path, subjects: Iterable[int] = range(1, 7), frames: int = 2) -> None:
     for subject in subjects:
         for name in ("test", "average", *map(str, range(1, frames + 1))):
-            picture(root / str(subject) / f"{name}.tif", subject * 20 + len(name), (30, 36))
+            write_image(root / str(subject) / f"{name}.tif", subject * 20 + len(name), (30, 36))
 
 
 def test_oct_duke28_together_and_separate(tmp_path: Path) -> None:
     duke28(tmp_path / "in")
     base = ["oct", "--input", tmp_path / "in", "--split", "4,1,1"]
     assert run(*base, "--output", tmp_path / "o") == 0
-    assert {split: len(keys) for split, keys in split_of(tmp_path / "o").items()} == {"train": 4, "val": 1, "test": 1}
+    assert {split: len(keys) for split, keys in keys_by_split(tmp_path / "o").items()} == {
+        "train": 4,
+        "val": 1,
+        "test": 1,
+    }
     shards = ShardSet.open(tmp_path / "o" / "train")
     assert list(shards.fields) == ["clean", "noisy", "noisy_1", "noisy_2"] and shards.fields["noisy"].dtype == "uint8"
     subject = shards.key(0).split("-")[1]
     assert np.array_equal(shards.read(0, "clean"), tifffile.imread(tmp_path / "in" / subject / "average.tif"))
     assert np.array_equal(shards.read(0, "noisy"), tifffile.imread(tmp_path / "in" / subject / "test.tif"))
     assert run(*base, "--frames", "separate", "--output", tmp_path / "s") == 0
-    found = split_of(tmp_path / "s")
-    # Neighbours show another place than the average: they may train, but nothing is measured on them.
-    assert len(found["train"]) == 12 and len(found["test"]) == 1 and found["test"][0].endswith("-test")
+    keys = keys_by_split(tmp_path / "s")
+    # Neighbouring frames show another location than the average: they are used for training only.
+    assert len(keys["train"]) == 12 and len(keys["test"]) == 1 and keys["test"][0].endswith("-test")
     assert "noisy_other" in ShardSet.open(tmp_path / "s" / "train").fields
 
 
-def test_oct_duke28_keeps_subjects_with_another_average_out_of_the_test(
+def test_oct_duke28_keeps_subjects_with_a_misplaced_average_out_of_test(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The shipped list is the default for this data set, other subjects are drawn, and both options override it."""
+    """The shipped list is the default for its subjects, others are drawn at random, and both options override it."""
     listed = {"train": {1, 4, 5, 7, 9, 12, 14, 16}, "val": {17}, "test": {2, 10, 13}}
     duke28(tmp_path / "in", sorted(set().union(*listed.values())), frames=0)
 
     def built(name: str, *options: object) -> dict[str, set[int]]:
         assert run("oct", "--input", tmp_path / "in", "--output", tmp_path / name, *options) == 0
-        return {split: {int(key.split("-")[1]) for key in keys} for split, keys in split_of(tmp_path / name).items()}
+        return {
+            split: {int(key.split("-")[1]) for key in keys} for split, keys in keys_by_split(tmp_path / name).items()
+        }
 
     assert built("o") == listed
     assert "duke_sdoct_split.csv" in capsys.readouterr().out
@@ -220,23 +229,25 @@ def test_oct_duke28_keeps_subjects_with_another_average_out_of_the_test(
     duke28(tmp_path / "in", range(18, 29), frames=0)
     more = built("more")
     assert all(subjects < more[split] for split, subjects in listed.items())
-    (tmp_path / "in" / "9" / "average.tif").unlink()  # another data set of this layout: nothing is known of it
+    (
+        tmp_path / "in" / "9" / "average.tif"
+    ).unlink()  # another data set with this layout, to which the list does not apply
     assert run("oct", "--input", tmp_path / "in", "--output", tmp_path / "other", "--dry-run") == 0
     assert "split:" not in capsys.readouterr().out.rpartition("fields")[2]
 
 
 def test_oct_duke17_pku37_and_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for subject in range(1, 5):
-        picture(tmp_path / "d17" / str(subject) / f"{subject}_Raw Image.tif", subject)
-        picture(tmp_path / "d17" / str(subject) / f"{subject}_Averaged Image.tif", 10 + subject)
-        picture(tmp_path / "pku" / "clean" / f"{subject:04d}.tif", subject)
+        write_image(tmp_path / "d17" / str(subject) / f"{subject}_Raw Image.tif", subject)
+        write_image(tmp_path / "d17" / str(subject) / f"{subject}_Averaged Image.tif", 10 + subject)
+        write_image(tmp_path / "pku" / "clean" / f"{subject:04d}.tif", subject)
         for frame in range(1, 8):
-            picture(tmp_path / "pku" / "noisy" / f"{subject:04d}{frame:02d}.tif", 10 * subject + frame)
+            write_image(tmp_path / "pku" / "noisy" / f"{subject:04d}{frame:02d}.tif", 10 * subject + frame)
     assert run("oct", "--input", tmp_path / "d17", "--output", tmp_path / "o17", "--split", "2,1,1") == 0
-    assert sum(map(len, split_of(tmp_path / "o17").values())) == 4
+    assert sum(map(len, keys_by_split(tmp_path / "o17").values())) == 4
     assert run("oct", "--input", tmp_path / "pku", "--output", tmp_path / "o37", "--split", "2,1,1") == 0
-    found = split_of(tmp_path / "o37")
-    assert len(found["train"]) == 14 and len(found["test"]) == 7
+    keys = keys_by_split(tmp_path / "o37")
+    assert len(keys["train"]) == 14 and len(keys["test"]) == 7
     shards = ShardSet.open(tmp_path / "o37" / "test")
     assert {shards.json(i)["group"] for i in range(7)} == {shards.json(0)["group"]}
     assert not np.array_equal(shards.read(0, "noisy"), shards.read(0, "noisy_other"))
@@ -251,10 +262,10 @@ def test_oct_duke17_pku37_and_lists(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert run("oct", "--lists", *[tmp_path / "binary.txt"] * 3, "--output", tmp_path / "x") == 4
     assert "binary.txt: cannot be read (not UTF-8 text)" in capsys.readouterr().err
     assert run("oct", "--lists", *lists, "--output", tmp_path / "ol", "--split", "2,1,1") == 0
-    assert sum(map(len, split_of(tmp_path / "ol").values())) == 8
+    assert sum(map(len, keys_by_split(tmp_path / "ol").values())) == 8
     assert ShardSet.open(tmp_path / "ol" / "train").meta["paired"] is False
     assert run("oct", "--input", tmp_path, "--output", tmp_path / "x") == 4
-    picture(tmp_path / "pku" / "noisy" / "999901.tif", 1)
+    write_image(tmp_path / "pku" / "noisy" / "999901.tif", 1)
     assert run("oct", "--input", tmp_path / "pku", "--output", tmp_path / "x") == 4
     assert "no clean/9999.tif" in capsys.readouterr().err
 
@@ -265,10 +276,10 @@ def test_registration_finds_a_known_shift(tmp_path: Path, rows: int) -> None:
     tall = gaussian_filter(random.random((90, 80)), 2.5) * 20
     frame = tall[10:70] + 0.1 * random.standard_normal((60, 80))
     average = tall[10 - rows : 70 - rows]
-    assert registration.shift_rows(frame, average, 8) == rows
-    cut, found = registration.align({"noisy": frame, "clean": average}, 8)
-    assert found == {"noisy": rows} and cut["noisy"].shape == cut["clean"].shape == (60 - abs(rows), 80)
-    assert np.corrcoef(cut["noisy"].ravel(), cut["clean"].ravel())[0, 1] > 0.9
+    assert frame_registration.depth_shift(frame, average, 8) == rows
+    cropped, shifts = frame_registration.align({"noisy": frame, "clean": average}, 8)
+    assert shifts == {"noisy": rows} and cropped["noisy"].shape == cropped["clean"].shape == (60 - abs(rows), 80)
+    assert np.corrcoef(cropped["noisy"].ravel(), cropped["clean"].ravel())[0, 1] > 0.9
 
 
 @real
@@ -288,7 +299,7 @@ def test_real_oct_with_registration(tmp_path: Path) -> None:
 
 @real
 def test_real_photographs_do_not_leak(tmp_path: Path) -> None:
-    """Six references of this set are frames of one scene, which names alone would spread over the splits."""
+    """Six references of this set are frames of one scene, which would be spread over the splits by name."""
     assert run("underwater", "--input", DATA / "underwater_pairs", "--output", tmp_path, "--encoded") == 0
     report = verify(tmp_path)
     assert report["errors"] == 0 and sum(report["splits"].values()) == 108, report["findings"]
