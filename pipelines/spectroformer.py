@@ -6,7 +6,7 @@ from pipelines.common.weighted_losses import Losses
 from pipelines.supervised import Supervised
 
 
-class Spectroformer(Supervised):
+class SpectroformerTraining(Supervised):
     """Supervised restoration with Charbonnier, VGG-19, Laplacian and MS-SSIM losses, for images in [0, 1].
 
     The original script declares softmax weights for the four losses but never passes them to its optimizer

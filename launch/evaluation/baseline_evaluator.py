@@ -8,7 +8,7 @@ from torch import Tensor
 from configs.baseline_names import Baseline
 from configs.errors import DataError
 from configs.support.logs import get_logger
-from launch.evaluation import baselines, contact_sheet, evaluator
+from launch.evaluation import baselines, evaluator, report_picture
 from launch.evaluation.baselines import BaselineOptions
 from launch.evaluation.evaluator import reference_field, stored_image
 from launch.evaluation.images import to_uint8
@@ -45,7 +45,7 @@ class BaselineEvaluator:
         """The noisy fields, each with one of the outputs that restore it."""
         self.options: dict[Baseline, BaselineOptions] = {name: {} for name in names}
         """Arguments of `baselines.restore`, by baseline."""
-        self.picture_rows: list[contact_sheet.Row] = []
+        self.picture_rows: list[report_picture.Row] = []
         """What the report's picture shows: a row per noisy field of each of the first images."""
         self._pictures_left = pictures
         self._name_samples = pictures > 1
@@ -94,7 +94,7 @@ class BaselineEvaluator:
             )
             if draw:
                 images = {"noisy": noisy}
-                images |= {contact_sheet.display_name(name): image for name, image in denoised.items()}
+                images |= {report_picture.display_name(name): image for name, image in denoised.items()}
                 images |= self._restored_images(field, batch, restored, i)
                 reference_caption: ReferenceCaption = "clean" if reference == output.clean else "second copy"
                 row = self._picture_row(field, batch["key"][i], images, clean, reference_caption)
@@ -117,7 +117,7 @@ class BaselineEvaluator:
         images: dict[str, np.ndarray],
         reference: np.ndarray | None,
         reference_caption: ReferenceCaption,
-    ) -> contact_sheet.Row:
+    ) -> report_picture.Row:
         """A row of the picture: the images with their PSNR and SSIM, as far as these are measured, and the reference.
 
         Args:
@@ -134,12 +134,12 @@ class BaselineEvaluator:
                 {"": image}, reference, images["noisy"], data_range=self.data_range, metrics=metrics
             )
             panels.append(
-                contact_sheet.Panel(caption, to_uint8(image, self.data_range), contact_sheet.format_scores(scores))
+                report_picture.Panel(caption, to_uint8(image, self.data_range), report_picture.format_scores(scores))
             )
         guide = len(panels) - 1
         if reference is not None:
-            panels.append(contact_sheet.Panel(reference_caption, to_uint8(reference, self.data_range)))
+            panels.append(report_picture.Panel(reference_caption, to_uint8(reference, self.data_range)))
             if reference_caption == "clean":  # the strongest edges of a noisy copy are noise
                 guide += 1
         sample = key if self._name_samples else ""
-        return contact_sheet.Row(contact_sheet.display_name(field), panels, guide, sample)
+        return report_picture.Row(report_picture.display_name(field), panels, guide, sample)

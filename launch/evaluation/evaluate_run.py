@@ -12,7 +12,7 @@ from configs.fields import Needs
 from configs.schema import DataConfig
 from configs.support.paths import resolve
 from launch.data import loading, splits
-from launch.evaluation import contact_sheet, evaluator, report
+from launch.evaluation import evaluator, report, report_picture
 from launch.evaluation import metrics as metric_registry
 from launch.evaluation.baseline_evaluator import BaselineEvaluator
 from launch.evaluation.baselines import BaselineOptions
@@ -120,7 +120,7 @@ def write_report(path: Path, summary: Summary, rows: Rows, baselines: BaselineEv
         picture_line = f"\n![noisy, restored, clean]({path.stem}.png)\n" if baselines.picture_rows else ""
         path.with_suffix(".md").write_text(f"# {Path(summary.run).name}\n\n{text}\n{notes}\n{picture_line}")
         if baselines.picture_rows:
-            contact_sheet.save(baselines.picture_rows, path.with_suffix(".png"))
+            report_picture.save(baselines.picture_rows, path.with_suffix(".png"))
     except OSError as error:
         raise MachineError(f"cannot write {path} ({error.strerror}): choose another --output") from error
     print(f"{text}\n{notes}", flush=True)

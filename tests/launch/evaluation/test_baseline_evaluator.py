@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from configs.baseline_names import Baseline
-from launch.evaluation import contact_sheet
+from launch.evaluation import report_picture
 from launch.evaluation.baseline_evaluator import BaselineEvaluator
 from launch.evaluation.evaluator import DEFAULT_METRICS
 from pipelines.base import Batch, Output
@@ -29,7 +29,7 @@ def evaluate(
     pictures: int = 1,
     baselines: tuple[Baseline, ...] = ("noisy", "nlm"),
     metrics: tuple[str, ...] = ("psnr", "ssim", "rmse"),
-) -> tuple[list[contact_sheet.Row], dict[str, float]]:
+) -> tuple[list[report_picture.Row], dict[str, float]]:
     """The picture's rows and the measured values for one sample whose fields all show this (C, H, W) image."""
     noise = 0.1 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
     batch: Batch = {"key": ["knee-7"]}
@@ -53,7 +53,7 @@ def scene(channels: int = 1, side: int = 48) -> Tensor:
     return image
 
 
-def captions(row: contact_sheet.Row) -> list[str]:
+def captions(row: report_picture.Row) -> list[str]:
     return [panel.caption for panel in row.panels]
 
 
@@ -95,7 +95,7 @@ def test_every_kind_of_image_can_be_drawn(image: Tensor) -> None:
     (row,), _ = evaluate(ONE_OUTPUT, image)
     for panel in row.panels:
         assert panel.image.shape == (*image.shape[1:], 3) and panel.image.dtype == np.uint8
-    assert contact_sheet.render([row]).width > 1100
+    assert report_picture.render([row]).width > 1100
 
 
 def test_only_selected_metrics_are_shown_and_only_requested_pictures_drawn() -> None:

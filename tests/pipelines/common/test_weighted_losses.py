@@ -11,7 +11,7 @@ from configs.fields import FieldSpec, Layout
 from configs.loader import dump, parse, structure
 from pipelines.common.weighted_losses import WeightedPipeline
 from pipelines.noise2noise import Noise2Noise
-from pipelines.spectroformer import Spectroformer
+from pipelines.spectroformer import SpectroformerTraining
 from pipelines.supervised import Supervised
 
 SMALL = {"name": "dncnn", "depth": 3, "width": 8}
@@ -104,8 +104,9 @@ def test_supervised_trains_its_network_and_nothing_else() -> None:
 
 
 def test_learned_weights_are_trained_and_saved_with_the_network() -> None:
-    pipeline = Spectroformer(
-        Spectroformer.Config(name="spectroformer", losses={"charbonnier": {}, "vgg": VGG, "laplacian": {}}), fields(3)
+    pipeline = SpectroformerTraining(
+        SpectroformerTraining.Config(name="spectroformer", losses={"charbonnier": {}, "vgg": VGG, "laplacian": {}}),
+        fields(3),
     )
     assert pipeline.config.weighting == "uncertainty"
     before = pipeline.weighting.current().detach().clone()
@@ -140,7 +141,7 @@ def test_epochs_end_with_words_about_dead_samples_and_one_hot_weights() -> None:
 def test_losses_are_float32_under_bfloat16_and_near_those_without() -> None:
     torch.manual_seed(0)
     losses = {"charbonnier": {}, "laplacian": {}, "msssim": {"scales": 2}}
-    pipeline = Spectroformer(Spectroformer.Config(name="spectroformer", losses=losses), fields(3))
+    pipeline = SpectroformerTraining(SpectroformerTraining.Config(name="spectroformer", losses=losses), fields(3))
     images = batch("noisy", "clean", channels=3, size=32)
     exact = pipeline.loss("restorer", images, {})
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -154,9 +155,9 @@ def test_complex_and_unequal_channels_are_refused() -> None:
     config = Supervised.Config(name="supervised", network=SMALL)
     with pytest.raises(ConfigError, match="representation to ri"):
         Supervised(config, fields(layout="complex"))
-    perceptual = Spectroformer.Config(name="spectroformer", losses={"vgg": VGG})
+    perceptual = SpectroformerTraining.Config(name="spectroformer", losses={"vgg": VGG})
     with pytest.raises(ConfigError, match="vgg loss is for grey or RGB images, but these have 2"):
-        Spectroformer(perceptual, fields(2))
+        SpectroformerTraining(perceptual, fields(2))
     with pytest.raises(ConfigError, match="noisy 1, clean 3"):
         Supervised(config, {"noisy": FieldSpec(1), "clean": FieldSpec(3)})
 

@@ -47,7 +47,7 @@ SHOW_PIXELS_FROM = 4
 TEXT_COLOUR, MUTED_COLOUR, FRAME_COLOUR, BACKGROUND = "#1a1a1a", "#6b6b6b", "#ffb000", "#ffffff"
 
 
-class Box(NamedTuple):
+class Rectangle(NamedTuple):
     """A square of an image's pixels."""
 
     top: int
@@ -124,14 +124,14 @@ def edge_strength(image: ImageArray) -> NDArray[np.float64]:
     return np.hypot(*gradients)
 
 
-def busiest_region(edges: NDArray[np.float64]) -> Box:
+def busiest_region(edges: NDArray[np.float64]) -> Rectangle:
     """The square with the largest sum of edge strengths (H, W), off the border where the image is large enough."""
     side = min(max(round(DETAIL_FRACTION * min(edges.shape)), MIN_DETAIL_PX), *edges.shape)
     margin = min(side // 3, *((length - side) // 2 for length in edges.shape))
     sums = box_sums(edges, side)
     inner = sums[margin : sums.shape[0] - margin, margin : sums.shape[1] - margin]
     row, column = np.unravel_index(int(inner.argmax()), inner.shape)
-    return Box(int(row) + margin, int(column) + margin, side)
+    return Rectangle(int(row) + margin, int(column) + margin, side)
 
 
 def box_sums(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
@@ -140,17 +140,17 @@ def box_sums(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     return table[side:, side:] - table[:-side, side:] - table[side:, :-side] + table[:-side, :-side]
 
 
-def inset_corner(edges: NDArray[np.float64], region: Box, side: int) -> Box:
+def inset_corner(edges: NDArray[np.float64], region: Rectangle, side: int) -> Rectangle:
     """The corner of the image where an inset with this side hides least: of the region first, then of the edges."""
     height, width = edges.shape
 
-    def hidden(box: Box) -> tuple[int, float]:
+    def hidden(box: Rectangle) -> tuple[int, float]:
         rows = min(box.top + side, region.top + region.side) - max(box.top, region.top)
         columns = min(box.left + side, region.left + region.side) - max(box.left, region.left)
         overlap_px = max(rows, 0) * max(columns, 0)
         return overlap_px, float(edges[box.top : box.top + side, box.left : box.left + side].sum())
 
-    return min((Box(top, left, side) for top in (height - side, 0) for left in (width - side, 0)), key=hidden)
+    return min((Rectangle(top, left, side) for top in (height - side, 0) for left in (width - side, 0)), key=hidden)
 
 
 def _render_row(row: Row, panel_px: int) -> Image.Image:
@@ -172,7 +172,7 @@ def _render_row(row: Row, panel_px: int) -> Image.Image:
     return strip
 
 
-def _magnify_detail(image: ImageArray, region: Box, corner: Box, panel_px: int) -> Image.Image:
+def _magnify_detail(image: ImageArray, region: Rectangle, corner: Rectangle, panel_px: int) -> Image.Image:
     """Scale an image to its panel, frame the region, and show it magnified in the corner.
 
     The magnification is a whole number where the inset is large enough for one, so that all pixels look equally large.
