@@ -10,6 +10,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from benchmarks.support import flops
+from tests.support.commands import Command
 
 COMMANDS = [
     "build --pairs 4 --rounds 1",
@@ -41,7 +42,7 @@ def test_a_benchmark_runs_and_prints_its_table(
     assert len({line.count("|") for line in lines}) == 1
 
 
-def test_the_loops_benchmark_runs(command, root: Path) -> None:
+def test_the_loops_benchmark_runs(command: Command, root: Path) -> None:
     """In a process of its own: it leaves the loop it measures open."""
     ran = command([sys.executable, root / "benchmarks" / "loop_overhead.py", "--quick"])
     assert ran.output.count("| Quell, all on |") == 2

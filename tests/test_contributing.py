@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs.support.paths import ROOT
-from tests.conftest import Command
+from tests.support.commands import Command
 
 PACKAGES = ("configs", "launch", "losses", "models", "pipelines", "shards")
 """What training imports."""

@@ -19,7 +19,7 @@ from configs.support.paths import ROOT
 from launch.training.build import make_pipeline
 from shards.building.writer import write_split
 from shards.reading.shard_set import ShardSet
-from tests.support.train_each import Item, Pair, said, train_each
+from tests.support.train_each import Job, WorkerPair, train_each, training_output
 
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
 
@@ -126,15 +126,15 @@ def in_order() -> list[str]:
 
 
 @pytest.fixture(scope="module", params=PROCESSES)
-def trained(request: Any, roots: dict[str, Path], tmp_path_factory: Any, pair: Pair) -> tuple[int, Path]:
+def trained(request: Any, roots: dict[str, Path], tmp_path_factory: Any, worker_pair: WorkerPair) -> tuple[int, Path]:
     """The run folders of all files, trained by so many processes."""
     processes, runs = request.param, tmp_path_factory.mktemp(f"runs{request.param}")
-    items = []
+    jobs = []
     for name in in_order():
         file = runs / f"{name}.yaml"
         file.write_text(loader.dump(small(CONFIGS[name], roots, runs)))
-        items.append(Item(["--config", file], runs / name))
-    train_each(items, pair if processes > 1 else None)
+        jobs.append(Job(["--config", file], runs / name))
+    train_each(jobs, worker_pair if processes > 1 else None)
     return processes, runs
 
 
@@ -155,7 +155,7 @@ def test_says_what_it_is(name: str) -> None:
 def test_trains_two_steps(name: str, trained: tuple[int, Path]) -> None:
     processes, runs = trained
     folder = runs / name
-    assert said(folder, processes)
+    assert training_output(folder, processes)
     events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     (start,) = [event for event in events if event["event"] == "start"]
     assert start["world"] == processes

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch.conftest import SMALL
+from tests.support.commands import Command
+from tests.support.small_runs import SMALL_CONFIG
 
 
 @pytest.fixture
@@ -14,20 +15,22 @@ def env(tmp_path: Path) -> dict[str, str]:
     return {"PYTHON": sys.executable, "QUICK_TEST_DIR": str(tmp_path)}
 
 
-def test_a_successful_run_passes_and_is_diagnosed(command, env: dict[str, str], mini: Path, tmp_path: Path) -> None:
-    done = command(["launch/quick_test.sh", SMALL, "0.5", f"data.root={mini}"], env=env)
+def test_a_successful_run_passes_and_is_diagnosed(
+    command: Command, env: dict[str, str], mini: Path, tmp_path: Path
+) -> None:
+    done = command(["launch/quick_test.sh", SMALL_CONFIG, "0.5", f"data.root={mini}"], env=env)
     assert "Decision tree (Quick reference)" in done.output
     assert done.output.splitlines()[-1] == f"PASSED: small trained for 0.5 epochs without errors ({tmp_path}/small)"
     assert (tmp_path / "small" / "summary.json").is_file()
 
 
-def test_the_exit_code_of_a_failure_is_returned(command, env: dict[str, str]) -> None:
-    done = command(["launch/quick_test.sh", SMALL, "pipeline.latnt_channels=3"], env=env, code=2)
+def test_the_exit_code_of_a_failure_is_returned(command: Command, env: dict[str, str]) -> None:
+    done = command(["launch/quick_test.sh", SMALL_CONFIG, "pipeline.latnt_channels=3"], env=env, code=2)
     assert "did you mean 'latent_channels'" in done.output
     assert "FAILED: small ended with exit code 2" in done.output
 
 
-def test_usage_errors_and_shell_syntax(command, root: Path) -> None:
+def test_usage_errors_and_shell_syntax(command: Command, root: Path) -> None:
     assert "usage:" in command(["launch/quick_test.sh"], code=2).output
-    assert "usage:" in command(["launch/quick_test.sh", SMALL, "two"], code=2).output
+    assert "usage:" in command(["launch/quick_test.sh", SMALL_CONFIG, "two"], code=2).output
     assert subprocess.run(["sh", "-n", root / "launch" / "quick_test.sh"], check=False).returncode == 0

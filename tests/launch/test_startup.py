@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from configs import registry
-from tests.launch.conftest import SMALL
+from tests.support.commands import Command
+from tests.support.small_runs import SMALL_CONFIG
 
 NOT_USED = ("bm3d", "deepspeed", "h5py", "matplotlib", "submitit", "tensorboard", "transformers", "wandb", "webdataset")
 
@@ -22,7 +23,7 @@ sys.exit(code)
 """
 
 
-def test_a_run_imports_nothing_that_it_does_not_use(mini: Path, command, root: Path, tmp_path: Path) -> None:
+def test_a_run_imports_nothing_that_it_does_not_use(mini: Path, command: Command, root: Path, tmp_path: Path) -> None:
     script, found = tmp_path / "script.py", tmp_path / "modules.json"
     script.write_text(SCRIPT.format(root=str(root)))
     command(
@@ -31,7 +32,7 @@ def test_a_run_imports_nothing_that_it_does_not_use(mini: Path, command, root: P
             script,
             found,
             "--config",
-            SMALL,
+            SMALL_CONFIG,
             f"data.root={mini}",
             "loop.max_steps=1",
             "tracking.tensorboard=false",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from configs.fields import FieldSpec
 from pipelines.base import Batch
 from pipelines.cncl import Cncl
-from tests.support.phases import each_phase_changes_only_its_own
+from tests.support.phases import assert_each_phase_trains_only_its_parts
 
 CONTENT = {"name": "unet", "width": 4, "norm": "instance"}
 NOISE = {"name": "dncnn", "depth": 3, "width": 4, "residual": False, "norm": "instance"}
@@ -67,8 +67,8 @@ def test_the_critics_loss_is_the_published_one() -> None:
 
 
 @pytest.mark.parametrize("gan", ["lsgan", "vanilla", "hinge"])
-def test_each_phase_changes_only_its_own_networks(gan: str) -> None:
-    each_phase_changes_only_its_own(pipeline(gan=gan), batch())
+def test_assert_each_phase_trains_only_its_parts_networks(gan: str) -> None:
+    assert_each_phase_trains_only_its_parts(pipeline(gan=gan), batch())
 
 
 def test_the_critic_judges_what_was_made_without_making_it_again() -> None:

@@ -12,7 +12,7 @@ from configs.fields import FieldSpec
 from pipelines.base import Batch
 from pipelines.common import noise_patches
 from pipelines.drgan import KINDS, Drgan
-from tests.support.phases import each_phase_changes_only_its_own
+from tests.support.phases import assert_each_phase_trains_only_its_parts
 
 CRITIC = {"name": "patch_discriminator", "width": 4, "variant": "cyclegan"}
 
@@ -86,8 +86,8 @@ def test_the_critics_loss_is_the_published_one() -> None:
 
 
 @pytest.mark.parametrize("gan", ["lsgan", "vanilla", "hinge"])
-def test_each_phase_changes_only_its_own_networks(gan: str) -> None:
-    each_phase_changes_only_its_own(pipeline(gan=gan), batch())
+def test_assert_each_phase_trains_only_its_parts_networks(gan: str) -> None:
+    assert_each_phase_trains_only_its_parts(pipeline(gan=gan), batch())
 
 
 def test_critics_learn_at_every_fifth_step() -> None:

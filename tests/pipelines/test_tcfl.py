@@ -11,7 +11,7 @@ from configs.errors import ConfigError
 from configs.fields import FieldSpec
 from pipelines.base import Batch
 from pipelines.tcfl import ESTIMATES, Tcfl
-from tests.support.phases import each_phase_changes_only_its_own
+from tests.support.phases import assert_each_phase_trains_only_its_parts
 
 SMALL = {"name": "dncnn", "depth": 4, "width": 6, "residual": False, "activation": "leaky_relu", "norm": "instance"}
 CRITIC = {"name": "patch_discriminator", "width": 4}
@@ -122,8 +122,8 @@ def test_images_are_made_once_and_judged_as_they_were_made(together: bool, calls
 
 
 @pytest.mark.parametrize("gan", sorted(OPTIONS))
-def test_each_phase_changes_only_its_own_network(gan: str) -> None:
-    each_phase_changes_only_its_own(pipeline(gan=gan, **OPTIONS[gan]), batch())
+def test_assert_each_phase_trains_only_its_parts_network(gan: str) -> None:
+    assert_each_phase_trains_only_its_parts(pipeline(gan=gan, **OPTIONS[gan]), batch())
 
 
 def test_the_critics_loss_does_not_reach_the_generator() -> None:

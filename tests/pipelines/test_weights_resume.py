@@ -1,6 +1,5 @@
 """Learned and drawn loss weights go on exactly after a restart, are equal on all ranks, and change with training."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.support.pairs import write_pairs
-from tests.support.train_each import Item, Pair, said, train_each
+from tests.support.runs import read_events, read_weights, same_bits
+from tests.support.train_each import Job, WorkerPair, train_each, training_output
 
 OVERRIDES = [
     "pipeline.network={name: dncnn, depth: 3, width: 4, norm: none, bias: true}",
@@ -27,9 +27,9 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(photographs: Path, pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(photographs: Path, worker_pair: WorkerPair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For each strategy `NAME-straight`, and `NAME-resumed` from its fourth step, by two processes."""
-    folder, items = tmp_path_factory.mktemp("weights"), []
+    folder, jobs = tmp_path_factory.mktemp("weights"), []
     for name in CHANGING:
         words = [
             "--config",
@@ -39,9 +39,9 @@ def runs(photographs: Path, pair: Pair, tmp_path_factory: pytest.TempPathFactory
             f"pipeline.weighting={name}",
         ]
         straight = folder / f"{name}-straight"
-        resumed = Item(words, folder / f"{name}-resumed", first_steps_of=(straight, 4), compare=True)
-        items += [Item(words, straight), resumed]
-    train_each(items, pair)
+        resumed = Job(words, folder / f"{name}-resumed", first_steps_of=(straight, 4), save_rank_weights=True)
+        jobs += [Job(words, straight), resumed]
+    train_each(jobs, worker_pair)
     return folder
 
 
@@ -49,19 +49,15 @@ def runs(photographs: Path, pair: Pair, tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize("strategy", CHANGING)
 def test_weights_of_losses_resume_exactly_on_two_ranks(strategy: str, runs: Path) -> None:
     straight, resumed = runs / f"{strategy}-straight", runs / f"{strategy}-resumed"
-    assert said(straight, processes=2) and "at step 4 of 8" in said(resumed, processes=2)
-    ranks = [load_file(resumed / f"learned-{rank}.safetensors") for rank in (0, 1)]
-    assert all(torch.equal(ranks[0][name], ranks[1][name]) for name in ranks[0])
-    start, end, again = (
-        load_file(run / "checkpoints" / f"step-0000000{step}" / "weights.safetensors")
-        for run, step in ((straight, 4), (straight, 8), (resumed, 8))
-    )
-    assert end.keys() == again.keys() and all(torch.equal(end[name], again[name]) for name in end)
+    assert training_output(straight, processes=2) and "at step 4 of 8" in training_output(resumed, processes=2)
+    ranks = [load_file(resumed / f"rank-{rank}-weights.safetensors") for rank in (0, 1)]
+    assert same_bits(*ranks)
+    start, end = read_weights(straight, 4), read_weights(straight, 8)
+    assert same_bits(read_weights(resumed, 8), end)
     changed = {name for name in end if not torch.equal(start[name], end[name])}
     assert {name for name in changed if name.startswith("weighting")} == {CHANGING[strategy]} - {None}
 
-    events = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
-    steps = [event for event in events if event["event"] == "train"]
+    steps = read_events(straight, "train")
     weights = [[step[f"weight_{name}"] for name in ("charbonnier", "laplacian", "msssim")] for step in steps]
     assert (weights[0] != weights[-1]) == (CHANGING[strategy] is not None)
     if strategy != "uncertainty":

@@ -1,4 +1,4 @@
-"""A local HTTP server that supports byte ranges and fails on demand."""
+"""A local HTTP server with byte ranges and with faults on demand."""
 
 import socket
 import struct
@@ -14,7 +14,7 @@ FAULTS = ("500", "reset", "truncate", "stall")
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a folder; each request for a shard consumes one of `faults`, and `always` applies to all of them."""
+    """Serve a folder; requests for shards use up `faults` one by one, and after that `always` applies to each."""
 
     daemon_threads = True
 
@@ -24,20 +24,23 @@ class Server(ThreadingHTTPServer):
         self.faults: deque[str] = deque()
         self.always = ""
         self.ranges = True
-        self.asked: list[tuple[str, int, int]] = []
-        """Name, start and end of every range of a shard that was sent in full."""
+        self.sent_ranges: list[tuple[str, int, int]] = []
+        """Shard name, start and end of every range that was sent completely."""
         self.ended = threading.Event()
         self.lock = threading.Lock()
 
     @property
     def url(self) -> str:
+        """Address of the served folder."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are part of the tests."""
+        """Do not report clients that disconnect: the tests make them do so."""
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Answers GET requests for files, with the faults that the server asks for."""
+
     protocol_version = "HTTP/1.1"
     server: Server
 
@@ -45,6 +48,7 @@ class Handler(BaseHTTPRequestHandler):
         """Do not log requests."""
 
     def do_GET(self) -> None:
+        """Send a file, or the requested range of it."""
         path = self.server.folder / self.path.lstrip("/")
         shard = path.suffix == ".tar"
         with self.server.lock:
@@ -63,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(data[start:end], fault)
         if shard and fault in ("", "slow"):
             with self.server.lock:
-                self.server.asked.append((path.name, start, end))
+                self.server.sent_ranges.append((path.name, start, end))
 
     def _send(self, body: bytes, fault: str) -> None:
         half = len(body) // 2
@@ -84,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
-    """Run a server in a thread that ends with the block."""
+    """Run a server in a thread until the `with` block ends."""
     server = Server(folder)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

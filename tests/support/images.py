@@ -1,4 +1,4 @@
-"""Random images and batches for tests, the same values in every run."""
+"""Random images and batches, reproducible from their seeds."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from pipelines.base import Batch
 
 
 def normal_image(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Standard normal values; for complex dtypes the two parts have a variance of 1/2 each."""
+    """Standard normal values; real and imaginary parts of complex ones have a variance of 1/2."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
@@ -27,9 +27,9 @@ def uniform_batch(
     seed: int = 1,
     dtype: torch.dtype = torch.float64,
 ) -> Batch:
-    """A batch as a loader yields it: independent square images in [0, 1) for each field, and scales of 1.
+    """A batch as a loader yields it: independent square images in [0, 1) for each field, with scales of 1.
 
-    Fields are drawn in the order given, so a batch with an additional last field has the same images in the others.
+    Images are drawn in the order of the fields, so appending a field leaves the images of the others as they are.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = (count, channels, side, side)

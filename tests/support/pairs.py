@@ -1,4 +1,4 @@
-"""Small shards of noisy and clean images, for runs of a few steps."""
+"""Small shards of noisy and clean images, for trainings of a few steps."""
 
 from pathlib import Path
 
@@ -10,7 +10,10 @@ SIGMA = 0.1
 
 
 def write_pairs(root: Path, *, cells: tuple[int, int], cell_px: int) -> Path:
-    """Six `train` and two `val` images of flat cells in [0, 1], `noisy` and `clean`, float32; the root."""
+    """Write six `train` and two `val` pairs of `noisy` and `clean` images, and return the root.
+
+    Images are float32 and consist of cells of constant brightness in [0, 1], `cells` of them, `cell_px` wide.
+    """
     random = np.random.default_rng(0)
     for split, count in (("train", 6), ("val", 2)):
         clean = random.random((count, *cells)).repeat(cell_px, axis=1).repeat(cell_px, axis=2).astype(np.float32)

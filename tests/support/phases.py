@@ -1,4 +1,4 @@
-"""What every method of several phases must hold: a phase trains its own networks and nothing else."""
+"""A check for every method with several phases: a phase trains its own networks and no others."""
 
 import torch
 from torch import Tensor
@@ -6,8 +6,8 @@ from torch import Tensor
 from pipelines.base import Batch, Pipeline
 
 
-def each_phase_changes_only_its_own(method: Pipeline, batch: Batch) -> None:
-    """One step of every phase in order, as the loop takes them: what changed are the parts that the phase names."""
+def assert_each_phase_trains_only_its_parts(method: Pipeline, batch: Batch) -> None:
+    """Take one step of every phase, as the training loop does, and check which parts of the method have changed."""
     carry: dict[str, Tensor] = {}
     for phase, parts in method.phases.items():
         method.requires_grad_(False)
@@ -16,11 +16,11 @@ def each_phase_changes_only_its_own(method: Pipeline, batch: Batch) -> None:
             parameter.requires_grad_(True)
         before = {name: value.clone() for name, value in method.state_dict().items()}
         optimizer = torch.optim.Adam(own, 1e-3)
-        step = method.loss(phase, batch, carry)
-        step.loss.backward()
+        output = method.loss(phase, batch, carry)
+        output.loss.backward()
         assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in own)
         optimizer.step()
         method.after_step(phase)
-        carry = step.carry
+        carry = output.carry
         changed = {name.split(".")[0] for name, value in method.state_dict().items() if not value.equal(before[name])}
         assert changed == set(parts)

@@ -5,31 +5,31 @@ import random
 import socket
 from pathlib import Path
 
-RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+KERNEL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 FIRST = 30_000
-"""Above the ports that SLURM's jobs meet at (slurm/node/job.py)."""
+"""Above the ports at which SLURM jobs meet (slurm/node/job.py)."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, below those the kernel hands out to everybody.
+    """Ports that nobody listens on, below the range from which the kernel assigns ports.
 
-    A server takes seconds to start; a port of the kernel's own range may be another program's by then. Each of several
-    test workers has ports of its own, for the same reason.
+    A server takes seconds to start, and by then the kernel could have assigned a port of its range to another program.
+    For the same reason every test worker uses ports of its own.
     """
-    last = int(RANGE.read_text().split()[0]) if RANGE.exists() else 0
+    last = int(KERNEL_RANGE.read_text().split()[0]) if KERNEL_RANGE.exists() else 0
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     own = range(FIRST + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % workers, last, workers)
-    wanted = random.SystemRandom().sample(own, len(own)) if last - FIRST > 1000 else [0] * count
-    held: list[socket.socket] = []
+    candidates = random.SystemRandom().sample(own, len(own)) if last - FIRST > 1000 else [0] * count
+    sockets: list[socket.socket] = []
     try:
-        while len(held) < count:
-            one = socket.socket()
-            held.append(one)
+        while len(sockets) < count:
+            candidate = socket.socket()
+            sockets.append(candidate)
             try:
-                one.bind(("127.0.0.1", wanted.pop()))
+                candidate.bind(("127.0.0.1", candidates.pop()))
             except OSError:
-                held.pop().close()
-        return [one.getsockname()[1] for one in held]
+                sockets.pop().close()
+        return [bound.getsockname()[1] for bound in sockets]
     finally:
-        for one in held:
-            one.close()
+        for bound in sockets:
+            bound.close()

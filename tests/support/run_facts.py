@@ -1,4 +1,6 @@
-"""Synthetic facts about a run, for tests of the rules that judge them."""
+"""Facts about a synthetic run, for tests of the diagnostic rules."""
+
+from collections.abc import Sequence
 
 from configs import loader
 from configs.support.json_files import Record
@@ -14,9 +16,12 @@ def facts(
     findings: list[Finding] | None = None,
     summary: Record | None = None,
     overrides: list[str] | None = None,
-    **events: list[float | None],
+    **events: Sequence[float | None],
 ) -> RunFacts:
-    """The facts about a dual-domain run with one log per epoch; `events` are values per log, all others constant."""
+    """Facts about a dual-domain run that logs once per epoch.
+
+    `losses` and the series in `events` have one value per epoch; all other logged values are constant.
+    """
     losses = losses or [2.0 * 0.9**i for i in range(16)]
     common = {"content": 0.02, "recon": 0.5, "cross": 1.0, "edge": 0.0, "skipped_denoiser": 0.0, "data_wait": 0.01}
     train = [
@@ -36,10 +41,11 @@ def facts(
 
 
 def find(checks: list[Check], name: str, source: str | None = None) -> Check:
-    """The one check of this name, and of this source if several documents have one."""
+    """The only check with this name, or, where several documents have one, with this name and source."""
     (match,) = [check for check in checks if check.name == name and source in (None, check.source)]
     return match
 
 
 def verdict(checks: list[Check], name: str, source: str | None = None) -> str:
+    """The verdict of the check that `find` finds."""
     return find(checks, name, source).verdict

@@ -1,37 +1,37 @@
-"""What the scripts share that tests start by torchrun; they end by `launch.cli.leave`, like those of launch/."""
+"""What scripts started by torchrun share; like the commands of launch/, they exit through `launch.cli.leave`."""
 
 import os
 
 import torch.distributed as dist
 
 
-class Worlds:
-    """Several worlds of the same processes, one after the other, in a script that torchrun started.
+class Rendezvous:
+    """Lets the processes of one torchrun form several process groups, one after another.
 
-    torchrun's own store would still know the world before. Each gets a store whose server, in rank 0, keeps its port
-    from the moment it is chosen, so no other program can take it.
+    torchrun's own store still has the keys of the previous group, so each group gets a new store. Rank 0 keeps the
+    server of each store open from the moment its port is chosen, so that no other program can take the port.
     """
 
     def __init__(self) -> None:
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self.host = os.environ["MASTER_ADDR"]
-        self.torchruns = dist.TCPStore(self.host, int(os.environ["MASTER_PORT"]))
+        self.torchrun_store = dist.TCPStore(self.host, int(os.environ["MASTER_PORT"]))
         self.servers: list[dist.TCPStore] = []
         self.number = 0
         os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
 
     def open(self) -> None:
-        """Wait for rank 0, and let all ranks know where the next world meets."""
+        """Let all ranks connect to a new store, with a port chosen by rank 0, when they next form a group."""
         self.number += 1
-        key = f"world-{self.number}"
+        key = f"group-{self.number}"
         if self.rank == 0:
             server = dist.TCPStore(self.host, 0, is_master=True, wait_for_workers=False, multi_tenant=True)
             self.servers.append(server)
-            self.torchruns.set(key, str(server.port))
-        os.environ["MASTER_PORT"] = self.torchruns.get(key).decode()
+            self.torchrun_store.set(key, str(server.port))
+        os.environ["MASTER_PORT"] = self.torchrun_store.get(key).decode()
 
     def close(self) -> None:
-        """Wait in rank 0, which has the servers, until no rank needs them."""
-        self.torchruns.set(f"done-{self.rank}", "yes")
+        """Keep rank 0, which runs the servers, from exiting until no rank needs them."""
+        self.torchrun_store.set(f"done-{self.rank}", "yes")
         if self.rank == 0:
-            self.torchruns.wait([f"done-{rank}" for rank in range(self.size)])
+            self.torchrun_store.wait([f"done-{rank}" for rank in range(self.size)])

@@ -13,6 +13,7 @@ from configs.errors import MachineError
 from launch.checkpoints import store
 from launch.checkpoints.async_writer import AsyncWriter, snapshot, wait_for_files
 from launch.training import run
+from tests.support.small_runs import SmallRun
 
 
 def test_a_snapshot_does_not_follow_what_comes_after() -> None:
@@ -54,7 +55,9 @@ def test_a_rank_that_does_not_write_is_named(tmp_path: Path) -> None:
         wait_for_files([tmp_path / "rank-0.pt", tmp_path / "rank-1.pt"], 0)
 
 
-def test_both_ways_of_saving_leave_the_same_checkpoints(small_run, tmp_path: Path, monkeypatch) -> None:
+def test_both_ways_of_saving_leave_the_same_checkpoints(
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every step saved, while a slow disk makes each write last over the following steps."""
     publish = store.publish
 
@@ -84,7 +87,9 @@ def test_both_ways_of_saving_leave_the_same_checkpoints(small_run, tmp_path: Pat
     assert [e["step"] for e in lines if e["event"] == "checkpoint"] == [1, 2, 3, 4]
 
 
-def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(small_run, tmp_path: Path, monkeypatch) -> None:
+def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = store.write_weights
 
     def full(hidden: Path, *arguments) -> None:
@@ -100,7 +105,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(small_run, tmp_
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
 
 
-def test_a_profile_and_the_speed_are_left_in_the_run_folder(small_run, tmp_path: Path) -> None:
+def test_a_profile_and_the_speed_are_left_in_the_run_folder(small_run: SmallRun, tmp_path: Path) -> None:
     config = small_run("loop.max_steps=6", "profile.steps=[2,4]", "evaluation.every_epochs=null")
     assert run.train(config, tmp_path / "run") == 0
     (trace,) = (tmp_path / "run" / "tensorboard").glob("rank0*.pt.trace.json")

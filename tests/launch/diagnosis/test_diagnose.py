@@ -13,7 +13,7 @@ from launch.diagnosis.general_rules import METHOD_GROUP
 from pipelines.common.dual_domain.symptoms import RECOMMENDED
 from pipelines.reporting.checks import Check
 from pipelines.reporting.documents import FINAL_SOLUTION, NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY
-from tests.launch.conftest import SMALL
+from tests.support.small_runs import SMALL_CONFIG
 
 FREQUENT = ["schedule.name=constant", "evaluation.every_steps=4"]
 
@@ -24,7 +24,9 @@ def make(mini: Path, root: Path, tmp_path_factory: pytest.TempPathFactory):
 
     def train_and_diagnose(steps: int, *overrides: str) -> Diagnosis:
         folder = tmp_path_factory.mktemp("run")
-        examine.train_for_diagnosis(root / SMALL, [f"data.root={mini}", *FREQUENT, *overrides], folder, steps=steps)
+        examine.train_for_diagnosis(
+            root / SMALL_CONFIG, [f"data.root={mini}", *FREQUENT, *overrides], folder, steps=steps
+        )
         return examine.diagnose_run(folder)
 
     return train_and_diagnose
@@ -187,7 +189,7 @@ def test_a_configuration_is_trained_for_its_diagnosis_and_forgotten(
     mini: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert diagnose.main(["--config", str(root / SMALL), "--steps", "3", f"data.root={mini}"]) == 0
+    assert diagnose.main(["--config", str(root / SMALL_CONFIG), "--steps", "3", f"data.root={mini}"]) == 0
     out = capsys.readouterr().out
     assert "step 3 of 3" in out
     assert "Decision tree (Quick reference)" in out

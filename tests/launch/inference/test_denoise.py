@@ -18,6 +18,8 @@ from launch.checkpoints import store
 from launch.inference import trained_model
 from launch.training import run
 from shards.building.writer import write_split
+from tests.support.commands import Command
+from tests.support.small_runs import SmallRun
 
 RNG = np.random.default_rng(5)
 
@@ -54,7 +56,7 @@ def colour(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def dual(small_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dual(small_run: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dual") / "run"
     assert run.train(small_run("loop.max_steps=1"), folder) == 0
     return folder
@@ -290,7 +292,7 @@ def test_a_checkpoint_records_the_kind_of_images_it_was_trained_on(dual: Path, c
 
 
 def test_for_a_checkpoint_of_an_older_version_the_shards_tell_the_kind_of_images(
-    grey: Path, tmp_path: Path, capsys
+    grey: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(grey.parent, tmp_path / "old")
     run = tmp_path / "old" / "run"
@@ -309,7 +311,9 @@ def test_for_a_checkpoint_of_an_older_version_the_shards_tell_the_kind_of_images
     assert "does not record what images it was trained on" in error and error.count("\n") == 1
 
 
-def test_shards_with_another_kind_of_images_are_refused(grey: Path, colour: Path, capsys) -> None:
+def test_shards_with_another_kind_of_images_are_refused(
+    grey: Path, colour: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     assert evaluate.main(["--run", str(grey), "--data", str(colour.parent / "data"), "--split", "val"]) == 4
     error = capsys.readouterr().err
@@ -320,7 +324,7 @@ def test_shards_with_another_kind_of_images_are_refused(grey: Path, colour: Path
     )
 
 
-def test_it_runs_as_a_script(grey: Path, tmp_path: Path, command) -> None:
+def test_it_runs_as_a_script(grey: Path, tmp_path: Path, command: Command) -> None:
     np.save(tmp_path / "a.npy", RNG.random((24, 24)))
     out = tmp_path / "out"
     done = command([sys.executable, "launch/denoise.py", "--run", grey, tmp_path / "a.npy", "--output", out])

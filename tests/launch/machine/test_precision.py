@@ -11,6 +11,8 @@ from configs.errors import ConfigError
 from configs.schema import LoopConfig
 from launch.machine import precision as autocast_precision
 from launch.training import run
+from tests.support.commands import Command
+from tests.support.small_runs import SmallRun
 
 TRAIN_THEN_PARITY = """
 import sys
@@ -21,11 +23,11 @@ from accelerate import Accelerator
 from configs.errors import MachineError
 from launch import cli, train
 from launch.machine import complex_gradients
-from tests.support.scripts import Worlds
-worlds = Worlds()
-worlds.open()
+from tests.support.scripts import Rendezvous
+rendezvous = Rendezvous()
+rendezvous.open()
 code = train.main(sys.argv[1:])
-worlds.open()
+rendezvous.open()
 accelerator = Accelerator(cpu=True)
 right = complex_gradients.complex_gradient_difference(accelerator)
 average = dist.all_reduce
@@ -53,7 +55,7 @@ except MachineError as error:
 verdict = f"{{right < 1e-6}} {{wrong > 1e-2}} {{'set data.representation=ri' in refused}}"
 open(f"{folder}/rank-{{accelerator.process_index}}.txt", "w").write(verdict)
 accelerator.end_training()
-worlds.close()
+rendezvous.close()
 cli.leave(code)
 """
 
@@ -69,7 +71,7 @@ def test_auto_on_cpu_is_bf16_where_the_processor_multiplies_it(
 
 
 def test_what_a_cpu_cannot_do_is_refused_and_what_it_does_slowly_is_said(
-    small_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert autocast_precision.autocast_type(LoopConfig(precision="bf16"), on_cpu=True) == "bf16"
     with pytest.raises(ConfigError, match="needs a GPU"):
@@ -93,7 +95,7 @@ def test_complex_networks_are_refused_lower_precision(precision: str, root: Path
 
 
 @pytest.fixture(scope="module")
-def two_processes(mini: Path, torchrun, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_processes(mini: Path, torchrun: Command, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which two processes trained a complex network, `run`, and then examined DDP, `rank-N.txt`."""
     folder = tmp_path_factory.mktemp("complex")
     script = folder / "script.py"

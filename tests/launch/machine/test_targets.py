@@ -10,8 +10,9 @@ import yaml
 from safetensors.torch import load_file
 
 from launch import train
-from tests.launch.conftest import SMALL
+from tests.support.commands import Command
 from tests.support.ports import free_ports
+from tests.support.small_runs import SMALL_CONFIG
 
 FOLDER = Path("configs/accelerate")
 TARGETS = ["cpu", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3", "multi_gpu", "multi_node", "one_gpu"]
@@ -24,7 +25,7 @@ def arguments(mini: Path) -> list[str]:
     return [
         "launch/train.py",
         "--config",
-        SMALL,
+        SMALL_CONFIG,
         f"data.root={mini}",
         "optimizer.lr=1e-3",
         "evaluation.every_epochs=null",
@@ -51,7 +52,7 @@ def test_every_file_documents_its_command(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("target", "world"), [("cpu", 1), ("one_gpu", 1), ("multi_gpu", 2)])
-def test_a_target_trains(target: str, world: int, arguments: list[str], command, tmp_path: Path) -> None:
+def test_a_target_trains(target: str, world: int, arguments: list[str], command: Command, tmp_path: Path) -> None:
     """On CPU, where the machine has no GPUs for the last two."""
     more = ["--main_process_port", free_ports(1)[0]] if world > 1 else []
     run = command(launch(target, *more, *arguments, "loop.max_steps=2", "--run-dir", tmp_path / "run"))
@@ -59,7 +60,7 @@ def test_a_target_trains(target: str, world: int, arguments: list[str], command,
     assert f"{world} process{'es' if world > 1 else ''} on cpu" in run.output
 
 
-def test_two_machines_form_one_world(arguments: list[str], command, root: Path, tmp_path: Path) -> None:
+def test_two_machines_form_one_world(arguments: list[str], command: Command, root: Path, tmp_path: Path) -> None:
     """Both on this computer, started by the command that the file documents."""
 
     def machine(rank: int) -> list[object]:
@@ -84,7 +85,7 @@ def test_two_machines_form_one_world(arguments: list[str], command, root: Path, 
 
 @needs_deepspeed
 @pytest.mark.timeout(1200)
-def test_a_run_can_be_resumed_on_another_target(arguments: list[str], command, tmp_path: Path) -> None:
+def test_a_run_can_be_resumed_on_another_target(arguments: list[str], command: Command, tmp_path: Path) -> None:
     """Train three steps each under ZeRO-1, 3, 2 and in this process; compare with twelve steps in this process.
 
     AdamW's first steps after losing its state would differ by the learning rate, 1e-3.
@@ -120,7 +121,7 @@ def test_a_run_can_be_resumed_on_another_target(arguments: list[str], command, t
 
 
 @needs_deepspeed
-def test_several_phases_are_refused_under_deepspeed(arguments: list[str], command, tmp_path: Path) -> None:
+def test_several_phases_are_refused_under_deepspeed(arguments: list[str], command: Command, tmp_path: Path) -> None:
     words = [
         "launch/train.py",
         "--config",

@@ -14,11 +14,11 @@ from configs.errors import MachineError
 from launch.runs import folder as run_folder
 from launch.runs.folder import RunFolder
 from launch.training import run
-from tests.launch.conftest import one_sentence
+from tests.support.small_runs import TrainSmall, single_error
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_changes_nothing(
-    go,
+    train_small: TrainSmall,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -27,26 +27,28 @@ def test_a_second_run_in_the_same_folder_is_refused_and_changes_nothing(
     folder.create()
     with folder.locked():
         folder.write_summary(status="running", step=3)
-        code, said = go()
+        code, output = train_small()
         assert code == 6
-        sentence = one_sentence(said)
+        sentence = single_error(output)
         assert f"another run is training in {folder.path} (process {os.getpid()} on " in sentence
         assert "--run-dir" in sentence
         assert json.loads(folder.summary_file.read_text()) == {"status": "running", "step": 3}
-    code, said = go()
-    assert code == 0, said
+    code, output = train_small()
+    assert code == 0, output
     assert folder.summary()["status"] == "finished"
 
 
-def test_a_full_disk_is_said_with_the_folder(go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_with_the_folder(
+    train_small: TrainSmall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Writing to a file that is open already raises without its name."""
 
     def full(*_: object) -> str:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(run.loop, "train", full)
-    code, said = go()
-    assert code == 6 and f"error: {tmp_path / 'run'}: No space left on device: free space" in one_sentence(said)
+    code, output = train_small()
+    assert code == 6 and f"error: {tmp_path / 'run'}: No space left on device: free space" in single_error(output)
 
 
 def test_every_rank_hears_that_the_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

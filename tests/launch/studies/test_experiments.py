@@ -16,7 +16,7 @@ from configs.support import child_process
 from configs.support.paths import ROOT
 from launch import experiments
 from launch.studies.experiment import Experiment
-from tests.launch.conftest import SMALL
+from tests.support.small_runs import SMALL_CONFIG
 
 STEP = ["loop.max_steps=1", "evaluation.limit=2"]
 
@@ -28,7 +28,7 @@ def configs(mini: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """`good.yaml` on the mini shards and `broken.yaml` on data that does not exist."""
     folder = tmp_path_factory.mktemp("configs")
     for name, data in (("good", mini), ("broken", folder / "nothing")):
-        config = loader.load(root / SMALL, [f"data.root={data}", f"name={name}"])
+        config = loader.load(root / SMALL_CONFIG, [f"data.root={data}", f"name={name}"])
         (folder / f"{name}.yaml").write_text(loader.dump(config))
     return folder
 

@@ -12,6 +12,7 @@ from launch.studies import results, table
 from launch.studies.results import RunResult
 from launch.training import run
 from pipelines.dual_domain import DualDomain
+from tests.support.small_runs import SmallRun
 
 DUAL = {
     "pd_cross/psnr": 20.0,
@@ -94,7 +95,7 @@ def test_pauses_between_processes_do_not_count_as_minutes() -> None:
     assert results.active_minutes([{"event": event, "time": time} for event, time in times]) == 3.0
 
 
-def test_a_real_run_gives_a_row_and_a_plot(small_run, tmp_path: Path) -> None:
+def test_a_real_run_gives_a_row_and_a_plot(small_run: SmallRun, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run.train(small_run("loop.max_steps=4"), folder)
     result = results.read_result(folder)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from configs.errors import ConfigError, DataError
 from launch.evaluation import evaluator
-from tests.launch.conftest import one_sentence
+from tests.support.small_runs import TrainSmall, single_error
 
 NONE_BESIDES = ("evaluation.every_epochs=null", "checkpoint.every_steps=1000")
 
@@ -29,18 +29,18 @@ def rotten(mini: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("fails_at", [2, 4], ids=["on the way", "at the end"])
 def test_what_was_learned_is_saved_and_goes_on_when_the_data_are_mended(
-    go, mini: Path, rotten: Path, fails_at: int, tmp_path: Path
+    train_small: TrainSmall, mini: Path, rotten: Path, fails_at: int, tmp_path: Path
 ) -> None:
     every = f"evaluation.every_steps={fails_at}"
-    code, said = go(*NONE_BESIDES, every, f"data.root={rotten}")
-    assert code == 4 and str(rotten / "val") in one_sentence(said)
+    code, output = train_small(*NONE_BESIDES, every, f"data.root={rotten}")
+    assert code == 4 and str(rotten / "val") in single_error(output)
     saved = tmp_path / "run" / "checkpoints" / f"step-{fails_at:08}"
     assert json.loads((saved / "meta.json").read_text())["metrics"] == {}
 
     shutil.rmtree(rotten)
     shutil.copytree(mini, rotten)
-    assert go(*NONE_BESIDES, every, f"data.root={rotten}")[0] == 0
-    assert go(*NONE_BESIDES, every, run_dir=tmp_path / "undisturbed")[0] == 0
+    assert train_small(*NONE_BESIDES, every, f"data.root={rotten}")[0] == 0
+    assert train_small(*NONE_BESIDES, every, run_dir=tmp_path / "undisturbed")[0] == 0
     runs = [tmp_path / name for name in ("run", "undisturbed")]
     one, other = (load_file(run / "checkpoints" / "step-00000004" / "weights.safetensors") for run in runs)
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

@@ -1,4 +1,4 @@
-"""Methods with critics stop and go on exactly: both optimizers, image pools and their draws, on every rank."""
+"""Adversarial methods resume exactly, with both optimizers, image pools and random draws of every rank."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.support.pairs import write_pairs
-from tests.support.train_each import Item, Pair, said, train_each
+from tests.support.runs import checkpoint_of, read_weights
+from tests.support.train_each import Job, WorkerPair, train_each, training_output
 
 COMMON = [
     "data.crop=32", "data.batch_size=4", "data.normalise=none", "loop.epochs=null", "loop.max_steps=8",
@@ -26,7 +27,7 @@ SMALL = {
         "pipeline.noise_patch_px=32", "pipeline.critic_every=2",
     ],
 }  # fmt: skip
-"""Overrides of a shipped file that make its steps take milliseconds, and every mechanism move within eight steps."""
+"""Overrides of a shipped file: steps of milliseconds, with every mechanism active within eight of them."""
 
 
 @pytest.fixture(scope="module")
@@ -37,41 +38,40 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.xdist_group("pair")
 @pytest.mark.parametrize(("method", "processes"), [("tcfl", 2), ("drgan", 1)])
-def test_four_steps_and_four_resumed_equal_eight(
-    method: str, processes: int, scans: Path, pair: Pair, tmp_path: Path
+def test_a_run_resumed_at_step_four_equals_eight_uninterrupted_steps(
+    method: str, processes: int, scans: Path, worker_pair: WorkerPair, tmp_path: Path
 ) -> None:
-    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
     words = ["--config", f"configs/{method}.yaml", *COMMON, *SMALL[method], f"data.root={scans}"]
-    items = [Item(words, straight), Item(words, resumed, first_steps_of=(straight, 4))]
-    train_each(items, pair if processes > 1 else None)
-    assert said(straight, processes) and "at step 4 of 8" in said(resumed, processes)
-    files = sorted(path.name for path in (straight / "checkpoints" / "step-00000008").iterdir())
+    jobs = [Job(words, uninterrupted), Job(words, resumed, first_steps_of=(uninterrupted, 4))]
+    train_each(jobs, worker_pair if processes > 1 else None)
+    assert training_output(uninterrupted, processes) and "at step 4 of 8" in training_output(resumed, processes)
+    files = sorted(path.name for path in checkpoint_of(uninterrupted, 8).iterdir())
     assert [name for name in files if name.startswith("rank-")] == [f"rank-{rank}.pt" for rank in range(processes)]
     for name in files:
-        one, other = (content(run / "checkpoints" / "step-00000008" / name) for run in (straight, resumed))
+        expected, actual = (content(checkpoint_of(run, 8) / name) for run in (uninterrupted, resumed))
         if name != "meta.json":
-            assert equal(one, other), name
-    start = content(straight / "checkpoints" / "step-00000004" / "weights.safetensors")
-    end = content(straight / "checkpoints" / "step-00000008" / "weights.safetensors")
+            assert equal(actual, expected), name
+    start, end = read_weights(uninterrupted, 4), read_weights(uninterrupted, 8)
     networks = {name.split(".")[0] for name in end}
     assert {name.split(".")[0] for name in end if not torch.equal(start[name], end[name])} == networks
-    pools = content(straight / "checkpoints" / "step-00000008" / "rank-0.pt")["pipeline"]["pools"]
+    pools = content(checkpoint_of(uninterrupted, 8) / "rank-0.pt")["pipeline"]["pools"]
     assert all(len(pool["images"]) == 2 for pool in pools.values())
 
 
 def content(path: Path) -> Any:
-    """What a checkpoint's file holds."""
+    """The content of a file of a checkpoint."""
     if path.suffix == ".safetensors":
         return load_file(path)
     return torch.load(path, weights_only=True) if path.suffix == ".pt" else json.loads(path.read_text())
 
 
-def equal(one: Any, other: Any) -> bool:
-    """Bit for bit, at any depth."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return bool(one == other)
+def equal(a: Any, b: Any) -> bool:
+    """Whether two nested states are equal, bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return bool(a == b)

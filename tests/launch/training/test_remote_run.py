@@ -11,7 +11,7 @@ from configs.errors import CheckpointError
 from launch import train
 from launch.checkpoints import resume
 from launch.checkpoints.store import read_weights
-from tests.launch.conftest import SMALL
+from tests.support.small_runs import SMALL_CONFIG
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]
         code = train.main(
             [
                 "--config",
-                SMALL,
+                SMALL_CONFIG,
                 f"data.cache.folder={tmp_path / 'cache'}",
                 "evaluation.limit=2",
                 "checkpoint.every_steps=2",

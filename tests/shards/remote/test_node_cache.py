@@ -98,7 +98,7 @@ def test_readers_of_one_node_download_each_shard_once(opened: Open, server: Serv
     for thread in ranks:
         thread.join()
     assert per_rank == [list(range(6))] * 4
-    assert len(server.asked) == len({name for name, _, _ in server.asked}) == len(opened("a").shards)
+    assert len(server.sent_ranges) == len({name for name, _, _ in server.sent_ranges}) == len(opened("a").shards)
 
 
 def test_a_copy_damaged_on_this_disk_is_downloaded_again(opened: Open) -> None:
@@ -131,7 +131,7 @@ def test_a_shard_that_was_replaced_is_refused(index_follows: bool, message: str,
     shards = opened("a")
     with pytest.raises(DataError, match=f"a/{file.name}: .*{message}; .*upload both again"):
         remote_files(shards)._copy(0)
-    assert [name for name, _, _ in server.asked] == [file.name] * node_cache.MAX_DOWNLOADS
+    assert [name for name, _, _ in server.sent_ranges] == [file.name] * node_cache.MAX_DOWNLOADS
     assert not list(shards.index_path.glob(f"{file.name}*"))
 
 

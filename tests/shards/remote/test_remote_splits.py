@@ -146,7 +146,7 @@ def test_each_shard_is_downloaded_once_and_continued_after_an_interruption(
     batches(shards)
     batches(ShardSet.open(f"{server.url}/train", cache=cache_config(tmp_path)))
     sizes = {shard["name"]: shard["size"] for shard in local.shards}
-    assert sorted(server.asked) == sorted(
+    assert sorted(server.sent_ranges) == sorted(
         (name, at, min(at + 5000, size)) for name, size in sizes.items() for at in range(0, size, 5000)
     )
 
@@ -158,7 +158,7 @@ def test_partial_downloads_of_an_interrupted_process_are_continued(
     name, size = local.shards[0]["name"], local.shards[0]["size"]
     (shards.index_path / f"{name}.part").write_bytes(local.files.paths[0].read_bytes()[: size - 700])
     shards.files.check(0)
-    assert server.asked == [(name, size - 700, size)]
+    assert server.sent_ranges == [(name, size - 700, size)]
 
 
 def test_reading_by_ranges_requests_each_member_once_per_epoch(local: ShardSet, server: Server, tmp_path: Path) -> None:
