@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from configs.baseline_names import TITLES
+
 ImageArray = NDArray[np.uint8]
 """(H, W, 3)."""
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-DISPLAY_NAMES = {"pd": "PD", "pdfs": "PDFS", "nlm": "NLM", "bm3d": "BM3D", "gaussian": "Gaussian"}
+DISPLAY_NAMES: dict[str, str] = {"pd": "PD", "pdfs": "PDFS", **TITLES}
 """Spelling of fields and baselines in the picture; other names are shown as they are."""
 
 TARGET_WIDTH_PX = 1200
