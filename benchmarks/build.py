@@ -1,8 +1,9 @@
-"""How fast shards are written, index and checksums included, beside webdataset's ShardWriter alone.
+"""How fast shards are written, index and checksums included, compared with webdataset's ShardWriter alone.
 
   python benchmarks/build.py [--pairs 300] [--rounds 5]
 
-PD + PDFS float32 320 x 320 pairs in memory; each contender once per round, in turn; medians, ranges, processor time.
+PD + PDFS float32 320 x 320 pairs in memory. Both writers run once per round, one after the other; the table has
+medians, ranges and processor time.
 """
 
 import argparse
@@ -16,65 +17,59 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import numpy as np
 import webdataset
 
+from benchmarks.support import common
+from benchmarks.support.pairs import random_pairs
 from shards.building.writer import write_split
+
+Samples = list[dict[str, Any]]
 
 
 def main() -> int:
-    """Run both contenders in turn and print the table."""
+    """Time both writers and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    random = np.random.default_rng(0)
-    samples = [
-        {
-            "__key__": f"k{i:05d}",
-            "json": {"i": i},
-            **{f"{name}.npy": random.random((320, 320), dtype=np.float32) for name in ("pd", "pdfs")},
-        }
-        for i in range(args.pairs)
-    ]
-    found: dict[str, list[tuple[float, float]]] = {"webdataset.ShardWriter alone": [], "ours, index and checksums": []}
+    samples = list(random_pairs(args.pairs))
+    writers = {"webdataset.ShardWriter alone": write_with_webdataset, "ours, index and checksums": write_with_quell}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in writers}
     with tempfile.TemporaryDirectory(prefix="quell-bench-") as folder:
         for _ in range(args.rounds):
-            for name, write in zip(found, (stock, ours), strict=True):
-                found[name].append(timed(write, Path(folder) / "out", samples))
-    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"load {load} on {os.cpu_count()} cores\n\n| contender | pairs/s, median | range | CPU us per pair |")
+            for name, write in writers.items():
+                times[name].append(time_writing(write, Path(folder) / "out", samples))
+    print(f"{common.load_average()}\n\n| contender | pairs/s, median | range | CPU us per pair |")
     print("| --- | --- | --- | --- |")
-    for name, times in found.items():
-        rates = [args.pairs / wall for wall, _ in times]
-        cpu = statistics.median(cpu for _, cpu in times) / args.pairs * 1e6
-        print(f"| {name} | {statistics.median(rates):,.0f} | {min(rates):,.0f} .. {max(rates):,.0f} | {cpu:,.0f} |")
+    for name, measured in times.items():
+        rates = [args.pairs / wall_s for wall_s, _ in measured]
+        cpu_us = statistics.median(cpu_s for _, cpu_s in measured) / args.pairs * 1e6
+        print(f"| {name} | {statistics.median(rates):,.0f} | {min(rates):,.0f} .. {max(rates):,.0f} | {cpu_us:,.0f} |")
     return 0
 
 
-def timed(
-    write: Callable[[Path, list[dict[str, Any]]], None], folder: Path, samples: list[dict[str, Any]]
-) -> tuple[float, float]:
-    """Wall and processor seconds of writing into an empty folder."""
+def time_writing(write: Callable[[Path, Samples], None], folder: Path, samples: Samples) -> tuple[float, float]:
+    """Wall-clock and processor seconds of writing into an empty folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    os.sync()
-    began, cpu = time.perf_counter(), time.process_time()
+    os.sync()  # so that what earlier rounds left in the page cache is not written back during this one
+    start_s, start_cpu_s = time.perf_counter(), time.process_time()
     write(folder, samples)
-    return time.perf_counter() - began, time.process_time() - cpu
+    return time.perf_counter() - start_s, time.process_time() - start_cpu_s
 
 
-def stock(folder: Path, samples: list[dict[str, Any]]) -> None:
-    """As webdataset's documentation writes shards."""
+def write_with_webdataset(folder: Path, samples: Samples) -> None:
+    """Write shards as webdataset's documentation does."""
     folder.mkdir()
     with webdataset.ShardWriter(str(folder / "s-%06d.tar"), maxsize=64e6, verbose=0) as sink:
         for sample in samples:
             sink.write(sample)
 
 
-def ours(folder: Path, samples: list[dict[str, Any]]) -> None:
-    """The same through shards.writer."""
+def write_with_quell(folder: Path, samples: Samples) -> None:
+    """Write the same samples as a split, with `shards.building.writer`."""
     write_split(folder, samples, name="s", meta={})
 
 

@@ -1,6 +1,6 @@
-"""Restoring whole images: batched by shape and in bfloat16, against one image at a time; tiles in batches.
+"""Restoring full-size images in batches of one shape and in bfloat16, against one at a time; and tiles in batches.
 
-The rival is the loop of most repositories: one image, one forward, one metric. Metrics are left out on both sides.
+One at a time is what most repositories do: one image, one forward pass, one metric. No metrics are computed here.
 """
 
 import sys
@@ -25,82 +25,70 @@ from pipelines.base import Pipeline
 from shards.reading.loaders import EvalLoader
 from shards.reading.shard_set import ShardSet
 
-COUNT = 8
+IMAGES = 8
+
+VARIANTS = {"one by one": (1, "no"), "batches of 4": (4, "no"), "batches of 4, bf16": (4, "bf16")}
+"""Label -> images per batch, precision."""
 
 
-def whole(pipeline: Pipeline, read: DataConfig, split: ShardSet, batch: int, precision: str) -> Callable[[], object]:
-    """All images of a split, so many at a time."""
+def restore_split(
+    pipeline: Pipeline, data: DataConfig, split: ShardSet, batch: int, precision: str
+) -> Callable[[], object]:
+    """A function that reads and restores all images of a split."""
     autocast = machine_precision.autocast(torch.device("cpu"), precision)
+    recipe = loading.evaluation_recipe(type(pipeline).needs(pipeline.config), data, split)
 
-    def go() -> None:
-        recipe = loading.evaluation_recipe(type(pipeline).needs(pipeline.config), read, split)
-        with EvalLoader(split, np.arange(COUNT), recipe, batch) as batches, torch.no_grad(), autocast():
-            for one in batches:
-                pipeline.restore(one)
+    def run() -> None:
+        with EvalLoader(split, np.arange(IMAGES), recipe, batch) as batches, torch.no_grad(), autocast():
+            for images in batches:
+                pipeline.restore(images)
 
-    return go
+    return run
 
 
-def main() -> None:
-    quick = common.options(__doc__ or "").quick
-    warnings.simplefilter("ignore")
-    acceleration.make_accelerator(LoopConfig(threads=1))
-    rounds, rows = (1 if quick else 9), []
-    for name, side in (("pure_noise2noise", 64), ("pure_noise2noise", 160), ("tcfl", 64), ("tcfl", 160)):
-        with common.temporary() as folder:
-            root = common.shards(Path(folder), side=side, count=COUNT, **common.colours(name))
-            config = common.configured(name, root, *common.SMALL[name], "data.crop=null")
-            split = ShardSet.open(root / "val")
-            pipeline = build.make_pipeline(config, split).eval()
-            memory_layout.place(pipeline, torch.device("cpu"), config.loop)
-            ways = {
-                way: whole(pipeline, config.data, split, batch, precision)
-                for way, batch, precision in (
-                    ("one by one", 1, "no"),
-                    ("batches of 4", 4, "no"),
-                    ("batches of 4, bf16", 4, "bf16"),
-                )
-            }
-            if side > 64 and not machine_precision.multiplies_bf16():
-                del ways["batches of 4, bf16"]  # emulated: minutes, to see once more what 64 px show
-            seconds = common.in_turns(ways, rounds=rounds)
-        for way in ways:
-            faster = common.times_faster(seconds["one by one"], seconds[way])
-            rows.append(
-                [
-                    name,
-                    f"{side} px",
-                    way,
-                    f"{COUNT / common.middle(seconds[way]):.1f}",
-                    common.spread(seconds[way]),
-                    f"{faster:.2f}",
-                ]
-            )
+def restore_tiles(batch: int) -> Callable[[], object]:
+    """A function that restores one image of 256 px in tiles of 64 px, this many tiles at a time."""
     image = {"noisy": torch.rand(1, 1, 256, 256)}
     network = torch.nn.Sequential(
         torch.nn.Conv2d(1, 32, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(32, 1, 3, padding=1)
     ).eval()
 
-    def tiles(batch: int) -> Callable[[], object]:
-        @torch.no_grad()
-        def go() -> None:
-            tiled(lambda cut: {"noisy": network(cut["noisy"])}, image, tile=64, overlap=16, batch=batch)
+    @torch.no_grad()
+    def run() -> None:
+        tiled(lambda tiles: {"noisy": network(tiles["noisy"])}, image, tile=64, overlap=16, batch=batch)
 
-        return go
+    return run
 
-    seconds = common.in_turns({"1": tiles(1), "4": tiles(4), "16": tiles(16)}, rounds=rounds)
-    for count, values in seconds.items():
-        rows.append(
-            [
-                "tiles of 64 px",
-                "256 px",
-                f"{count} tiles at a time",
-                f"{1 / common.middle(values):.1f}",
-                common.spread(values),
-                f"{common.times_faster(seconds['1'], values):.2f}",
-            ]
-        )
-    common.table(["what", "image", "how", "images/s", "spread", "times as fast"], rows)
+
+def main() -> None:
+    quick = common.parse_options(__doc__ or "").quick
+    warnings.simplefilter("ignore")
+    acceleration.make_accelerator(LoopConfig(threads=1))
+    rounds = 1 if quick else 9
+    rows = []
+    for name, side in (("pure_noise2noise", 64), ("pure_noise2noise", 160), ("tcfl", 64), ("tcfl", 160)):
+        with common.temporary_folder() as folder:
+            root = common.write_shards(Path(folder), side=side, count=IMAGES, **common.image_kind(name))
+            config = common.load_config(name, root, *common.SMALL[name], "data.crop=null")
+            split = ShardSet.open(root / "val")
+            pipeline = build.make_pipeline(config, split).eval()
+            memory_layout.place(pipeline, torch.device("cpu"), config.loop)
+            candidates = {
+                label: restore_split(pipeline, config.data, split, batch, precision)
+                for label, (batch, precision) in VARIANTS.items()
+            }
+            if side > 64 and not machine_precision.multiplies_bf16():
+                del candidates["batches of 4, bf16"]  # emulated: takes minutes, and shows what 64 px have shown
+            seconds = common.time_interleaved(candidates, rounds=rounds)
+        for label, values in seconds.items():
+            rate = f"{IMAGES / common.median(values):.1f}"
+            speedup = f"{common.speedup(seconds['one by one'], values):.2f}"
+            rows.append([name, f"{side} px", label, rate, common.spread(values), speedup])
+    seconds = common.time_interleaved({str(batch): restore_tiles(batch) for batch in (1, 4, 16)}, rounds=rounds)
+    for batch, values in seconds.items():
+        rate, speedup = f"{1 / common.median(values):.1f}", f"{common.speedup(seconds['1'], values):.2f}"
+        rows.append(["tiles of 64 px", "256 px", f"{batch} tiles at a time", rate, common.spread(values), speedup])
+    common.print_table(["what", "image", "how", "images/s", "spread", "times as fast"], rows)
 
 
 if __name__ == "__main__":

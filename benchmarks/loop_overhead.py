@@ -1,9 +1,10 @@
-"""Time of one step around a network so small that the loop counts: ours, raw PyTorch, Fabric, accelerate, Lightning.
+"""Overhead of training loops, with a network so small that it shows: ours, raw PyTorch, accelerate, Fabric, Lightning.
 
-All train the same network with the same loss on the same batches with the same fused AdamW and clip the gradient, once
-with a step for each batch and once with the gradients of two. Ours also keeps a moving average of the weights, counts
-throughput, checks that the gradient is finite, agrees on signals, and writes its log. Turns are short, for a machine's
-speed drifts within seconds. Fabric and Lightning are measured where they are installed: pip install -e '.[bench]'.
+All train the same network on the same batches with the same loss and fused AdamW, and clip the gradient; once with a
+step per batch, and once accumulating the gradients of two batches. Ours also keeps a moving average of the weights,
+counts throughput, checks that gradients are finite, synchronises stop signals between ranks, and writes its log. Timed
+stretches are short, because a machine's speed drifts within seconds. Fabric and Lightning are measured where they are
+installed (pip install -e '.[bench]').
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 if not __package__:
@@ -28,15 +30,37 @@ from launch.machine import acceleration
 from launch.runs.folder import RunFolder
 from launch.runs.tracker import Tracker
 from launch.training import loop
-from launch.training.trainer import assemble
+from launch.training.trainer import Trainer, assemble
 from pipelines.base import Batch, Pipeline
 
 LR, CLIP = 1e-3, 1.0
 
+BATCHES = 8
+"""Number of global batches, which every loop trains on again and again."""
 
-def ours(folder: Path, root: Path, steps: int, accumulate: int) -> Callable[[], object]:
-    """`launch/training/loop.py` itself, with everything on, logging every 20 steps."""
-    words = [
+
+@dataclass(frozen=True)
+class OurLoop:
+    """`launch/training/loop.py` itself with everything enabled, logging every 20 steps."""
+
+    trainer: Trainer
+    batches: list[list[Batch]]
+    steps: int
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What is trained."""
+        return self.trainer.state.pipeline
+
+    def __call__(self) -> None:
+        """Train for `steps` steps."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            loop.train(self.trainer, (self.batches[i % BATCHES] for i in range(self.steps)))
+
+
+def ours(folder: Path, root: Path, steps: int, accumulate: int) -> OurLoop:
+    """Set up our loop in a new run folder."""
+    overrides = [
         "pipeline.network={name: dncnn, depth: 3, width: 4}",
         "pipeline.losses={l2: 1.0}",
         "data.crop=8",
@@ -52,48 +76,40 @@ def ours(folder: Path, root: Path, steps: int, accumulate: int) -> Callable[[], 
         "evaluation.every_epochs=null",
         "checkpoint.every_steps=99999999",
     ]
-    config = common.configured("supervised", root, *words)
+    config = common.load_config("supervised", root, *overrides)
     accelerator = acceleration.make_accelerator(config.loop)
     run = RunFolder(folder)
     run.create()
     trainer = assemble(config, accelerator, run, Tracker(run, active=True, tensorboard=False))
     with trainer.batches() as batches:
-        ready = [next(iter(batches)) for _ in range(8)]
-
-    def go() -> None:
-        with contextlib.redirect_stdout(io.StringIO()):
-            loop.train(trainer, (ready[i % 8] for i in range(steps)))
-
-    go.batches = ready  # type: ignore[attr-defined]
-    go.pipeline = trainer.state.pipeline  # type: ignore[attr-defined]
-    return go
+        return OurLoop(trainer, [next(iter(batches)) for _ in range(BATCHES)], steps)
 
 
 class Loss(nn.Module):
-    """The method's loss of a batch as a module's forward: what every rival trains."""
+    """The method's loss as the forward pass of a module: what the other loops train."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         super().__init__()
         self.pipeline = copy.deepcopy(pipeline)
 
     def forward(self, batch: Batch) -> Tensor:
-        """A scalar."""
+        """The loss of a batch, a scalar."""
         return self.pipeline.loss("restorer", batch, {}).loss
 
 
-def fresh(like: Pipeline) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """An equal network and its optimizer."""
-    network = Loss(like)
+def network_and_optimizer(pipeline: Pipeline) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A copy of the pipeline's network, and an optimizer for it."""
+    network = Loss(pipeline)
     return network, torch.optim.AdamW(network.parameters(), lr=LR, fused=True)
 
 
-def raw(like: Pipeline, batches: list[list[Batch]], steps: int) -> Callable[[], object]:
-    """The loop of a tutorial."""
-    network, optimizer = fresh(like)
+def raw_pytorch(pipeline: Pipeline, batches: list[list[Batch]], steps: int) -> Callable[[], object]:
+    """A plain PyTorch loop, as in tutorials."""
+    network, optimizer = network_and_optimizer(pipeline)
 
-    def go() -> None:
+    def run() -> None:
         for i in range(steps):
-            micro_batches = batches[i % 8]
+            micro_batches = batches[i % BATCHES]
             optimizer.zero_grad()
             for batch in micro_batches:
                 loss = network(batch) / len(micro_batches)
@@ -101,17 +117,17 @@ def raw(like: Pipeline, batches: list[list[Batch]], steps: int) -> Callable[[], 
             nn.utils.clip_grad_norm_(network.parameters(), CLIP)
             optimizer.step()
 
-    return go
+    return run
 
 
-def with_accelerate(like: Pipeline, batches: list[list[Batch]], steps: int) -> Callable[[], object]:
-    """The loop of accelerate's documentation."""
+def with_accelerate(pipeline: Pipeline, batches: list[list[Batch]], steps: int) -> Callable[[], object]:
+    """The loop in accelerate's documentation."""
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=len(batches[0]))
-    network, optimizer = accelerator.prepare(*fresh(like))
+    network, optimizer = accelerator.prepare(*network_and_optimizer(pipeline))
 
-    def go() -> None:
+    def run() -> None:
         for i in range(steps):
-            for batch in batches[i % 8]:
+            for batch in batches[i % BATCHES]:
                 with accelerator.accumulate(network):
                     loss = network(batch)
                     accelerator.backward(loss)
@@ -120,19 +136,19 @@ def with_accelerate(like: Pipeline, batches: list[list[Batch]], steps: int) -> C
                     optimizer.step()
                     optimizer.zero_grad()
 
-    return go
+    return run
 
 
-def with_fabric(like: Pipeline, batches: list[list[Batch]], steps: int) -> Callable[[], object]:
-    """The loop of Fabric's documentation."""
+def with_fabric(pipeline: Pipeline, batches: list[list[Batch]], steps: int) -> Callable[[], object]:
+    """The loop in Fabric's documentation."""
     from lightning.fabric import Fabric
 
     fabric = Fabric(accelerator="cpu", devices=1)
-    network, optimizer = fabric.setup(*fresh(like))
+    network, optimizer = fabric.setup(*network_and_optimizer(pipeline))
 
-    def go() -> None:
+    def run() -> None:
         for i in range(steps):
-            micro_batches = batches[i % 8]
+            micro_batches = batches[i % BATCHES]
             optimizer.zero_grad()
             for number, batch in enumerate(micro_batches, 1):
                 with fabric.no_backward_sync(network, enabled=number < len(micro_batches)):
@@ -141,33 +157,34 @@ def with_fabric(like: Pipeline, batches: list[list[Batch]], steps: int) -> Calla
             fabric.clip_gradients(network, optimizer, max_norm=CLIP, error_if_nonfinite=False)
             optimizer.step()
 
-    return go
+    return run
 
 
-def with_lightning(like: Pipeline, batches: list[list[Batch]], steps: int) -> Callable[[], object]:
+def with_lightning(pipeline: Pipeline, batches: list[list[Batch]], steps: int) -> Callable[[], object]:
     """The Lightning Trainer, without logger, checkpoints and progress bar."""
-    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch import LightningModule
+    from lightning.pytorch import Trainer as LightningTrainer
 
     class Module(LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.network, self.made = fresh(like)
+            self.network, self.optimizer = network_and_optimizer(pipeline)
 
         def training_step(self, batch: Batch, _: int) -> Tensor:
             return self.network(batch)
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
-            return self.made
+            return self.optimizer
 
-    class Batches(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
+    class Batches(torch.utils.data.IterableDataset[Batch]):
         def __iter__(self) -> Iterator[Batch]:
             for i in range(steps):
-                yield from batches[i % 8]
+                yield from batches[i % BATCHES]
 
     module = Module()
 
-    def go() -> None:
-        trainer = Trainer(
+    def run() -> None:
+        trainer = LightningTrainer(
             accelerator="cpu",
             devices=1,
             max_epochs=1,
@@ -180,48 +197,48 @@ def with_lightning(like: Pipeline, batches: list[list[Batch]], steps: int) -> Ca
         )
         trainer.fit(module, torch.utils.data.DataLoader(Batches(), batch_size=None))
 
-    return go
+    return run
 
 
-def measured(accumulate: int, *, steps: int, rounds: int) -> dict[str, list[float]]:
+def time_loops(accumulate: int, *, steps: int, rounds: int) -> dict[str, list[float]]:
     """Seconds of `steps` steps of each loop, in each round."""
-    with common.temporary() as folder:
-        root = common.shards(Path(folder) / "data", side=8, count=64)
-        mine = ours(Path(folder) / "run", root, steps, accumulate)
-        like, batches = mine.pipeline, mine.batches  # type: ignore[attr-defined]
-        rivals: dict[str, Callable[[], object]] = {
-            "raw PyTorch": raw(like, batches, steps),
-            "Quell, all on": mine,
-            "accelerate": with_accelerate(like, batches, steps),
+    with common.temporary_folder() as folder:
+        root = common.write_shards(Path(folder) / "data", side=8, count=64)
+        our_loop = ours(Path(folder) / "run", root, steps, accumulate)
+        arguments = (our_loop.pipeline, our_loop.batches, steps)
+        candidates: dict[str, Callable[[], object]] = {
+            "raw PyTorch": raw_pytorch(*arguments),
+            "Quell, all on": our_loop,
+            "accelerate": with_accelerate(*arguments),
         }
         if importlib.util.find_spec("lightning"):
-            rivals["Lightning Fabric"] = with_fabric(like, batches, steps)
-            rivals["Lightning Trainer"] = with_lightning(like, batches, steps)
-        return common.in_turns(rivals, rounds=rounds)
+            candidates["Lightning Fabric"] = with_fabric(*arguments)
+            candidates["Lightning Trainer"] = with_lightning(*arguments)
+        return common.time_interleaved(candidates, rounds=rounds)
 
 
 def main() -> None:
-    quick = common.options(__doc__ or "").quick
+    quick = common.parse_options(__doc__ or "").quick
     steps, rounds = (40, 2) if quick else (80, 15)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     if not importlib.util.find_spec("lightning"):
-        print("Fabric and Lightning are not installed here: pip install -e '.[bench]'")
+        print("not measured, because not installed: Fabric and Lightning; pip install -e '.[bench]'")
     rows = []
     for accumulate in (1, 2):
-        seconds = measured(accumulate, steps=steps, rounds=rounds)
+        seconds = time_loops(accumulate, steps=steps, rounds=rounds)
         base = seconds["raw PyTorch"]
         rows += [
             [
                 accumulate,
                 name,
-                f"{1e6 * common.middle(s) / steps:.0f}",
-                common.spread(s),
-                f"{common.times_faster(s, base):.2f}",
+                f"{1e6 * common.median(values) / steps:.0f}",
+                common.spread(values),
+                f"{common.speedup(values, base):.2f}",
             ]
-            for name, s in sorted(seconds.items(), key=lambda item: common.times_faster(item[1], base))
+            for name, values in sorted(seconds.items(), key=lambda item: common.speedup(item[1], base))
         ]
-    common.table(["batches a step", "loop", "µs a step", "spread", "of the raw loop"], rows)
+    common.print_table(["batches a step", "loop", "µs a step", "spread", "of the raw loop"], rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What limits each method on 1, 8, 64 and 1,024 GPUs: a model of one step, checked against two processes here.
+"""What limits each method on 1, 8, 64 and 1,024 GPUs: a model of one step, checked against two local processes.
 
-The arithmetic of a step is counted on the real networks; everything else is an assumption, stated in ASSUMED. Gradients
-are float32 and are averaged by a ring while the backward pass still runs.
+The arithmetic of a step is counted on the real networks; everything else is an assumption, stated in `Machine`.
+Gradients are float32 and are averaged by a ring all-reduce while the backward pass is still running.
 """
 
 import sys
@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -16,147 +17,165 @@ if not __package__:
 import torch
 
 from benchmarks import scaling_two_processes
-from benchmarks.support import common
-from benchmarks.support import flops as _flops
+from benchmarks.support import common, flops
 
 GPUS = (1, 8, 64, 1024)
 
 
 @dataclass(frozen=True)
-class Assumed:
-    """A machine; bandwidths are what a ring reaches, not what is printed on the box."""
+class Machine:
+    """Assumptions about the machine. Bandwidths are those that a ring all-reduce reaches, not nominal ones."""
 
-    flops: float = 0.3 * 990e12
-    """Of a step, per GPU: 30 % of an H100's dense bf16 peak, what convolutions of 64 channels and more may reach."""
-    per_node: int = 8
-    inside: float = 300e9
+    flops_per_s: float = 0.3 * 990e12
+    """Per GPU: 30 % of an H100's dense bf16 peak, which convolutions of 64 and more channels may reach."""
+    gpus_per_node: int = 8
+    intra_node: float = 300e9
     """Bytes/s per GPU between GPUs of one node (NVLink)."""
-    between: float = 40e9
+    inter_node: float = 40e9
     """Bytes/s per GPU between nodes (one 400 Gbit/s port each)."""
     hop_s: float = 10e-6
-    """Delay of one hop; a reduction takes two times log2(n) of them."""
-    backward: float = 2 / 3
-    """Share of a step during which gradients can travel."""
-    bucket: float = 25e6
-    """Bytes of the last bucket, which nothing hides."""
+    """Latency of one hop; a reduction takes 2 log2(n) of them."""
+    backward_share: float = 2 / 3
+    """Share of a step's arithmetic that communication can overlap with."""
+    bucket_bytes: float = 25e6
+    """Size of the last gradient bucket, whose communication overlaps with nothing."""
     host_s: float = 1e-3
-    """Of launching kernels and the loop, a step, hidden by nothing where kernels are short."""
-    disk: float = 2e9
-    """Bytes/s that a shared file system gives one writer."""
+    """Kernel launches and the loop, per step; not overlapped where kernels are short."""
+    disk_bytes_per_s: float = 2e9
+    """One writer on a shared file system."""
 
 
-ASSUMED = Assumed()
+MACHINE = Machine()
+
+TARGET_STEP_S = 0.05
+MAX_IMAGES_PER_GPU = 64
+"""A GPU gets as many images as it processes in the target time, and no more than this."""
 
 
-def reduction_s(gradient_bytes: float, gpus: int, machine: Assumed = ASSUMED) -> float:
-    """Seconds of a ring all-reduce over so many GPUs."""
+class MethodCost(NamedTuple):
+    """What one method costs."""
+
+    flops: float
+    """Floating-point operations of one image through all phases."""
+    parameters: int
+    read_bytes: float
+    """Bytes read per image."""
+    crop_px: int
+
+
+def reduction_s(gradient_bytes: float, gpus: int, machine: Machine = MACHINE) -> float:
+    """Seconds of a ring all-reduce."""
     if gpus == 1:
         return 0.0
-    bandwidth = machine.inside if gpus <= machine.per_node else machine.between
+    bandwidth = machine.intra_node if gpus <= machine.gpus_per_node else machine.inter_node
     return 2 * (gpus - 1) / gpus * gradient_bytes / bandwidth + 2 * machine.hop_s * max(1, (gpus - 1).bit_length())
 
 
-def step_s(flops: float, gradient_bytes: float, gpus: int, machine: Assumed = ASSUMED) -> float:
-    """Seconds of a step: arithmetic, what of the reduction it does not hide, and the host."""
-    compute = flops / machine.flops
-    whole, last = (reduction_s(size, gpus, machine) for size in (gradient_bytes, min(machine.bucket, gradient_bytes)))
-    return compute + max(whole - machine.backward * compute, last) + machine.host_s
+def step_s(operations: float, gradient_bytes: float, gpus: int, machine: Machine = MACHINE) -> float:
+    """Seconds of a step: arithmetic, the part of the reduction that does not overlap with it, and the host."""
+    compute_s = operations / machine.flops_per_s
+    all_buckets_s = reduction_s(gradient_bytes, gpus, machine)
+    last_bucket_s = reduction_s(min(machine.bucket_bytes, gradient_bytes), gpus, machine)
+    return compute_s + max(all_buckets_s - machine.backward_share * compute_s, last_bucket_s) + machine.host_s
 
 
-def counted(name: str) -> dict[str, float]:
-    """Arithmetic of one image through all phases at the configuration's own crop; parameters; bytes of a sample."""
+def count_cost(name: str) -> MethodCost:
+    """Count on a crop of 64 px, and scale to the configuration's own crop."""
     side = 64
-    with common.temporary() as folder:
-        root = common.shards(Path(folder), side=side, count=2, **common.colours(name))
-        vgg = common.SMALL[name] if name == "spectroformer" else []
-        original = common.configured(name, root, *vgg)
-        config = common.configured(name, root, *vgg, f"data.crop={side}", "data.batch_size=1", "loop.accumulate=1")
-        pipeline, batches = common.built(config)
+    with common.temporary_folder() as folder:
+        root = common.write_shards(Path(folder), side=side, count=2, **common.image_kind(name))
+        # spectroformer's losses need the weights of a VGG, which random ones of the same size stand in for
+        overrides = common.SMALL[name] if name == "spectroformer" else []
+        original = common.load_config(name, root, *overrides)
+        config = common.load_config(
+            name, root, *overrides, f"data.crop={side}", "data.batch_size=1", "loop.accumulate=1"
+        )
+        pipeline, batches = common.build_first_step(config)
         carry: dict[str, torch.Tensor] = {}
 
         def backward(phase: str) -> None:
-            step = pipeline.loss(phase, batches[0], carry)
-            step.loss.backward()
-            carry.update(step.carry)
+            output = pipeline.loss(phase, batches[0], carry)
+            output.loss.backward()
+            carry.update(output.carry)
 
-        total = sum(_flops.count(partial(backward, phase)) for phase in pipeline.phases)
+        total = sum(flops.count(partial(backward, phase)) for phase in pipeline.phases)
     crop = original.data.crop or 256
-    read = sum(
-        v.numel() * 4
-        for k, v in batches[0].items()
-        if torch.is_tensor(v) and v.dim() == 4 and v.shape[-1] > 1 and "normal" not in k
+    read = sum(  # images only: not scales, and not noise drawn on the fly
+        value.numel() * 4
+        for field, value in batches[0].items()
+        if torch.is_tensor(value) and value.dim() == 4 and value.shape[-1] > 1 and "normal" not in field
     )
     scale = (crop / side) ** 2
     trained = sum(p.numel() for phase in pipeline.phases for p in pipeline.trained_parameters(phase))
-    return {"flops": total * scale, "parameters": trained, "bytes": read * scale, "crop": crop}
+    return MethodCost(total * scale, trained, read * scale, crop)
 
 
-def check(quick: bool) -> list[list[object]]:
-    """The model's two-process step on this machine against the measured one.
+def check_model(*, quick: bool) -> list[list[object]]:
+    """Compare the model's step of two processes on this machine with the measured one.
 
-    Here the reduction runs on the cores that compute, so that nothing is hidden: step = the step of two processes side
-    by side + the reduction measured by itself.
+    Here the reduction runs on the cores that compute, so that nothing overlaps: a step is the step of two processes
+    that do not communicate, plus the reduction measured by itself.
     """
     rows: list[list[object]] = []
     for name in list(common.REALISTIC)[:1]:
-        found = scaling_two_processes.measure(name, rounds=1 if quick else 3)
-        apart, together = (common.middle(found.ways[way]) for way in ("two, without a word", "two, DDP"))
-        expected = apart + found.reduction_s
+        scaling = scaling_two_processes.measure(name, rounds=1 if quick else 3)
+        independent_s, ddp_s = (common.median(scaling.step_s[mode]) for mode in ("two, without communication", "two, DDP"))
+        expected_s = independent_s + scaling.reduction_s
         rows.append(
             [
                 name,
-                f"{1e3 * apart:.0f}",
-                f"{1e3 * found.reduction_s:.1f}",
-                f"{1e3 * expected:.0f}",
-                f"{1e3 * together:.0f}",
-                f"{100 * (expected / together - 1):+.0f} %",
+                f"{1e3 * independent_s:.0f}",
+                f"{1e3 * scaling.reduction_s:.1f}",
+                f"{1e3 * expected_s:.0f}",
+                f"{1e3 * ddp_s:.0f}",
+                f"{100 * (expected_s / ddp_s - 1):+.0f} %",
             ]
         )
     return rows
 
 
 def main() -> None:
-    quick = common.options(__doc__ or "").quick
+    quick = common.parse_options(__doc__ or "").quick
     warnings.simplefilter("ignore")
     rows, sizes = [], []
     for name in list(common.SMALL)[:1] if quick else common.SMALL:
-        one = counted(name)
-        gradient = 4 * one["parameters"]
-        batch = max(1, round(0.05 * ASSUMED.flops / one["flops"]))  # images a GPU takes for a step of 50 ms, at most 64
-        batch = min(batch, 64)
-        alone = step_s(batch * one["flops"], gradient, 1)
+        cost = count_cost(name)
+        gradient_bytes = 4 * cost.parameters
+        batch = max(1, round(TARGET_STEP_S * MACHINE.flops_per_s / cost.flops))
+        batch = min(batch, MAX_IMAGES_PER_GPU)
+        one_gpu_s = step_s(batch * cost.flops, gradient_bytes, 1)
         for gpus in GPUS:
-            seconds = step_s(batch * one["flops"], gradient, gpus)
+            seconds = step_s(batch * cost.flops, gradient_bytes, gpus)
             rate = gpus * batch / seconds
-            sent = 2 * (gpus - 1) / gpus * gradient
+            sent_bytes = 2 * (gpus - 1) / gpus * gradient_bytes
             rows.append(
                 [
                     name,
                     gpus,
                     batch,
-                    f"{sent / 1e6:.0f}",
+                    f"{sent_bytes / 1e6:.0f}",
                     f"{1e3 * seconds:.1f}",
-                    f"{alone / seconds:.2f}",
+                    f"{one_gpu_s / seconds:.2f}",
                     f"{rate:,.0f}",
-                    f"{rate * one['bytes'] / 1e9:.2f}",
+                    f"{rate * cost.read_bytes / 1e9:.2f}",
                     f"{gpus * batch:,}",
                 ]
             )
-        saved = 4 * gradient
+        checkpoint_bytes = 4 * gradient_bytes  # weights, their moving average, and two moments
         sizes.append(
             [
                 name,
-                f"{int(one['crop'])} px",
-                f"{one['flops'] / 1e9:.0f}",
-                f"{one['parameters'] / 1e6:.2f}",
-                f"{saved / 1e6:.0f}",
-                f"{saved / ASSUMED.disk:.2f}",
+                f"{cost.crop_px} px",
+                f"{cost.flops / 1e9:.0f}",
+                f"{cost.parameters / 1e6:.2f}",
+                f"{checkpoint_bytes / 1e6:.0f}",
+                f"{checkpoint_bytes / MACHINE.disk_bytes_per_s:.2f}",
             ]
         )
-    common.table(
+    common.print_table(
         ["configuration", "crop", "GFLOP an image", "million parameters", "checkpoint, MB", "writing it, s"], sizes
     )
-    common.table(
+    common.print_table(
         [
             "configuration",
             "GPUs",
@@ -170,8 +189,9 @@ def main() -> None:
         ],
         rows,
     )
-    common.table(
-        ["configuration", "side by side, ms", "reduction, ms", "model, ms", "measured, ms", "off"], check(quick)
+    common.print_table(
+        ["configuration", "side by side, ms", "reduction, ms", "model, ms", "measured, ms", "off"],
+        check_model(quick=quick),
     )
 
 

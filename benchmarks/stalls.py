@@ -1,8 +1,7 @@
-"""What holds the training thread up besides training: a checkpoint of 100 MB, a picture for TensorBoard, the start.
+"""What holds up the training thread besides training: a checkpoint of 100 MB, pictures for TensorBoard, starting up.
 
-And from a signal to the end of the first step that the resumed run takes, the scheduler's own wait left out.
-
-A step here is a wait of a few milliseconds, as when a GPU computes: the processor is free for the thread that writes.
+Also the time from a stop signal to the end of the resumed run's first step, without a scheduler's queue. Training is
+simulated by waits of a few milliseconds, as when a GPU computes: the processor is free for the thread that writes.
 """
 
 import signal
@@ -30,64 +29,66 @@ MEGABYTES = 100
 QUIET: dict[str, Any] = {"cwd": common.ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
-def longest_step_ms(begin: Callable[[], object], going_on: Callable[[], bool]) -> float:
-    """The longest step, less its own length, from `begin` inside one until nothing goes on any more."""
-    longest, first = 0.0, True
-    while first or going_on():
-        began = time.perf_counter()
+def longest_stall_ms(begin: Callable[[], object], is_running: Callable[[], bool]) -> float:
+    """By how much the slowest step is too long, from the step that calls `begin` until nothing is running any more."""
+    longest_s, first = 0.0, True
+    while first or is_running():
+        start = time.perf_counter()
         if first:
             begin()
             first = False
         time.sleep(STEP_S)
-        longest = max(longest, time.perf_counter() - began - STEP_S)
-    return 1e3 * longest
+        longest_s = max(longest_s, time.perf_counter() - start - STEP_S)
+    return 1e3 * longest_s
 
 
 def save_stall_ms(folder: Path, *, wait: bool) -> float:
-    """How long a step is held up by saving MEGABYTES of weights and optimizer state."""
+    """How long saving MEGABYTES of weights and optimizer state holds up a step; `wait`: without the writer's thread."""
     count = MEGABYTES * 1_000_000 // 4 // 3  # weights and two moments
     weights = {f"w{i}": torch.randn(count // 10) for i in range(10)}
     state = {"moments": [torch.randn(count // 10) for _ in range(20)]}
     writer = AsyncWriter()
 
     def begin() -> None:
-        hidden = store.begin(folder, 1)
-        kept = (weights, state) if wait else snapshot((weights, state))
+        unpublished = store.begin(folder, 1)
+        saved_weights, saved_state = (weights, state) if wait else snapshot((weights, state))
 
         def write() -> None:
-            store.write_weights(hidden, kept[0], None)
-            store.write_state(hidden, "state.pt", kept[1])
-            store.publish(hidden, {})
+            store.write_weights(unpublished, saved_weights, None)
+            store.write_state(unpublished, "state.pt", saved_state)
+            store.publish(unpublished, {})
 
         writer.start(write, lambda: None, wait=wait)
 
-    def going_on() -> bool:
+    def is_writing() -> bool:
         writer.poll()
         return writer._thread is not None
 
-    found = longest_step_ms(begin, going_on)
+    stall_ms = longest_stall_ms(begin, is_writing)
     writer.finish()
-    return found
+    return stall_ms
 
 
-def picture_ms(folder: Path, *, beside: bool) -> float:
-    """How long the training thread needs for four pictures of 320 x 320, the tracker's way or TensorBoard's own."""
+def pictures_ms(folder: Path, *, in_background: bool) -> float:
+    """How long four pictures of 320 x 320 hold up the training thread, by our tracker or by TensorBoard's own call."""
     run = RunFolder(folder)
     run.create()
     tracker = Tracker(run, active=True, tensorboard=True)
-    picture = (255 * np.random.default_rng(0).random((320, 1280, 3))).astype(np.uint8)
-    began = time.perf_counter()
-    if beside:
-        tracker.images("sample", picture, 1)
+    pictures = (255 * np.random.default_rng(0).random((320, 1280, 3))).astype(np.uint8)
+    board = tracker._board
+    assert board is not None
+    start = time.perf_counter()
+    if in_background:
+        tracker.images("sample", pictures, 1)
     else:
-        tracker._board.add_image("sample", picture, 1, dataformats="HWC")
-    spent = time.perf_counter() - began
+        board.add_image("sample", pictures, 1, dataformats="HWC")
+    elapsed_s = time.perf_counter() - start
     tracker.close()
-    return 1e3 * spent
+    return 1e3 * elapsed_s
 
 
-def command(root: Path, folder: Path, steps: int) -> list[str]:
-    """A run of a small network with a line in its log for every step."""
+def training_command(root: Path, folder: Path, steps: int) -> list[str]:
+    """The command that trains a small network and logs every step."""
     return [
         sys.executable,
         "launch/train.py",
@@ -110,66 +111,67 @@ def command(root: Path, folder: Path, steps: int) -> list[str]:
 
 
 def start_s(root: Path, folder: Path) -> float:
-    """From the command to the end of a run of one small step."""
-    began = time.perf_counter()
-    subprocess.run(command(root, folder, 1), check=True, **QUIET)
-    return time.perf_counter() - began
+    """Seconds of a whole run of one small step."""
+    start = time.perf_counter()
+    subprocess.run(training_command(root, folder, 1), check=True, **QUIET)
+    return time.perf_counter() - start
 
 
 def steps_logged(folder: Path) -> int:
-    """Steps in a run's log so far."""
+    """Number of steps in a run's log so far."""
     path = RunFolder(folder).metrics_file
     return path.read_text().count('"event": "train"') if path.is_file() else 0
 
 
-def resumed_s(root: Path, folder: Path) -> float:
-    """From a stop signal, by way of the last checkpoint and a new process, to the end of the next step."""
+def resume_s(root: Path, folder: Path) -> float:
+    """Seconds from a stop signal, through a checkpoint and a new process, to the end of the next step."""
 
-    def until(process: subprocess.Popen[bytes], count: int) -> None:
+    def wait_for_steps(process: subprocess.Popen[bytes], count: int) -> None:
         while steps_logged(folder) < count:
             if process.poll() is not None:
-                sys.exit(f"the run ended by itself with exit code {process.returncode}")
+                sys.exit(f"the run ended early, with exit code {process.returncode}")
             time.sleep(0.01)
 
-    first = subprocess.Popen(command(root, folder, 10**9), **QUIET)
-    until(first, 5)
-    began = time.perf_counter()
+    first = subprocess.Popen(training_command(root, folder, 10**9), **QUIET)
+    wait_for_steps(first, 5)
+    start = time.perf_counter()
     first.send_signal(signal.SIGUSR1)
     first.wait()
-    done = steps_logged(folder)
-    second = subprocess.Popen(command(root, folder, 10**9), **QUIET)
-    until(second, done + 1)
-    taken = time.perf_counter() - began
+    logged = steps_logged(folder)
+    second = subprocess.Popen(training_command(root, folder, 10**9), **QUIET)
+    wait_for_steps(second, logged + 1)
+    elapsed_s = time.perf_counter() - start
     second.kill()
     second.wait()
-    return taken
+    return elapsed_s
 
 
 def imports_s() -> float:
-    """The part of it that is `import torch, accelerate`."""
-    began = time.perf_counter()
+    """Seconds of importing torch and accelerate, a part of `start_s`."""
+    start = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import torch, accelerate, torch._dynamo"], check=True)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def main() -> None:
-    quick = common.options(__doc__ or "").quick
-    with common.temporary() as text:
-        folder = Path(text)
-        root = common.shards(folder / "data", side=16, count=4)
+    quick = common.parse_options(__doc__ or "").quick
+    with common.temporary_folder() as temporary:
+        folder = Path(temporary)
+        root = common.write_shards(folder / "data", side=16, count=4)
+        checkpoint, pictures = f"checkpoint of {MEGABYTES} MB", "four pictures of 320 px"
         rows = []
-        for label, once, unit, rounds in (
-            (f"checkpoint of {MEGABYTES} MB, beside", lambda i: save_stall_ms(folder / f"a{i}", wait=False), "ms", 7),
-            (f"checkpoint of {MEGABYTES} MB, waiting", lambda i: save_stall_ms(folder / f"b{i}", wait=True), "ms", 7),
-            ("four pictures of 320 px, beside training", lambda i: picture_ms(folder / f"c{i}", beside=True), "ms", 7),
-            ("four pictures of 320 px, waiting", lambda i: picture_ms(folder / f"d{i}", beside=False), "ms", 7),
+        for label, measure, unit, rounds in (
+            (f"{checkpoint}, beside training", lambda i: save_stall_ms(folder / f"a{i}", wait=False), "ms", 7),
+            (f"{checkpoint}, waiting", lambda i: save_stall_ms(folder / f"b{i}", wait=True), "ms", 7),
+            (f"{pictures}, beside training", lambda i: pictures_ms(folder / f"c{i}", in_background=True), "ms", 7),
+            (f"{pictures}, waiting", lambda i: pictures_ms(folder / f"d{i}", in_background=False), "ms", 7),
             ("command to the end of a run of one step", lambda i: start_s(root, folder / f"e{i}"), "s", 3),
             ("of that, importing torch and accelerate", lambda i: imports_s(), "s", 3),
-            ("signal to the end of the next step, resumed", lambda i: resumed_s(root, folder / f"f{i}"), "s", 3),
+            ("signal to the end of the next step, resumed", lambda i: resume_s(root, folder / f"f{i}"), "s", 3),
         ):
-            values = [once(i) for i in range(1 if quick else rounds)]
-            rows.append([label, f"{common.middle(values):.3g} {unit}", common.spread(values)])
-    common.table(["what", "holds up training for", "spread"], rows)
+            values = [measure(i) for i in range(1 if quick else rounds)]
+            rows.append([label, f"{common.median(values):.3g} {unit}", common.spread(values)])
+    common.print_table(["what", "holds up training for", "spread"], rows)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""The time it takes to submit a chain of ten stages, without imports: SLURM's own commands, and our code around them.
+"""How long submitting a chain of ten stages takes, without imports: SLURM's commands, and our code around them.
 
-The commands are stand-ins that do nothing; a real sbatch adds the time of its controller, ten times.
+SLURM's commands are stand-ins that do nothing; a real sbatch adds the response time of its controller, ten times.
 """
 
 import os
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -26,6 +26,7 @@ from slurm.submission import chain, client, snapshot
 
 STAGES = 10
 TARGET_S = 0.5
+
 PARTS: dict[str, tuple[Any, str]] = {
     "check every configuration": (plan, "make"),
     "copy the code": (snapshot, "take"),
@@ -34,17 +35,18 @@ PARTS: dict[str, tuple[Any, str]] = {
     "sbatch": (utils.CommandFunction, "__call__"),
     "squeue and scontrol": (client, "call"),
 }
+"""Row of the table -> owner and name of the function that is timed."""
 
 
 def main() -> None:
-    """Print the table."""
-    quick = common.options(__doc__ or "").quick
-    clock: Counter[str] = Counter()
+    """Submit the chain several times and print the table."""
+    quick = common.parse_options(__doc__ or "").quick
+    clock: defaultdict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory(prefix="quell-bench-") as temporary:
         folder = Path(temporary)
-        os.environ["PATH"] = f"{commands(folder / 'bin')}{os.pathsep}{os.environ['PATH']}"
-        file = stage_file(folder)
-        submit_chain(file, folder / "warm-up")  # imports
+        os.environ["PATH"] = f"{write_commands(folder / 'bin')}{os.pathsep}{os.environ['PATH']}"
+        file = write_stage_file(folder)
+        submit_chain(file, folder / "warm-up")  # so that imports are not timed
         for part, (owner, name) in PARTS.items():
             setattr(owner, name, timed(getattr(owner, name), part, clock))
         rounds: list[dict[str, float]] = []
@@ -59,16 +61,16 @@ def main() -> None:
     rows = []
     for part in [*PARTS, "all", "ours", "processor"]:
         values = [seconds[part] for seconds in rounds]
-        rows.append((part, 1e3 * common.middle(values), common.spread(values)))
-    common.table(["part", "ms", "spread"], rows)
+        rows.append((part, 1e3 * common.median(values), common.spread(values)))
+    common.print_table(["part", "ms", "spread"], rows)
     print(
         f"ours: everything except SLURM's commands, target below {1e3 * TARGET_S:.0f} ms; processor: CPU time of this "
         "process, which other programs on the machine do not lengthen"
     )
 
 
-def commands(folder: Path) -> Path:
-    """A folder with stand-ins for SLURM's commands that answer at once."""
+def write_commands(folder: Path) -> Path:
+    """Write stand-ins for SLURM's commands, which return immediately; returns their folder."""
     folder.mkdir()
     for name in ("sbatch", "squeue", "scontrol", "scancel"):
         line = "echo Submitted batch job $$" if name == "sbatch" else ":"
@@ -77,8 +79,8 @@ def commands(folder: Path) -> Path:
     return folder
 
 
-def stage_file(folder: Path) -> Path:
-    """A chain in which every stage starts from named networks of the one before."""
+def write_stage_file(folder: Path) -> Path:
+    """Write a chain in which every stage warm-starts named networks from the stage before it."""
     stages: dict[str, Any] = {"s0": {"config": "configs/progressive_training.yaml"}}
     for number in range(1, STAGES):
         init_from = {"stage": f"s{number - 1}", "parts": ["encoder", "decoder_a"]}
@@ -97,17 +99,17 @@ def submit_chain(file: Path, folder: Path) -> None:
     assert code == 0, f"exit code {code}"
 
 
-def timed(function: Callable[..., Any], part: str, clock: Counter[str]) -> Callable[..., Any]:
-    """The same function, with its seconds added to the clock."""
+def timed(function: Callable[..., Any], part: str, clock: defaultdict[str, float]) -> Callable[..., Any]:
+    """Wrap a function so that its seconds are added to the clock."""
 
-    def measured(*arguments: Any, **options: Any) -> Any:
+    def wrapper(*arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
         try:
             return function(*arguments, **options)
         finally:
-            clock[part] += time.perf_counter() - start  # type: ignore[assignment]
+            clock[part] += time.perf_counter() - start
 
-    return measured
+    return wrapper
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: rivals measured in turns, medians with their spread, tables, small runs without files."""
+"""What the benchmarks share: interleaved timing, medians and their spread, tables, and small training steps."""
 
 import argparse
 import multiprocessing
@@ -8,26 +8,30 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from torch import Tensor
 
 from configs import loader
 from configs.schema import RunConfig
 from configs.support.paths import ROOT
 from launch.data import loading
-from launch.machine import rng
+from launch.machine import memory_layout, rng
 from launch.training import build
+from launch.training.phases import Phase, train_step
 from pipelines.base import Batch, Pipeline
 from shards.building.writer import write_split
 from shards.reading.loaders import Loader
 from shards.reading.shard_set import ShardSet
 
-MEMBERS = (
+FIELDS = (
     "noisy",
     "noisy_other",
     "unpaired_clean",
@@ -38,14 +42,19 @@ MEMBERS = (
     "pdfs_clean",
     *(f"noisy_{i}" for i in range(1, 5)),
 )
-"""Every member that a shipped configuration reads."""
+"""Every field that a configuration in configs/ reads."""
 
-SIDE = {"tcfl": 96, "spectroformer": 96, "cncl": 96, "drgan": 96}
-"""Side of the images in pixels where it is not 64."""
+SIDE_PX = {"tcfl": 96, "spectroformer": 96, "cncl": 96, "drgan": 96}
+"""Side of a method's images where 64 px are too few."""
 
 
-def options(description: str, **flags: str) -> argparse.Namespace:
-    """`--quick`: few repetitions, to see that a benchmark runs; its numbers mean little. `flags`: others, with help."""
+def parse_options(description: str, **flags: str) -> argparse.Namespace:
+    """Parse the command line of a benchmark, use one thread, and print what the machine is.
+
+    Args:
+        description: The module's docstring, whose first line is the help text.
+        flags: Further switches, with their help texts. Every benchmark has `--quick` and `--only`.
+    """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few repetitions: shows that it runs, not how fast")
     parser.add_argument(
@@ -54,52 +63,63 @@ def options(description: str, **flags: str) -> argparse.Namespace:
         metavar="NAME",
         default=list(SMALL),
         choices=list(SMALL),
-        help="these configurations only, where a benchmark goes through all methods",
+        help="only these configurations, in benchmarks that measure every method",
     )
     for name, text in flags.items():
         parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
-    found = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, torch "
-        f"{torch.__version__}, one thread a process" + (", quick" if found.quick else "")
+        f"{torch.__version__}, one thread per process" + (", quick" if options.quick else "")
     )
-    return found
+    return options
 
 
-def in_turns(rivals: dict[str, Callable[[], object]], *, rounds: int, calls: int = 1) -> dict[str, list[float]]:
-    """Seconds of processor time per call of each rival in each round, all its threads together.
+def load_average() -> str:
+    """The machine's load over 1, 5 and 15 minutes, and its number of cores, for the head of a table."""
+    return f"load {' '.join(f'{value:.1f}' for value in os.getloadavg())} on {os.cpu_count()} cores"
 
-    All take part in every round, each time in another order, so a busy moment hits them all; and the processor's time
-    is not stretched by other programs as the clock's is (on an idle machine, one thread, the two are equal).
+
+def time_interleaved(
+    candidates: Mapping[str, Callable[[], object]], *, rounds: int, calls: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of processor time per call of each candidate in each round, summed over its threads.
+
+    Every candidate runs once per round, in an order that changes from round to round, so that other load on the machine
+    affects all of them alike. Processor time, unlike the clock's, does not include other programs (on an idle machine
+    and with one thread the two are equal).
     """
-    for function in rivals.values():
-        function()
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    for function in candidates.values():
+        function()  # warm up
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
     order = random.Random(0)
     for _ in range(rounds):
-        for name, function in order.sample(list(rivals.items()), len(rivals)):
-            began = time.process_time()
+        for name, function in order.sample(list(candidates.items()), len(candidates)):
+            start = time.process_time()
             for _ in range(calls):
                 function()
-            seconds[name].append((time.process_time() - began) / calls)
+            seconds[name].append((time.process_time() - start) / calls)
     return seconds
 
 
-def in_turns_apart(makers: dict[str, Callable[[], Callable[[], object]]], *, rounds: int) -> dict[str, list[float]]:
-    """As `in_turns`, each rival made and called in a forked process of its own, after two calls to warm up.
+def time_in_processes(
+    factories: Mapping[str, Callable[[], Callable[[], object]]], *, rounds: int
+) -> dict[str, list[float]]:
+    """Like `time_interleaved`, with each candidate built and run in a forked process of its own.
 
-    Rivals then share no memory, no caches of the allocator and no setting of the process.
+    Candidates then share no memory, no allocator cache and no process-wide setting. Each is called twice to warm up.
     """
     context = multiprocessing.get_context("fork")
-    seconds: dict[str, list[float]] = {name: [] for name in makers}
-    pipes, processes = {}, []
+    seconds: dict[str, list[float]] = {name: [] for name in factories}
+    pipes: dict[str, Connection] = {}
+    processes = []
     try:
-        for name, make in makers.items():
-            pipes[name], theirs = context.Pipe()
-            processes.append(context.Process(target=_called, args=(make, theirs), daemon=True))
+        for name, factory in factories.items():
+            pipes[name], child_end = context.Pipe()
+            processes.append(context.Process(target=_serve_timings, args=(factory, child_end), daemon=True))
             processes[-1].start()
-            theirs.close()
+            child_end.close()
             pipes[name].recv()
         order = random.Random(0)
         for _ in range(rounds):
@@ -113,44 +133,51 @@ def in_turns_apart(makers: dict[str, Callable[[], Callable[[], object]]], *, rou
     return seconds
 
 
-def _called(make: Callable[[], Callable[[], object]], pipe: Connection) -> None:
-    """A rival's process: a call, and the processor time it took, for each word received."""
-    function = make()
+def _serve_timings(factory: Callable[[], Callable[[], object]], pipe: Connection) -> None:
+    """The process of one candidate: for each message received, call it and send back its processor time."""
+    function = factory()
     function()
     function()
     pipe.send(0.0)
     while pipe.recv():
-        began = time.process_time()
+        start = time.process_time()
         function()
-        pipe.send(time.process_time() - began)
+        pipe.send(time.process_time() - start)
 
 
-def middle(values: Sequence[float]) -> float:
-    """The median."""
+def median(values: Sequence[float]) -> float:
+    """The median, as `statistics.median`."""
     return statistics.median(values)
 
 
 def spread(values: Sequence[float]) -> str:
-    """Half the distance between the quartiles, as a share of the median."""
+    """Half the interquartile range, in percent of the median."""
     low, high = np.percentile(values, [25, 75])
-    return f"± {50 * (high - low) / middle(values):.0f} %"
+    return f"± {50 * (high - low) / median(values):.0f} %"
 
 
-def times_faster(slow: Sequence[float], fast: Sequence[float]) -> float:
-    """Median over rounds of the ratio within a round, which a machine's changing load cancels out of."""
-    return middle([a / b for a, b in zip(slow, fast, strict=True)])
+def speedup(slow: Sequence[float], fast: Sequence[float]) -> float:
+    """Median over rounds of the ratio within a round, which the machine's changing load cancels out of."""
+    return median([a / b for a, b in zip(slow, fast, strict=True)])
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print Markdown."""
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a Markdown table; floats get three significant digits."""
     print("\n| " + " | ".join(header) + " |\n|" + "---|" * len(header))
     for row in rows:
         print("| " + " | ".join(f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row) + " |")
     print(flush=True)
 
 
-def shards(folder: Path, *, side: int, count: int = 8, channels: int = 1, complex_: bool = False) -> Path:
-    """Train and val splits of noisy smooth images with every member; the root."""
+class ImageKind(TypedDict, total=False):
+    """Arguments of `write_shards` that say what kind of images it writes."""
+
+    channels: int
+    complex_: bool
+
+
+def write_shards(folder: Path, *, side: int, count: int = 8, channels: int = 1, complex_: bool = False) -> Path:
+    """Write splits `train` and `val` of smooth images and noisy copies in every field; return their root."""
     generator = np.random.default_rng(0)
     shape = (side, side) if channels == 1 else (side, side, channels)
     y, x = np.mgrid[:side, :side] / side
@@ -167,44 +194,71 @@ def shards(folder: Path, *, side: int, count: int = 8, channels: int = 1, comple
         )
 
     for split in ("train", "val"):
-        samples = [{"__key__": f"{split}{i}", **{f"{name}.npy": image(name) for name in MEMBERS}} for i in range(count)]
+        samples = [{"__key__": f"{split}{i}", **{f"{name}.npy": image(name) for name in FIELDS}} for i in range(count)]
         write_split(folder / split, samples, name="bench", meta={"data_range": 1.0})
     return folder
 
 
-def configured(name: str, root: Path, *overrides: str) -> RunConfig:
-    """A shipped configuration on these shards, without a TensorBoard."""
+def load_config(name: str, root: Path, *overrides: str) -> RunConfig:
+    """A configuration of configs/ on the shards in `root`, without TensorBoard."""
     return loader.load(
         ROOT / "configs" / f"{name}.yaml",
         [f"data.root={root}", "tracking.tensorboard=false", "loop.threads=1", *overrides],
     )
 
 
-def built(config: RunConfig) -> tuple[Pipeline, list[Batch]]:
+def build_first_step(config: RunConfig) -> tuple[Pipeline, list[Batch]]:
     """The pipeline with its seeded weights, and the micro-batches of the first step."""
     rng.seed_everything(config.seed)
     split = ShardSet.open(Path(config.data.root) / config.data.train_split)
     pipeline = build.make_pipeline(config, split)
-    plan = build.make_order(config, len(split), 0, 1)
+    order = build.make_order(config, len(split), 0, 1)
     recipe = loading.training_recipe(type(pipeline).needs(config.pipeline), config.data, split)
-    with Loader(split, plan, recipe, steps=1) as batches:
+    with Loader(split, order, recipe, steps=1) as batches:
         (first,) = batches
     return pipeline, first
 
 
-def temporary() -> tempfile.TemporaryDirectory[str]:
-    """A folder that goes away."""
+@dataclass(frozen=True)
+class TrainingStep:
+    """The launcher's own training step (launch/training/phases.py), over and over on the same micro-batches."""
+
+    pipeline: Pipeline
+    phases: list[Phase]
+    batches: list[Batch]
+    scaler: torch.amp.GradScaler
+
+    @classmethod
+    def build(cls, config: RunConfig, accelerator: Accelerator, *, compiled: bool = False) -> "TrainingStep":
+        """Build everything a step needs, in the memory layout that a run would choose.
+
+        Args:
+            config: What to train; `data.root` has the shards.
+            accelerator: Whose device and launch target are used.
+            compiled: Compile every network with `torch.compile`, for its shapes; the weights keep their names.
+        """
+        pipeline, batches = build_first_step(config)
+        if compiled:
+            for network in pipeline.children():
+                if any(True for _ in network.parameters()):
+                    network.compile(dynamic=False)
+        memory_layout.place(pipeline, accelerator.device, config.loop)
+        phases = build.make_phases(accelerator, pipeline, config)
+        return cls(pipeline, phases, batches, torch.amp.GradScaler("cpu", enabled=False))
+
+    def __call__(self, step: int = 0) -> dict[str, Tensor]:
+        """Train one step; returns what the step logs."""
+        return train_step(self.phases, self.pipeline, step, self.batches, self.scaler)
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A context manager of a folder that is deleted at its end."""
     return tempfile.TemporaryDirectory(prefix="quell-bench-")
 
 
-def parameters(pipeline: Pipeline) -> int:
-    """Learned numbers."""
+def count_parameters(pipeline: Pipeline) -> int:
+    """Number of trained parameters."""
     return sum(p.numel() for p in pipeline.parameters() if p.requires_grad)
-
-
-def described(values: dict[str, Any]) -> str:
-    """`a 1, b 2`."""
-    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 SMALL = {
@@ -222,11 +276,11 @@ SMALL = {
     "drgan": ["pipeline.width=8", "pipeline.blocks=2", "pipeline.critic.width=8", "pipeline.noise_patch_px=32"],
     "spectroformer": ["pipeline.losses.vgg={weights: null, random_trunk: true}", "pipeline.losses.msssim.scales=1"],
 }
-"""One configuration of each method, and what makes it small enough for a CPU."""
+"""A configuration of each method, and the overrides that make it small enough for a CPU."""
 
 
-def colours(name: str) -> dict[str, Any]:
-    """The kind of images a method of SMALL is for, as arguments of `shards`."""
+def image_kind(name: str) -> ImageKind:
+    """The kind of images that a configuration of SMALL is for."""
     if name in ("pure_noise2noise", "cross_guided"):
         return {"complex_": True}
     return {"channels": 3} if name == "spectroformer" else {}
@@ -241,4 +295,4 @@ REALISTIC = {
     ],
     "tcfl": ["data.crop=40", "pipeline.batch_passes=true"],
 }
-"""Networks near their real size, for benchmarks of two processes."""
+"""Configurations, and overrides that keep their networks near real size, for benchmarks of two processes."""

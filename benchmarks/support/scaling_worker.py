@@ -1,4 +1,4 @@
-"""One rank of scaling_two_processes.py: takes the ways to train in turns; rank 0 writes the seconds of a step."""
+"""One rank of scaling_two_processes.py: train in every mode, interleaved; rank 0 writes the seconds of a step."""
 
 import json
 import random
@@ -18,88 +18,94 @@ from accelerate import Accelerator
 
 from benchmarks.support import common
 from configs.schema import RunConfig
-from launch.machine import acceleration, memory_layout
-from launch.training import build
-from launch.training.phases import train_step
+from launch.machine import acceleration
 
 BLOCK_S = 1.0
-"""About how long a way has the word before the next one."""
+"""About how long one mode trains before the next one."""
 
-DDP = {
+DDP_MODES = {
     "two, DDP": {},
     "two, DDP, static graph": {"static_graph": True},
     "two, DDP, without bucket views": {"gradient_as_bucket_view": False},
-    "two, DDP, search for unused": {"find_unused_parameters": True},
+    "two, DDP, search for unused parameters": {"find_unused_parameters": True},
 }
-"""Settings of DDP that differ from the launcher's own, by way."""
+"""Mode -> settings of DDP that differ from the launcher's own."""
 
 
-def made(accelerator: Accelerator, config: RunConfig, *, apart: bool = False, **settings: bool) -> Callable[[], object]:
-    """A training step of this rank's own pipeline; `apart`: without a word to the other rank."""
-    pipeline, batches = common.built(config)
-    memory_layout.place(pipeline, accelerator.device, config.loop)
-    launchers = accelerator.ddp_handler
-    assert launchers is not None
-    before = {name: getattr(launchers, name) for name in settings}
-    vars(launchers).update(settings)
-    phases = build.make_phases(accelerator, pipeline, config)
-    vars(launchers).update(before)
-    for phase in phases:
-        phase.view = phase.view.module if apart else phase.view
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    return lambda: train_step(phases, pipeline, 0, batches, scaler)
+def build_step(
+    accelerator: Accelerator, config: RunConfig, *, communicate: bool = True, **settings: bool
+) -> Callable[[], object]:
+    """A training step of a pipeline of this rank's own.
+
+    Args:
+        accelerator: The launcher's accelerator.
+        config: What to train.
+        communicate: Average gradients with the other rank.
+        settings: DDP settings to use in place of the launcher's.
+    """
+    handler = accelerator.ddp_handler
+    assert handler is not None
+    launcher_settings = {name: getattr(handler, name) for name in settings}
+    vars(handler).update(settings)
+    step = common.TrainingStep.build(config, accelerator)
+    vars(handler).update(launcher_settings)
+    if not communicate:
+        for phase in step.phases:
+            phase.view = phase.view.module
+    return step
 
 
-def block(step: Callable[[], object], steps: int, *, idle: bool) -> float:
-    """Seconds a step takes the slower rank; an idle one sleeps until the other has finished."""
+def time_block(step: Callable[[], object], steps: int, *, idle: bool) -> float:
+    """Seconds per step on the slower rank; an idle rank sleeps until the other has finished."""
     dist.barrier()
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(0 if idle else steps):
         step()
-    taken = torch.tensor((time.perf_counter() - began) / steps)
-    dist.all_reduce(taken, op=dist.ReduceOp.MAX)
-    return float(taken)
+    step_s = torch.tensor((time.perf_counter() - start) / steps)
+    dist.all_reduce(step_s, op=dist.ReduceOp.MAX)
+    return float(step_s)
 
 
 def reduction_s(count: int) -> float:
-    """Seconds of averaging so many numbers, by itself."""
+    """Seconds of an all-reduce of this many float32 numbers, by itself."""
     seconds = []
     for _ in range(7):
         gradients = torch.zeros(count)
         dist.barrier()
-        began = time.perf_counter()
+        start = time.perf_counter()
         dist.all_reduce(gradients)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 
 
 def main(name: str, root: Path, per_process: int, rounds: int, out: Path) -> None:
-    """Rounds in which every way takes its turn."""
+    """Time every mode in every round, and write the results."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    config = common.configured(name, root, *common.REALISTIC[name], "loop.accumulate=1")
+    config = common.load_config(name, root, *common.REALISTIC[name], "loop.accumulate=1")
     accelerator = acceleration.make_accelerator(config.loop)
     config = config.model_copy(update={"data": config.data.model_copy(update={"batch_size": per_process})})
-    apart = made(accelerator, config, apart=True)
-    ways = {
-        "one process": apart,
-        "two, without a word": apart,
-        **{way: made(accelerator, config, **settings) for way, settings in DDP.items()},
+    independent = build_step(accelerator, config, communicate=False)
+    modes = {
+        "one process": independent,
+        "two, without communication": independent,
+        **{mode: build_step(accelerator, config, **settings) for mode, settings in DDP_MODES.items()},
     }
-    for step in ways.values():
+    for step in modes.values():
         for _ in range(2):
             step()
-    steps = max(1, round(BLOCK_S / block(apart, 2, idle=False)))
-    found: dict[str, list[float]] = {way: [] for way in ways}
+    steps = max(1, round(BLOCK_S / time_block(independent, 2, idle=False)))
+    seconds: dict[str, list[float]] = {mode: [] for mode in modes}
     order = random.Random(0)  # the same in both ranks
     for _ in range(rounds):
-        for way, step in order.sample(list(ways.items()), len(ways)):
-            found[way].append(block(step, steps, idle=way == "one process" and accelerator.process_index > 0))
-    pipeline, _ = common.built(config)
-    count = common.parameters(pipeline)
-    reduced = reduction_s(count)
+        for mode, step in order.sample(list(modes.items()), len(modes)):
+            idle = mode == "one process" and accelerator.process_index > 0
+            seconds[mode].append(time_block(step, steps, idle=idle))
+    pipeline, _ = common.build_first_step(config)
+    count = common.count_parameters(pipeline)
+    reduction = reduction_s(count)
     if accelerator.process_index == 0:
-        out.write_text(json.dumps({"ways": found, "parameters": count, "reduction_s": reduced}))
+        out.write_text(json.dumps({"step_s": seconds, "parameters": count, "reduction_s": reduction}))
     acceleration.close(accelerator)
 
 

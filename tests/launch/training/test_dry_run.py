@@ -64,7 +64,7 @@ def test_a_dry_run_executes_a_method_that_calibrates_its_noise_level(train_small
 def test_a_dry_run_stores_no_activations_but_computes_a_gradient_penalty(
     train_small: TrainSmall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = common.shards(tmp_path / "data", side=32, count=2)
+    root = common.write_shards(tmp_path / "data", side=32, count=2)
     requires_grad: list[bool] = []
     loss = Tcfl.loss
 

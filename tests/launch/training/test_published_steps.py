@@ -27,7 +27,7 @@ Found = dict[str, tuple[Tensor, list[Tensor]]]
 
 
 def in_float64(config: RunConfig) -> tuple[Pipeline, Batch]:
-    pipeline, (batch, *_) = common.built(config)
+    pipeline, (batch, *_) = common.build_first_step(config)
     doubled = {
         name: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
         for name, value in batch.items()
@@ -69,8 +69,8 @@ def ours(config: RunConfig) -> Found:
 def test_losses_and_gradients_are_those_of_the_published_loop(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = common.shards(tmp_path, side=SIDE, count=2, **common.colours(name))
-    config = common.configured(
+    root = common.write_shards(tmp_path, side=SIDE, count=2, **common.image_kind(name))
+    config = common.load_config(
         name,
         root,
         *common.SMALL[name],
@@ -80,7 +80,7 @@ def test_losses_and_gradients_are_those_of_the_published_loop(
         *MORE.get(name, []),
     )
     mine = ours(config)
-    published.plain_networks(monkeypatch.setattr)
+    published.use_plain_layers(monkeypatch.setattr)
     theirs = as_published(config)
     assert mine.keys() == theirs.keys()
     for phase, (value, gradients) in theirs.items():

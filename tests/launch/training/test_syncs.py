@@ -34,7 +34,7 @@ class Asked:
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Small shards for each method."""
     base = tmp_path_factory.mktemp("shards")
-    return {name: common.shards(base / name, side=48, **common.colours(name)) for name in common.SMALL}
+    return {name: common.write_shards(base / name, side=48, **common.image_kind(name)) for name in common.SMALL}
 
 
 @pytest.mark.parametrize("name", common.SMALL)
@@ -47,7 +47,7 @@ def test_no_step_asks_the_device(name: str, roots, tmp_path: Path, monkeypatch: 
         return step_of(phases, pipeline, step, *arguments)
 
     monkeypatch.setattr(loop, "train_step", counted)
-    config = common.configured(
+    config = common.load_config(
         name,
         roots[name],
         *common.SMALL[name],
