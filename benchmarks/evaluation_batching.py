@@ -87,8 +87,8 @@ def main() -> None:
     seconds = common.time_interleaved({str(batch): restore_tiles(batch) for batch in (1, 4, 16)}, rounds=rounds)
     for batch, values in seconds.items():
         rate, speedup = f"{1 / common.median(values):.1f}", f"{common.speedup(seconds['1'], values):.2f}"
-        rows.append(["tiles of 64 px", "256 px", f"{batch} tiles at a time", rate, common.spread(values), speedup])
-    common.print_table(["what", "image", "how", "images/s", "spread", "times as fast"], rows)
+        rows.append(["tiles of 64 px", "256 px", f"{batch} at a time", rate, common.spread(values), speedup])
+    common.print_table(["method", "image", "batching", "images/s", "spread", "speed-up"], rows)
 
 
 if __name__ == "__main__":

@@ -73,14 +73,14 @@ def table_row(name: str, flops_per_s: float, bytes_per_s: float, times: int) -> 
     arithmetic_s, memory_s = operations / flops_per_s, moved / bytes_per_s
     floor_s = max(arithmetic_s, memory_s)
     limit = "arithmetic" if arithmetic_s >= memory_s else "memory"
-    taken_s = fastest(step, times)
+    measured_s = fastest(step, times)
     return [
         name,
         f"{operations / 1e9:.2f}",
         f"{moved / 2**20:.0f}",
         f"{1e3 * floor_s:.1f} ({limit})",
-        f"{1e3 * taken_s:.1f}",
-        f"{taken_s / floor_s:.1f}",
+        f"{1e3 * measured_s:.1f}",
+        f"{measured_s / floor_s:.1f}",
     ]
 
 
@@ -90,7 +90,7 @@ def main() -> None:
     flops_per_s, bytes_per_s = measure_peaks()
     print(f"one thread: {flops_per_s / 1e9:.0f} GFLOP/s in a matrix product, {bytes_per_s / 2**30:.1f} GiB/s in a copy")
     rows = [table_row(name, flops_per_s, bytes_per_s, 1 if options.quick else 5) for name in options.only]
-    common.print_table(["method", "GFLOP", "MiB moved", "floor, ms", "taken, ms", "taken / floor"], rows)
+    common.print_table(["method", "GFLOP", "MiB moved", "floor, ms", "measured, ms", "measured / floor"], rows)
 
 
 if __name__ == "__main__":

@@ -238,7 +238,7 @@ def main() -> None:
             ]
             for name, values in sorted(seconds.items(), key=lambda item: common.speedup(item[1], base))
         ]
-    common.print_table(["batches a step", "loop", "µs a step", "spread", "of the raw loop"], rows)
+    common.print_table(["batches per step", "loop", "µs per step", "spread", "relative to the raw loop"], rows)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def main() -> None:
         label = name + (", large U-Net, 192 px" if "unet" in str(overrides) else "")
         label += ", recomputing" if "true" in str(overrides) else ""
         rows.append([label, precision, f"{peak['mib']:.0f}", f"{1e3 * peak['step_s']:.0f}"])
-    common.print_table(["method", "precision", "peak of a step, MiB", "ms a step"], rows)
+    common.print_table(["method", "precision", "peak of a step, MiB", "ms per step"], rows)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def main() -> None:
         rounds = 1 if options.quick else 3 if options.full_width or name == "spectroformer" else 7
         used_layout, seconds = time_layouts(name, overrides, full_width=options.full_width, rounds=rounds)
         row = [label, f"{1e3 * common.median(seconds['published']):.0f}"]
-        for layout in ("planar", "channels-last"):
+        for layout in ("NCHW", "channels-last"):
             if layout not in seconds:
                 row += ["", "", ""]
                 continue
@@ -65,12 +65,12 @@ def main() -> None:
         [
             "method",
             "as published, ms",
-            "planar, ms",
+            "NCHW, ms",
             "spread",
-            "times as fast",
+            "speed-up",
             "channels-last, ms",
             "spread",
-            "times as fast",
+            "speed-up",
         ],
         rows,
     )
@@ -98,11 +98,11 @@ def time_layouts(
         channels_last = memory_layout.takes_channels_last(pipeline, torch.device("cpu"), config().loop)
         candidates: dict[str, Callable[[], Callable[[], object]]] = {
             "published": lambda: published.step(config()),
-            "planar": lambda: our_step(config(*overrides, "loop.channels_last=false")),
+            "NCHW": lambda: our_step(config(*overrides, "loop.channels_last=false")),
         }
         if config().loop.channels_last is not False:
             candidates["channels-last"] = lambda: our_step(config(*overrides, "loop.channels_last=true"))
-        return "channels-last" if channels_last else "planar", common.time_in_processes(candidates, rounds=rounds)
+        return "channels-last" if channels_last else "NCHW", common.time_in_processes(candidates, rounds=rounds)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def main() -> None:
                     skipped,
                 ]
             )
-    header = ["method", "phase", "first loss", f"loss {steps}, float32", "in bf16", "apart", "finite", "skipped"]
+    header = ["method", "phase", "first loss", f"loss {steps}, float32", "in bf16", "deviation", "finite", "skipped"]
     common.print_table(header, rows)
 
 

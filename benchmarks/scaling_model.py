@@ -119,7 +119,9 @@ def check_model(*, quick: bool) -> list[list[object]]:
     rows: list[list[object]] = []
     for name in list(common.REALISTIC)[:1]:
         scaling = scaling_two_processes.measure(name, rounds=1 if quick else 3)
-        independent_s, ddp_s = (common.median(scaling.step_s[mode]) for mode in ("two, without communication", "two, DDP"))
+        independent_s, ddp_s = (
+            common.median(scaling.step_s[mode]) for mode in ("two, without communication", "two, DDP")
+        )
         expected_s = independent_s + scaling.reduction_s
         rows.append(
             [

@@ -75,7 +75,9 @@ def main() -> None:
                     f"{common.speedup(one_process, seconds):.2f}",
                 ]
             )
-    common.print_table(["configuration", "parameters", "variant", "ms per step", "spread", "images/s", "efficiency"], rows)
+    common.print_table(
+        ["configuration", "parameters", "variant", "ms per step", "spread", "images/s", "efficiency"], rows
+    )
 
 
 if __name__ == "__main__":

@@ -161,9 +161,9 @@ def main() -> None:
         checkpoint, pictures = f"checkpoint of {MEGABYTES} MB", "four pictures of 320 px"
         rows = []
         for label, measure, unit, rounds in (
-            (f"{checkpoint}, beside training", lambda i: save_stall_ms(folder / f"a{i}", wait=False), "ms", 7),
+            (f"{checkpoint}, in the background", lambda i: save_stall_ms(folder / f"a{i}", wait=False), "ms", 7),
             (f"{checkpoint}, waiting", lambda i: save_stall_ms(folder / f"b{i}", wait=True), "ms", 7),
-            (f"{pictures}, beside training", lambda i: pictures_ms(folder / f"c{i}", in_background=True), "ms", 7),
+            (f"{pictures}, in the background", lambda i: pictures_ms(folder / f"c{i}", in_background=True), "ms", 7),
             (f"{pictures}, waiting", lambda i: pictures_ms(folder / f"d{i}", in_background=False), "ms", 7),
             ("command to the end of a run of one step", lambda i: start_s(root, folder / f"e{i}"), "s", 3),
             ("of that, importing torch and accelerate", lambda i: imports_s(), "s", 3),
@@ -171,7 +171,7 @@ def main() -> None:
         ):
             values = [measure(i) for i in range(1 if quick else rounds)]
             rows.append([label, f"{common.median(values):.3g} {unit}", common.spread(values)])
-    common.print_table(["what", "holds up training for", "spread"], rows)
+    common.print_table(["operation", "blocks training for", "spread"], rows)
 
 
 if __name__ == "__main__":

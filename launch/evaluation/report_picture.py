@@ -21,7 +21,7 @@ ImageArray = NDArray[np.uint8]
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-DISPLAY_NAMES: dict[str, str] = {"pd": "PD", "pdfs": "PDFS", **TITLES}
+DISPLAY_NAMES: Mapping[str, str] = {"pd": "PD", "pdfs": "PDFS", **{str(name): title for name, title in TITLES.items()}}
 """Spelling of fields and baselines in the picture; other names are shown as they are."""
 
 TARGET_WIDTH_PX = 1200
