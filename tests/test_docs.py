@@ -45,7 +45,7 @@ SMALLER = (
 )
 """How a command is shortened: (pattern, replacement, what is appended); the first pattern that matches applies."""
 
-NOT_IN_THE_COPY = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache", "*.egg-info")
+CACHES = shutil.ignore_patterns("__pycache__", ".*_cache", "*.egg-info")
 
 
 class Block(NamedTuple):
@@ -137,6 +137,12 @@ def wide_lines(place: Path) -> list[str]:
     return [f"{place.name}:{n}" for n, line in lines if len(line) > MAX_COLUMNS and not line.startswith("|")]
 
 
+def not_source(folder: str, names: list[str]) -> set[str]:
+    """What the copy of the tree leaves out: caches anywhere, and at the top what git does not track."""
+    top_level = {".git", ".venv", "runs"} if Path(folder) == ROOT else set()
+    return CACHES(folder, names) | top_level.intersection(names)
+
+
 def run_blocks(place: Path, workspace: Path, command: Any, data: Path | None) -> None:
     """Run every bash block of a document; those that need the real data only where it is available."""
     env = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": ""}
@@ -146,7 +152,9 @@ def run_blocks(place: Path, workspace: Path, command: Any, data: Path | None) ->
         script = workspace / ".block.sh"
         script.write_text(f"set -euo pipefail\n{smaller(block.text)}\n")
         finished = command(["bash", script], timeout_s=TIMEOUT_S, cwd=workspace, env=env, code=None)
-        assert finished.code == 0, f"{place.name}, block at line {block.line}: {script.read_text()}\n{finished.tail()}"
+        assert finished.code == 0, (
+            f"{place.name}, block at line {block.line}: {script.read_text()}\n{finished.excerpt()}"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +169,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, command: Any, data: Path
     """A copy of the tree in which the commands of the README have run."""
     base = tmp_path_factory.mktemp("docs")
     copy = base / "quell"
-    shutil.copytree(ROOT, copy, ignore=NOT_IN_THE_COPY)
+    shutil.copytree(ROOT, copy, ignore=not_source)
     (copy / ".venv").symlink_to(sys.prefix)
     if data is not None:
         (base / "shared").mkdir()
