@@ -1,4 +1,4 @@
-"""Building the parts of a run: batch norms that span all processes."""
+"""Synchronised batch norms: used on CUDA with several processes only."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -23,19 +23,20 @@ def pipeline() -> Supervised:
 
 @pytest.fixture
 def tracker() -> Any:
+    """Records warnings instead of logging them."""
     warnings: list[str] = []
     return SimpleNamespace(warnings=warnings, warning=lambda name, message, step: warnings.append(message))
 
 
-def norms(pipeline: nn.Module) -> list[nn.Module]:
+def batch_norms(pipeline: nn.Module) -> list[nn.Module]:
     return [module for module in pipeline.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def test_on_cuda_every_batch_norm_is_synchronised_and_keeps_its_weights(pipeline: Supervised, tracker: Any) -> None:
     before = {name: value.clone() for name, value in pipeline.checkpoint_state().items()}
-    assert norms(pipeline) and not any(isinstance(norm, nn.SyncBatchNorm) for norm in norms(pipeline))
+    assert batch_norms(pipeline) and not any(isinstance(norm, nn.SyncBatchNorm) for norm in batch_norms(pipeline))
     synchronise_batch_norm(pipeline, torch.device("cuda"), 2, LoopConfig(sync_batchnorm=True), tracker)
-    assert norms(pipeline) and all(isinstance(norm, nn.SyncBatchNorm) for norm in norms(pipeline))
+    assert batch_norms(pipeline) and all(isinstance(norm, nn.SyncBatchNorm) for norm in batch_norms(pipeline))
     after = pipeline.checkpoint_state()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     assert all(parameter.requires_grad for parameter in pipeline.trained_parameters("restorer"))
@@ -43,14 +44,14 @@ def test_on_cuda_every_batch_norm_is_synchronised_and_keeps_its_weights(pipeline
 
 
 @pytest.mark.parametrize(
-    ("device", "world", "wanted", "warned"),
+    ("device", "world_size", "requested", "warns"),
     [("cpu", 2, True, True), ("cuda", 1, True, False), ("cuda", 2, False, False)],
-    ids=["on a CPU", "alone", "not asked for"],
+    ids=["on CPU", "one process", "not requested"],
 )
-def test_otherwise_batch_norms_stay_and_a_cpu_run_warns(
-    pipeline: Supervised, tracker: Any, device: str, world: int, wanted: bool, warned: bool
+def test_otherwise_batch_norms_are_unchanged_and_a_run_on_cpu_warns(
+    pipeline: Supervised, tracker: Any, device: str, world_size: int, requested: bool, warns: bool
 ) -> None:
-    synchronise_batch_norm(pipeline, torch.device(device), world, LoopConfig(sync_batchnorm=wanted), tracker)
-    assert norms(pipeline) and not any(isinstance(norm, nn.SyncBatchNorm) for norm in norms(pipeline))
-    assert bool(tracker.warnings) == warned
-    assert not warned or "CUDA only: on cpu statistics stay per process" in tracker.warnings[0]
+    synchronise_batch_norm(pipeline, torch.device(device), world_size, LoopConfig(sync_batchnorm=requested), tracker)
+    assert batch_norms(pipeline) and not any(isinstance(norm, nn.SyncBatchNorm) for norm in batch_norms(pipeline))
+    assert bool(tracker.warnings) == warns
+    assert not warns or "CUDA only: on cpu statistics stay per process" in tracker.warnings[0]

@@ -1,16 +1,17 @@
-"""What goes wrong in the dual-domain recipes happens on the phantom and is named; the recommended config does neither.
+"""The failures of the dual-domain recipes occur on the phantom and are reported; the recommended config has none.
 
-Shipped files, shrunk by the settings below; each run takes seconds.
+The runs use shipped configurations, reduced to seconds by the settings below.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from configs.support.json_files import Record
 from launch import train
 from shards import build
+from tests.support.runs import read_summary
 
 SHORT = (
     "data.crop=32",
@@ -41,66 +42,35 @@ RESTORER = (
     "loop.max_steps=150",
 )
 
-Summary = dict[str, dict[str, float]]
-Train = Callable[..., Summary]
+Train = Callable[..., Record]
 
 pytestmark = [pytest.mark.xdist_group("mechanisms"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """48 training pairs and 2 for validation, 96 px, complex, noise of 0.1 per component."""
+    """48 training and 2 validation pairs of complex 96 px images with noise of sigma 0.1 per component."""
     root = tmp_path_factory.mktemp("phantom")
-    assert (
-        build.main(
-            [
-                "phantom",
-                "--output",
-                str(root),
-                "--size",
-                "96",
-                "--sigma",
-                "0.1",
-                "--train",
-                "48",
-                "--val",
-                "2",
-                "--test",
-                "1",
-            ]
-        )
-        == 0
-    )
+    counts = ["--train", "48", "--val", "2", "--test", "1"]
+    assert build.main(["phantom", "--output", str(root), "--size", "96", "--sigma", "0.1", *counts]) == 0
     return root
 
 
 @pytest.fixture
 def trained(phantom: Path, root: Path, tmp_path: Path) -> Train:
-    """`trained("config name", "a.b=c", ...)`: the finished run's summary, with its `metrics` and `warnings`."""
+    """Train a shipped configuration: `trained("config name", "a.b=c", ...)` returns the summary of the run."""
 
-    def run(config: str, *overrides: str) -> Summary:
+    def run(config: str, *overrides: str) -> Record:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        assert (
-            train.main(
-                [
-                    "--config",
-                    str(root / "configs" / f"{config}.yaml"),
-                    "--run-dir",
-                    str(folder),
-                    *SHORT,
-                    *overrides,
-                    f"data.root={phantom}",
-                ]
-            )
-            == 0
-        )
-        summary: Summary = json.loads((folder / "summary.json").read_text())
-        return summary
+        file = root / "configs" / f"{config}.yaml"
+        words = ["--config", str(file), "--run-dir", str(folder), *SHORT, *overrides, f"data.root={phantom}"]
+        assert train.main(words) == 0
+        return read_summary(folder)
 
     return run
 
 
-def test_content_weight_one_collapses_the_latent_and_is_called_a_collapse(trained: Train) -> None:
+def test_content_weight_one_collapses_the_latent_and_is_reported_as_a_collapse(trained: Train) -> None:
     with_content = trained("no_skip_everywhere", *NARROW)
     without = trained("no_skip_everywhere", *NARROW, "pipeline.weights.content=0")
     assert "collapse" in with_content["warnings"]
@@ -108,7 +78,7 @@ def test_content_weight_one_collapses_the_latent_and_is_called_a_collapse(traine
     assert with_content["metrics"]["latent_spread"] < 0.1 * without["metrics"]["latent_spread"]
 
 
-def test_target_skips_copy_the_noise_of_the_target_and_are_called_a_leak(trained: Train) -> None:
+def test_target_skips_copy_the_noise_of_the_target_and_are_reported_as_a_leak(trained: Train) -> None:
     longer = (*NARROW, "optimizer.lr=3e-3", "loop.max_steps=150")
     with_skips, without = (trained(name, *longer) for name in ("cross_target_skip", "cross_no_skip"))
     assert {"leak", "leak_target"} <= set(with_skips["warnings"])

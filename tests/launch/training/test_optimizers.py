@@ -1,4 +1,4 @@
-"""A step whose gradient is not finite leaves weights and moments as they were, with every optimizer."""
+"""Optimizer steps: skipped when the gradient is not finite, clipped, and with settings of their own per phase."""
 
 import pytest
 import torch
@@ -6,18 +6,18 @@ import torch
 from configs.schema import OptimizerConfig
 from launch.training import optimizers
 
-OFF = torch.amp.GradScaler("cpu", enabled=False)
+NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
 
-def gradient(parameter: torch.nn.Parameter, value: float) -> None:
+def set_gradient(parameter: torch.nn.Parameter, value: float) -> None:
     parameter.grad = torch.full_like(parameter, value)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "rmsprop"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
-def test_a_bad_gradient_changes_nothing_and_a_good_one_continues(name: str, dtype: torch.dtype) -> None:
+def test_a_step_with_a_nonfinite_gradient_leaves_weights_and_moments_unchanged(name: str, dtype: torch.dtype) -> None:
     if name == "rmsprop" and dtype.is_complex:
-        dtype = torch.float64  # torch's RMSprop takes complex numbers only without foreach; not our matter
+        dtype = torch.float64  # torch's RMSprop supports complex parameters only without foreach
     config = OptimizerConfig.model_validate({"name": name, "lr": 0.1})
     runs = []
     for gradients in ((0.5, float("nan"), float("inf"), 0.25), (0.5, 0.25)):
@@ -25,24 +25,24 @@ def test_a_bad_gradient_changes_nothing_and_a_good_one_continues(name: str, dtyp
         optimizer = optimizers.make(config, "restorer", [parameter])
         skipped = 0.0
         for value in gradients:
-            gradient(parameter, value)
-            skipped += float(optimizers.apply(optimizer, [parameter], clip=1.0, scaler=OFF)[1])
+            set_gradient(parameter, value)
+            skipped += float(optimizers.apply(optimizer, [parameter], clip=1.0, scaler=NO_SCALER)[1])
         runs.append(parameter.detach().clone())
         assert skipped == len(gradients) - 2
     assert torch.equal(runs[0], runs[1])
     assert torch.isfinite(torch.view_as_real(runs[0]) if dtype.is_complex else runs[0]).all()
 
 
-def test_clipping_scales_to_the_norm_and_reports_the_one_before() -> None:
+def test_clipping_scales_the_gradient_and_returns_its_norm_before() -> None:
     parameter = torch.nn.Parameter(torch.zeros(4))
     optimizer = optimizers.make(OptimizerConfig(name="sgd", lr=1.0, betas=(0.0, 0.9)), "x", [parameter])
-    gradient(parameter, 3.0)
-    norm, bad = optimizers.apply(optimizer, [parameter], clip=1.0, scaler=OFF)
+    set_gradient(parameter, 3.0)
+    norm, bad = optimizers.apply(optimizer, [parameter], clip=1.0, scaler=NO_SCALER)
     assert float(norm) == pytest.approx(6.0) and float(bad) == 0
     assert float(parameter.detach().norm()) == pytest.approx(1.0, rel=1e-5)
 
 
-def test_phases_may_have_settings_of_their_own() -> None:
+def test_a_phase_can_override_settings_of_the_optimizer() -> None:
     config = OptimizerConfig.model_validate({"lr": 1e-3, "phases": {"critic": {"lr": 2e-5, "betas": [0.5, 0.9]}}})
     parameter = torch.nn.Parameter(torch.zeros(1))
     assert optimizers.make(config, "generator", [parameter]).param_groups[0]["lr"] == 1e-3

@@ -1,28 +1,45 @@
-"""Between two logging intervals the training thread asks no tensor for its value: on a GPU each time it would wait."""
+"""Training steps read no tensor values between two logged steps: on a GPU every read would wait for the device."""
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.support import common
 from launch.training import loop, run
+from launch.training.phases import Phase
+from pipelines.base import Pipeline
 
-ASKING = ("item", "tolist", "__bool__", "__float__", "__int__", "__index__", "cpu", "numpy", "nonzero", "__array__")
+READING_METHODS = (
+    "item",
+    "tolist",
+    "__bool__",
+    "__float__",
+    "__int__",
+    "__index__",
+    "cpu",
+    "numpy",
+    "nonzero",
+    "__array__",
+)
 
 
-class Asked:
-    """Counts how often tensors are asked for their values by this thread, while `counting`."""
+class ReadCounter:
+    """Counts, while `counting`, how often this thread reads the values of a tensor."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.counting, self.counts, self.thread = False, Counter(), threading.get_ident()
-        for name in ASKING:
+        self.counting = False
+        self.counts: Counter[str] = Counter()
+        self.thread = threading.get_ident()
+        for name in READING_METHODS:
             monkeypatch.setattr(torch.Tensor, name, self._counted(name, getattr(torch.Tensor, name)))
 
-    def _counted(self, name: str, method):
-        def wrapper(tensor, *arguments, **options):
+    def _counted(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(tensor: torch.Tensor, *arguments: Any, **options: Any) -> Any:
             if self.counting and threading.get_ident() == self.thread:
                 self.counts[name] += 1
             return method(tensor, *arguments, **options)
@@ -38,15 +55,17 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", common.SMALL)
-def test_no_step_asks_the_device(name: str, roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = Asked(monkeypatch)
-    step_of = loop.train_step
+def test_a_step_reads_no_tensor_values(
+    name: str, roots: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = ReadCounter(monkeypatch)
+    train_step = loop.train_step
 
-    def counted(phases, pipeline, step, *arguments):
-        asked.counting = step in (1, 2)  # eight samples: the epoch ends, and is summed up, with step 3
-        return step_of(phases, pipeline, step, *arguments)
+    def counted_step(phases: list[Phase], pipeline: Pipeline, step: int, *arguments: Any) -> Any:
+        reads.counting = step in (1, 2)  # step 3 ends the epoch of eight samples and reads its means
+        return train_step(phases, pipeline, step, *arguments)
 
-    monkeypatch.setattr(loop, "train_step", counted)
+    monkeypatch.setattr(loop, "train_step", counted_step)
     config = common.load_config(
         name,
         roots[name],
@@ -64,4 +83,4 @@ def test_no_step_asks_the_device(name: str, roots, tmp_path: Path, monkeypatch: 
         "loop.channels_last=false",
     )
     assert run.train(config, tmp_path / "run") == 0
-    assert not asked.counts
+    assert not reads.counts
