@@ -1,4 +1,4 @@
-"""A checkpoint is whole or absent; retention keeps the last and the best; what does not fit is refused by name."""
+"""A checkpoint is complete or absent; retention keeps the last and the best; weights that do not fit are refused."""
 
 from pathlib import Path
 
@@ -24,11 +24,11 @@ def test_a_checkpoint_has_its_final_name_only_when_it_is_complete(tmp_path: Path
     assert [path.name for path in store.complete(tmp_path)] == ["step-00000003"]
 
 
-def test_what_a_killed_save_left_is_removed(tmp_path: Path) -> None:
-    whole = save(tmp_path, 1)
+def test_an_incomplete_checkpoint_is_removed(tmp_path: Path) -> None:
+    complete = save(tmp_path, 1)
     store.begin(tmp_path, 2)
     store.clean_up(tmp_path)
-    assert list(tmp_path.iterdir()) == [whole]
+    assert list(tmp_path.iterdir()) == [complete]
 
 
 def test_retention_keeps_the_last_and_the_best(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_retention_keeps_the_last_and_the_best(tmp_path: Path) -> None:
     assert store.choose(run, "last").name == "step-00000004"
 
 
-def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_saved_state_can_be_read_back(tmp_path: Path) -> None:
     path = save(tmp_path, 7)
     assert store.read_state(path, "state.pt")["pool"][0].tolist() == [0, 1, 2]
     assert store.read_weights(path)["net.weight"].eq(7).all()
@@ -58,15 +58,15 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
         store.read_weights(path) if name.startswith("weights") else store.read_state(path, name)
 
 
-def test_weights_of_another_model_are_refused_with_the_first_difference() -> None:
-    own = {"a": torch.zeros(2), "b": torch.zeros(3)}
+def test_weights_that_do_not_fit_are_refused_with_the_first_difference() -> None:
+    expected = {"a": torch.zeros(2), "b": torch.zeros(3)}
     with pytest.raises(CheckpointError, match="missing 'b'; unexpected 'c'"):
-        store.check_fit({"a": torch.zeros(2), "c": torch.zeros(3)}, own, Path("x"))
+        store.check_fit({"a": torch.zeros(2), "c": torch.zeros(3)}, expected, Path("x"))
     with pytest.raises(CheckpointError, match=r"'b' has shape \(4,\), expected \(3,\)"):
-        store.check_fit({"a": torch.zeros(2), "b": torch.zeros(4)}, own, Path("x"))
-    store.check_fit({"a": torch.zeros(2), "b": torch.zeros(3)}, own, Path("x"))
+        store.check_fit({"a": torch.zeros(2), "b": torch.zeros(4)}, expected, Path("x"))
+    store.check_fit({"a": torch.zeros(2), "b": torch.zeros(3)}, expected, Path("x"))
 
 
-def test_an_empty_run_says_what_to_do(tmp_path: Path) -> None:
+def test_a_run_without_checkpoints_is_reported_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint in .*: train the run first"):
         store.choose(tmp_path)

@@ -1,6 +1,7 @@
-"""Which shard members a method reads when the data use other names."""
+"""Which shard members a method reads when `data.fields` renames them."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -15,13 +16,13 @@ NETWORK = {"name": "dncnn", "depth": 3, "width": 4}
 
 
 def needs(method: str, **settings: object) -> Needs:
-    cls = registry.find("pipelines", method)
-    return cls.needs(cls.Config(name=method, **settings))
+    cls: Any = registry.find("pipelines", method)
+    return cast("Needs", cls.needs(cls.Config(name=method, **settings)))
 
 
-def members(asked: Needs, mini: Path, **renamed: str) -> dict[str, str]:
-    found = fields.available_fields(asked, DataConfig(fields=renamed), ShardSet.open(mini / "train"))
-    return {name: source.member for name, source in found.items()}
+def members(wanted: Needs, mini: Path, **renamed: str) -> dict[str, str]:
+    sources = fields.available_fields(wanted, DataConfig(fields=renamed), ShardSet.open(mini / "train"))
+    return {name: source.member for name, source in sources.items()}
 
 
 @pytest.mark.parametrize(
@@ -31,23 +32,23 @@ def members(asked: Needs, mini: Path, **renamed: str) -> dict[str, str]:
         ("drgan", {"unpaired_clean": "pd_clean"}),
     ],
 )
-def test_unrelated_samples_of_a_field_follow_its_renaming(mini: Path, method: str, unpaired: dict[str, str]) -> None:
-    found = members(needs(method), mini, noisy="pd", clean="pd_clean")
-    assert found == {"noisy": "pd", "clean": "pd_clean", **unpaired}
+def test_unpaired_fields_follow_the_renaming_of_their_field(mini: Path, method: str, unpaired: dict[str, str]) -> None:
+    names = members(needs(method), mini, noisy="pd", clean="pd_clean")
+    assert names == {"noisy": "pd", "clean": "pd_clean", **unpaired}
 
 
-def test_a_renaming_of_its_own_wins(mini: Path) -> None:
-    found = members(needs("tcfl"), mini, noisy="pd", clean="pd_clean", unpaired_clean="pdfs_clean")
-    assert found["unpaired_clean"] == "pdfs_clean" and found["noisy_other"] == "pd"
+def test_a_renaming_of_the_unpaired_field_itself_takes_precedence(mini: Path) -> None:
+    names = members(needs("tcfl"), mini, noisy="pd", clean="pd_clean", unpaired_clean="pdfs_clean")
+    assert names["unpaired_clean"] == "pdfs_clean" and names["noisy_other"] == "pd"
 
 
-def test_another_noisy_image_of_the_same_content_has_to_be_named(mini: Path) -> None:
-    """It is an image of its own, which no other name can stand for: the message says which key to give."""
-    asked = needs("noise2noise", network=NETWORK)
-    with pytest.raises(DataError) as refused:
-        members(asked, mini, noisy="pd")
-    assert "does not hold noisy_other (member 'noisy_other')" in str(refused.value)
+def test_a_second_noisy_image_of_the_same_scene_has_to_be_named(mini: Path) -> None:
+    """No other member can replace it, so the message says which key to set."""
+    wanted = needs("noise2noise", network=NETWORK)
+    with pytest.raises(DataError) as raised:
+        members(wanted, mini, noisy="pd")
+    assert "does not hold noisy_other (member 'noisy_other')" in str(raised.value)
     assert "it holds pd, pd_clean, pdfs, pdfs_clean: choose among them with data.fields.noisy_other=NAME" in str(
-        refused.value
+        raised.value
     )
-    assert members(asked, mini, noisy="pd", noisy_other="pdfs") == {"noisy": "pd", "noisy_other": "pdfs"}
+    assert members(wanted, mini, noisy="pd", noisy_other="pdfs") == {"noisy": "pd", "noisy_other": "pdfs"}
