@@ -1,7 +1,8 @@
-"""Diagnoses of runs that were actually trained: problems are found and named, with the recipe that works instead."""
+"""Diagnoses of trained runs: problems are detected and reported, and a configuration that works is recommended."""
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,21 +12,24 @@ from launch.diagnosis import examine
 from launch.diagnosis.diagnosis import Diagnosis
 from launch.diagnosis.general_rules import METHOD_GROUP
 from pipelines.common.dual_domain.symptoms import RECOMMENDED
-from pipelines.reporting.checks import Check
 from pipelines.reporting.documents import FINAL_SOLUTION, NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY
+from tests.support.run_facts import find
 from tests.support.small_runs import SMALL_CONFIG
 
-FREQUENT = ["schedule.name=constant", "evaluation.every_steps=4"]
+FREQUENT_EVALUATION = ["schedule.name=constant", "evaluation.every_steps=4"]
+
+
+Diagnosed = Callable[..., Diagnosis]
 
 
 @pytest.fixture(scope="module")
-def make(mini: Path, root: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Train a small dual-domain run for some steps and diagnose it."""
+def diagnosed(mini: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Diagnosed:
+    """Train a small dual-domain run and diagnose it: `diagnosed(steps, "a.b=c", ...) -> Diagnosis`."""
 
     def train_and_diagnose(steps: int, *overrides: str) -> Diagnosis:
         folder = tmp_path_factory.mktemp("run")
         examine.train_for_diagnosis(
-            root / SMALL_CONFIG, [f"data.root={mini}", *FREQUENT, *overrides], folder, steps=steps
+            root / SMALL_CONFIG, [f"data.root={mini}", *FREQUENT_EVALUATION, *overrides], folder, steps=steps
         )
         return examine.diagnose_run(folder)
 
@@ -33,9 +37,9 @@ def make(mini: Path, root: Path, tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def collapsed(make) -> Diagnosis:
-    """Content weight 1, as the documents require."""
-    return make(
+def collapsed(diagnosed: Diagnosed) -> Diagnosis:
+    """A run with content weight 1, as the documents require."""
+    return diagnosed(
         120,
         "pipeline.weights.content=1",
         "pipeline.weights.recon=0.05",
@@ -46,15 +50,15 @@ def collapsed(make) -> Diagnosis:
 
 
 @pytest.fixture(scope="module")
-def leaking(make) -> Diagnosis:
-    """Identity mapping with the target's skips, which passes the target's own noisy image through."""
-    return make(12, "pipeline.cross_domain_strategy=use_target_skip", "pipeline.identity_mapping=true")
+def leaking(diagnosed: Diagnosed) -> Diagnosis:
+    """A run with identity mapping and skips from the target, which let the noisy target image through."""
+    return diagnosed(12, "pipeline.cross_domain_strategy=use_target_skip", "pipeline.identity_mapping=true")
 
 
 @pytest.fixture(scope="module")
-def broken(make) -> Diagnosis:
-    """The original setup that all other configurations try to fix."""
-    return make(
+def broken(diagnosed: Diagnosed) -> Diagnosis:
+    """A run with the original setup, which all other configurations try to fix."""
+    return diagnosed(
         12,
         "pipeline.cross_domain_strategy=use_source_skip",
         "pipeline.identity_mapping=true",
@@ -64,22 +68,18 @@ def broken(make) -> Diagnosis:
     )
 
 
-def find(result: Diagnosis, name: str) -> Check:
-    (match,) = [check for check in result.checks if check.name == name]
-    return match
-
-
 def supported(result: Diagnosis, question: str) -> str:
+    """The answer that the run supports in the dispute about a question."""
     (answer,) = [dispute.supports for dispute in result.disputes if question in dispute.question]
     return answer
 
 
-def test_a_collapsed_encoder_is_found_where_the_documents_see_success(collapsed: Diagnosis) -> None:
-    assert find(collapsed, "collapse").verdict == "problem"
-    assert find(collapsed, "flat").verdict == "problem"
-    assert find(collapsed, "content about 0.01").verdict == "ok"
-    assert "small, but so it is with a collapsed encoder" in find(collapsed, "content about 0.01").advice
-    content = find(collapsed, "1 content loss")
+def test_a_collapsed_encoder_is_detected_although_the_documents_call_it_a_success(collapsed: Diagnosis) -> None:
+    assert find(collapsed.checks, "collapse").verdict == "problem"
+    assert find(collapsed.checks, "flat").verdict == "problem"
+    assert find(collapsed.checks, "content about 0.01").verdict == "ok"
+    assert "small, but so it is with a collapsed encoder" in find(collapsed.checks, "content about 0.01").advice
+    content = find(collapsed.checks, "1 content loss")
     assert content.verdict == "problem"
     assert "takes a content loss of" in content.advice
     assert supported(collapsed, "content loss near 0.01").startswith("collapse")
@@ -90,27 +90,27 @@ def test_a_collapsed_encoder_is_found_where_the_documents_see_success(collapsed:
     assert "Evidence here: flat" in text
 
 
-def test_a_leak_is_found_although_the_cross_loss_is_small(leaking: Diagnosis) -> None:
-    assert find(leaking, "leak").verdict == "problem"
-    assert find(leaking, "leak_target").verdict == "problem"
-    assert find(leaking, "cross flat? try target_skip").verdict == "problem"
+def test_a_leak_is_detected_although_the_cross_loss_is_small(leaking: Diagnosis) -> None:
+    assert find(leaking.checks, "leak").verdict == "problem"
+    assert find(leaking.checks, "leak_target").verdict == "problem"
+    assert find(leaking.checks, "cross flat? try target_skip").verdict == "problem"
     assert supported(leaking, "use_target_skip") == f"{NOISE_LEAKAGE}: the target's noise is copied"
     assert RECOMMENDED in leaking.text()
 
 
-def test_decoders_of_zeros_are_found_by_where_gradients_arrive(broken: Diagnosis) -> None:
-    assert find(broken, "gradient reaches encoder").value == 0
-    assert find(broken, "gradient reaches encoder").verdict == "problem"
+def test_decoders_that_output_zeros_are_detected_by_missing_gradients(broken: Diagnosis) -> None:
+    assert find(broken.checks, "gradient reaches encoder").value == 0
+    assert find(broken.checks, "gradient reaches encoder").verdict == "problem"
     reached = broken.facts.probe["reached_decoder_a"]
     assert 0 < reached < 0.01
-    assert f"{reached:.1%} of the decoder's parameters get a gradient" in find(broken, "identity mapping").advice
-    added = find(broken, "noise added to the inputs")
+    assert f"{reached:.1%} of the decoder's parameters get a gradient" in find(broken.checks, "identity mapping").advice
+    added = find(broken.checks, "noise added to the inputs")
     assert (added.value, added.verdict) == (0.25, "problem")
     assert "the data's own noise is 0.1" in added.advice
-    assert find(broken, "cross flat? strategy").verdict == "problem"
+    assert find(broken.checks, "cross flat? strategy").verdict == "problem"
 
 
-def test_every_rule_and_criterion_of_the_documents_is_checked(collapsed: Diagnosis) -> None:
+def test_every_rule_and_criterion_of_the_documents_has_a_check(collapsed: Diagnosis) -> None:
     names = {(check.source, check.name) for check in collapsed.checks}
     for source, name in [
         (QUICK_REFERENCE, "1 content loss"),
@@ -149,17 +149,18 @@ def test_every_rule_and_criterion_of_the_documents_is_checked(collapsed: Diagnos
 
 
 def test_paired_slices_are_distinguished_from_unrelated_ones(collapsed: Diagnosis) -> None:
-    assert find(collapsed, "cross flat? pairs").verdict == "ok"
+    assert find(collapsed.checks, "cross flat? pairs").verdict == "ok"
     assert collapsed.facts.probe["paired"] > 0.3
-    gap = find(collapsed, "train/validation gap (dB)")
+    gap = find(collapsed.checks, "train/validation gap (dB)")
     assert gap.verdict == "ok"
     assert gap.value == pytest.approx(collapsed.facts.probe["gain_train"] - collapsed.facts.probe["gain_val"])
-    gained = collapsed.facts.metric("psnr") - collapsed.facts.metric("noisy_psnr")
-    assert collapsed.facts.probe["gain_val"] == pytest.approx(gained, abs=1e-3)
+    psnr, noisy_psnr = collapsed.facts.metric("psnr"), collapsed.facts.metric("noisy_psnr")
+    assert psnr is not None and noisy_psnr is not None
+    assert collapsed.facts.probe["gain_val"] == pytest.approx(psnr - noisy_psnr, abs=1e-3)
     assert collapsed.facts.probe["median_pd"] == pytest.approx(1, abs=0.02)
 
 
-def test_other_methods_get_the_general_checks(make, mini: Path, tmp_path: Path) -> None:
+def test_other_methods_get_the_general_checks(diagnosed: Diagnosed, mini: Path, tmp_path: Path) -> None:
     config = tmp_path / "plain.yaml"
     config.write_text(
         "pipeline: {name: noise2noise, others: [other], network: {name: dncnn, depth: 3, width: 4}}\n"
@@ -169,23 +170,23 @@ def test_other_methods_get_the_general_checks(make, mini: Path, tmp_path: Path) 
     result = examine.diagnose_run(tmp_path / "run")
     assert result.disputes == []
     assert {check.group for check in result.checks} <= {"Training", METHOD_GROUP}
-    assert find(result, "gradient reaches network").verdict == "ok"
+    assert find(result.checks, "gradient reaches network").verdict == "ok"
 
 
-def test_the_command_writes_what_it_prints_and_is_strict_only_when_asked(
+def test_the_command_writes_a_report_and_fails_on_problems_only_with_strict(
     leaking: Diagnosis, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = tmp_path / "new" / "report.json"
     assert diagnose.main(["--run", str(leaking.folder), "--output", str(report)]) == 0
     assert capsys.readouterr().out == leaking.text()
-    written = json.loads(report.read_text())
-    assert "leak" in written["problems"]
-    assert written["recommended"] == RECOMMENDED
-    assert {check["verdict"] for check in written["checks"]} <= {"ok", "problem", "cannot tell"}
+    content = json.loads(report.read_text())
+    assert "leak" in content["problems"]
+    assert content["recommended"] == RECOMMENDED
+    assert {check["verdict"] for check in content["checks"]} <= {"ok", "problem", "cannot tell"}
     assert diagnose.main(["--run", str(leaking.folder), "--strict"]) == 3
 
 
-def test_a_configuration_is_trained_for_its_diagnosis_and_forgotten(
+def test_diagnosing_a_configuration_trains_it_in_a_temporary_folder(
     mini: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -196,14 +197,14 @@ def test_a_configuration_is_trained_for_its_diagnosis_and_forgotten(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_data_the_log_is_still_read(leaking: Diagnosis, tmp_path: Path) -> None:
+def test_without_data_the_diagnosis_uses_the_log_alone(leaking: Diagnosis, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(leaking.folder, run)
     config = run / "config.yaml"
     config.write_text(config.read_text().replace(f"root: {leaking.facts.config.data.root}", f"root: {tmp_path}/gone"))
     result = examine.diagnose_run(run)
     assert any("no shards at" in note for note in result.notes)
-    assert find(result, "cross flat? pairs").verdict == "cannot tell"
+    assert find(result.checks, "cross flat? pairs").verdict == "cannot tell"
     assert supported(result, "use_target_skip") == f"{NOISE_LEAKAGE}: the target's noise is copied"
 
 
@@ -216,7 +217,7 @@ def test_without_data_the_log_is_still_read(leaking: Diagnosis, tmp_path: Path) 
         (["--config", "configs/pure_noise2noise.yaml", "data.root={empty}"], 4, "no shards at"),
     ],
 )
-def test_wrong_requests_are_refused(
+def test_wrong_arguments_are_refused(
     leaking: Diagnosis,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

@@ -1,4 +1,4 @@
-"""Which panels an evaluation's picture has, for every kind of method and of image."""
+"""The panels in the picture of an evaluation, for every kind of method and image."""
 
 from typing import Literal
 
@@ -48,6 +48,7 @@ def evaluate(
 
 
 def scene(channels: int = 1, side: int = 48) -> Tensor:
+    """A bright rectangle on a dark background."""
     image = torch.full((channels, side, side), 0.2)
     image[:, side // 2 :, side // 4 :] = 0.8
     return image

@@ -1,4 +1,4 @@
-"""Classical baselines: they denoise as well as they should, in any units, and name a missing package."""
+"""Classical baselines: how well they denoise, in any units, and which errors they raise."""
 
 import sys
 from pathlib import Path
@@ -43,9 +43,9 @@ def test_noise_is_reduced_with_known_and_with_estimated_sigma(baseline: Baseline
 @pytest.mark.parametrize("baseline", DENOISERS)
 def test_results_do_not_depend_on_the_units(baseline: Baseline) -> None:
     noisy, _ = scene()
-    of_unit = restore(noisy, baseline, data_range=1)
-    of_many = restore(noisy * 256, baseline, data_range=256)
-    np.testing.assert_allclose(of_many / 256, of_unit, atol=1e-6)
+    in_unit_range = restore(noisy, baseline, data_range=1)
+    in_other_units = restore(noisy * 256, baseline, data_range=256)
+    np.testing.assert_allclose(in_other_units / 256, in_unit_range, atol=1e-6)
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
@@ -99,12 +99,12 @@ def test_an_image_without_noise_is_returned_unchanged() -> None:
 
 
 def test_tuning_finds_the_best_candidate() -> None:
-    pair = scene()
-    scores = {b: psnr(restore(pair[0], "gaussian", data_range=1, blur_px=b), pair[1], data_range=1) for b in BLURS_PX}
-    assert tune([pair], "gaussian", data_range=1) == {"blur_px": max(scores, key=lambda b: scores[b])}
-    blurred = gaussian_filter(pair[0] - pair[1], 0.6) + pair[1]
-    tuned = tune([(blurred, pair[1])], "nlm", data_range=1)["strength"]
-    assert tuned in STRENGTHS and tuned > 1, "correlated noise is underestimated, so more strength must pay"
+    noisy, clean = scene()
+    scores = {b: psnr(restore(noisy, "gaussian", data_range=1, blur_px=b), clean, data_range=1) for b in BLURS_PX}
+    assert tune([(noisy, clean)], "gaussian", data_range=1) == {"blur_px": max(scores, key=lambda b: scores[b])}
+    with_correlated_noise = gaussian_filter(noisy - clean, 0.6) + clean
+    strength = tune([(with_correlated_noise, clean)], "nlm", data_range=1)["strength"]
+    assert strength in STRENGTHS and strength > 1, "sigma is underestimated when the noise is correlated"
     assert tune([], "noisy", data_range=1) == {}
     with pytest.raises(DataError, match="tune"):
         tune([], "nlm", data_range=1)
