@@ -42,7 +42,7 @@ def main() -> int:
         for _ in range(args.rounds):
             for name, write in writers.items():
                 times[name].append(time_writing(write, Path(folder) / "out", samples))
-    print(f"{common.load_average()}\n\n| contender | pairs/s, median | range | CPU us per pair |")
+    print(f"{common.load_average()}\n\n| contender | pairs/s, median | range | CPU time per pair, us |")
     print("| --- | --- | --- | --- |")
     for name, measured in times.items():
         rates = [args.pairs / wall_s for wall_s, _ in measured]

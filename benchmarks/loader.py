@@ -258,7 +258,7 @@ def print_results(throughputs: dict[str, list[Throughput]], opening: dict[str, f
     """Print the table, the ratios that the documentation reports, and the times to the first batch."""
     decoder = "imagecodecs" if find_spec("imagecodecs") else "Pillow"
     print(f"{common.load_average()}; batch {BATCH}; ours decodes by {decoder}\n")
-    print("| contender | pairs/s, median | range | CPU us per pair |\n| --- | --- | --- | --- |")
+    print("| contender | pairs/s, median | range | CPU time per pair, us |\n| --- | --- | --- | --- |")
     rates, cpu = {}, {}
     for name, results in throughputs.items():
         pairs_per_s = [result.pairs_per_s for result in results]

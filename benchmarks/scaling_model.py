@@ -175,24 +175,24 @@ def main() -> None:
             ]
         )
     common.print_table(
-        ["configuration", "crop", "GFLOP an image", "million parameters", "checkpoint, MB", "writing it, s"], sizes
+        ["configuration", "crop", "GFLOP per image", "million parameters", "checkpoint, MB", "writing it, s"], sizes
     )
     common.print_table(
         [
             "configuration",
             "GPUs",
-            "images a GPU",
-            "MB sent a step and GPU",
-            "ms a step",
+            "images per GPU",
+            "MB sent per step and GPU",
+            "ms per step",
             "efficiency",
             "images/s",
-            "GB/s read, all",
+            "GB/s read in total",
             "global batch",
         ],
         rows,
     )
     common.print_table(
-        ["configuration", "side by side, ms", "reduction, ms", "model, ms", "measured, ms", "off"],
+        ["configuration", "without communication, ms", "reduction, ms", "model, ms", "measured, ms", "off"],
         check_model(quick=quick),
     )
 

@@ -42,7 +42,7 @@ def main() -> None:
             seconds = common.time_in_processes(candidates, rounds=1 if options.quick else 9)
         milliseconds = [f"{1e3 * common.median(seconds[variant]):.1f}" for variant in candidates]
         rows.append([name, *milliseconds, f"{common.speedup(seconds['plain'], seconds['compiled']):.2f}"])
-    common.print_table(["method", "plain, ms", "compiled, ms", "times as fast"], rows)
+    common.print_table(["method", "plain, ms", "compiled, ms", "speed-up"], rows)
 
 
 if __name__ == "__main__":
