@@ -190,7 +190,7 @@ def test_a_checkpoint_without_calibrated_levels_still_estimates_per_image() -> N
     new, each = make(sigma="estimate"), make(sigma="estimate_each")
     each.load_checkpoint_state({name: value for name, value in new.checkpoint_state().items() if name != "levels"})
     assert each.migrate_state(each.checkpoint_state()).keys() == each.checkpoint_state().keys()
-    new.levels.fill_(0.7)
+    new.get_buffer("levels").fill_(0.7)
     new.load_checkpoint_state(new.migrate_state(each.checkpoint_state()))
     data = batch(torch.full((2, 1, 32, 32), 0.5), torch.full((2, 1, 32, 32), 0.5))
     for name in ("pd", "pdfs"):

@@ -43,7 +43,7 @@ def test_views_about_one_contrast_show_the_others_as_they_are() -> None:
         assert torch.equal(seen[:2, 1:], noisy[:, 1:]) and torch.equal(seen[2:, :1], noisy[:, :1])
         assert not mask[:2, 1:].any() and not mask[2:, :1].any()
         assert torch.equal(seen[:2, :1] != noisy[:, :1], mask[:2, :1] > 0)
-    assert mask[:2, :1].mean() == pytest.approx(guided_views.HIDDEN, rel=0.2)
+    assert mask is not None and mask[:2, :1].mean() == pytest.approx(guided_views.HIDDEN, rel=0.2)
     first = noisy + 1
     shown = guided_views.inference("own", noisy, first, WIDTHS)
     assert torch.equal(guided_views.merged("own", shown, WIDTHS), first)
@@ -76,7 +76,9 @@ class Smoothing(nn.Module):
 
 
 @pytest.mark.parametrize("scheme", ["own", "masked"])
-def test_the_loss_is_the_error_where_it_counts_and_its_expectation_that_to_the_clean_images(scheme: str) -> None:
+def test_the_loss_is_the_error_where_it_counts_and_its_expectation_that_to_the_clean_images(
+    scheme: guided_views.Scheme,
+) -> None:
     pipeline = make(scheme=scheme, antithetic=False)
     pipeline.network = Smoothing()
     data = batch(*pictures(4, 256, seed=2))
@@ -84,7 +86,7 @@ def test_the_loss_is_the_error_where_it_counts_and_its_expectation_that_to_the_c
     clean = torch.cat([data["pd_clean"], data["pdfs_clean"]], 1).repeat(2, 1, 1, 1)
     seen, target, mask = guided_views.training(
         scheme, noisy, normal, sigma=torch.full((1, 1, 1, 1), SIGMA), alpha=0.5, widths=[1, 1]
-    )  # type: ignore[arg-type]
+    )
     assert mask is not None
     error = pipeline.network(seen)
     scalars = pipeline.loss("restorer", data, {}).scalars

@@ -38,7 +38,7 @@ def run(settings: dict[str, Any]) -> Any:
     return structure({"pipeline": settings}).pipeline
 
 
-def step(pipeline: WeightedPipeline, batch: dict[str, Any]) -> dict[str, Tensor]:
+def step(pipeline: WeightedPipeline[Any], batch: dict[str, Any]) -> dict[str, Tensor]:
     """One optimizer step of the one phase; the parts."""
     optimizer = torch.optim.SGD(pipeline.trained_parameters("restorer"), lr=0.1)
     result = pipeline.loss("restorer", batch, {})

@@ -20,6 +20,7 @@ from configs.support.paths import ROOT
 from shards import build
 from shards.building.build_splits import build_splits
 from shards.building.items import Sample, WorkItem
+from shards.format.index import Meta
 from shards.reading.shard_set import ShardSet
 
 KILLED_AFTER_THE_SECOND_SHARD = """
@@ -72,7 +73,7 @@ def test_samples_are_in_order_and_the_card_and_preview_are_written(tmp_path: Pat
 
 @pytest.mark.parametrize("fail_at", [0, 4, 8])
 def test_a_failed_build_is_resumed_and_ends_with_the_same_bytes(tmp_path: Path, fail_at: int) -> None:
-    meta = {"data_range": 1.0}
+    meta: Meta = {"data_range": 1.0}
     build_splits(arguments(tmp_path / "uninterrupted"), "demo", {"train": items()}, meta)
     for _ in range(2):
         with pytest.raises(DataError, match=f"v{fail_at}: cannot be read .the disk is gone"):

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -82,6 +83,12 @@ def run(archive: Path, output: Path, *more: str) -> int:
     )
 
 
+def file_and_slice(shards: ShardSet, sample: int) -> tuple[int, int]:
+    """The number of the knee that a sample was cut from, and the position of its slice."""
+    notes: dict[str, Any] = shards.json(sample)
+    return int(notes["pd_file"][-1]), int(notes["slice"])
+
+
 def has_true_pairs(output: Path) -> bool:
     rows = json.loads((output / "pairing.json").read_text())["pairs"]
     return len(rows) == 4 and all(row["pd"][-1] == row["pdfs"][-1] for row in rows)
@@ -105,10 +112,9 @@ def test_volumes_are_paired_aligned_and_reported(archive: Path, tmp_path: Path, 
     for split in ("train", "val", "test"):
         shards = ShardSet.open(tmp_path / split)
         patients[split] = {str(shards.json(i)["group"]) for i in range(len(shards))}
-        assert "no redistribution" in shards.meta["licence"] and shards.fields["pd"].dtype == "float32"
+        assert "no redistribution" in str(shards.meta["licence"]) and shards.fields["pd"].dtype == "float32"
         for i in range(len(shards)):
-            notes = shards.json(i)
-            number, position = int(notes["pd_file"][-1]), notes["slice"]
+            number, position = file_and_slice(shards, i)
             truth = np.abs(knee(number, range(position, position + 1))["pd"][0])
             assert np.corrcoef(truth.ravel(), shards.read(i, "pd").ravel())[0, 1] > 0.9
             assert shards.read(i, "pd").max() <= 1
@@ -152,10 +158,10 @@ def test_doubtful_pairs_are_refused_dropped_or_accepted(
 def test_complex_images_from_kspace(archive: Path, tmp_path: Path) -> None:
     assert run(archive, tmp_path, "--pair-by", "patient", "--complex") == 0
     shards = ShardSet.open(tmp_path / "train")
-    image, notes = shards.read(0, "pd"), shards.json(0)
-    truth = knee(int(notes["pd_file"][-1]), range(6))["pd"]
+    image, (number, position) = shards.read(0, "pd"), file_and_slice(shards, 0)
+    truth = knee(number, range(6))["pd"]
     assert image.dtype == np.complex64
-    assert np.allclose(image, truth[notes["slice"]] / np.abs(truth).max(), atol=1e-3)
+    assert np.allclose(image, truth[position] / np.abs(truth).max(), atol=1e-3)
 
 
 def test_oversampled_kspace_is_cropped_to_the_centre(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from shards import build
 from shards.reading.shard_set import ShardSet
 from shards.verify import verify
 
-CT = "1.2.840.10008.5.1.4.1.1.2"
+CT = pydicom.uid.UID("1.2.840.10008.5.1.4.1.1.2")
 
 
 def run(*arguments: object) -> int:
