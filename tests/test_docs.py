@@ -11,12 +11,13 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from configs import loader
 from configs.support.paths import ROOT
+from tests.support.commands import Command
 
 README = ROOT / "README.md"
 GUIDES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -143,7 +144,7 @@ def not_source(folder: str, names: list[str]) -> set[str]:
     return CACHES(folder, names) | top_level.intersection(names)
 
 
-def run_blocks(place: Path, workspace: Path, command: Any, data: Path | None) -> None:
+def run_blocks(place: Path, workspace: Path, command: Command, data: Path | None) -> None:
     """Run every bash block of a document; those that need the real data only where it is available."""
     env = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": ""}
     for block in blocks(place.read_text("utf-8")):
@@ -165,7 +166,7 @@ def data() -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, command: Any, data: Path | None) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory, command: Command, data: Path | None) -> Path:
     """A copy of the tree in which the commands of the README have run."""
     base = tmp_path_factory.mktemp("docs")
     copy = base / "quell"
@@ -187,7 +188,7 @@ def test_the_commands_of_the_readme_run(workspace: Path) -> None:
 @pytest.mark.xdist_group("docs")
 @pytest.mark.timeout(TIMEOUT_S + 60)
 @pytest.mark.parametrize("place", GUIDES, ids=lambda place: place.stem)
-def test_the_commands_of_a_guide_run(place: Path, workspace: Path, command: Any, data: Path | None) -> None:
+def test_the_commands_of_a_guide_run(place: Path, workspace: Path, command: Command, data: Path | None) -> None:
     run_blocks(place, workspace, command, data)
 
 
