@@ -36,7 +36,7 @@ format: $(STAMP) ## apply ruff's fixes and formatting
 	$(PY) -m ruff format .
 
 types: $(STAMP) ## type-check with mypy
-	$(PY) -m mypy $(PACKAGES)
+	$(PY) -m mypy $(PACKAGES) benchmarks tests
 
 tests: $(STAMP) ## run the fast tests only
 	$(PYTEST) -m "not slow"

@@ -143,7 +143,7 @@ def test_the_workflow_runs_the_script_that_runs_everything() -> None:
     assert Requirement(f"python{setup()['options']['python_requires']}").specifier.contains(version)
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
     targets = re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)
-    assert targets == ["env", "test test-slow"]
+    assert targets == ["env", "test"]
 
 
 def test_issue_templates_have_a_name_and_a_purpose() -> None:

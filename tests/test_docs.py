@@ -81,7 +81,7 @@ def smaller(script: str) -> str:
         for pattern, replacement, added in SMALLER:
             if re.search(pattern, command.strip()):
                 command = re.sub(pattern, replacement, command.strip())
-                command = re.sub(r"\s*($|[>|])", lambda end, added=added: f" {added} {end[1]}", command, count=1)
+                command = re.sub(r"\s*($|[>|])", rf" {added} \1", command, count=1)
                 break
         lines.append(command)
     return "\n".join(lines)

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -64,8 +65,8 @@ def dual(small_run: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def network(folder: Path, channels: int = 1):
     """The run's network, rebuilt from its checkpoint without the code under test."""
-    config = trained_model.folder_of(folder).config()
-    net = registry.build("models", config.pipeline.network, in_channels=channels, out_channels=channels)
+    pipeline: Any = trained_model.folder_of(folder).config().pipeline
+    net = registry.build("models", pipeline.network, in_channels=channels, out_channels=channels)
     weights = store.read_weights(store.choose(folder, "best"))
     net.load_state_dict(
         {key.removeprefix("network."): value for key, value in weights.items() if key.startswith("network.")}
@@ -154,7 +155,7 @@ def test_two_contrasts_give_the_same_result_from_one_file_and_from_two(dual: Pat
     images = pair()
     for name, image in images.items():
         np.save(tmp_path / f"{name}.npy", image)
-    np.savez(tmp_path / "both.npz", **images, pd_clean=images["pd"])
+    np.savez(tmp_path / "both.npz", pd=images["pd"], pdfs=images["pdfs"], pd_clean=images["pd"])
     with h5py.File(tmp_path / "both.h5", "w") as file:
         for name, image in images.items():
             file[name] = image
@@ -195,7 +196,8 @@ def test_the_recommended_method_restores_both_contrasts_in_tiles(mini: Path, roo
         ],
     )
     assert run.train(config, tmp_path / "run") == 0
-    np.savez(tmp_path / "slice.npz", **pair())
+    images = pair()
+    np.savez(tmp_path / "slice.npz", pd=images["pd"], pdfs=images["pdfs"])
     out = tmp_path / "out"
     assert restored(tmp_path / "run", tmp_path / "slice.npz", "--output", out, "--tile", 24, "--overlap", 8) == 0
     images = np.load(out / "slice.npz")

@@ -26,7 +26,9 @@ def test_left_alone_narrow_networks_are_channels_last_and_wide_ones_planar_on_cp
     wide = nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 1, 3))
     for network in (narrow, wide):
         memory_layout.place(network, CPU, LoopConfig())
-        is_last = network[0].weight.is_contiguous(memory_format=torch.channels_last)
+        first = network[0]
+        assert isinstance(first, nn.Conv2d)
+        is_last = first.weight.is_contiguous(memory_format=torch.channels_last)
         assert is_last == memory_layout.is_narrow(network) == (network is narrow)
 
 
@@ -50,7 +52,7 @@ def test_deterministic_runs_do_not_fill_every_new_tensor(monkeypatch: Any) -> No
     accelerator = acceleration.make_accelerator(LoopConfig(deterministic=True, threads=1))
     try:
         assert torch.are_deterministic_algorithms_enabled()
-        assert not torch.utils.deterministic.fill_uninitialized_memory
+        assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         acceleration.close(accelerator)

@@ -45,7 +45,13 @@ def test_quality_is_averaged_over_contrasts_by_path() -> None:
 
 def runs() -> list[RunResult]:
     train = [{"step": 1, "cross": 2.0}, {"step": 2, "cross": 1.0}]
-    dual = {"method": "dual_domain", "cross start": 2.0, "floor": 0.4, "PSNR cross path": 20.0, "status": "finished"}
+    dual: dict[str, float | str | None] = {
+        "method": "dual_domain",
+        "cross start": 2.0,
+        "floor": 0.4,
+        "PSNR cross path": 20.0,
+        "status": "finished",
+    }
     return [
         RunResult("no_skip", 1, dual, train, DualDomain.followed_loss),
         RunResult("no_skip", 2, {**dual, "PSNR cross path": 22.0}, train, DualDomain.followed_loss),
