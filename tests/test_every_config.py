@@ -1,7 +1,6 @@
-"""Every YAML in configs/ loads, dumps, reloads equal, and trains two steps in one process and in two.
+"""Every YAML in configs/ loads, round-trips through a dump, and trains two steps in one process and in two.
 
-The files are found by listing the folder and there is no list of exceptions. What is shrunk is shrunk by the name of
-the setting, the same for all.
+The files are listed from the folder, without exceptions. Settings are made smaller by their names, alike in all files.
 """
 
 import json
@@ -19,20 +18,21 @@ from configs.support.paths import ROOT
 from launch.training.build import make_pipeline
 from shards.building.writer import write_split
 from shards.reading.shard_set import ShardSet
+from tests.support.runs import read_events
 from tests.support.train_each import Job, WorkerPair, train_each, training_output
 
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
 
 RANDOM = {"weights": None, "random_trunk": True}
 SMALL_PIPELINE = {"scales": 1, "passes": 2, "vgg": RANDOM, "vgg16": {**RANDOM, "size_px": 16}}
-"""Settings of a method, at any depth, by name: MS-SSIM over five scales needs more than 160 px, weights a network."""
+"""Settings of a method to replace at any depth; five scales of MS-SSIM need 160 px, and pre-trained weights a file."""
 KINDS = ("complex64", "float32", "uint8")
-"""Kinds of images, uint8 being RGB; a configuration trains on the first one that its method takes."""
+"""Data types of images, uint8 being RGB; a configuration trains on the first that its method accepts."""
 COUNTS = {"train": 9, "val": 3}
-"""Samples of each split; three cannot be shared evenly by two processes."""
+"""Samples in each split; two processes cannot share three evenly."""
 SHAPE = (32, 36)
 CROP, CROP_WITH_CRITIC = 24, 32
-"""Pixels; a critic's last maps would be empty below 32."""
+"""In pixels; below 32, a critic's last feature maps would be empty."""
 PROCESSES = [
     pytest.param(1, id="1proc", marks=pytest.mark.xdist_group("every_config")),
     pytest.param(2, id="2proc", marks=pytest.mark.xdist_group("pair")),
@@ -40,19 +40,14 @@ PROCESSES = [
 TIMEOUT_S = 1200
 
 
-def of(path: Path) -> RunConfig:
-    """The run a shipped file describes."""
-    return loader.load(path)
-
-
 def members(config: RunConfig) -> set[str]:
-    """Names of the shard members a configuration may read."""
+    """Names of the shard members that a configuration may read."""
     cls: Any = registry.find("pipelines", config.pipeline.name)
     return set(cls.needs(config.pipeline).members(config.data.fields).values())
 
 
 def image(name: str, sample: int, kind: str) -> np.ndarray:
-    """A smooth picture of the sample, with noise of its own for every member that is not a clean one."""
+    """A smooth image of the sample, with independent noise in every member that is not clean."""
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
     smooth = 0.5 + 0.3 * np.sin(x / 7 + sample) * np.cos(y / 5 - sample)
     random = np.random.default_rng([sample, *name.encode()])
@@ -67,8 +62,8 @@ def image(name: str, sample: int, kind: str) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Shards of every kind, holding every member that any configuration reads."""
-    names = sorted(set().union(*(members(of(path)) for path in CONFIGS.values())))
+    """Shards of every kind, with all members that any configuration reads."""
+    names = sorted(set().union(*(members(loader.load(path)) for path in CONFIGS.values())))
     root = tmp_path_factory.mktemp("shards")
     for kind in KINDS:
         for split, count in COUNTS.items():
@@ -77,43 +72,43 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: root / kind for kind in KINDS}
 
 
-def shrunk(value: Any) -> Any:
-    """A method's settings with those of SMALL_PIPELINE replaced."""
+def replace_settings(value: Any) -> Any:
+    """A method's settings with those of SMALL_PIPELINE in place of its own."""
     if isinstance(value, dict):
         given = {key: inner for key, inner in value.items() if inner is not None}
-        return value | {key: SMALL_PIPELINE.get(key, shrunk(inner)) for key, inner in given.items()}
-    return [shrunk(inner) for inner in value] if isinstance(value, list) else value
+        return value | {key: SMALL_PIPELINE.get(key, replace_settings(inner)) for key, inner in given.items()}
+    return [replace_settings(inner) for inner in value] if isinstance(value, list) else value
 
 
 def small(path: Path, roots: dict[str, Path], runs: Path) -> RunConfig:
-    """Two steps of a shipped file on the tiny shards of the first kind its method takes."""
-    plain = of(path).model_dump(mode="json")
-    accumulate = min(plain["loop"]["accumulate"], 2)
-    plain["pipeline"] = shrunk(plain["pipeline"])
-    crop = CROP_WITH_CRITIC if "critic" in plain["pipeline"] else CROP
-    plain["data"] |= {"crop": crop, "batch_size": 2 * accumulate, "limit": None}
-    plain["loop"] |= {"epochs": 4, "max_steps": 2, "accumulate": accumulate, "precision": "no", "threads": 1}
-    plain["tracking"] |= {"log_every": 1, "wandb_project": None}
-    if plain["init_from"]:
-        plain["init_from"]["run"] = str(runs / Path(plain["init_from"]["run"]).name)
+    """Two steps of a shipped file, on the tiny shards of the first kind that its method accepts."""
+    settings = loader.load(path).model_dump(mode="json")
+    accumulate = min(settings["loop"]["accumulate"], 2)
+    settings["pipeline"] = replace_settings(settings["pipeline"])
+    crop = CROP_WITH_CRITIC if "critic" in settings["pipeline"] else CROP
+    settings["data"] |= {"crop": crop, "batch_size": 2 * accumulate, "limit": None}
+    settings["loop"] |= {"epochs": 4, "max_steps": 2, "accumulate": accumulate, "precision": "no", "threads": 1}
+    settings["tracking"] |= {"log_every": 1, "wandb_project": None}
+    if settings["init_from"]:
+        settings["init_from"]["run"] = str(runs / Path(settings["init_from"]["run"]).name)
     refused = []
     for kind, root in roots.items():
-        plain["data"]["root"] = str(root)
-        config = loader.structure(plain, source=path.name)
+        settings["data"]["root"] = str(root)
+        config = loader.structure(settings, source=path.name)
         try:
             make_pipeline(config, ShardSet.open(root / config.data.train_split))
             return config
         except QuellError as error:
             refused.append(f"{kind}: {error}")
-    pytest.fail(f"{path.name} takes no kind of images: " + "; ".join(refused))
+    pytest.fail(f"{path.name} accepts no kind of images: " + "; ".join(refused))
 
 
-def in_order() -> list[str]:
-    """The names of all files, each after the one it starts from."""
+def names_in_order() -> list[str]:
+    """The names of all files, each after the file whose run it is warm-started from."""
     ordered: list[str] = []
 
     def add(name: str) -> None:
-        start = of(CONFIGS[name]).init_from
+        start = loader.load(CONFIGS[name]).init_from
         if start is not None:
             assert Path(start.run).name in CONFIGS, f"{name}: init_from.run is not the run of a shipped file"
             add(Path(start.run).name)
@@ -127,10 +122,10 @@ def in_order() -> list[str]:
 
 @pytest.fixture(scope="module", params=PROCESSES)
 def trained(request: Any, roots: dict[str, Path], tmp_path_factory: Any, worker_pair: WorkerPair) -> tuple[int, Path]:
-    """The run folders of all files, trained by so many processes."""
+    """The number of processes, and the folder with the runs of all files that they trained."""
     processes, runs = request.param, tmp_path_factory.mktemp(f"runs{request.param}")
     jobs = []
-    for name in in_order():
+    for name in names_in_order():
         file = runs / f"{name}.yaml"
         file.write_text(loader.dump(small(CONFIGS[name], roots, runs)))
         jobs.append(Job(["--config", file], runs / name))
@@ -139,14 +134,14 @@ def trained(request: Any, roots: dict[str, Path], tmp_path_factory: Any, worker_
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_dumps_and_reloads_equal(name: str) -> None:
-    config = of(CONFIGS[name])
+def test_a_dump_reloads_equal(name: str) -> None:
+    config = loader.load(CONFIGS[name])
     assert config.name == name
     assert loader.structure(yaml.safe_load(loader.dump(config))) == config
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_says_what_it_is(name: str) -> None:
+def test_the_file_starts_with_a_comment(name: str) -> None:
     assert CONFIGS[name].read_text().startswith("# ")
 
 
@@ -156,8 +151,7 @@ def test_trains_two_steps(name: str, trained: tuple[int, Path]) -> None:
     processes, runs = trained
     folder = runs / name
     assert training_output(folder, processes)
-    events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    (start,) = [event for event in events if event["event"] == "start"]
+    (start,) = read_events(folder, "start")
     assert start["world"] == processes
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["status"], summary["step"]) == ("finished", 2)

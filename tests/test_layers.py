@@ -1,7 +1,7 @@
-"""The design, held by a test: who may import whom, and how long, documented and finished a file is.
+"""Rules of the design: which folder may import which, and how long, documented and finished a file has to be.
 
-Every law holds for every file; there is no list of exceptions. (Only this file is not searched for unfinished work: it
-has to name the words.)
+Each rule holds for every file, without a list of exceptions. (Only this file is not searched for unfinished work,
+because it contains the words that are searched for.)
 """
 
 import ast
@@ -33,24 +33,24 @@ ONLY_IN = {
     "torch.utils.tensorboard": ("launch/runs/tracker.py",),
     "webdataset": ("shards/",),
 }
-"""Library -> the places that may import it: one place to change when the library does."""
+"""Library -> the only places that may import it, so that a change of the library affects few files."""
 
 WITHOUT_TORCH = ("configs/", "slurm/")
-"""Folders that start without torch, on a login node; a function that builds networks may import it when called."""
+"""Folders that start without torch, on login nodes; functions that build networks may import it when called."""
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 
 MAX_FILES, MAX_CATALOGUE = 15, 20
-"""Python files on one level of a folder; and where each file is a name that users may write."""
+"""Python files on one level of a folder, and on one where each file is a name that users can write."""
 
 CATALOGUES = ("losses", "losses/metrics", "models", "pipelines", "shards/sources")
-"""Folders whose file names are what a YAML or a command line may say (configs/registry.py)."""
+"""Folders whose file names are accepted in YAML files and on the command line (configs/registry.py)."""
 
 UNFINISHED = re.compile(
     r"\b(TODO|FIXME|XXX)\b|type: ignore(?!\[)|noqa(?!: [A-Z]+\d)|pytest\.(skip|xfail)\(\)"
     r"|mark\.(skip|xfail)\b(?!if|\(.*reason=)"
 )
-"""Work left over, and complaints silenced without naming them."""
+"""Unfinished work, and warnings that are silenced without naming them."""
 
 SOURCES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -68,34 +68,34 @@ def imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
 
 
-def bad_imports(place: str, text: str) -> list[str]:
-    """Imports in the file `place` ('models/unet.py') that the tables do not allow."""
+def forbidden_imports(place: str, text: str) -> list[str]:
+    """Imports of the file `place` ('models/unet.py') that the tables do not allow."""
     folder = place.split("/")[0]
     package = ".".join(place.split("/")[:-1])
-    found = []
+    problems = []
     for line, module in imported(ast.parse(text), package):
-        other = module.split(".")[0]
-        if other in MAY_IMPORT and other != folder and other not in MAY_IMPORT[folder]:
-            found.append(f"{place}:{line} imports {other}/")
+        top_level = module.split(".")[0]
+        if top_level in MAY_IMPORT and top_level != folder and top_level not in MAY_IMPORT[folder]:
+            problems.append(f"{place}:{line} imports {top_level}/")
         for library, places in ONLY_IN.items():
             if f"{module}.".startswith(f"{library}.") and not place.startswith(places):
-                found.append(f"{place}:{line} imports {library}, which is for {', '.join(places)}")
-        if other == "torch" and place.startswith(WITHOUT_TORCH) and not inside_function(text, line):
-            found.append(f"{place}:{line} imports torch when it starts")
-    return found
+                problems.append(f"{place}:{line} imports {library}, which is for {', '.join(places)}")
+        if top_level == "torch" and place.startswith(WITHOUT_TORCH) and not inside_function(text, line):
+            problems.append(f"{place}:{line} imports torch when it starts")
+    return problems
 
 
 def private_imports(place: str, text: str) -> list[str]:
     """Private modules and names (`_x`) that are imported from another folder."""
     package = ".".join(place.split("/")[:-1])
-    found = []
+    problems = []
     for line, module in imported(ast.parse(text), package):
         parents, _, name = module.rpartition(".")
         private = any(part.startswith("_") and not part.startswith("__") for part in module.split("."))
-        beside = parents == package or parents.rpartition(".")[0] == package
-        if module.split(".")[0] in MAY_IMPORT and private and not beside:
-            found.append(f"{place}:{line} imports the private {name} of {parents}")
-    return found
+        same_folder = parents == package or parents.rpartition(".")[0] == package
+        if module.split(".")[0] in MAY_IMPORT and private and not same_folder:
+            problems.append(f"{place}:{line} imports the private {name} of {parents}")
+    return problems
 
 
 def inside_function(text: str, line: int) -> bool:
@@ -106,39 +106,39 @@ def inside_function(text: str, line: int) -> bool:
 
 
 def too_long(place: str, text: str) -> list[str]:
-    """A file, and functions in it, longer than one idea and one screen."""
+    """The file if it is too long, and the functions in it that are."""
     lines = text.count("\n")
-    found = [f"{place}: {lines} lines, at most {MAX_FILE_LINES}"] if lines > MAX_FILE_LINES else []
+    problems = [f"{place}: {lines} lines, at most {MAX_FILE_LINES}"] if lines > MAX_FILE_LINES else []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > MAX_FUNCTION_LINES:
-                found.append(f"{place}:{node.lineno} {node.name}: {length} lines, at most {MAX_FUNCTION_LINES}")
-    return found
+                problems.append(f"{place}:{node.lineno} {node.name}: {length} lines, at most {MAX_FUNCTION_LINES}")
+    return problems
 
 
 def unfinished(place: str, text: str) -> list[str]:
-    """Lines with work left over or a complaint silenced without its name."""
+    """Lines with unfinished work, or with a warning that is silenced without naming it."""
     lines = enumerate(text.splitlines(), 1)
     return [f"{place}:{number} {line.strip()}" for number, line in lines if UNFINISHED.search(line)]
 
 
 def undocumented(place: str, text: str) -> list[str]:
-    """The module, and public classes, functions and methods, without a docstring."""
+    """The module, and its public classes, functions and methods, where they have no docstring."""
     tree = ast.parse(text)
-    found = [] if ast.get_docstring(tree) else [f"{place}: no module docstring"]
+    problems = [] if ast.get_docstring(tree) else [f"{place}: no module docstring"]
     pending: list[ast.stmt] = list(tree.body)
     while pending:
         node = pending.pop()
         if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
             if not ast.get_docstring(node):
-                found.append(f"{place}:{node.lineno} {node.name} has no docstring")
+                problems.append(f"{place}:{node.lineno} {node.name} has no docstring")
             pending += node.body if isinstance(node, ast.ClassDef) else []
-    return found
+    return problems
 
 
 def import_graph(files: dict[str, str]) -> dict[str, set[str]]:
-    """Module -> the modules of this project that it imports anywhere, type checking included."""
+    """Module -> the modules of this project that it imports, including those it imports for type checking only."""
     known = {place.removesuffix(".py").replace("/", "."): text for place, text in files.items()}
     graph: dict[str, set[str]] = {}
     for name, text in known.items():
@@ -149,21 +149,21 @@ def import_graph(files: dict[str, str]) -> dict[str, set[str]]:
 
 
 def room(module: str) -> str:
-    """The room a module is in: its folder, or, directly in a top-level folder, itself."""
+    """The room of a module: its folder, or the module itself if it is directly in a top-level folder."""
     folder = module.rpartition(".")[0]
     return folder if "." in folder else module
 
 
 def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The graph of rooms that a graph of modules makes."""
-    found: dict[str, set[str]] = {}
+    """The import graph of rooms that follows from one of modules."""
+    room_graph: dict[str, set[str]] = {}
     for module, targets in graph.items():
-        found.setdefault(room(module), set()).update({room(target) for target in targets} - {room(module)})
-    return found
+        room_graph.setdefault(room(module), set()).update({room(target) for target in targets} - {room(module)})
+    return room_graph
 
 
-def circles(graph: dict[str, set[str]]) -> list[str]:
-    """What is left of a graph when everything that imports nothing, or is imported by nothing, is taken away again."""
+def import_cycles(graph: dict[str, set[str]]) -> list[str]:
+    """What is left of a graph after repeatedly removing everything that imports nothing or is not imported."""
     left = {name: set(targets) for name, targets in graph.items()}
     while True:
         used = set().union(*left.values()) if left else set()
@@ -183,11 +183,13 @@ def full_folders(places: list[str]) -> list[str]:
     return [f"{folder}: {n} files, at most {limits[folder]}" for folder, n in levels.items() if n > limits[folder]]
 
 
-def hold(check: Callable[[str, str], list[str]], files: list[Path]) -> None:
-    """Fail with everything a check finds in the files."""
+def assert_no_problems(check: Callable[[str, str], list[str]], files: list[Path]) -> None:
+    """Fail with everything that a check finds in the files."""
     assert files
-    rows = [row for path in files for row in check(path.relative_to(ROOT).as_posix(), path.read_text("utf-8"))]
-    assert not rows, "\n".join(rows)
+    problems = [
+        problem for path in files for problem in check(path.relative_to(ROOT).as_posix(), path.read_text("utf-8"))
+    ]
+    assert not problems, "\n".join(problems)
 
 
 @pytest.fixture(scope="module")
@@ -196,49 +198,48 @@ def graph() -> dict[str, set[str]]:
     return import_graph({path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in SOURCES})
 
 
-def test_every_folder_is_held() -> None:
-    """A new package is added to the table before it imports anything."""
+def test_every_package_is_in_the_table() -> None:
+    """A new package has to be added to the table before it imports anything."""
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert packages == set(MAY_IMPORT)
 
 
 def test_imports_follow_the_table() -> None:
-    hold(bad_imports, SOURCES)
+    assert_no_problems(forbidden_imports, SOURCES)
 
 
 def test_nothing_private_is_imported_across_folders() -> None:
-    hold(private_imports, SOURCES)
+    assert_no_problems(private_imports, SOURCES)
 
 
-def test_no_module_imports_in_a_circle(graph: dict[str, set[str]]) -> None:
-    assert circles(graph) == []
+def test_no_modules_import_each_other(graph: dict[str, set[str]]) -> None:
+    assert import_cycles(graph) == []
 
 
-def test_no_room_imports_in_a_circle(graph: dict[str, set[str]]) -> None:
-    assert circles(rooms(graph)) == []
+def test_no_rooms_import_each_other(graph: dict[str, set[str]]) -> None:
+    assert import_cycles(rooms(graph)) == []
 
 
-def test_files_hold_one_idea_and_functions_fit_a_screen() -> None:
-    hold(too_long, SOURCES + TESTS)
+def test_files_and_functions_are_short() -> None:
+    assert_no_problems(too_long, SOURCES + TESTS)
 
 
-def test_folders_can_be_taken_in_at_a_glance() -> None:
+def test_folders_have_few_files() -> None:
     assert full_folders([path.relative_to(ROOT).as_posix() for path in SOURCES + TESTS]) == []
 
 
 @pytest.mark.parametrize("folder", CATALOGUES)
-def test_every_file_of_a_catalogue_is_a_name_users_may_write(folder: str) -> None:
+def test_every_file_of_a_catalogue_is_a_name_that_users_can_write(folder: str) -> None:
     files = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__", "base"}
     assert files == set(registry.names(folder))
 
 
 def test_nothing_is_left_unfinished() -> None:
-    here = Path(__file__)
-    hold(unfinished, SOURCES + [path for path in TESTS if path != here])
+    assert_no_problems(unfinished, SOURCES + [path for path in TESTS if path != Path(__file__)])
 
 
 def test_public_names_are_documented() -> None:
-    hold(undocumented, SOURCES)
+    assert_no_problems(undocumented, SOURCES)
 
 
 @pytest.mark.parametrize(
@@ -254,25 +255,25 @@ def test_public_names_are_documented() -> None:
         ("launch/a.py", "from torch.utils import tensorboard", "launch/a.py:1 imports torch.utils"),
     ],
 )
-def test_a_wrong_import_is_seen(place: str, text: str, message: str) -> None:
-    assert [row.startswith(message) for row in bad_imports(place, text)] == [True]
+def test_forbidden_imports_are_detected(place: str, text: str, message: str) -> None:
+    assert [problem.startswith(message) for problem in forbidden_imports(place, text)] == [True]
 
 
-def test_a_right_import_is_not_complained_about() -> None:
+def test_allowed_imports_are_not_reported() -> None:
     text = "import torch\nfrom models import _blocks\nfrom . import _blocks\nfrom .unet import Net\nimport configs"
-    assert bad_imports("models/unet.py", text) == []
+    assert forbidden_imports("models/unet.py", text) == []
     assert private_imports("models/unet.py", text) == []
-    assert bad_imports("launch/runs/tracker.py", "from torch.utils.tensorboard import SummaryWriter") == []
-    assert bad_imports("slurm/stages/preflight.py", "def f():\n    import torch") == []
+    assert forbidden_imports("launch/runs/tracker.py", "from torch.utils.tensorboard import SummaryWriter") == []
+    assert forbidden_imports("slurm/stages/preflight.py", "def f():\n    import torch") == []
 
 
-def test_private_imports_across_folders_are_seen() -> None:
+def test_private_imports_across_folders_are_detected() -> None:
     text = "from models import _blocks\nfrom models.unet import _Block\nfrom models._blocks import Block\n"
     assert len(private_imports("pipelines/r2r.py", text)) == 3
     assert private_imports("models/dncnn.py", text) == []
 
 
-def test_circles_are_seen() -> None:
+def test_import_cycles_are_detected() -> None:
     files = {
         "a/x/p.py": "from a.y import q",
         "a/y/q.py": "from a.x import r",
@@ -280,18 +281,18 @@ def test_circles_are_seen() -> None:
         "a/x/__init__.py": "",
     }
     graph = import_graph(files)
-    assert circles(graph) == []
-    assert circles(rooms(graph)) == ["a.x -> a.y", "a.y -> a.x"]
-    assert len(circles(import_graph({**files, "a/x/r.py": "from a.x.p import f"}))) == 3
+    assert import_cycles(graph) == []
+    assert import_cycles(rooms(graph)) == ["a.x -> a.y", "a.y -> a.x"]
+    assert len(import_cycles(import_graph({**files, "a/x/r.py": "from a.x.p import f"}))) == 3
 
 
-def test_full_folders_are_seen() -> None:
+def test_full_folders_are_detected() -> None:
     files = [f"losses/l{i}.py" for i in range(16)]
     assert full_folders(files) == []
     assert full_folders([f"launch/{file}" for file in files]) == ["launch/losses: 16 files, at most 15"]
 
 
-def test_long_and_unfinished_and_undocumented_code_is_seen() -> None:
+def test_long_unfinished_and_undocumented_code_is_detected() -> None:
     assert len(too_long("a/b.py", "def f():\n" + "    x = 1\n" * 400)) == 2
     assert len(unfinished("a/b.py", "x = 1  # TODO\ny = 2  # type: ignore\nz = 3  # type: ignore[misc]\n")) == 2
     text = '"""Doc."""\nclass A:\n    """Doc."""\n    def f(self): ...\n    def _g(self): ...\n'

@@ -1,4 +1,4 @@
-"""The older JSON files load, mean what they meant, and account for every key; each has a YAML that says the same."""
+"""Configurations in the older JSON format: they keep their meaning, and every key is accounted for."""
 
 import copy
 import json
@@ -23,7 +23,7 @@ STAGE1 = {
     for part in ("encoder", "decoder_a", "decoder_b")
     for key, value in {"checkpoint": "./runs/progressive_training/best.pt", "state_key": part}.items()
 }
-"""The original said ./runs/progressive_stage1, where its users' commands did not always put it."""
+"""The original file has ./runs/progressive_stage1, where its users' commands did not always put the run."""
 
 
 def weights(**values: float) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def weights(**values: float) -> dict[str, Any]:
 
 
 def edge(weight: float) -> dict[str, Any]:
-    """Overrides that turn the edge term on; the weight stood in two places."""
+    """Overrides that enable the edge term, whose weight was set in two places."""
     return {"trainer.edge_loss.enabled": True, "trainer.edge_loss.weight": weight, **weights(edge=weight)}
 
 
@@ -93,11 +93,11 @@ OLDER: dict[str, dict[str, Any]] = {
         STRATEGY: None,
     },
 }
-"""Each older file as its differences to the base; None leaves a key out."""
+"""Each older file as its differences from the base; None removes a key."""
 
 
 def base() -> dict[str, Any]:
-    """What the older files had in common."""
+    """What all older files had in common."""
     stage = {"paired": True, "batch_size": 4}
     decoder = {
         "checkpoint": None,
@@ -155,7 +155,7 @@ def base() -> dict[str, Any]:
 
 
 def changed(differences: dict[str, Any]) -> dict[str, Any]:
-    """The base with dotted keys set, or left out where None."""
+    """The base with these dotted keys set, or removed where the value is None."""
     data = base()
     for key, value in differences.items():
         *parents, last = key.split(".")
@@ -170,7 +170,7 @@ def changed(differences: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", OLDER)
-def test_the_yaml_of_that_name_says_the_same(name: str, tmp_path: Path) -> None:
+def test_a_converted_file_equals_the_yaml_of_its_name(name: str, tmp_path: Path) -> None:
     older = tmp_path / f"{name}.json"
     older.write_text(json.dumps(changed(OLDER[name])))
     assert loader.load(older) == loader.load(ROOT / "configs" / f"{name}.yaml")
@@ -186,7 +186,7 @@ def test_every_key_is_accounted_for_once() -> None:
     assert "model.encoder.checkpoint -> init_from.run = runs/progressive_training, its best checkpoint" in account
 
 
-def test_what_a_file_leaves_out_takes_the_older_default() -> None:
+def test_missing_keys_take_the_older_default() -> None:
     data = base()
     for key in ("cross_domain_strategy", "loss_weights", "anti_collapse", "noise", "grad_clip_norm"):
         del data["trainer"][key]
@@ -198,14 +198,14 @@ def test_what_a_file_leaves_out_takes_the_older_default() -> None:
     assert any("(missing: the older program's default)" in line for line in account)
 
 
-def test_the_weight_of_edge_loss_wins_over_the_one_of_loss_weights() -> None:
+def test_the_weight_in_edge_loss_overrides_the_one_in_loss_weights() -> None:
     on = {"trainer.edge_loss.enabled": True, "trainer.edge_loss.weight": 0.02, "trainer.loss_weights.edge": 0.05}
     assert conversion.convert(changed(on))[0]["pipeline"]["weights"]["edge"] == 0.02
     off = {"trainer.edge_loss.enabled": False, "trainer.loss_weights.edge": 0.05}
     assert conversion.convert(changed(off))[0]["pipeline"]["weights"]["edge"] == 0.0
 
 
-def test_the_greek_names_of_the_weights_are_read_too() -> None:
+def test_the_greek_names_of_the_weights_are_accepted() -> None:
     data = base()
     data["trainer"]["loss_weights"] = {"alpha": 0.5, "beta": 0.25, "gamma": 0.0, "delta": 0.1}
     data["trainer"]["edge_loss"] = {"enabled": True}
@@ -215,7 +215,7 @@ def test_the_greek_names_of_the_weights_are_read_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("trainer.cross_domain_strategi", "no_skip", "did you mean 'trainer.cross_domain_strategy'?"),
         ("trainer.grad_clip", 1.0, "did you mean 'trainer.grad_clip_norm'?"),
@@ -228,14 +228,14 @@ def test_the_greek_names_of_the_weights_are_read_too() -> None:
         ("model.decoder_a.state_key", "encoder", "model.decoder_a.state_key: expected 'decoder_a'"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_by_its_key(key: str, value: Any, said: str) -> None:
+def test_unsupported_settings_are_refused_and_named(key: str, value: Any, message: str) -> None:
     data = changed({**STAGE1, key: value})
     with pytest.raises(ConfigError) as caught:
         conversion.convert(data)
-    assert said in str(caught.value) and len(caught.value.problems) == 1
+    assert message in str(caught.value) and len(caught.value.problems) == 1
 
 
-def test_all_problems_come_in_one_report() -> None:
+def test_all_problems_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         conversion.convert(changed({"trainer.epoch": 3, "data.rooot": "x", "trainer.augmentation.enable_jitter": True}))
     assert len(caught.value.problems) == 3

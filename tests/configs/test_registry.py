@@ -10,7 +10,7 @@ from configs.errors import ConfigError
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the path, registered like models/; named after its test, as Python remembers imported names."""
+    """A folder on the path, registered like models/, and named after its test because Python caches imports."""
     place = tmp_path / f"things_of_{tmp_path.name}"
     place.mkdir()
     (place / "__init__.py").write_text("")
@@ -50,7 +50,7 @@ def test_every_wrong_argument_is_named(folder: Path) -> None:
     assert "width: Field required" in text and "depth: " in text
 
 
-def test_an_argument_the_caller_gives_may_not_be_in_the_yaml(folder: Path) -> None:
+def test_arguments_that_the_code_supplies_are_refused_in_the_yaml(folder: Path) -> None:
     write(
         folder,
         "net",

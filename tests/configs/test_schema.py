@@ -1,4 +1,4 @@
-"""Every setting that a YAML may have is explained where it is declared, and read by some code."""
+"""Every setting is documented where it is declared, and read by some code."""
 
 import ast
 import typing
@@ -18,7 +18,7 @@ PACKAGES = ("configs", "launch", "losses", "models", "pipelines", "shards", "slu
 
 
 def sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """A section and those inside it."""
+    """A section and the sections inside it."""
     yield model
     for field in model.model_fields.values():
         for inner in nested(field.annotation):
@@ -32,8 +32,8 @@ def nested(annotation: Any) -> list[type[BaseModel]]:
     return [section for part in typing.get_args(annotation) for section in nested(part)]
 
 
-def unexplained(model: type[BaseModel]) -> list[str]:
-    """Sections without a docstring, and fields without one; a field that is a section is explained by it."""
+def undocumented(model: type[BaseModel]) -> list[str]:
+    """Sections and fields without a docstring; a field that is a section needs none of its own."""
     missing = []
     for section in sections(model):
         if not (section.__dict__.get("__doc__") or "").strip():
@@ -45,14 +45,14 @@ def unexplained(model: type[BaseModel]) -> list[str]:
 
 
 def names_read(files: Iterable[Path]) -> set[str]:
-    """Every attribute that the code reads, and every string that it could pass to getattr."""
+    """Every attribute that the code reads, and every string that it might pass to getattr."""
     nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text("utf-8")))]
     attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
     return attributes | {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
 def unread(model: type[BaseModel], read: set[str]) -> list[str]:
-    """Fields of a section, and of those inside it, that no code reads."""
+    """Fields of a section, and of the sections inside it, that no code reads."""
     return [
         f"{section.__name__}.{name}" for section in sections(model) for name in section.model_fields if name not in read
     ]
@@ -60,7 +60,7 @@ def unread(model: type[BaseModel], read: set[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def read() -> set[str]:
-    """What the project's own code reads."""
+    """The names that the project's own code reads."""
     return names_read(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 
 
@@ -74,9 +74,9 @@ def test_every_setting_of_a_method_is_read(method: str, read: set[str]) -> None:
     assert unread(cls.Config, read) == []
 
 
-def test_a_setting_that_no_code_reads_is_seen(read: set[str]) -> None:
+def test_a_setting_that_no_code_reads_is_detected(read: set[str]) -> None:
     class Forgotten(BaseModel):
-        """Has a field that the code of this project does not mention."""
+        """Has a field that no code of this project reads."""
 
         batch_size: int = 1
         batch_sizzle: int = 1
@@ -84,20 +84,20 @@ def test_a_setting_that_no_code_reads_is_seen(read: set[str]) -> None:
     assert unread(Forgotten, read) == ["Forgotten.batch_sizzle"]
 
 
-def test_every_setting_of_a_run_is_explained() -> None:
-    assert unexplained(RunConfig) == []
+def test_every_setting_of_a_run_is_documented() -> None:
+    assert undocumented(RunConfig) == []
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_setting_of_a_method_is_explained(method: str) -> None:
+def test_every_setting_of_a_method_is_documented(method: str) -> None:
     cls: Any = registry.find("pipelines", method)
-    assert unexplained(cls.Config) == []
+    assert undocumented(cls.Config) == []
 
 
-def test_a_setting_without_words_is_seen() -> None:
+def test_an_undocumented_setting_is_detected() -> None:
     class Silent(BaseModel):
-        """Says nothing about its field."""
+        """Has a field without a docstring."""
 
         field: int = 1
 
-    assert unexplained(Silent) == ["Silent.field"]
+    assert undocumented(Silent) == ["Silent.field"]

@@ -1,7 +1,9 @@
-"""Numbers on the command line are refused outside their range, naming argument, range and what was given."""
+"""Numbers outside their range are refused on the command line; the message names argument, range and value."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -11,9 +13,9 @@ from launch import denoise, evaluate, experiments
 from shards import build
 
 
-def refused(kind: object, text: str) -> str:
+def refused(kind: Callable[[str], object], text: str) -> str:
     with pytest.raises(argparse.ArgumentTypeError) as caught:
-        kind(text)  # type: ignore[operator]
+        kind(text)
     return str(caught.value)
 
 
@@ -49,7 +51,7 @@ def test_whole_numbers_and_numbers_have_bounds() -> None:
         ["ldct", "--patient", "L.."],
     ],
 )
-def test_builders_refuse_them(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_builders_refuse_numbers_outside_their_range(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         build.main([*words, "--output", "nowhere"])
     assert ended.value.code == 2
@@ -64,12 +66,14 @@ def test_builders_refuse_them(words: list[str], capsys: pytest.CaptureFixture[st
         (experiments, ["--processes", "0", "--all"]),
     ],
 )
-def test_scripts_refuse_them(script: object, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_scripts_refuse_numbers_outside_their_range(
+    script: ModuleType, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
-        script.main(words)  # type: ignore[attr-defined]
+        script.main(words)
     assert ended.value.code == 2 and f"argument {words[0]}: expected a whole number" in capsys.readouterr().err
 
 
-def test_a_path_of_an_unknown_user_is_taken_as_it_is(root: Path) -> None:
+def test_a_tilde_of_an_unknown_user_is_not_expanded(root: Path) -> None:
     assert paths.resolve("~nobody-of-this-name/x") == root / "~nobody-of-this-name" / "x"
     assert paths.resolve("~nobody-of-this-name/x") == root / "~nobody-of-this-name" / "x"
