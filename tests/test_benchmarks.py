@@ -1,4 +1,4 @@
-"""Benchmarks run, and what they count is right; no test asks how fast anything is."""
+"""Benchmarks run, and their operation counts are right; no test measures speed."""
 
 import logging
 import runpy

@@ -3,7 +3,6 @@
 The files are listed from the folder, without exceptions. Settings are made smaller by their names, alike in all files.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from configs.support.paths import ROOT
 from launch.training.build import make_pipeline
 from shards.building.writer import write_split
 from shards.reading.shard_set import ShardSet
-from tests.support.runs import read_events
+from tests.support.runs import checkpoint_of, read_events, read_summary
 from tests.support.train_each import Job, WorkerPair, train_each, training_output
 
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
@@ -153,8 +152,8 @@ def test_trains_two_steps(name: str, trained: tuple[int, Path]) -> None:
     assert training_output(folder, processes)
     (start,) = read_events(folder, "start")
     assert start["world"] == processes
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = read_summary(folder)
     assert (summary["status"], summary["step"]) == ("finished", 2)
     assert np.isfinite(summary["metrics"]["psnr"])
-    assert (folder / "checkpoints" / "step-00000002" / "weights.safetensors").is_file()
+    assert (checkpoint_of(folder, 2) / "weights.safetensors").is_file()
     assert loader.load(folder / "config.yaml") == loader.load(runs / f"{name}.yaml")

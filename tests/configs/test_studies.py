@@ -1,4 +1,4 @@
-"""Studies: every shipped one consists of configurations that load, and errors in a study are reported."""
+"""Every shipped study consists of configurations that load, and errors in a study are reported."""
 
 from pathlib import Path
 
@@ -35,12 +35,12 @@ def test_rows_are_selected_by_name() -> None:
         ("runs: {a: {config: r2r, seeds: []}}", "runs.a.seeds"),
     ],
 )
-def test_errors_are_reported(text: str, message: str, tmp_path: Path) -> None:
-    file = tmp_path / "one.yaml"
+def test_errors_in_a_study_are_reported(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError) as raised:
         studies.load(str(file))
-    assert message in str(caught.value)
+    assert message in str(raised.value)
 
 
 def test_an_unknown_study_gets_a_suggestion() -> None:

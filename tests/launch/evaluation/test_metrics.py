@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs.errors import ConfigError, DataError
+from configs.support.json_files import Record
 from launch import evaluate, train
 from launch.evaluation import evaluator, metrics
 from losses.metrics.cnr import cnr
@@ -26,6 +27,7 @@ def scene(sigma: float, seed: int = 0) -> np.ndarray:
 
 
 def regions(folder: Path) -> Path:
+    """Write a file with regions, and return its path."""
     file = folder / "regions.json"
     file.write_text(json.dumps(REGIONS))
     return file
@@ -36,10 +38,10 @@ def test_without_a_clean_image_only_metrics_that_need_none_are_computed() -> Non
     chosen = metrics.find(["psnr", "enl", "cnr"])
     values = {name: metric(restored, None, noisy=noisy, data_range=1) for name, metric in chosen.items()}
     assert values["psnr"] is None
-    same = find_rois(noisy)
-    assert values["enl"] == enl(restored, data_range=1, rois=same)
-    assert values["cnr"] == cnr(restored, data_range=1, rois=same)
-    assert find_rois(restored) != same, "regions of its own would compare different places"
+    rois = find_rois(noisy)
+    assert values["enl"] == enl(restored, data_range=1, rois=rois)
+    assert values["cnr"] == cnr(restored, data_range=1, rois=rois)
+    assert find_rois(restored) != rois, "regions found in the restored image would be in other places"
 
 
 def test_given_regions_are_used(tmp_path: Path) -> None:
@@ -63,16 +65,14 @@ def test_unknown_metrics_and_unusable_regions_are_refused(tmp_path: Path) -> Non
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a network trained for one step, `run`, and shards `with` and `without` clean images."""
+    """A folder with a network trained for one step, `run`, and with shards `with` and `without` clean images."""
     folder = tmp_path_factory.mktemp("measured")
     for name, fields in (("with", ("noisy", "clean")), ("without", ("noisy",))):
         for split in ("train", "val", "test"):
             images = {"noisy": scene(0.1, 1), "clean": scene(0.01, 2)}
-            held = [
-                {"__key__": f"{split}{i}", **{f"{f}.npy": images[f].astype(np.float32) for f in fields}}
-                for i in range(2)
-            ]
-            write_split(folder / name / split, held, name="scene", meta={"data_range": 1.0})
+            members = {f"{field}.npy": images[field].astype(np.float32) for field in fields}
+            samples = [{"__key__": f"{split}{i}", **members} for i in range(2)]
+            write_split(folder / name / split, samples, name="scene", meta={"data_range": 1.0})
     words = [
         "--config",
         "configs/r2r.yaml",
@@ -91,14 +91,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def report(run: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[dict, str]:
+def evaluate_run(run: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[Record, str]:
+    """Evaluate the run without pictures; return the report and the output."""
     capsys.readouterr()
     assert evaluate.main(["--run", str(run / "run"), "--pictures", "0", "--output", str(run / "r.json"), *words]) == 0
     return json.loads((run / "r.json").read_text()), capsys.readouterr().out
 
 
 def test_data_without_clean_images_get_a_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content, printed = report(
+    content, output = evaluate_run(
         run,
         capsys,
         "--data",
@@ -115,24 +116,24 @@ def test_data_without_clean_images_get_a_report(run: Path, capsys: pytest.Captur
     assert content["means"]["noisy/noisy/enl"] == pytest.approx(dark.mean() ** 2 / dark.var())
     assert {"restored/enl", "restored/noisy_enl"} <= content["means"].keys()
     assert not any("psnr" in name for name in content["means"])
-    assert "No clean images: PSNR cannot be measured." in printed and "(64x64 px)" in printed
+    assert "No clean images: PSNR cannot be measured." in output and "(64x64 px)" in output
 
 
 def test_the_report_notes_published_parameters_and_that_gcmse_grows_with_the_image(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--baseline", "nlm", "--baseline", "gaussian", "--metrics", "gcmse", "--limit", "1"]
-    tuned, _ = report(run, capsys, *words)
-    published, printed = report(run, capsys, *words, "--preset", "published")
+    tuned, _ = evaluate_run(run, capsys, *words)
+    published, output = evaluate_run(run, capsys, *words, "--preset", "published")
     assert published["baselines"] == {"nlm": {"preset": "published"}, "gaussian": {}}
     assert published["means"]["noisy/nlm/gcmse"] != tuned["means"]["noisy/nlm/gcmse"]
     assert published["means"]["noisy/gaussian/gcmse"] == tuned["means"]["noisy/gaussian/gcmse"]
-    assert "nlm with the fixed parameters of the published scripts" in printed
+    assert "nlm with the fixed parameters of the published scripts" in output
     assert published["means"]["restored/gcmse"] == pytest.approx(
         64 * 64 * published["means"]["restored/gcmse_per_pixel"]
     )
-    assert "GCMSE grows with the area" in printed and "(64x64 px)" in printed
-    renamed, _ = report(run, capsys, *words, "--preset", "seed")
+    assert "GCMSE grows with the area" in output and "(64x64 px)" in output
+    renamed, _ = evaluate_run(run, capsys, *words, "--preset", "seed")
     assert {**renamed, "seconds": 0} == {**published, "seconds": 0}, "the former name of the preset still works"
     for preset in ("published", "seed"):
         assert evaluate.main(["--run", str(run / "run"), "--preset", preset, "--tune", "1"]) == 2
@@ -140,6 +141,7 @@ def test_the_report_notes_published_parameters_and_that_gcmse_grows_with_the_ima
 
 
 def rows_of(*values: float) -> evaluator.Rows:
+    """One row per PSNR."""
     return [evaluator.ImageRow(i, f"sample{i}", values={"psnr": value}) for i, value in enumerate(values)]
 
 

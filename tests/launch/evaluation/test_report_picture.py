@@ -26,7 +26,7 @@ def row_of(
 
 @pytest.fixture
 def written_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every text that is drawn from now on."""
+    """Record every text that is drawn during the test."""
     texts: list[str] = []
     draw_text = ImageDraw.ImageDraw.text
 

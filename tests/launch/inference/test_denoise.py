@@ -1,4 +1,4 @@
-"""denoise.py with small trained runs: units, data types, several fields, and the inputs it refuses."""
+"""denoise.py with small trained runs: units, data types, several fields, and inputs that it refuses."""
 
 import json
 import shutil
@@ -12,6 +12,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from torch import nn
 
 from configs import loader, registry
 from launch import denoise, evaluate
@@ -26,7 +27,7 @@ RNG = np.random.default_rng(5)
 
 
 def train(folder: Path, shape: tuple[int, ...], *, normalise: str = "median") -> Path:
-    """Train one supervised step on float images of this shape; the DnCNN sees 3 px to each side."""
+    """Train one supervised step on float images of this shape; the DnCNN has a receptive field of 7 px."""
     samples = [
         {"__key__": f"s{i}", **{f"{name}.npy": RNG.random(shape, np.float32) for name in ("noisy", "clean")}}
         for i in range(4)
@@ -63,10 +64,10 @@ def dual(small_run: SmallRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def network(folder: Path, channels: int = 1):
+def network(folder: Path, channels: int = 1) -> nn.Module:
     """The run's network, rebuilt from its checkpoint without the code under test."""
     pipeline: Any = trained_model.folder_of(folder).config().pipeline
-    net = registry.build("models", pipeline.network, in_channels=channels, out_channels=channels)
+    net: nn.Module = registry.build("models", pipeline.network, in_channels=channels, out_channels=channels)
     weights = store.read_weights(store.choose(folder, "best"))
     net.load_state_dict(
         {key.removeprefix("network."): value for key, value in weights.items() if key.startswith("network.")}
@@ -74,7 +75,8 @@ def network(folder: Path, channels: int = 1):
     return net.eval()
 
 
-def restored(folder: Path, *arguments: object) -> int:
+def restore(folder: Path, *arguments: object) -> int:
+    """The exit code of denoise.py."""
     return denoise.main(["--run", str(folder), *(str(argument) for argument in arguments)])
 
 
@@ -82,7 +84,7 @@ def test_an_image_is_normalised_by_its_median_restored_in_tiles_and_scaled_back(
     stack = (1000 * RNG.random((2, 70, 41))).astype(np.float64)
     stack[1] *= 3
     np.save(tmp_path / "stack.npy", stack)
-    assert restored(grey, tmp_path / "stack.npy", "--output", tmp_path / "out", "--tile", 32, "--overlap", 16) == 0
+    assert restore(grey, tmp_path / "stack.npy", "--output", tmp_path / "out", "--tile", 32, "--overlap", 16) == 0
     out = np.load(tmp_path / "out" / "stack.npy")
     assert out.shape == stack.shape
     assert out.dtype == np.float32
@@ -119,7 +121,7 @@ def test_tiles_are_normalised_like_their_full_image(grey: Path, tmp_path: Path, 
     np.save(tmp_path / "ramp.npy", np.stack([ramp + RNG.random((48, 80), np.float32) for _ in range(2)]))
     for tile in (0, 32):
         out = tmp_path / f"out{tile}"
-        assert restored(tmp_path / "run", tmp_path / "ramp.npy", "--output", out, "--tile", tile, "--overlap", 16) == 0
+        assert restore(tmp_path / "run", tmp_path / "ramp.npy", "--output", out, "--tile", tile, "--overlap", 16) == 0
     full, tiled = (np.load(tmp_path / f"out{tile}" / "ramp.npy") for tile in (0, 32))
     np.testing.assert_allclose(tiled, full, rtol=1e-4, atol=1e-4)
 
@@ -128,7 +130,7 @@ def test_tiles_are_normalised_like_their_full_image(grey: Path, tmp_path: Path, 
 def test_uint8_images_stay_uint8(colour: Path, tmp_path: Path, file: str) -> None:
     image = RNG.integers(0, 256, (20, 33, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / file)
-    assert restored(colour, tmp_path / file, "--output", tmp_path / "out") == 0
+    assert restore(colour, tmp_path / file, "--output", tmp_path / "out") == 0
     out = np.asarray(Image.open(tmp_path / "out" / file))
     with torch.no_grad():
         expected = network(colour, 3)(torch.tensor(image).movedim(-1, 0)[None] / 255)[0].movedim(0, -1)
@@ -139,20 +141,21 @@ def test_uint8_images_stay_uint8(colour: Path, tmp_path: Path, file: str) -> Non
 def test_uint16_images_stay_uint16(grey: Path, tmp_path: Path) -> None:
     image = RNG.integers(20000, 60000, (20, 33), np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", image)
-    assert restored(grey, tmp_path / "a.tif", "--output", tmp_path / "out") == 0
+    assert restore(grey, tmp_path / "a.tif", "--output", tmp_path / "out") == 0
     assert tifffile.imread(tmp_path / "out" / "a.tif").dtype == np.uint16
-    assert restored(grey, tmp_path / "a.tif", "--output", tmp_path / "out", "--format", "png") == 0
+    assert restore(grey, tmp_path / "a.tif", "--output", tmp_path / "out", "--format", "png") == 0
     png = np.asarray(Image.open(tmp_path / "out" / "a.png"))
     np.testing.assert_array_equal(png, tifffile.imread(tmp_path / "out" / "a.tif"))
 
 
-def pair() -> dict[str, np.ndarray]:
+def pd_and_pdfs() -> dict[str, Any]:
+    """Random complex images, named as the fields of the run `dual`."""
     real, imaginary = RNG.normal(size=(2, 2, 24, 40))
     return dict(zip(("pd", "pdfs"), (real + 1j * imaginary).astype(np.complex64), strict=True))
 
 
 def test_two_contrasts_give_the_same_result_from_one_file_and_from_two(dual: Path, tmp_path: Path) -> None:
-    images = pair()
+    images = pd_and_pdfs()
     for name, image in images.items():
         np.save(tmp_path / f"{name}.npy", image)
     np.savez(tmp_path / "both.npz", pd=images["pd"], pdfs=images["pdfs"], pd_clean=images["pd"])
@@ -161,7 +164,7 @@ def test_two_contrasts_give_the_same_result_from_one_file_and_from_two(dual: Pat
             file[name] = image
     out = tmp_path / "out"
     assert (
-        restored(
+        restore(
             dual,
             f"pd={tmp_path}/pd.npy,pdfs={tmp_path}/pdfs.npy",
             tmp_path / "both.npz",
@@ -196,10 +199,10 @@ def test_the_recommended_method_restores_both_contrasts_in_tiles(mini: Path, roo
         ],
     )
     assert run.train(config, tmp_path / "run") == 0
-    images = pair()
+    images = pd_and_pdfs()
     np.savez(tmp_path / "slice.npz", pd=images["pd"], pdfs=images["pdfs"])
     out = tmp_path / "out"
-    assert restored(tmp_path / "run", tmp_path / "slice.npz", "--output", out, "--tile", 24, "--overlap", 8) == 0
+    assert restore(tmp_path / "run", tmp_path / "slice.npz", "--output", out, "--tile", 24, "--overlap", 8) == 0
     images = np.load(out / "slice.npz")
     assert {name: (image.shape, image.dtype.name) for name, image in images.items()} == dict.fromkeys(
         ("pd", "pdfs"), ((24, 40), "complex64")
@@ -207,13 +210,13 @@ def test_the_recommended_method_restores_both_contrasts_in_tiles(mini: Path, roo
 
 
 def test_slices_of_two_h5_files_are_paired_by_name(dual: Path, tmp_path: Path) -> None:
-    slices = {f"slice{i}": pair() for i in range(2)}
+    slices = {f"slice{i}": pd_and_pdfs() for i in range(2)}
     for name in ("pd", "pdfs"):
         with h5py.File(tmp_path / f"{name}.h5", "w") as file:
             for key, images in slices.items():
                 file[key] = images[name]
             file[f"only_{name}"] = images[name]
-    assert restored(dual, f"pd={tmp_path}/pd.h5,pdfs={tmp_path}/pdfs.h5", "--output", tmp_path / "out") == 0
+    assert restore(dual, f"pd={tmp_path}/pd.h5,pdfs={tmp_path}/pdfs.h5", "--output", tmp_path / "out") == 0
     with h5py.File(tmp_path / "out" / "pd.h5") as file:
         assert sorted(file) == ["slice0_pd_cross", "slice1_pd_cross"]
         assert file["slice0_pd_cross"].shape == (24, 40)
@@ -221,12 +224,12 @@ def test_slices_of_two_h5_files_are_paired_by_name(dual: Path, tmp_path: Path) -
 
 def test_arrays_of_a_container_are_restored_independently(grey: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "many.npz", a=RNG.random((20, 20)), b=RNG.random((30, 20)))
-    assert restored(grey, tmp_path / "many.npz", "--output", tmp_path / "out") == 0
+    assert restore(grey, tmp_path / "many.npz", "--output", tmp_path / "out") == 0
     assert {name: array.shape for name, array in np.load(tmp_path / "out" / "many.npz").items()} == {
         "a": (20, 20),
         "b": (30, 20),
     }
-    assert restored(grey, tmp_path / "many.npz", "--output", tmp_path / "out", "--format", "tif") == 0
+    assert restore(grey, tmp_path / "many.npz", "--output", tmp_path / "out", "--format", "tif") == 0
     assert (tmp_path / "out" / "many_a.tif").is_file()
 
 
@@ -234,9 +237,14 @@ def test_arrays_of_a_container_are_restored_independently(grey: Path, tmp_path: 
     ("run_name", "array", "message", "code"),
     [
         ("grey", RNG.random((24, 24, 3)), "colour image of 3 channels?", 4),
-        ("grey", pair()["pd"], "was trained on grey images", 4),
+        ("grey", pd_and_pdfs()["pd"], "was trained on grey images", 4),
         ("colour", RNG.random((24, 24)), "was trained on colour images", 4),
-        ("dual", pair()["pd"], "restores pd and pdfs together, but pd, pdfs is missing: give pd=FILE,pdfs=FILE", 4),
+        (
+            "dual",
+            pd_and_pdfs()["pd"],
+            "restores pd and pdfs together, but pd, pdfs is missing: give pd=FILE,pdfs=FILE",
+            4,
+        ),
         ("grey", np.full((24, 24), np.inf), "576 NaN or infinite", 4),
     ],
 )
@@ -252,7 +260,7 @@ def test_images_that_the_run_cannot_restore_are_refused_with_a_reason(
     np.save(tmp_path / "a.npy", array)
     run = request.getfixturevalue(run_name)
     capsys.readouterr()  # discard the log of the training, where this test is the first to need the run
-    assert restored(run, tmp_path / "a.npy", "--output", tmp_path / "out") == code
+    assert restore(run, tmp_path / "a.npy", "--output", tmp_path / "out") == code
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -262,7 +270,7 @@ def test_images_that_the_run_cannot_restore_are_refused_with_a_reason(
 def test_invalid_arguments_are_refused_with_a_reason(
     dual: Path, grey: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images = pair()
+    images = pd_and_pdfs()
     np.save(tmp_path / "pd.npy", images["pd"])
     np.save(tmp_path / "pdfs.npy", images["pdfs"][:-2])
     np.save(tmp_path / "real.npy", images["pdfs"].real)
@@ -280,10 +288,10 @@ def test_invalid_arguments_are_refused_with_a_reason(
         (grey, [tmp_path / "grey.npy", tmp_path / "sub" / "grey.npy", "--output", out], 2, "two results"),
         (grey, [tmp_path / "grey.npy", "--output", out, "--tile", 16, "--overlap", 12], 2, "cannot overlap"),
         (grey, [tmp_path / "none.npy", "--output", out], 4, "no such file"),
-        (tmp_path, [tmp_path / "grey.npy", "--output", out], 5, "no run folder"),
+        (tmp_path, [tmp_path / "grey.npy", "--output", out], 5, "is not a run folder"),
     ]
     for folder, arguments, code, message in cases:
-        assert restored(folder, *arguments) == code, message
+        assert restore(folder, *arguments) == code, message
         assert message in capsys.readouterr().err
 
 
@@ -293,7 +301,7 @@ def test_a_checkpoint_records_the_kind_of_images_it_was_trained_on(dual: Path, c
     assert trained_model.load(colour).images["noisy"].words == "colour"
 
 
-def test_for_a_checkpoint_of_an_older_version_the_shards_tell_the_kind_of_images(
+def test_older_checkpoints_take_the_kind_of_images_from_the_shards(
     grey: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(grey.parent, tmp_path / "old")
@@ -306,9 +314,9 @@ def test_for_a_checkpoint_of_an_older_version_the_shards_tell_the_kind_of_images
     config = (run / "config.yaml").read_text().replace(str(grey.parent), str(tmp_path / "old"))
     (run / "config.yaml").write_text(config)
     np.save(tmp_path / "a.npy", RNG.random((24, 24)))
-    assert restored(run, tmp_path / "a.npy", "--output", tmp_path / "out") == 0
+    assert restore(run, tmp_path / "a.npy", "--output", tmp_path / "out") == 0
     shutil.rmtree(tmp_path / "old" / "data")
-    assert restored(run, tmp_path / "a.npy", "--output", tmp_path / "out") == 5
+    assert restore(run, tmp_path / "a.npy", "--output", tmp_path / "out") == 5
     error = capsys.readouterr().err
     assert "does not record what images it was trained on" in error and error.count("\n") == 1
 
@@ -326,8 +334,8 @@ def test_shards_with_another_kind_of_images_are_refused(
     )
 
 
-def test_it_runs_as_a_script(grey: Path, tmp_path: Path, command: Command) -> None:
+def test_denoise_py_runs_as_a_script(grey: Path, tmp_path: Path, command: Command) -> None:
     np.save(tmp_path / "a.npy", RNG.random((24, 24)))
     out = tmp_path / "out"
-    done = command([sys.executable, "launch/denoise.py", "--run", grey, tmp_path / "a.npy", "--output", out])
-    assert done.output.strip() == str(out / "a.npy")
+    result = command([sys.executable, "launch/denoise.py", "--run", grey, tmp_path / "a.npy", "--output", out])
+    assert result.output.strip() == str(out / "a.npy")

@@ -12,7 +12,7 @@ RADIUS_PX = 3
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
-    """A network that sees 3 px to each side, with zero padding like most."""
+    """A network with a receptive field of 7 px and zero padding."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1),
@@ -34,27 +34,27 @@ def random_images() -> torch.Tensor:
 def test_a_local_network_gives_the_same_image_for_every_tiling(
     network: nn.Module, images_NCHW: torch.Tensor, tile: int, overlap: int, batch: int
 ) -> None:
-    seen = []
+    shapes = []
 
     def restore(images: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        seen.append(images["noisy"].shape)
+        shapes.append(images["noisy"].shape)
         return {"restored": network(images["noisy"])}
 
     out = tiled(restore, {"noisy": images_NCHW}, tile=tile, overlap=overlap, batch=batch)["restored"]
     torch.testing.assert_close(out, network(images_NCHW), atol=1e-6, rtol=0)
-    assert all(shape[0] <= batch for shape in seen)
-    assert {shape[2:] for shape in seen} == {(min(tile or 61, 61), min(tile or 47, 47))}
+    assert all(shape[0] <= batch for shape in shapes)
+    assert {shape[2:] for shape in shapes} == {(min(tile or 61, 61), min(tile or 47, 47))}
 
 
-def test_too_small_an_overlap_shows_at_the_seams(network: nn.Module, images_NCHW: torch.Tensor) -> None:
-    """It is the overlap that makes the result exact: without one, the zero padding of every tile shows."""
+def test_without_an_overlap_the_seams_differ(network: nn.Module, images_NCHW: torch.Tensor) -> None:
+    """Without an overlap, the zero padding of every tile changes the pixels at its borders."""
     out = tiled(lambda images: {"restored": network(images["noisy"])}, {"noisy": images_NCHW}, tile=24, overlap=0)
     wrong = (out["restored"] - network(images_NCHW)).abs().amax((0, 1)) > 1e-5
     assert wrong.any()
     assert not wrong[: 24 - RADIUS_PX, : 23 - RADIUS_PX].any()
 
 
-def test_tiles_that_disagree_are_blended_without_a_jump() -> None:
+def test_tiles_that_differ_are_blended_smoothly() -> None:
     """Each tile returns its own mean: neighbours differ, yet the result changes little from pixel to pixel."""
     ramp = torch.linspace(0, 1, 96).expand(1, 1, 96, 96).contiguous()
     out = tiled(
@@ -69,11 +69,11 @@ def test_tiles_that_disagree_are_blended_without_a_jump() -> None:
     assert float(out.diff(dim=-2).abs().max()) < 1e-6
 
 
-def test_tiles_keep_the_values_of_their_image_and_complex_stays_complex() -> None:
+def test_tiles_use_the_parameters_of_their_image_and_complex_images_stay_complex() -> None:
     images = torch.ones(3, 2, 20, 30, dtype=torch.complex64)
     factors = torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1, 1)
     out = tiled(
-        lambda given: {"y": given["x"] * given["factor"] * 1j},
+        lambda batch: {"y": batch["x"] * batch["factor"] * 1j},
         {"x": images, "factor": factors},
         tile=16,
         overlap=4,

@@ -1,17 +1,16 @@
-"""Every file in configs/accelerate starts a run; checkpoints move between one process, DDP and ZeRO-1, 2 and 3."""
+"""Every file in configs/accelerate starts a run; a run can be resumed under one process, DDP, and ZeRO-1, 2 and 3."""
 
 import importlib.util
-import json
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from safetensors.torch import load_file
 
 from launch import train
 from tests.support.commands import Command
 from tests.support.ports import free_ports
+from tests.support.runs import read_events, read_summary, read_weights
 from tests.support.small_runs import SMALL_CONFIG
 
 FOLDER = Path("configs/accelerate")
@@ -22,6 +21,7 @@ needs_deepspeed = pytest.mark.skipif(WITHOUT_DEEPSPEED, reason="needs pip instal
 
 @pytest.fixture
 def arguments(mini: Path) -> list[str]:
+    """The command line of a small training, without its length and run folder."""
     return [
         "launch/train.py",
         "--config",
@@ -39,10 +39,6 @@ def launch(target: str, *words: object) -> list[object]:
     return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", FOLDER / f"{target}.yaml", *words]
 
 
-def start_of(run: Path) -> dict:
-    return json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
-
-
 def test_every_file_documents_its_command(root: Path) -> None:
     assert sorted(path.stem for path in (root / FOLDER).glob("*.yaml")) == TARGETS
     for name in TARGETS:
@@ -51,73 +47,58 @@ def test_every_file_documents_its_command(root: Path) -> None:
         assert yaml.safe_load(text)["num_processes"] >= 1
 
 
-@pytest.mark.parametrize(("target", "world"), [("cpu", 1), ("one_gpu", 1), ("multi_gpu", 2)])
-def test_a_target_trains(target: str, world: int, arguments: list[str], command: Command, tmp_path: Path) -> None:
-    """On CPU, where the machine has no GPUs for the last two."""
-    more = ["--main_process_port", free_ports(1)[0]] if world > 1 else []
-    run = command(launch(target, *more, *arguments, "loop.max_steps=2", "--run-dir", tmp_path / "run"))
-    assert start_of(tmp_path / "run")["world"] == world
-    assert f"{world} process{'es' if world > 1 else ''} on cpu" in run.output
+@pytest.mark.parametrize(("target", "processes"), [("cpu", 1), ("one_gpu", 1), ("multi_gpu", 2)])
+def test_a_target_trains(target: str, processes: int, arguments: list[str], command: Command, tmp_path: Path) -> None:
+    """The targets for GPUs run on CPU where the machine has none."""
+    options = ["--main_process_port", free_ports(1)[0]] if processes > 1 else []
+    result = command(launch(target, *options, *arguments, "loop.max_steps=2", "--run-dir", tmp_path / "run"))
+    assert read_events(tmp_path / "run")[0]["world"] == processes
+    assert f"{processes} process{'es' if processes > 1 else ''} on cpu" in result.output
 
 
-def test_two_machines_form_one_world(arguments: list[str], command: Command, root: Path, tmp_path: Path) -> None:
-    """Both on this computer, started by the command that the file documents."""
+def test_two_machines_form_one_process_group(
+    arguments: list[str], command: Command, root: Path, tmp_path: Path
+) -> None:
+    """Both are on this computer, started with the command that the file documents."""
 
     def machine(rank: int) -> list[object]:
-        return launch(
-            "multi_node",
-            "--machine_rank",
-            rank,
-            "--main_process_port",
-            port,
-            *arguments,
-            "loop.max_steps=2",
-            "--run-dir",
-            tmp_path / "run",
-        )
+        options = ["--machine_rank", rank, "--main_process_port", port]
+        return launch("multi_node", *options, *arguments, "loop.max_steps=2", "--run-dir", tmp_path / "run")
 
     port = free_ports(1)[0]
-    both = [[str(word) for word in machine(rank)] for rank in (0, 1)]
-    script = f"import subprocess as s; a = s.Popen({both[1]!r}); b = s.call({both[0]!r}); exit(a.wait() or b)"
+    commands = [[str(word) for word in machine(rank)] for rank in (0, 1)]
+    script = f"import subprocess as s; a = s.Popen({commands[1]!r}); b = s.call({commands[0]!r}); exit(a.wait() or b)"
     command([sys.executable, "-c", script])
-    assert start_of(tmp_path / "run")["world"] == 2
+    assert read_events(tmp_path / "run")[0]["world"] == 2
 
 
 @needs_deepspeed
 @pytest.mark.timeout(1200)
 def test_a_run_can_be_resumed_on_another_target(arguments: list[str], command: Command, tmp_path: Path) -> None:
-    """Train three steps each under ZeRO-1, 3, 2 and in this process; compare with twelve steps in this process.
+    """Three steps each under ZeRO-1, 3, 2 and in this process must equal twelve steps in this process.
 
-    AdamW's first steps after losing its state would differ by the learning rate, 1e-3.
+    If the state of AdamW were lost, its first steps would differ by about the learning rate, 1e-3.
     """
 
-    def go(run: str, steps: int, target: str | None) -> None:
+    def train_until(run: str, steps: int, target: str | None) -> None:
         words = [f"loop.max_steps={steps}", "--run-dir", str(tmp_path / run)]
         if target is None:
             assert train.main([*arguments[1:], *words]) == 0
             return
-        start = launch(target, "--main_process_port", free_ports(1)[0])
-        command([*start, *arguments, *words], env={"ACCELERATE_USE_CPU": "false"})
+        launcher = launch(target, "--main_process_port", free_ports(1)[0])
+        command([*launcher, *arguments, *words], env={"ACCELERATE_USE_CPU": "false"})
 
-    go("uninterrupted", 12, None)
+    train_until("uninterrupted", 12, None)
     for steps, target in ((3, "deepspeed_zero1"), (6, "deepspeed_zero3"), (9, "deepspeed_zero2"), (12, None)):
-        go("moved", steps, target)
+        train_until("moved", steps, target)
     for name in ("weights", "ema"):
-        uninterrupted, moved = (
-            load_file(tmp_path / run / "checkpoints" / "step-00000012" / f"{name}.safetensors")
-            for run in ("uninterrupted", "moved")
-        )
+        uninterrupted, moved = (read_weights(tmp_path / run, 12, name) for run in ("uninterrupted", "moved"))
         assert uninterrupted.keys() == moved.keys()
         assert max(float((moved[k].double() - uninterrupted[k].double()).abs().max()) for k in moved) < 3e-4
-    means = [json.loads((tmp_path / run / "summary.json").read_text())["metrics"] for run in ("uninterrupted", "moved")]
+    means = [read_summary(tmp_path / run)["metrics"] for run in ("uninterrupted", "moved")]
     assert means[0]["psnr"] == pytest.approx(means[1]["psnr"], abs=5e-3)
-    resumed = [json.loads(line) for line in (tmp_path / "moved" / "metrics.jsonl").read_text().splitlines()]
-    assert [(e["step"], e["world"]) for e in resumed if e["event"] in ("start", "resume")] == [
-        (0, 2),
-        (3, 2),
-        (6, 2),
-        (9, 1),
-    ]
+    starts = [event for event in read_events(tmp_path / "moved") if event["event"] in ("start", "resume")]
+    assert [(event["step"], event["world"]) for event in starts] == [(0, 2), (3, 2), (6, 2), (9, 1)]
 
 
 @needs_deepspeed
@@ -133,22 +114,10 @@ def test_several_phases_are_refused_under_deepspeed(arguments: list[str], comman
         "data.crop=16",
         "tracking.tensorboard=false",
     ]
-    refused = command(
-        launch(
-            "deepspeed_zero2",
-            "--num_processes",
-            1,
-            "--main_process_port",
-            free_ports(1)[0],
-            *words,
-            "--run-dir",
-            tmp_path / "run",
-        ),
-        code=None,
-        env={"ACCELERATE_USE_CPU": "false"},
-    )
-    assert "error: pipeline tcfl trains generator and critic in turns" in refused.output
-    assert "use DDP" in refused.output and not list((tmp_path / "run").glob("checkpoints/*"))
+    launcher = launch("deepspeed_zero2", "--num_processes", 1, "--main_process_port", free_ports(1)[0])
+    result = command([*launcher, *words, "--run-dir", tmp_path / "run"], code=None, env={"ACCELERATE_USE_CPU": "false"})
+    assert "error: pipeline tcfl trains generator and critic in turns" in result.output
+    assert "use DDP" in result.output and not list((tmp_path / "run").glob("checkpoints/*"))
 
 
 def test_without_deepspeed_the_error_names_what_to_install(

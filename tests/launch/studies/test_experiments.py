@@ -1,4 +1,4 @@
-"""Several runs one after another: real processes, failures, continuing where they stopped, signals."""
+"""Series of runs: real processes, failures, resuming an interrupted series, and signals."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ from launch import experiments
 from launch.studies.experiment import Experiment
 from tests.support.small_runs import SMALL_CONFIG
 
-STEP = ["loop.max_steps=1", "evaluation.limit=2"]
+ONE_STEP = ["loop.max_steps=1", "evaluation.limit=2"]
 
 pytestmark = pytest.mark.xdist_group("experiments")
 
@@ -45,7 +45,7 @@ def finished(configs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
             "--output",
             str(output),
             "--continue-on-error",
-            *STEP,
+            *ONE_STEP,
         ]
     )
     return output, code
@@ -80,34 +80,34 @@ def test_finished_runs_are_not_run_again(
 ) -> None:
     output, _ = finished
     before = {file: file.stat().st_mtime_ns for file in (output / "good").iterdir() if file.is_file()}
-    assert experiments.main(["--configs", f"{configs}/good.yaml", *STEP, "--output", str(output)]) == 0
+    assert experiments.main(["--configs", f"{configs}/good.yaml", *ONE_STEP, "--output", str(output)]) == 0
     assert "good: finished before" in capfd.readouterr().out
     assert before == {file: file.stat().st_mtime_ns for file in (output / "good").iterdir() if file.is_file()}
 
 
-def test_unfinished_runs_are_run(finished: tuple[Path, int], configs: Path) -> None:
+def test_runs_that_are_unfinished_or_have_changed_are_run(finished: tuple[Path, int], configs: Path) -> None:
     output, _ = finished
     options = ["--configs", f"{configs}/good.yaml", "--output", str(output)]
-    (longer,) = plan([*options, "loop.max_steps=2", "evaluation.limit=2"])
-    assert not longer.is_trained()
-    (same,) = plan([*options, *STEP])
-    assert same.is_trained()
-    assert same.is_evaluated()
+    (changed,) = plan([*options, "loop.max_steps=2", "evaluation.limit=2"])
+    assert not changed.is_trained()
+    (unchanged,) = plan([*options, *ONE_STEP])
+    assert unchanged.is_trained()
+    assert unchanged.is_evaluated()
     summary, report = (output / "good" / name for name in ("summary.json", "report.json"))
     os.utime(summary, ns=(report.stat().st_mtime_ns + 10**9,) * 2)
-    assert not same.is_evaluated()
+    assert not unchanged.is_evaluated()
     os.utime(report, ns=(summary.stat().st_mtime_ns,) * 2)
-    assert same.is_evaluated()
+    assert unchanged.is_evaluated()
 
 
-def test_the_first_failure_stops_the_series(configs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_stops_the_series(configs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     files = [f"{configs}/broken.yaml", f"{configs}/good.yaml"]
     assert experiments.main(["--configs", *files, "--output", str(tmp_path)]) == 4
     assert "broken: train.py ended with exit code 4" in capfd.readouterr().err
     assert not (tmp_path / "good").exists()
 
 
-def test_a_summary_trains_nothing(
+def test_summary_compares_finished_runs_without_training(
     finished: tuple[Path, int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     output, _ = finished
@@ -122,7 +122,7 @@ def plan(arguments: list[str]) -> list[Experiment]:
 
     def record(runs: list[Experiment], **options: object) -> int:
         planned.append(runs)
-        return EXIT_REQUEUE  # nothing to compare
+        return EXIT_REQUEUE  # main() then compares nothing
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiments, "run_all", record)
@@ -130,7 +130,9 @@ def plan(arguments: list[str]) -> list[Experiment]:
     return planned[0]
 
 
-def test_the_lists_are_the_documented_ones(capsys: pytest.CaptureFixture[str], root: Path, tmp_path: Path) -> None:
+def test_options_select_the_documented_configurations(
+    capsys: pytest.CaptureFixture[str], root: Path, tmp_path: Path
+) -> None:
     def commands(*arguments: str) -> list[str]:
         assert experiments.main([*arguments, "--dry-run", "--output", str(tmp_path / "out")]) == 0
         return capsys.readouterr().out.splitlines()
@@ -157,7 +159,7 @@ def test_the_lists_are_the_documented_ones(capsys: pytest.CaptureFixture[str], r
 
 
 def test_a_study_runs_its_rows_with_their_seeds_and_overrides(tmp_path: Path, configs: Path) -> None:
-    study = tmp_path / "one.yaml"
+    study = tmp_path / "study.yaml"
     study.write_text(
         f"set: [seed=7, data.batch_size=2]\nbaselines: [noisy]\nruns:\n"
         f"  a: {{config: {configs}/good.yaml, seeds: [1, 2]}}\n"
@@ -165,9 +167,9 @@ def test_a_study_runs_its_rows_with_their_seeds_and_overrides(tmp_path: Path, co
     )
     runs = plan(["--study", str(study), "loop.max_steps=1"])
     assert [run.folder.relative_to(ROOT).as_posix() for run in runs] == [
-        "runs/studies/one/a-seed1",
-        "runs/studies/one/a-seed2",
-        "runs/studies/one/b-seed1",
+        "runs/studies/study/a-seed1",
+        "runs/studies/study/a-seed2",
+        "runs/studies/study/b-seed1",
     ]
     assert [(run.config.name, run.config.seed, run.config.data.batch_size) for run in runs] == [
         ("a", 1, 2),
@@ -179,7 +181,7 @@ def test_a_study_runs_its_rows_with_their_seeds_and_overrides(tmp_path: Path, co
     assert row.folder == tmp_path / "b-seed3" and row.config.loop.max_steps != 1
 
 
-def test_a_second_stage_follows_the_first_and_starts_from_its_folder(tmp_path: Path) -> None:
+def test_a_second_stage_runs_after_the_first_and_starts_from_its_folder(tmp_path: Path) -> None:
     names = ["progressive_training_stage2", "progressive_training"]
     first, second = plan(["--configs", *names, "--output", str(tmp_path)])
     assert (first.folder.name, second.folder.name) == ("progressive_training", "progressive_training_stage2")
@@ -207,21 +209,21 @@ def test_errors_are_reported_before_anything_runs(
 
 
 def test_a_signal_is_forwarded_to_the_run_and_its_exit_code_is_returned(tmp_path: Path) -> None:
-    ready, before = tmp_path / "ready", signal.getsignal(signal.SIGTERM)
+    ready, handler = tmp_path / "ready", signal.getsignal(signal.SIGTERM)
     program = (
         "import pathlib, signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
         f"pathlib.Path({str(ready)!r}).touch()\ntime.sleep(600)"
     )
 
-    def stop() -> None:
-        while not ready.exists() or signal.getsignal(signal.SIGTERM) == before:
+    def send_signal() -> None:
+        while not ready.exists() or signal.getsignal(signal.SIGTERM) == handler:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    thread = threading.Thread(target=stop)
+    thread = threading.Thread(target=send_signal)
     thread.start()
     assert child_process.run([sys.executable, "-c", program]) == 75
     thread.join()
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(signal.SIGTERM) == handler
     assert child_process.run([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]) == 137

@@ -1,4 +1,4 @@
-"""The table of a comparison: its columns, its means over seeds, and its plot."""
+"""The table that compares runs: its columns, means over seeds, and plot."""
 
 import csv
 import io
@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs.support.json_files import Record
 from launch.studies import results, table
 from launch.studies.results import RunResult
 from launch.training import run
 from pipelines.dual_domain import DualDomain
 from tests.support.small_runs import SmallRun
 
-DUAL = {
+DUAL_DOMAIN_METRICS = {
     "pd_cross/psnr": 20.0,
     "pdfs_cross/psnr": 22.0,
     "pd_same/psnr": 16.0,
@@ -31,7 +32,7 @@ DUAL = {
 
 
 def test_quality_is_averaged_over_contrasts_by_path() -> None:
-    row = results.restoration_quality(DUAL)
+    row = results.restoration_quality(DUAL_DOMAIN_METRICS)
     assert [row[f"PSNR {name}"] for name in ("cross path", "same path", "noisy", "NLM")] == [21.0, 16.5, 15.5, 25.0]
     assert row["SSIM cross path"] == pytest.approx(0.6)
     assert row["SSIM same path"] is None
@@ -44,7 +45,8 @@ def test_quality_is_averaged_over_contrasts_by_path() -> None:
 
 
 def runs() -> list[RunResult]:
-    train = [{"step": 1, "cross": 2.0}, {"step": 2, "cross": 1.0}]
+    """Two seeds of one experiment, and a failed run of another method."""
+    train: list[Record] = [{"step": 1, "cross": 2.0}, {"step": 2, "cross": 1.0}]
     dual: dict[str, float | str | None] = {
         "method": "dual_domain",
         "cross start": 2.0,
@@ -96,12 +98,12 @@ def test_the_csv_has_every_run_unrounded() -> None:
     ]
 
 
-def test_pauses_between_processes_do_not_count_as_minutes() -> None:
+def test_minutes_do_not_include_the_time_between_processes() -> None:
     times = [("start", 0), ("train", 60), ("end", 120), ("resume", 5000), ("train", 5060)]
     assert results.active_minutes([{"event": event, "time": time} for event, time in times]) == 3.0
 
 
-def test_a_real_run_gives_a_row_and_a_plot(small_run: SmallRun, tmp_path: Path) -> None:
+def test_a_trained_run_gives_a_row_and_a_plot(small_run: SmallRun, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run.train(small_run("loop.max_steps=4"), folder)
     result = results.read_result(folder)
