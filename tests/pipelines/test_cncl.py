@@ -1,4 +1,4 @@
-"""CNCL's losses against the published sum, its normalisations, and who learns in which phase."""
+"""CNCL's losses against the published ones, its normalisations, and which networks each phase trains."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def pipeline(*, channels: int = 1, **options: Any) -> Cncl:
 
 
 def batch(n: int = 2, channels: int = 1, side: int = 32) -> Batch:
-    """A batch as the loader gives it, float64: an image of its own contrast and level for every sample."""
+    """A float64 batch as a loader yields it, whose samples differ in contrast and brightness."""
     random = torch.Generator().manual_seed(1)
     shape = (n, channels, side, side)
     clean = torch.rand(shape, generator=random, dtype=torch.float64) * torch.linspace(1, 3, n).view(-1, 1, 1, 1)
@@ -35,7 +35,7 @@ def batch(n: int = 2, channels: int = 1, side: int = 32) -> Batch:
 
 
 def parts_by_hand(method: Cncl, data: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Noisy, clean, true noise, fused and predicted noise, image by image."""
+    """Noisy and clean images, true noise, fused images and predicted noise, computed image by image."""
     rows = []
     for noisy, clean in zip(data["noisy"], data["clean"], strict=True):
         mean, std = noisy.mean(), noisy.std(correction=0)
@@ -46,7 +46,7 @@ def parts_by_hand(method: Cncl, data: Batch) -> tuple[Tensor, Tensor, Tensor, Te
     return x, y, true_noise, fused, noise
 
 
-def test_the_generators_loss_is_the_published_one() -> None:
+def test_the_generators_loss_equals_the_published_one() -> None:
     method, data = pipeline(), batch()
     step = method.loss("generator", data, {})
     x, y, true_noise, fused, noise = parts_by_hand(method, data)
@@ -57,7 +57,7 @@ def test_the_generators_loss_is_the_published_one() -> None:
     torch.testing.assert_close(step.carry["triple"], torch.cat([fused, noise, x], 1).detach())
 
 
-def test_the_critics_loss_is_the_published_one() -> None:
+def test_the_critics_loss_equals_the_published_one() -> None:
     method, data = pipeline(), batch()
     step = method.loss("critic", data, method.loss("generator", data, {}).carry)
     x, y, true_noise, fused, noise = parts_by_hand(method, data)
@@ -67,21 +67,21 @@ def test_the_critics_loss_is_the_published_one() -> None:
 
 
 @pytest.mark.parametrize("gan", ["lsgan", "vanilla", "hinge"])
-def test_assert_each_phase_trains_only_its_parts_networks(gan: str) -> None:
+def test_each_phase_trains_only_its_own_networks(gan: str) -> None:
     assert_each_phase_trains_only_its_parts(pipeline(gan=gan), batch())
 
 
-def test_the_critic_judges_what_was_made_without_making_it_again() -> None:
+def test_the_critic_judges_the_generated_images_without_generating_them_again() -> None:
     method, data = pipeline(), batch()
     carry = method.loss("generator", data, {}).carry
     for network in (method.content, method.noise):
-        network.register_forward_hook(lambda *_: pytest.fail("an image was made twice"))
+        network.register_forward_hook(lambda *_: pytest.fail("an image was generated twice"))
     assert not method.loss("critic", data, carry).scalars["score_made"].requires_grad
 
 
 @pytest.mark.parametrize("normalisation", ["std", "variance", "none"])
-def test_restored_images_have_the_units_of_their_noisy_one(normalisation: str) -> None:
-    """With networks that give zero, the result is the mean of "no content" and "no noise", back in its units."""
+def test_restored_images_have_the_units_of_the_noisy_image(normalisation: str) -> None:
+    """If both networks return zero, the result is the mean of "no content" and "no noise", in the image's units."""
     method, data = pipeline(normalisation=normalisation), batch(3)
     for network in (method.content, method.noise):
         network.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
@@ -91,7 +91,7 @@ def test_restored_images_have_the_units_of_their_noisy_one(normalisation: str) -
     torch.testing.assert_close(restored, (noisy + level) / 2)
 
 
-def test_std_makes_the_result_follow_brightness_and_contrast() -> None:
+def test_with_std_the_result_follows_brightness_and_contrast() -> None:
     method, data = pipeline(), batch()
     plain = method.restore(data)["restored"]
     scaled = method.restore({**data, "noisy": 7 * data["noisy"] + 3})["restored"]
@@ -103,15 +103,15 @@ def test_a_constant_image_is_not_divided_by_zero() -> None:
     assert method.restore({**data, "noisy": torch.full_like(data["noisy"], 0.5)})["restored"].isfinite().all()
 
 
-def test_a_constant_image_does_not_swamp_the_others_of_its_batch() -> None:
-    """A blank margin divided by next to nothing would make its error, and the step, a million times too large."""
+def test_a_constant_image_does_not_dominate_its_batch() -> None:
+    """Divided by its tiny deviation, a blank image would have an error a million times too large."""
     data = batch()
     blank = {**data, "noisy": data["noisy"].clone()}
     blank["noisy"][0] = 0.3
     for normalisation in ("std", "variance"):
         method = pipeline(normalisation=normalisation)
-        usual, odd = (method.loss("generator", one, {}).loss.item() for one in (data, blank))
-        assert odd < 10 * usual
+        usual, with_blank = (method.loss("generator", images, {}).loss.item() for images in (data, blank))
+        assert with_blank < 10 * usual
 
 
 def test_colour_and_odd_sizes() -> None:
@@ -126,14 +126,14 @@ def test_without_a_critic_there_is_one_phase() -> None:
     assert set(method.loss("generator", batch(), {}).scalars) == {"content", "noise"}
 
 
-def test_the_published_size() -> None:
+def test_parameter_counts_are_the_published_ones() -> None:
     method = Cncl(Cncl.Config(name="cncl"), dict.fromkeys(("noisy", "clean"), FieldSpec(1)))
     count = sum(parameter.numel() for parameter in method.trained_parameters("generator"))
     assert count == 43_825_413 - 384  # the published networks declare 384 parameters that they never use
     assert sum(parameter.numel() for parameter in method.trained_parameters("critic")) == 2_764_736
 
 
-def test_a_noise_network_that_gives_the_content_is_refused() -> None:
+def test_a_noise_network_that_returns_the_content_is_refused() -> None:
     with pytest.raises(ValidationError, match="noise.residual must be false"):
         pipeline(noise={"name": "unet", "residual": True})
 

@@ -1,4 +1,4 @@
-"""Cross-guided restoration: unbiased, no path for a leak, deterministic, and it does restore."""
+"""Cross-guided restoration: unbiased training without leakage of noise, deterministic results, and noise reduction."""
 
 from typing import Any
 
@@ -29,37 +29,37 @@ def normals(*shape: int, seed: int = 0) -> Tensor:
 
 
 def pictures(count: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Discs and bars, with other intensities in the two contrasts."""
+    """Discs whose intensities differ between the two contrasts."""
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     pd, pdfs = torch.zeros(count, 1, side, side), torch.zeros(count, 1, side, side)
     for i in range(count):
         for _ in range(5):
-            a, b, radius, one, other = torch.rand(5, generator=generator).tolist()
+            a, b, radius, in_pd, in_pdfs = torch.rand(5, generator=generator).tolist()
             inside = (x - a * side) ** 2 + (y - b * side) ** 2 < (side * (0.1 + 0.25 * radius)) ** 2
-            pd[i, 0][inside], pdfs[i, 0][inside] = one, 1 - other
+            pd[i, 0][inside], pdfs[i, 0][inside] = in_pd, 1 - in_pdfs
     return pd, pdfs
 
 
 def batch(pd: Tensor, pdfs: Tensor, seed: int = 0, sigma: float = SIGMA) -> Batch:
     ones = torch.ones(len(pd), 1, 1, 1)
-    found: Batch = {"pd_clean": pd, "pdfs_clean": pdfs, "index": torch.arange(len(pd))}
+    fields: Batch = {"pd_clean": pd, "pdfs_clean": pdfs, "index": torch.arange(len(pd))}
     for number, (name, clean) in enumerate((("pd", pd), ("pdfs", pdfs))):
-        found[name] = clean + sigma * normals(*clean.shape, seed=10 * seed + number)
-        found[f"{name}_normal"] = normals(*clean.shape, seed=10 * seed + 5 + number)
-        found[f"{name}_scale"] = ones
-    return found
+        fields[name] = clean + sigma * normals(*clean.shape, seed=10 * seed + number)
+        fields[f"{name}_normal"] = normals(*clean.shape, seed=10 * seed + 5 + number)
+        fields[f"{name}_scale"] = ones
+    return fields
 
 
 class Recorder(nn.Module):
-    """Returns its input and keeps it."""
+    """Returns its input, and records it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[Tensor] = []
+        self.inputs: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen.append(x)
+        self.inputs.append(x)
         return x
 
 
@@ -72,25 +72,25 @@ def test_target_noise_is_independent_of_every_input_channel_and_targets_are_unbi
     monkeypatch.setattr(pipeline.distance, "forward", lambda _, target: targets(target).mean())
     clean = torch.full((2, 1, 500, 500), 0.5)
     pipeline.loss("restorer", batch(clean, clean), {})
-    seen, target = (x.transpose(0, 1).flatten(1) - 0.5 for x in (recorder.seen[0], targets.seen[0]))
-    count = seen.shape[1]
+    inputs, target = (x.transpose(0, 1).flatten(1) - 0.5 for x in (recorder.inputs[0], targets.inputs[0]))
+    count = inputs.shape[1]
     variance1, variance2 = (1 + 0.25) * SIGMA**2, (1 + 4) * SIGMA**2
-    covariance = seen @ target.T / count
+    covariance = inputs @ target.T / count
     assert covariance.abs().max() < 5 * (variance1 * variance2 / count) ** 0.5 * (2**0.5 if antithetic else 1)
     assert target.mean(1).abs().max() < 5 * (variance2 / count) ** 0.5 * (2**0.5 if antithetic else 1)
-    assert seen.var(1).tolist() == pytest.approx([variance1] * 2, rel=0.02)
+    assert inputs.var(1).tolist() == pytest.approx([variance1] * 2, rel=0.02)
     assert target.var(1).tolist() == pytest.approx([variance2] * 2, rel=0.02)
 
 
-def test_expected_error_is_the_error_to_the_clean_images_without_reading_them() -> None:
+def test_the_error_to_clean_images_is_estimated_without_reading_them() -> None:
     pipeline = make(antithetic=False)
     torch.manual_seed(0)
     data = batch(*pictures(4, 256, seed=2))
-    noisy_alone = {key: value for key, value in data.items() if not key.endswith("_clean")}
-    scalars = pipeline.loss("restorer", noisy_alone, {}).scalars
+    without_clean = {key: value for key, value in data.items() if not key.endswith("_clean")}
+    scalars = pipeline.loss("restorer", without_clean, {}).scalars
     with torch.no_grad():
-        seen = torch.cat([data[n] + 0.5 * SIGMA * data[f"{n}_normal"] for n in ("pd", "pdfs")], 1)
-        error = pipeline.network(seen) - torch.cat([data["pd_clean"], data["pdfs_clean"]], 1)
+        inputs = torch.cat([data[n] + 0.5 * SIGMA * data[f"{n}_normal"] for n in ("pd", "pdfs")], 1)
+        error = pipeline.network(inputs) - torch.cat([data["pd_clean"], data["pdfs_clean"]], 1)
     assert float(scalars["mse_to_clean"]) == pytest.approx(float(error.square().mean()), rel=0.1)
     assert float(scalars["sigma_pd"]) == pytest.approx(SIGMA)
 
@@ -108,7 +108,7 @@ def test_training_reads_no_clean_image_and_trains_the_whole_network() -> None:
     assert len(pipeline.trained_parameters("restorer")) == len(list(pipeline.parameters()))
 
 
-def test_alone_a_contrast_cannot_see_the_other_and_together_it_does() -> None:
+def test_contrasts_influence_each_other_only_if_restored_together() -> None:
     data = batch(*pictures(2, 24, seed=3))
     changed = data | {"pdfs": data["pdfs"] + 1}
     for together in (True, False):
@@ -121,37 +121,37 @@ def test_alone_a_contrast_cannot_see_the_other_and_together_it_does() -> None:
 
 @pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_restored_images_have_any_size_and_depend_on_the_sample_alone(together: bool, channels: int) -> None:
+def test_images_of_any_size_are_restored_and_depend_only_on_their_sample(together: bool, channels: int) -> None:
     pipeline = make(channels, together=together, passes=3).eval()
     pd, pdfs = (x.repeat(1, channels, 1, 1)[..., :21, :18] for x in pictures(3, 24, seed=4))
     data = batch(pd, pdfs)
     with torch.no_grad():
         restored = pipeline.restore(data)
-        one = {key: value[1:2] for key, value in data.items()}
+        sample = {key: value[1:2] for key, value in data.items()}
         torch.manual_seed(9)
-        alone = pipeline.restore(one)
-        other = pipeline.restore(one | {"index": torch.tensor([7])})
+        alone = pipeline.restore(sample)
+        other_index = pipeline.restore(sample | {"index": torch.tensor([7])})
     assert list(restored) == ["pd", "pdfs"] and restored["pdfs"].shape == (3, channels, 21, 18)
     for name in restored:
         assert torch.allclose(restored[name][1:2], alone[name], atol=1e-5)
-        assert not torch.allclose(other[name], alone[name], atol=1e-4)
+        assert not torch.allclose(other_index[name], alone[name], atol=1e-4)
 
 
-def test_orientations_are_eight_and_each_is_undone() -> None:
+def test_eight_orientations_are_undone_exactly() -> None:
     image = normals(1, 2, 4, 5)
     turned = [cross_guided._orient(image, k) for k in range(cross_guided.ORIENTATIONS)]
     assert len({tuple(t.flatten().tolist()) for t in turned}) == cross_guided.ORIENTATIONS
     assert all(torch.equal(cross_guided._undo_orientation(t, k), image) for k, t in enumerate(turned))
 
 
-def test_no_passes_restore_the_noisy_image_itself() -> None:
+def test_without_passes_the_noisy_image_itself_is_the_input() -> None:
     pipeline, data = make(passes=0).eval(), batch(*pictures(1, 16, seed=5))
     with torch.no_grad():
         expected = pipeline.network(torch.cat([data["pd"], data["pdfs"]], 1))
         assert torch.equal(torch.cat(list(pipeline.restore(data).values()), 1), expected)
 
 
-def test_noise_level_is_given_or_estimated_in_stored_units() -> None:
+def test_noise_levels_are_given_and_estimated_in_stored_units() -> None:
     clean = torch.full((2, 1, 128, 128), 0.5)
     data = batch(clean, clean)
     data["pdfs"] = clean + 0.3 * normals(2, 1, 128, 128, seed=77)
@@ -163,7 +163,7 @@ def test_noise_level_is_given_or_estimated_in_stored_units() -> None:
         assert float(scalars["sigma_pdfs"]) == pytest.approx(0.3, rel=tolerance)
 
 
-def test_a_noise_level_of_zero_is_refused_where_it_is_needed() -> None:
+def test_an_estimated_noise_level_of_zero_is_refused_by_schemes_that_need_it() -> None:
     masked = batch(*pictures(2, 64, seed=3))
     for name in ("pd", "pdfs"):
         masked[name][..., :44] = 0
@@ -173,12 +173,12 @@ def test_a_noise_level_of_zero_is_refused_where_it_is_needed() -> None:
             make(scheme=scheme, sigma="estimate").calibrate([masked])
 
 
-def test_a_noise_level_of_the_whole_image_is_that_of_its_tiles() -> None:
+def test_tiles_use_the_noise_level_of_their_full_image() -> None:
     pipeline, data = make(sigma="estimate_each"), batch(*pictures(2, 64, seed=3))
     tile = {name: value[..., :24, :24] if value.shape[-1] == 64 else value for name, value in data.items()}
-    whole = pipeline._sigma(data)
-    assert not torch.allclose(pipeline._sigma(tile), whole)
-    assert torch.equal(pipeline._sigma({**tile, **pipeline.image_statistics(data)}), whole)
+    full_image = pipeline._sigma(data)
+    assert not torch.allclose(pipeline._sigma(tile), full_image)
+    assert torch.equal(pipeline._sigma({**tile, **pipeline.image_statistics(data)}), full_image)
     assert make(sigma=0.1).image_statistics(data) == {}
     assert list(pipeline.image_statistics({"pd": data["pd"]})) == ["pd_sigma"], (
         "a missing field is reported by the restorer"
@@ -198,7 +198,7 @@ def test_a_checkpoint_without_calibrated_levels_still_estimates_per_image() -> N
 
 
 @pytest.mark.parametrize(("kept", "ok"), [(1.0, False), (0.05, True), (-0.5, False)])
-def test_a_restoration_that_keeps_noise_or_removes_structure_gets_a_finding(kept: float, ok: bool) -> None:
+def test_remaining_noise_and_removed_structure_are_reported(kept: float, ok: bool) -> None:
     pipeline, clean = make(), torch.full((2, 1, 64, 64), 0.5)
     data = batch(clean, clean)
     restored = {name: clean + kept * (data[name] - clean) for name in ("pd", "pdfs")}
@@ -211,16 +211,16 @@ def test_a_restoration_that_keeps_noise_or_removes_structure_gets_a_finding(kept
     assert pipeline.findings({}) == []
 
 
-def test_it_restores_unseen_images_without_a_clean_one() -> None:
-    """200 steps on one noisy copy each of 24 small pictures: at least 8 dB above the noisy images on unseen ones."""
+def test_training_on_noisy_images_alone_restores_unseen_images() -> None:
+    """200 steps on 24 small images, each with one noisy copy, gain at least 8 dB on unseen images."""
     steps, batch_size, side, lr = 200, 4, 64, 8e-3
     train, unseen = batch(*pictures(24, side, seed=6), seed=1), batch(*pictures(8, side, seed=8), seed=2)
     torch.manual_seed(0)
     pipeline = make(network={"name": "residual_unet", "widths": [8, 16, 32], "blocks": [1, 1, 1]})
     optimizer = torch.optim.Adam(pipeline.parameters(), lr=lr, betas=(0.9, 0.99))
     for step in range(steps):
-        chosen = torch.arange(batch_size * step, batch_size * (step + 1)) % 24
-        data = {key: value[chosen] for key, value in train.items() if not key.endswith("_clean")}
+        samples = torch.arange(batch_size * step, batch_size * (step + 1)) % 24
+        data = {key: value[samples] for key, value in train.items() if not key.endswith("_clean")}
         for number, name in enumerate(("pd", "pdfs")):
             data[f"{name}_normal"] = normals(batch_size, 1, side, side, seed=1000 + 2 * step + number)
         for group in optimizer.param_groups:
@@ -248,13 +248,13 @@ def test_it_restores_unseen_images_without_a_clean_one() -> None:
         ({"alpha": 0}, "pipeline.alpha"),
     ],
 )
-def test_wrong_settings_are_refused_with_the_reason(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused_with_a_reason(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         structure({"pipeline": {"name": "cross_guided", **settings}})
     assert message in str(caught.value)
 
 
-def test_images_it_cannot_train_on_are_refused() -> None:
+def test_unsuitable_images_are_refused() -> None:
     config = CrossGuided.Config(name="cross_guided", together=False)
     with pytest.raises(ConfigError, match="representation to ri"):
         CrossGuided(config, {"pd": FieldSpec(1, "complex"), "pdfs": FieldSpec(1, "complex")})

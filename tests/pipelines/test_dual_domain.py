@@ -1,4 +1,4 @@
-"""The dual-domain method: its networks, its terms, its skip strategies, and the instruments that name what is wrong."""
+"""The dual-domain method: its networks, loss terms, skip strategies, and diagnostics."""
 
 import math
 
@@ -22,7 +22,7 @@ def make(channels: int = 2, *, is_complex: bool = False, small: bool = True, **s
 
 
 def batch(n: int = 3, channels: int = 2, size: int = 12, *, sigma: float = 0.1, dtype=torch.float64) -> dict:
-    """Smooth clean pairs with noise of `sigma` per component, and the draws a step needs."""
+    """Smooth clean pairs, copies with noise of `sigma` per component, and the random draws that a step needs."""
     rng = torch.Generator().manual_seed(1)
 
     def noise(*shape: int) -> Tensor:
@@ -31,29 +31,29 @@ def batch(n: int = 3, channels: int = 2, size: int = 12, *, sigma: float = 0.1, 
     ramp = torch.linspace(0, 3, size, dtype=torch.float64)
     waves = torch.stack([torch.sin(ramp * (1 + i))[:, None] * torch.cos(ramp) for i in range(n)])[:, None]
     clean = {"pd": (1 + waves).expand(-1, channels, -1, -1), "pdfs": (2 - waves**2).expand(-1, channels, -1, -1)}
-    out: dict = {f"{name}_clean": value.to(dtype) for name, value in clean.items()}
-    out |= {name: (value + sigma * noise(*value.shape)).to(dtype) for name, value in clean.items()}
-    out |= {f"{name}_normal": noise(*clean[name].shape).to(dtype) for name in clean}
-    return out
+    fields: dict = {f"{name}_clean": value.to(dtype) for name, value in clean.items()}
+    fields |= {name: (value + sigma * noise(*value.shape)).to(dtype) for name, value in clean.items()}
+    fields |= {f"{name}_normal": noise(*clean[name].shape).to(dtype) for name in clean}
+    return fields
 
 
 @pytest.mark.parametrize(
-    ("settings", "whole"),
+    ("settings", "count"),
     [
         ({}, 2_778_178),
         ({"latent_channels": 512, "decoder_features": (512, 256, 128)}, 7_540_546),
     ],
 )
 @pytest.mark.parametrize("is_complex", [True, False])
-def test_parameter_counts_are_the_documented_ones(settings: dict, whole: int, is_complex: bool) -> None:
+def test_parameter_counts_are_the_documented_ones(settings: dict, count: int, is_complex: bool) -> None:
     pipeline = make(1, is_complex=is_complex, small=False, **settings)
-    assert sum(p.numel() for p in pipeline.trained_parameters("denoiser")) == whole
+    assert sum(p.numel() for p in pipeline.trained_parameters("denoiser")) == count
     if is_complex:
         real = sum(
             torch.view_as_real(p).numel() if p.is_complex() else p.numel()
             for p in pipeline.trained_parameters("denoiser")
         )
-        assert real == {2_778_178: 5_553_028, 7_540_546: 15_076_228}[whole]
+        assert real == {2_778_178: 5_553_028, 7_540_546: 15_076_228}[count]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -77,7 +77,7 @@ def test_batched_passes_equal_separate_ones(strategy: str, same: bool) -> None:
     torch.testing.assert_close(images["pdfs_same"], pipeline.decoder_b(z_b, skips_b if same else None, size=(12, 12)))
 
 
-def test_the_loss_is_the_weighted_sum_of_its_terms_in_one_unit() -> None:
+def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     weights = {"content": 0.5, "recon": 0.2, "cross": 1.5, "edge": 0.05}
     pipeline = make(weights=weights, sigma_a=0, sigma_b=0).double()
     data = batch()
@@ -90,7 +90,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_in_one_unit() -> None:
 
 
 @pytest.mark.parametrize("name", ["cosine_content", "predicted_content", "vicreg", "info_nce"])
-def test_the_content_term_is_chosen_by_name_and_all_of_it_learns(name: str) -> None:
+def test_the_content_term_is_chosen_by_name_and_fully_trained(name: str) -> None:
     pipeline = make(content=name, sigma_a=0, sigma_b=0)
     data = batch(dtype=torch.float32)
     step = pipeline.loss("denoiser", data, {})
@@ -101,15 +101,15 @@ def test_the_content_term_is_chosen_by_name_and_all_of_it_learns(name: str) -> N
     assert len(pipeline.trained_parameters("denoiser")) == len(list(pipeline.parameters()))
 
 
-def test_content_and_cross_rise_from_nothing() -> None:
+def test_the_weights_of_content_and_cross_ramp_up() -> None:
     weights = {"content": 0.5, "recon": 0.2, "cross": 1.5, "edge": 0.05}
     pipeline = make(weights=weights, ramp_steps=4, sigma_a=0, sigma_b=0).double()
     data = batch()
-    for step, risen in ((0, 0.25), (1, 0.5), (3, 1.0), (9, 1.0)):
+    for step, ramp in ((0, 0.25), (1, 0.5), (3, 1.0), (9, 1.0)):
         pipeline.on_step_start(step, 0.0)
-        found = pipeline.loss("denoiser", data, {})
-        total = sum(w * found.scalars[t] * (risen if t in ("content", "cross") else 1) for t, w in weights.items())
-        torch.testing.assert_close(found.loss.detach(), total)
+        output = pipeline.loss("denoiser", data, {})
+        total = sum(w * output.scalars[t] * (ramp if t in ("content", "cross") else 1) for t, w in weights.items())
+        torch.testing.assert_close(output.loss.detach(), total)
 
 
 def test_noise_is_added_to_the_input_and_not_to_the_target() -> None:
@@ -125,13 +125,13 @@ def test_noise_is_added_to_the_input_and_not_to_the_target() -> None:
     torch.testing.assert_close(loud.loss("denoiser", data, {}).scalars["recon"], recon.detach())
 
 
-def test_every_parameter_learns_and_identity_mapping_is_the_dead_start() -> None:
-    live = make()
-    live.loss("denoiser", batch(dtype=torch.float32), {}).loss.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in live.trained_parameters("denoiser"))
-    dead = make(identity_mapping=True, weights={"content": 0, "recon": 0, "cross": 1})
-    dead.loss("denoiser", batch(dtype=torch.float32), {}).loss.backward()
-    learning = {n for n, p in dead.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+def test_every_parameter_gets_a_gradient_unless_identity_mapping_is_on() -> None:
+    default = make()
+    default.loss("denoiser", batch(dtype=torch.float32), {}).loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in default.trained_parameters("denoiser"))
+    identity = make(identity_mapping=True, weights={"content": 0, "recon": 0, "cross": 1})
+    identity.loss("denoiser", batch(dtype=torch.float32), {}).loss.backward()
+    learning = {n for n, p in identity.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert learning == {"decoder_a.outc.bias", "decoder_b.outc.bias"}
 
 
@@ -141,7 +141,7 @@ def test_the_anti_collapse_rule_shifts_weight_after_patience() -> None:
     assert pipeline.on_epoch_end(low) == [] and pipeline.on_epoch_end(high) == [] and pipeline.on_epoch_end(low) == []
     assert "content weight 1 -> 1.2" in pipeline.on_epoch_end(low)[0]
     torch.testing.assert_close(pipeline.weights, torch.tensor([1.2, 0.4, 1.0, 0.0]))
-    assert "weights" in pipeline.checkpoint_state()  # a resumed run goes on with the shifted weights
+    assert "weights" in pipeline.checkpoint_state()  # so that a resumed run continues with the shifted weights
 
 
 def test_the_noise_floor_is_the_mean_modulus_of_the_noise() -> None:
@@ -149,13 +149,13 @@ def test_the_noise_floor_is_the_mean_modulus_of_the_noise() -> None:
         data = batch(4, channels, 64, sigma=0.2)
         pipeline = make(channels).double()
         perfect = {f"{f}_{path}": data[f"{f}_clean"] for f in ("pd", "pdfs") for path in ("cross", "same")}
-        found = instruments.levels(data, perfect, pipeline.distance, pipeline.fields["pd"].layout)
+        measured = instruments.levels(data, perfect, pipeline.distance, pipeline.fields["pd"].layout)
         expected = torch.full((4,), 2 * 0.2 * factor, dtype=torch.float64)
-        torch.testing.assert_close(found["floor"], expected, rtol=0.08, atol=0)
-        torch.testing.assert_close(found["val_cross"], expected, rtol=0.05, atol=0)
+        torch.testing.assert_close(measured["floor"], expected, rtol=0.08, atol=0)
+        torch.testing.assert_close(measured["val_cross"], expected, rtol=0.05, atol=0)
 
 
-def test_copying_the_noise_is_called_a_leak_and_the_truth_is_not() -> None:
+def test_copied_noise_is_reported_as_a_leak_and_a_clean_image_is_not() -> None:
     data = batch(4, 2, 64)
     pipeline = make().double()
     clean = {f"{f}_{path}": data[f"{f}_clean"] for f in ("pd", "pdfs") for path in ("cross", "same")}
@@ -166,31 +166,31 @@ def test_copying_the_noise_is_called_a_leak_and_the_truth_is_not() -> None:
     }
 
     def verdicts(restored: dict[str, Tensor]) -> dict[str, bool]:
-        found = {
+        measured = {
             **instruments.levels(data, restored, pipeline.distance, pipeline.fields["pd"].layout),
             **instruments.leakage(data, restored),
         }
-        return {f.name: f.ok for f in pipeline.findings({k: float(v.mean()) for k, v in found.items()})}
+        return {f.name: f.ok for f in pipeline.findings({k: float(v.mean()) for k, v in measured.items()})}
 
     assert verdicts(copied)["leak"] is False and verdicts(copied)["leak_target"] is False
     assert all(verdicts(clean).values())
 
 
-def test_latents_that_are_the_same_for_every_image_are_called_a_collapse() -> None:
+def test_equal_latents_of_different_images_are_reported_as_a_collapse() -> None:
     rng = torch.Generator().manual_seed(0)
     z = torch.randn(4, 8, 3, 3, generator=rng)
-    alive = instruments.latents(z, z + 0.1 * torch.randn(z.shape, generator=rng))
-    assert float(alive["matched_over_mismatched"].mean()) < 0.2 < 0.5 < float(alive["latent_spread"].mean())
-    dead = instruments.latents(z[:1].expand(4, -1, -1, -1) + 1e-4 * z, z[:1].expand(4, -1, -1, -1))
+    healthy = instruments.latents(z, z + 0.1 * torch.randn(z.shape, generator=rng))
+    assert float(healthy["matched_over_mismatched"].mean()) < 0.2 < 0.5 < float(healthy["latent_spread"].mean())
+    collapsed = instruments.latents(z[:1].expand(4, -1, -1, -1) + 1e-4 * z, z[:1].expand(4, -1, -1, -1))
     pipeline = make()
-    (finding,) = pipeline.findings({"latent_spread": float(dead["latent_spread"].mean())})
+    (finding,) = pipeline.findings({"latent_spread": float(collapsed["latent_spread"].mean())})
     assert finding.name == "collapse" and not finding.ok
     assert instruments.latents(z[:1], z[:1])["latent_spread"].isnan().all()
 
 
 @pytest.mark.parametrize(("channels", "is_complex"), [(1, False), (2, False), (1, True)])
 @pytest.mark.parametrize("size", [12, 13, 15])
-def test_any_size_comes_back_at_its_size(channels: int, is_complex: bool, size: int) -> None:
+def test_restored_images_have_the_size_of_the_noisy_ones(channels: int, is_complex: bool, size: int) -> None:
     pipeline = make(channels, is_complex=is_complex)
     image = torch.randn(2, channels, size, size + 1, dtype=torch.complex64 if is_complex else torch.float32)
     restored = pipeline.restore({"pd": image, "pdfs": image})
@@ -205,14 +205,14 @@ def test_the_anti_collapse_rule_never_lowers_the_content_weight() -> None:
     assert pipeline.weights[:2].tolist() == pytest.approx([10.0, 0.4])
 
 
-def test_a_content_term_of_weight_zero_has_nothing_to_learn() -> None:
-    """DDP would wait for ever for gradients that never come."""
+def test_a_content_term_of_weight_zero_has_no_trained_parameters() -> None:
+    """DDP would wait forever for their gradients."""
     pipeline = make(content="predicted_content", weights={"content": 0})
     pipeline.loss("denoiser", batch(dtype=torch.float32), {}).loss.backward()
     assert all(p.grad is not None for p in pipeline.trained_parameters("denoiser"))
 
 
-def test_the_noise_level_is_that_of_all_channels() -> None:
+def test_the_noise_level_is_averaged_over_all_channels() -> None:
     sigmas = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
     noisy = sigmas * torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     expected = math.sqrt((0.1**2 + 0.2**2 + 0.3**2) / 3)

@@ -1,4 +1,4 @@
-"""R2R: independence and unbiasedness of recorrupted pairs, refusals, and inference that depends on the sample alone."""
+"""R2R: recorrupted pairs are unbiased and independent, results depend only on the sample, and errors."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from pipelines.common import recorruption
 from pipelines.r2r import R2R
 
 COUNT = 200_000
-"""Pixels of the statistics below: means are known to about 1/450 of their deviation."""
+"""Pixels behind each statistic: the error of a mean is about 1/450 of the standard deviation."""
 
 
 def r2r(**settings: Any) -> R2R:
@@ -27,7 +27,7 @@ def normals(*shape: int, seed: int = 0) -> Tensor:
 
 
 def moments(first: Tensor, second: Tensor) -> tuple[float, float, float, float, float]:
-    """Means, variances, and correlation of two images of one constant."""
+    """Means, variances and correlation of two noisy copies of a constant image."""
     together = torch.stack([first.flatten(), second.flatten()])
     covariance = torch.cov(together)
     correlation = covariance[0, 1] / (covariance[0, 0] * covariance[1, 1]).sqrt()
@@ -73,7 +73,7 @@ def test_gamma_pairs_are_unbiased_and_independent_gammas() -> None:
 
 
 @pytest.mark.parametrize("law", ["poisson", "gamma"])
-def test_a_split_depends_on_each_samples_own_draw_alone(law: str) -> None:
+def test_a_pair_depends_only_on_the_draw_of_its_own_sample(law: str) -> None:
     noisy, normal = torch.full((3, 1, 8, 8), 2.0), normals(3, 1, 8, 8).float()
 
     def split(chosen: slice) -> Tensor:
@@ -89,14 +89,14 @@ def test_a_split_depends_on_each_samples_own_draw_alone(law: str) -> None:
     assert torch.allclose(0.75 * halves[0] + 0.25 * halves[1], noisy)
 
 
-def test_sigma_estimate_is_near_the_truth_on_a_smooth_image() -> None:
+def test_sigma_is_estimated_accurately_on_a_smooth_image() -> None:
     ramp = torch.linspace(0, 1, 129).expand(2, 1, 129, 129)
     noisy = ramp + torch.tensor([0.1, 0.3]).view(2, 1, 1, 1) * normals(2, 1, 129, 129).float()
     assert recorruption.estimated_sigma(noisy).flatten().tolist() == pytest.approx([0.1, 0.3], rel=0.05)
 
 
 def test_loss_minus_the_noise_power_is_the_error_to_the_clean_image() -> None:
-    """With the identity for a network the error of the first image is (1 + alpha^2) sigma^2, in units of the scale."""
+    """If the network is the identity, the error of its input is (1 + alpha^2) sigma^2, in units of the scale."""
     pipeline = r2r(sigma=0.4, alpha=0.5)
     pipeline.network = torch.nn.Identity()
     scale = torch.tensor([2.0, 4.0]).view(2, 1, 1, 1)
@@ -111,7 +111,7 @@ def test_loss_minus_the_noise_power_is_the_error_to_the_clean_image() -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"noise": "poisson", "gain": 0.1}, {"noise": "gamma", "looks": 3.0}])
-def test_a_step_is_a_function_of_its_batch_and_trains_the_network(settings: dict[str, Any]) -> None:
+def test_a_step_is_determined_by_its_batch_and_trains_the_network(settings: dict[str, Any]) -> None:
     pipeline = r2r(**settings)
     batch = {
         "noisy": 0.1 * torch.randint(0, 20, (2, 1, 16, 16), generator=torch.Generator().manual_seed(0)),
@@ -128,7 +128,9 @@ def test_a_step_is_a_function_of_its_batch_and_trains_the_network(settings: dict
 @pytest.mark.parametrize(
     "settings", [{}, {"sigma": "estimate"}, {"noise": "poisson", "gain": 0.1}, {"noise": "gamma", "looks": 3.0}]
 )
-def test_restoring_depends_on_the_sample_and_not_on_its_batch_or_the_time(settings: dict[str, Any]) -> None:
+def test_a_restored_image_depends_on_its_sample_but_not_on_its_batch_or_the_global_seed(
+    settings: dict[str, Any],
+) -> None:
     pipeline = r2r(passes=3, **settings).eval()
     noisy = 0.1 * torch.randint(0, 20, (3, 1, 15, 13), generator=torch.Generator().manual_seed(0))
 
@@ -140,12 +142,12 @@ def test_restoring_depends_on_the_sample_and_not_on_its_batch_or_the_time(settin
 
     together = restored(noisy, 4, 7, 9)
     torch.manual_seed(99)
-    alone, other = restored(noisy[1:2], 7), restored(noisy[1:2], 8)
+    alone, other_index = restored(noisy[1:2], 7), restored(noisy[1:2], 8)
     assert torch.allclose(together[1:2], alone, atol=1e-6)
-    assert not torch.allclose(alone, other, atol=1e-4)
+    assert not torch.allclose(alone, other_index, atol=1e-4)
 
 
-def test_a_noise_level_is_calibrated_on_whole_training_images_and_saved() -> None:
+def test_the_noise_level_is_calibrated_on_full_training_images_and_saved() -> None:
     pipeline, scale = r2r(sigma="estimate"), torch.tensor([2.0, 5.0]).view(2, 1, 1, 1)
     noisy = (1 + 0.3 * normals(2, 1, 128, 128).float()) / scale
     pipeline.calibrate([{"noisy": noisy, "noisy_scale": scale}])
@@ -165,7 +167,7 @@ def test_a_noise_level_is_calibrated_on_whole_training_images_and_saved() -> Non
 
 
 def test_a_noise_level_that_cannot_be_estimated_is_an_error() -> None:
-    """A level of 0 would make both images the noisy one itself, and the network learn to change nothing."""
+    """With a level of 0, both images would equal the noisy one, and the network would learn the identity."""
     masked = normals(3, 1, 64, 64).float()
     masked[..., :44] = 0
     data = [{"noisy": masked, "noisy_scale": torch.ones(3, 1, 1, 1)}]
@@ -173,7 +175,7 @@ def test_a_noise_level_that_cannot_be_estimated_is_an_error() -> None:
         r2r(sigma="estimate").calibrate(data)
 
 
-def test_no_passes_restore_the_noisy_image_itself() -> None:
+def test_without_passes_the_noisy_image_itself_is_the_input() -> None:
     pipeline, noisy = r2r(passes=0).eval(), torch.rand(1, 1, 9, 8)
     assert torch.equal(pipeline.restore({"noisy": noisy})["restored"], pipeline.network(noisy))
 
@@ -189,7 +191,7 @@ def test_no_passes_restore_the_noisy_image_itself() -> None:
         ({"sigma": 0}, "pipeline.sigma"),
     ],
 )
-def test_wrong_settings_are_refused_with_the_reason(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused_with_a_reason(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         structure({"pipeline": {"name": "r2r", **settings}})
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""TCFL's three ways and its critic's phase against the equations written out one pass at a time; and its checks."""
+"""TCFL's losses against the published equations, computed one generator pass at a time; and its diagnostics."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ from configs.errors import ConfigError
 from configs.fields import FieldSpec
 from pipelines.base import Batch
 from pipelines.tcfl import ESTIMATES, Tcfl
+from tests.support.images import normal_image, uniform_batch
 from tests.support.phases import assert_each_phase_trains_only_its_parts
 
 SMALL = {"name": "dncnn", "depth": 4, "width": 6, "residual": False, "activation": "leaky_relu", "norm": "instance"}
@@ -32,17 +33,13 @@ def pipeline(**options: Any) -> Tcfl:
 
 
 def batch(n: int = 2, side: int = 40, seed: int = 1) -> Batch:
-    """A batch as the loader gives it, float64."""
-    random = torch.Generator().manual_seed(seed)
-    fields = ("noisy", "noisy_other", "unpaired_clean")
-    images = {f: torch.rand(n, 1, side, side, generator=random, dtype=torch.float64) for f in fields}
-    scales = {f"{name}_scale": torch.ones(n, 1, 1, 1) for name in images}
-    normal = torch.randn(n, 1, side, side, generator=random, dtype=torch.float64)
-    return {**images, **scales, "penalty_normal": normal}
+    """A float64 batch as a loader yields it, with the draw for a gradient penalty."""
+    images = uniform_batch("noisy", "noisy_other", "unpaired_clean", count=n, side=side, seed=seed)
+    return {**images, "penalty_normal": normal_image(n, 1, side, side, seed=seed, dtype=torch.float64)}
 
 
 def six_passes(generator: nn.Module, a: Tensor, b: Tensor, c: Tensor) -> list[Tensor]:
-    """C.1 of the paper, one generator pass after the other."""
+    """The estimates of appendix C.1 of the paper, in six passes of the generator."""
     noise_a, noise_b = generator(a), generator(b)
     c_a1, c_b1 = a - noise_a, b - noise_b
     mixed_a, mixed_b = c_a1 + noise_b, c_b1 + noise_a
@@ -59,29 +56,29 @@ def gradients(loss: Tensor, network: nn.Module) -> list[Tensor]:
     return list(torch.autograd.grad(loss, list(network.parameters())))
 
 
-def same(one: list[Tensor], other: list[Tensor]) -> None:
-    for first, second in zip(one, other, strict=True):
-        torch.testing.assert_close(first, second, rtol=1e-8, atol=1e-12)
+def assert_all_close(actual: list[Tensor], expected: list[Tensor]) -> None:
+    for value, expected_value in zip(actual, expected, strict=True):
+        torch.testing.assert_close(value, expected_value, rtol=1e-8, atol=1e-12)
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_the_generators_loss_is_the_published_one(together: bool) -> None:
+def test_the_generators_loss_equals_the_published_one(together: bool) -> None:
     method, data = pipeline(batch_passes=together, weights={"identity": 6, "clean": 6}), batch()
     step = method.loss("generator", data, {})
-    made = six_passes(method.generator, *images(data))
-    a1, b1, a2, b2, c1, c2 = made
+    estimates = six_passes(method.generator, *images(data))
+    a1, b1, a2, b2, c1, c2 = estimates
     c = data["unpaired_clean"]
     l1 = nn.functional.l1_loss
     expected = 6 * (l1(a1, a2) + l1(b1, b2) + l1(c1, c) + l1(c2, c))
-    for image in made:  # six estimates, not the clean image
+    for image in estimates:  # not the clean image, which the critic sees in its own phase
         scores = method.critic(image)
         expected = expected + nn.functional.mse_loss(scores, torch.ones_like(scores))
     torch.testing.assert_close(step.loss, expected, rtol=1e-10, atol=1e-12)
-    same(gradients(step.loss, method.generator), gradients(expected, method.generator))
-    same([step.carry["estimates"]], [torch.cat(made)])
+    assert_all_close(gradients(step.loss, method.generator), gradients(expected, method.generator))
+    assert_all_close([step.carry["estimates"]], [torch.cat(estimates)])
 
 
-def test_the_critics_loss_is_the_published_one() -> None:
+def test_the_critics_loss_equals_the_published_one() -> None:
     method, data = pipeline(weights={"critic_fake": 0.1}, pool_size=0), batch()
     step = method.loss("critic", data, method.loss("generator", data, {}).carry)
     mse = nn.functional.mse_loss
@@ -91,21 +88,21 @@ def test_the_critics_loss_is_the_published_one() -> None:
         fake = method.critic(image.detach())
         expected = expected + 0.1 * mse(fake, torch.zeros_like(fake))
     torch.testing.assert_close(step.loss, expected, rtol=1e-10, atol=1e-12)
-    same(gradients(step.loss, method.critic), gradients(expected, method.critic))
+    assert_all_close(gradients(step.loss, method.critic), gradients(expected, method.critic))
 
 
-def test_batch_norm_gets_its_own_statistics_in_six_passes() -> None:
+def test_separate_passes_have_separate_batch_norm_statistics() -> None:
     data = batch()
     together = pipeline(generator={**SMALL, "norm": "batch"}).loss("generator", data, {})
     apart = pipeline(generator={**SMALL, "norm": "batch"}, batch_passes=False)
     a1 = apart.loss("generator", data, {}).carry["estimates"][:2]
     noise = pipeline(generator={**SMALL, "norm": "batch"}).generator(data["noisy"])
-    same([a1], [(data["noisy"] - noise).detach()])
+    assert_all_close([a1], [(data["noisy"] - noise).detach()])
     assert (together.carry["estimates"][:2] - a1).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize(("together", "calls"), [(True, 2), (False, 6)])
-def test_images_are_made_once_and_judged_as_they_were_made(together: bool, calls: int) -> None:
+def test_the_critic_judges_the_images_generated_before_the_generators_step(together: bool, calls: int) -> None:
     method, data = pipeline(batch_passes=together), batch()
     counts = {"generator": 0, "critic": 0}
     for name in counts:
@@ -113,16 +110,16 @@ def test_images_are_made_once_and_judged_as_they_were_made(together: bool, calls
     carry = method.loss("generator", data, {}).carry
     assert counts == {"generator": calls, "critic": 1}
     with torch.no_grad():
-        next(method.generator.parameters()).add_(1.0)  # the step in between must not show
+        next(method.generator.parameters()).add_(1.0)  # stands for the generator's step
     step = method.loss("critic", data, carry)
     assert counts == {"generator": calls, "critic": 2}
     assert not any(value.requires_grad for value in (*carry.values(), *step.scalars.values()))
     stored = torch.cat([image[None] for kind in ESTIMATES for image in method.pools.pools[kind].images])
-    same([stored], [carry["estimates"]])
+    assert_all_close([stored], [carry["estimates"]])
 
 
 @pytest.mark.parametrize("gan", sorted(OPTIONS))
-def test_assert_each_phase_trains_only_its_parts_network(gan: str) -> None:
+def test_each_phase_trains_only_its_own_network(gan: str) -> None:
     assert_each_phase_trains_only_its_parts(pipeline(gan=gan, **OPTIONS[gan]), batch())
 
 
@@ -132,7 +129,7 @@ def test_the_critics_loss_does_not_reach_the_generator() -> None:
     assert all(parameter.grad is None for parameter in method.generator.parameters())
 
 
-def test_clipping_clips() -> None:
+def test_the_critics_weights_are_clipped_after_its_step() -> None:
     method = pipeline(gan="wgan", critic_clip=1e-3)
     method.after_step("generator")
     assert max(p.abs().max().item() for p in method.critic.parameters()) > 1e-3
@@ -140,30 +137,30 @@ def test_clipping_clips() -> None:
     assert max(p.abs().max().item() for p in method.critic.parameters()) == pytest.approx(1e-3)
 
 
-def test_the_penalty_is_part_of_the_loss_and_drawn_from_the_batch() -> None:
+def test_the_gradient_penalty_is_added_to_the_loss_and_uses_the_draw_of_the_batch() -> None:
     method, data = pipeline(gan="wgan_gp", gradient_penalty=10.0, pool_size=0), batch()
     assert Tcfl.needs(method.config).normals == {"penalty_normal": "noisy"}
     assert Tcfl.needs(pipeline().config).normals == {}
     carry = method.loss("generator", data, {}).carry
-    one = method.loss("critic", data, carry)
-    assert one.scalars["penalty"] > 0
-    wasserstein = one.scalars["score_estimates"] - one.scalars["score_clean"]
-    torch.testing.assert_close(one.loss.detach(), wasserstein + 10 * one.scalars["penalty"])
-    assert torch.equal(one.loss, method.loss("critic", data, carry).loss)
-    other = method.loss("critic", {**data, "penalty_normal": -data["penalty_normal"]}, carry)
-    assert other.scalars["penalty"] != one.scalars["penalty"]
+    output = method.loss("critic", data, carry)
+    assert output.scalars["penalty"] > 0
+    wasserstein = output.scalars["score_estimates"] - output.scalars["score_clean"]
+    torch.testing.assert_close(output.loss.detach(), wasserstein + 10 * output.scalars["penalty"])
+    assert torch.equal(output.loss, method.loss("critic", data, carry).loss)
+    other_draw = method.loss("critic", {**data, "penalty_normal": -data["penalty_normal"]}, carry)
+    assert other_draw.scalars["penalty"] != output.scalars["penalty"]
 
 
-def test_the_generator_rests_between_critic_updates() -> None:
+def test_the_generator_is_inactive_between_critic_updates() -> None:
     method, data = pipeline(critic_updates=3), batch()
     assert [method.is_active("generator", step) for step in range(6)] == [True, False, False] * 2
     assert all(method.is_active("critic", step) for step in range(6))
-    other = pipeline()
-    carry = other.loss("generator", data, {}).carry
-    same([method.loss("critic", data, {}).loss], [other.loss("critic", data, carry).loss])
+    every_step = pipeline()
+    carry = every_step.loss("generator", data, {}).carry
+    assert_all_close([method.loss("critic", data, {}).loss], [every_step.loss("critic", data, carry).loss])
 
 
-def test_pools_survive_a_checkpoint() -> None:
+def test_pools_are_restored_from_a_checkpoint() -> None:
     def critic_losses(method: Tcfl, seeds: range) -> list[Tensor]:
         losses = []
         for seed in seeds:
@@ -181,8 +178,8 @@ def test_pools_survive_a_checkpoint() -> None:
     assert not all(map(torch.equal, expected, critic_losses(fresh, range(5, 10))))
 
 
-def test_any_constant_generator_is_a_perfect_answer_without_critic_or_separation() -> None:
-    """Not only zero: the identity and clean terms vanish for every fixed map."""
+def test_without_critic_and_separation_the_loss_of_any_constant_generator_is_zero() -> None:
+    """The identity and clean terms vanish for every constant noise map, not only for zero."""
     method, data = pipeline(gan="none", separation="exp", weights={"separation": 2.0}), batch()
     make_constant(method.generator, 0.7)
     parts = method.loss("generator", data, {}).scalars
@@ -191,7 +188,7 @@ def test_any_constant_generator_is_a_perfect_answer_without_critic_or_separation
 
 
 def make_constant(generator: nn.Module, level: float) -> None:
-    """Give one map whatever the image."""
+    """Make the generator return the same map for every image."""
     layer = list(generator.modules())[-1]
     assert isinstance(layer, nn.Conv2d)
     nn.init.zeros_(layer.weight)
@@ -199,7 +196,7 @@ def make_constant(generator: nn.Module, level: float) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_constant_generator_is_named(count: int) -> None:
+def test_a_constant_generator_is_reported(count: int) -> None:
     method, data = pipeline(), batch(count, side=150)
     healthy = method.diagnostics(data, {})
     assert healthy["noise_variance"].shape == (count,)
@@ -213,7 +210,7 @@ def test_a_constant_generator_is_named(count: int) -> None:
     assert method.findings({}) == []
 
 
-def test_the_variance_is_that_over_two_inputs() -> None:
+def test_the_noise_variance_is_computed_over_pairs_of_inputs() -> None:
     method, data = pipeline(), batch(3, side=40)
     noise = method.generator(data["noisy"])
     value = method.diagnostics(data, {})["noise_variance"][1]
@@ -228,7 +225,7 @@ def test_restored_images_are_clipped_in_stored_units() -> None:
     make_constant(method.generator, -5.0)
     assert (method.restore(data)["restored"] * data["noisy_scale"]).eq(1.0).all()
     free = pipeline(clip=None)
-    same([free.restore(data)["restored"]], [data["noisy"] - free.generator(data["noisy"])])
+    assert_all_close([free.restore(data)["restored"]], [data["noisy"] - free.generator(data["noisy"])])
 
 
 def test_real_and_imaginary_parts_are_not_clipped_at_zero() -> None:
@@ -256,11 +253,11 @@ def test_one_generator_alone_learns_to_separate_its_maps() -> None:
 
 def test_total_variation_is_summed_over_the_estimates() -> None:
     data = batch()
-    with_it = pipeline(weights={"total_variation": 0.5}).loss("generator", data, {})
+    with_term = pipeline(weights={"total_variation": 0.5}).loss("generator", data, {})
     without = pipeline().loss("generator", data, {})
     estimates = without.carry["estimates"].chunk(6)
     expected = torch.stack([x.diff(dim=2).abs().mean() + x.diff(dim=3).abs().mean() for x in estimates]).sum()
-    torch.testing.assert_close(with_it.loss - without.loss, 0.5 * expected)
+    torch.testing.assert_close(with_term.loss - without.loss, 0.5 * expected)
     squared = pipeline(weights={"total_variation": 0.5}, total_variation="squared").loss("generator", data, {})
     squares = [2 * (x.diff(dim=2).square().mean() + x.diff(dim=3).square().mean()) for x in estimates]
     torch.testing.assert_close(squared.loss - without.loss, 0.5 * torch.stack(squares).sum())
@@ -280,6 +277,6 @@ def test_total_variation_is_summed_over_the_estimates() -> None:
         ({"clip": (1.0, 0.0)}, "low < high"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_with_a_reason(options: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused_with_a_reason(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         pipeline(**options)

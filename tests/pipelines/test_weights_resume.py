@@ -1,4 +1,4 @@
-"""Learned and drawn loss weights go on exactly after a restart, are equal on all ranks, and change with training."""
+"""Learned and randomly drawn loss weights resume exactly, are equal on all ranks, and change only if trained."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ OVERRIDES = [
     "evaluation.every_epochs=null", "tracking.tensorboard=false", "tracking.log_every=1",
 ]  # fmt: skip
 CHANGING = {"uncertainty": "weighting.log_variance", "random_softmax": None}
-"""Strategy -> the tensor that is trained; one drawn once stays."""
+"""Strategy -> the tensor that is trained; weights that are drawn once do not change."""
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +28,19 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(photographs: Path, worker_pair: WorkerPair, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For each strategy `NAME-straight`, and `NAME-resumed` from its fourth step, by two processes."""
+    """For each strategy, the runs `NAME-uninterrupted` and `NAME-resumed` (from step 4) of two processes."""
     folder, jobs = tmp_path_factory.mktemp("weights"), []
     for name in CHANGING:
-        words = [
+        arguments = [
             "--config",
             "configs/spectroformer.yaml",
             *OVERRIDES,
             f"data.root={photographs}",
             f"pipeline.weighting={name}",
         ]
-        straight = folder / f"{name}-straight"
-        resumed = Job(words, folder / f"{name}-resumed", first_steps_of=(straight, 4), save_rank_weights=True)
-        jobs += [Job(words, straight), resumed]
+        uninterrupted = folder / f"{name}-uninterrupted"
+        resumed = Job(arguments, folder / f"{name}-resumed", first_steps_of=(uninterrupted, 4), save_rank_weights=True)
+        jobs += [Job(arguments, uninterrupted), resumed]
     train_each(jobs, worker_pair)
     return folder
 
@@ -48,16 +48,16 @@ def runs(photographs: Path, worker_pair: WorkerPair, tmp_path_factory: pytest.Te
 @pytest.mark.xdist_group("pair")
 @pytest.mark.parametrize("strategy", CHANGING)
 def test_weights_of_losses_resume_exactly_on_two_ranks(strategy: str, runs: Path) -> None:
-    straight, resumed = runs / f"{strategy}-straight", runs / f"{strategy}-resumed"
-    assert training_output(straight, processes=2) and "at step 4 of 8" in training_output(resumed, processes=2)
+    uninterrupted, resumed = runs / f"{strategy}-uninterrupted", runs / f"{strategy}-resumed"
+    assert training_output(uninterrupted, processes=2) and "at step 4 of 8" in training_output(resumed, processes=2)
     ranks = [load_file(resumed / f"rank-{rank}-weights.safetensors") for rank in (0, 1)]
     assert same_bits(*ranks)
-    start, end = read_weights(straight, 4), read_weights(straight, 8)
+    start, end = read_weights(uninterrupted, 4), read_weights(uninterrupted, 8)
     assert same_bits(read_weights(resumed, 8), end)
     changed = {name for name in end if not torch.equal(start[name], end[name])}
     assert {name for name in changed if name.startswith("weighting")} == {CHANGING[strategy]} - {None}
 
-    steps = read_events(straight, "train")
+    steps = read_events(uninterrupted, "train")
     weights = [[step[f"weight_{name}"] for name in ("charbonnier", "laplacian", "msssim")] for step in steps]
     assert (weights[0] != weights[-1]) == (CHANGING[strategy] is not None)
     if strategy != "uncertainty":

@@ -1,4 +1,4 @@
-"""What cross-guided steps show and compare: no target's noise is seen; and the corrections of magnitudes."""
+"""Views of cross-guided training: inputs are independent of their target's noise. And the correction of magnitudes."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ WIDTHS = [1, 2]
 
 
 def noisy_stack(side: int = 400) -> tuple[Tensor, Tensor, Tensor]:
-    """Noise of three channels around 0.5, a draw for it, and its level."""
+    """Three noisy channels around 0.5, a standard normal draw of the same shape, and the noise levels."""
     noise = SIGMA * normals(2, 3, side, side, seed=3)
     return 0.5 + noise, normals(2, 3, side, side, seed=4), torch.full((2, 3, 1, 1), SIGMA)
 
 
 @pytest.mark.parametrize("scheme", ["stack", "own", "masked"])
-def test_where_views_are_compared_the_noise_of_the_target_is_not_seen(scheme: guided_views.Scheme) -> None:
+def test_inputs_are_independent_of_the_targets_noise_where_they_are_compared(scheme: guided_views.Scheme) -> None:
     noisy, normal, sigma = noisy_stack()
     seen, target, mask = guided_views.training(scheme, noisy, normal, sigma=sigma, alpha=0.5, widths=WIDTHS)
     mask = torch.ones_like(seen) if mask is None else mask
@@ -30,12 +30,12 @@ def test_where_views_are_compared_the_noise_of_the_target_is_not_seen(scheme: gu
         moved = torch.roll(seen, shift, dims=-1) - 0.5
         for channel in range(3):
             here = mask[:, channel] > 0
-            for other in range(3):
-                products = (moved[:, other] * (target[:, channel] - 0.5))[here] / SIGMA**2
+            for input_channel in range(3):
+                products = (moved[:, input_channel] * (target[:, channel] - 0.5))[here] / SIGMA**2
                 assert abs(float(products.mean())) < 5 * float(products.std()) / products.numel() ** 0.5
 
 
-def test_views_about_one_contrast_show_the_others_as_they_are() -> None:
+def test_views_of_a_contrast_show_the_other_contrasts_unchanged() -> None:
     noisy, normal, sigma = noisy_stack(32)
     for scheme in ("own", "masked"):
         seen, _, mask = guided_views.training(scheme, noisy, normal, sigma=sigma, alpha=0.5, widths=WIDTHS)
@@ -50,7 +50,7 @@ def test_views_about_one_contrast_show_the_others_as_they_are() -> None:
     assert torch.equal(guided_views.inference("masked", noisy, first, WIDTHS), noisy)
 
 
-def test_a_hidden_pixel_shows_a_visible_neighbour_in_its_place() -> None:
+def test_a_hidden_pixel_is_replaced_by_a_visible_neighbour() -> None:
     noisy = torch.arange(64.0).view(1, 1, 8, 8)
     normal = torch.full((1, 1, 8, 8), 3.0)
     normal[0, 0, 4, 4] = normal[0, 0, 3, 3] = -3.0
@@ -69,14 +69,14 @@ def test_a_hidden_pixel_shows_a_visible_neighbour_in_its_place() -> None:
 
 
 class Smoothing(nn.Module):
-    """A fixed, imperfect restoration: the mean of nine pixels."""
+    """A fixed, imperfect restoration: the mean of 3 x 3 pixels."""
 
     def forward(self, stack: Tensor) -> Tensor:
         return nn.functional.avg_pool2d(stack, 3, 1, 1, count_include_pad=False)
 
 
 @pytest.mark.parametrize("scheme", ["own", "masked"])
-def test_the_loss_is_the_error_where_it_counts_and_its_expectation_that_to_the_clean_images(
+def test_the_loss_is_the_error_inside_the_mask_and_estimates_the_error_to_clean_images(
     scheme: guided_views.Scheme,
 ) -> None:
     pipeline = make(scheme=scheme, antithetic=False)
@@ -96,7 +96,7 @@ def test_the_loss_is_the_error_where_it_counts_and_its_expectation_that_to_the_c
 
 @pytest.mark.parametrize("scheme", ["own", "masked"])
 @pytest.mark.parametrize("network", ["residual_unet", "fusion_unet"])
-def test_every_scheme_trains_and_restores_each_contrast_with_the_other(scheme: str, network: str) -> None:
+def test_every_scheme_trains_and_uses_the_other_contrast(scheme: str, network: str) -> None:
     torch.manual_seed(0)
     pipeline = make(scheme=scheme, passes=2, network={"name": network, "widths": [4, 6], "blocks": [1, 1]})
     data = batch(*pictures(2, 22, seed=3))
@@ -107,7 +107,7 @@ def test_every_scheme_trains_and_restores_each_contrast_with_the_other(scheme: s
     assert before["pd"].shape == data["pd"].shape and not torch.equal(before["pd"], after["pd"])
 
 
-def test_the_noise_level_of_whole_images_is_kept_with_the_weights_and_used() -> None:
+def test_the_calibrated_noise_level_is_saved_with_the_weights_and_used() -> None:
     clean = torch.full((3, 1, 96, 96), 0.5)
     images = [batch(clean, clean, seed=k, sigma=s) for k, s in ((1, 0.1), (2, 0.2), (3, 0.2))]
     for data in images:
@@ -126,29 +126,29 @@ def test_the_noise_level_of_whole_images_is_kept_with_the_weights_and_used() -> 
 
 
 @pytest.mark.parametrize("signal", [0.0, 0.3, 1.0, 5.0, 11.9, 12.1, 40.0])
-def test_the_mean_of_magnitudes_is_taken_back_to_the_signal(signal: float) -> None:
+def test_the_signal_is_recovered_from_the_mean_magnitude(signal: float) -> None:
     sigma = 0.1
     noise = sigma * normals(2, 1_000_000, seed=int(10 * signal))
     mean = torch.hypot(signal * sigma + noise[0], noise[1]).mean()
     assert float(rician.mean(torch.tensor(signal))) * sigma == pytest.approx(float(mean), abs=5e-4)
-    found = rician.from_mean((rician.mean(torch.tensor([signal])) * sigma).float(), torch.tensor([sigma]))
-    assert float(found) == pytest.approx(signal * sigma, abs=1e-4)
+    recovered = rician.from_mean((rician.mean(torch.tensor([signal])) * sigma).float(), torch.tensor([sigma]))
+    assert float(recovered) == pytest.approx(signal * sigma, abs=1e-4)
     square = (signal**2 + 2) * sigma**2
     assert float(rician.from_square(torch.tensor(square).sqrt(), torch.tensor(sigma))) == pytest.approx(
         signal * sigma, abs=1e-4
     )
 
 
-def test_without_noise_the_mean_of_magnitudes_is_the_signal() -> None:
+def test_without_noise_the_mean_magnitude_is_the_signal() -> None:
     restored, none = torch.tensor([0.0, 0.3, 2.0]), torch.zeros(1)
-    for way in (rician.from_mean, rician.from_square):
-        torch.testing.assert_close(way(restored, none), restored)
+    for correct in (rician.from_mean, rician.from_square):
+        torch.testing.assert_close(correct(restored, none), restored)
 
 
 @pytest.mark.parametrize("magnitude", ["koay", "square"])
-def test_restored_magnitudes_lose_the_lift_of_the_noise(magnitude: str) -> None:
-    lifted = torch.full((1, 1, 32, 32), float(rician.mean(torch.tensor(0.0))) * SIGMA)
-    data = batch(lifted, lifted, sigma=0)
+def test_the_noise_bias_of_restored_magnitudes_is_removed(magnitude: str) -> None:
+    biased = torch.full((1, 1, 32, 32), float(rician.mean(torch.tensor(0.0))) * SIGMA)
+    data = batch(biased, biased, sigma=0)
     settings: dict[str, Any] = {"passes": 0}
     plain, corrected = make(**settings), make(**settings, magnitude=magnitude)
     for pipeline in (plain, corrected):
@@ -157,6 +157,6 @@ def test_restored_magnitudes_lose_the_lift_of_the_noise(magnitude: str) -> None:
     assert float(corrected.restore(data)["pd"].mean()) < 0.02 * SIGMA
 
 
-def test_a_scheme_that_shows_the_other_contrast_needs_it() -> None:
+def test_a_scheme_that_uses_the_other_contrast_is_refused_without_it() -> None:
     with pytest.raises(ConfigError, match="needs scheme stack"):
         structure({"pipeline": {"name": "cross_guided", "together": False, "scheme": "own"}})

@@ -13,6 +13,7 @@ from pipelines.common.weighted_losses import WeightedPipeline
 from pipelines.noise2noise import Noise2Noise
 from pipelines.spectroformer import SpectroformerTraining
 from pipelines.supervised import Supervised
+from tests.support.images import uniform_batch
 
 SMALL = {"name": "dncnn", "depth": 3, "width": 8}
 VGG: dict[str, Any] = {"weights": None, "random_trunk": True}
@@ -23,8 +24,7 @@ def fields(channels: int = 1, *names: str, layout: Layout = "real") -> dict[str,
 
 
 def batch(*names: str, channels: int = 1, size: int = 24, count: int = 2) -> dict[str, Any]:
-    generator = torch.Generator().manual_seed(3)
-    images = {name: torch.rand(count, channels, size, size, generator=generator) for name in names}
+    images = uniform_batch(*names, count=count, channels=channels, side=size, seed=3, dtype=torch.float32)
     return {**images, "noisy_scale": torch.ones(count, 1, 1, 1), "index": torch.arange(count)}
 
 
@@ -34,12 +34,12 @@ def supervised(**settings: Any) -> Supervised:
 
 
 def run(settings: dict[str, Any]) -> Any:
-    """The pipeline section of a whole run's configuration."""
+    """The pipeline section of a run's configuration."""
     return structure({"pipeline": settings}).pipeline
 
 
 def step(pipeline: WeightedPipeline[Any], batch: dict[str, Any]) -> dict[str, Tensor]:
-    """One optimizer step of the one phase; the parts."""
+    """Take one optimizer step of the only phase; returns the loss terms."""
     optimizer = torch.optim.SGD(pipeline.trained_parameters("restorer"), lr=0.1)
     result = pipeline.loss("restorer", batch, {})
     result.loss.backward()
@@ -47,12 +47,12 @@ def step(pipeline: WeightedPipeline[Any], batch: dict[str, Any]) -> dict[str, Te
     return result.scalars
 
 
-def test_losses_are_given_by_name_with_a_weight_or_arguments_or_as_a_list() -> None:
-    wanted = {"l1": {"weight": 0.5, "modulus": False}, "charbonnier": {"weight": 2.0, "eps": 0.01}}
+def test_losses_can_be_a_mapping_with_weights_or_arguments_or_a_list() -> None:
+    expected = {"l1": {"weight": 0.5, "modulus": False}, "charbonnier": {"weight": 2.0, "eps": 0.01}}
     mapped = {"l1": 0.5, "charbonnier": {"weight": 2, "eps": 0.01}}
-    assert run({"name": "supervised", "losses": mapped}).losses == wanted
+    assert run({"name": "supervised", "losses": mapped}).losses == expected
     listed = [{"name": "l1", "weight": 0.5}, {"name": "charbonnier", "weight": 2, "eps": 0.01}]
-    assert run({"name": "supervised", "losses": listed}).losses == wanted
+    assert run({"name": "supervised", "losses": listed}).losses == expected
     assert run({"name": "supervised", "losses": "l2"}).losses == {"l2": {"weight": 1.0}}
     assert list(run({"name": "spectroformer", "losses": {"l1": 1, "vgg": None}}).losses) == ["l1"]
 
@@ -68,7 +68,7 @@ def test_losses_are_given_by_name_with_a_weight_or_arguments_or_as_a_list() -> N
         ({}, "at least one loss"),
     ],
 )
-def test_wrong_losses_are_refused_by_name(losses: object, message: str) -> None:
+def test_invalid_losses_are_refused_and_named(losses: object, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         run({"name": "supervised", "losses": losses})
     assert message in str(caught.value)
@@ -81,7 +81,7 @@ def test_the_resolved_configuration_loads_back_equal(name: str) -> None:
     assert structure(parse(dump(config))) == config
 
 
-def test_total_is_the_weighted_sum_and_every_part_is_logged() -> None:
+def test_the_loss_is_the_weighted_sum_and_every_term_is_logged() -> None:
     pipeline = supervised(losses={"l1": 0.5, "l2": 2.0, "msssim": {"weight": 0.1, "scales": 1}})
     images = batch("noisy", "clean")
     result = pipeline.loss("restorer", images, {})
@@ -94,7 +94,7 @@ def test_total_is_the_weighted_sum_and_every_part_is_logged() -> None:
     assert not any(value.requires_grad for value in result.scalars.values())
 
 
-def test_supervised_trains_its_network_and_nothing_else() -> None:
+def test_supervised_trains_only_its_network() -> None:
     pipeline = supervised(losses={"l1": 1, "vgg": VGG})
     before = {name: p.detach().clone() for name, p in pipeline.named_parameters()}
     step(pipeline, batch("noisy", "clean"))
@@ -118,18 +118,18 @@ def test_learned_weights_are_trained_and_saved_with_the_network() -> None:
     assert any(name.startswith("network.") for name in saved)
 
 
-def test_a_random_draw_of_weights_is_in_the_checkpoint_and_not_trained() -> None:
+def test_randomly_drawn_weights_are_saved_and_not_trained() -> None:
     torch.manual_seed(0)
     pipeline = supervised(losses={"l1": 1, "l2": 1}, weighting="random_softmax")
     saved = {name: value.clone() for name, value in pipeline.checkpoint_state().items()}
-    other = supervised(losses={"l1": 1, "l2": 1}, weighting="random_softmax")
-    assert not torch.equal(other.weighting.current(), pipeline.weighting.current())
-    other.load_checkpoint_state(saved)
-    assert torch.equal(other.weighting.current(), pipeline.weighting.current())
+    resumed = supervised(losses={"l1": 1, "l2": 1}, weighting="random_softmax")
+    assert not torch.equal(resumed.weighting.current(), pipeline.weighting.current())
+    resumed.load_checkpoint_state(saved)
+    assert torch.equal(resumed.weighting.current(), pipeline.weighting.current())
     assert len(pipeline.trained_parameters("restorer")) == len(list(pipeline.network.parameters()))
 
 
-def test_epochs_end_with_words_about_dead_samples_and_one_hot_weights() -> None:
+def test_dead_samples_and_one_hot_weights_are_reported_at_the_end_of_an_epoch() -> None:
     pipeline = supervised(losses={"l1": 1, "msssim": 1}, weighting="softmax")
     messages = pipeline.on_epoch_end({"weight_l1": 0.98, "weight_msssim": 0.02, "msssim_dead": 0.25})
     assert len(messages) == 2 and "gone to l1" in messages[0] and "25 %" in messages[1]
@@ -138,7 +138,7 @@ def test_epochs_end_with_words_about_dead_samples_and_one_hot_weights() -> None:
     assert healthy.on_epoch_end({"weight_l1": 0.5, "weight_msssim": 0.5, "msssim_dead": 0.0}) == []
 
 
-def test_losses_are_float32_under_bfloat16_and_near_those_without() -> None:
+def test_losses_are_computed_in_float32_under_bfloat16() -> None:
     torch.manual_seed(0)
     losses = {"charbonnier": {}, "laplacian": {}, "msssim": {"scales": 2}}
     pipeline = SpectroformerTraining(SpectroformerTraining.Config(name="spectroformer", losses=losses), fields(3))
@@ -162,7 +162,7 @@ def test_complex_and_unequal_channels_are_refused() -> None:
         Supervised(config, {"noisy": FieldSpec(1), "clean": FieldSpec(3)})
 
 
-def test_supervised_needs_clean_images_and_noise2noise_only_to_measure() -> None:
+def test_supervised_needs_clean_images_and_noise2noise_only_uses_them_for_metrics() -> None:
     assert not Supervised.needs(Supervised.Config(name="supervised")).fields["clean"].optional
     clean = Noise2Noise.needs(Noise2Noise.Config(name="noise2noise")).fields["clean"]
     assert clean.optional and clean.evaluation and clean.scale_of == "noisy"
@@ -175,22 +175,22 @@ def noise2noise(*others: str, **settings: Any) -> Noise2Noise:
 
 def test_noise2noise_predicts_the_other_noisy_image() -> None:
     pipeline, images = noise2noise().eval(), batch("noisy", "noisy_other")
-    wanted = (pipeline.network(images["noisy"]) - images["noisy_other"]).square().mean()
-    assert torch.allclose(pipeline.loss("restorer", images, {}).loss, wanted)
+    expected = (pipeline.network(images["noisy"]) - images["noisy_other"]).square().mean()
+    assert torch.allclose(pipeline.loss("restorer", images, {}).loss, expected)
 
 
 def test_symmetric_noise2noise_is_the_mean_of_both_directions() -> None:
     pipeline, images = noise2noise(symmetric=True).eval(), batch("noisy", "noisy_other")
     a, b = images["noisy"], images["noisy_other"]
-    wanted = ((pipeline.network(a) - b).square().mean() + (pipeline.network(b) - a).square().mean()) / 2
-    assert torch.allclose(pipeline.loss("restorer", images, {}).loss, wanted)
+    expected = ((pipeline.network(a) - b).square().mean() + (pipeline.network(b) - a).square().mean()) / 2
+    assert torch.allclose(pipeline.loss("restorer", images, {}).loss, expected)
 
 
 def test_noise2noise_chooses_among_several_targets_uniformly_and_from_the_batch() -> None:
-    pipeline = noise2noise("one", "two", "three")
+    pipeline = noise2noise("first", "second", "third")
     assert Noise2Noise.needs(pipeline.config).normals == {"choice": "noisy"}
     count = 3000
-    values = {name: torch.full((count, 1, 1, 1), float(i)) for i, name in enumerate(("one", "two", "three"))}
+    values = {name: torch.full((count, 1, 1, 1), float(i)) for i, name in enumerate(("first", "second", "third"))}
     choice = torch.randn(count, 1, 1, 1, generator=torch.Generator().manual_seed(0))
     chosen = pipeline._target({**values, "choice": choice}).flatten()
     assert torch.equal(chosen, pipeline._target({**values, "choice": choice}).flatten())
@@ -202,13 +202,13 @@ def test_noise2noise_chooses_among_several_targets_uniformly_and_from_the_batch(
 
 
 @pytest.mark.parametrize("others", [(), ("noisy",), ("a", "a")])
-def test_noise2noise_refuses_others_that_are_not_others(others: tuple[str, ...]) -> None:
+def test_noise2noise_refuses_targets_that_repeat_or_equal_the_input(others: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="others must name"):
         run({"name": "noise2noise", "others": others})
 
 
-def test_fixed_weights_are_the_configurations_and_no_checkpoints() -> None:
-    """A warm start from a run with other weights must not bring them along."""
+def test_fixed_weights_come_from_the_configuration_and_not_from_a_checkpoint() -> None:
+    """A warm start from a run with different weights must not replace them."""
     light, heavy = (supervised(losses={"l1": weight}) for weight in (0.5, 2.0))
     assert {name.split(".")[0] for name in light.checkpoint_state()} == {"network"}
     older = {**light.checkpoint_state(), "weighting.weights": torch.tensor([0.5])}
@@ -221,6 +221,6 @@ def test_fixed_weights_are_the_configurations_and_no_checkpoints() -> None:
 
 
 @pytest.mark.parametrize("name", ["adversarial", "gradient_penalty"])
-def test_a_loss_of_something_else_than_two_images_is_refused(name: str) -> None:
+def test_losses_that_do_not_compare_two_images_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}: does not compare a restored image with a target"):
         run({"name": "supervised", "losses": {name: 1.0}})
