@@ -1,4 +1,4 @@
-"""Methods that add or compare two fields refuse data in which these are not alike, before a network is built."""
+"""Methods that combine two fields refuse data whose fields differ in channels or type, before building a network."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ COMPARED = {"cncl": ("noisy", "clean"), "drgan": ("noisy", "unpaired_clean"), "t
 
 
 @pytest.mark.parametrize("method", sorted(COMPARED))
-@pytest.mark.parametrize("other", [FieldSpec(3), FieldSpec(1, "complex"), None], ids=["colour", "complex", "both"])
-def test_fields_that_are_not_alike_are_refused(method: str, other: FieldSpec | None) -> None:
+@pytest.mark.parametrize("clean_spec", [FieldSpec(3), FieldSpec(1, "complex"), None], ids=["colour", "complex", "both"])
+def test_fields_that_differ_are_refused(method: str, clean_spec: FieldSpec | None) -> None:
     cls: Any = registry.find("pipelines", method)
     noisy, clean = COMPARED[method]
-    fields = {noisy: REAL, clean: other} if other else dict.fromkeys((noisy, clean), FieldSpec(1, "complex"))
+    fields = {noisy: REAL, clean: clean_spec} if clean_spec else dict.fromkeys((noisy, clean), FieldSpec(1, "complex"))
     with pytest.raises(ConfigError, match=f"{method} .*real.* equal channels"):
         cls(cls.Config(name=method), fields)

@@ -29,9 +29,9 @@ def test_two_processes_meet_at_the_parents_store(tmp_path: Path, monkeypatch: py
 
     def bind_and_start(processes: local.RankProcesses) -> local.RankProcesses:
         (environment, *_) = processes.environments.values()
-        with socket.socket() as other:
+        with socket.socket() as other_program:
             try:
-                other.bind(("127.0.0.1", int(environment["MASTER_PORT"])))
+                other_program.bind(("127.0.0.1", int(environment["MASTER_PORT"])))
             except OSError as error:
                 refused.append(error)
         return start(processes)

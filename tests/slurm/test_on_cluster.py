@@ -13,6 +13,7 @@ import pytest
 
 from configs import loader
 from slurm.node import records
+from tests.support.runs import read_events, read_summary
 from tests.support.slurm.campaign import CHAIN, EVERYTHING, GPUS, INTERRUPTED, NAME, STEPS
 from tests.support.slurm.launcher import TIMEOUT_S, Launcher, steps_logged, wait_until, weights
 from tests.support.slurm.trainers import Trainers
@@ -150,7 +151,7 @@ def test_the_chain_runs_to_its_evaluation_and_stage_2_starts_from_the_named_part
     assert json.loads((runs / "evaluation" / "report.json").read_text())
     log = campaign.log(NAME, "denoise")
     assert f"starting from encoder, decoder_a of {runs / 'warmup' / 'checkpoints'}" in log
-    started = json.loads((runs / "warmup" / "metrics.jsonl").read_text().splitlines()[0])
+    started = read_events(runs / "warmup")[0]
     assert (started["event"], started["world"]) == ("start", 2), "one process group over two nodes"
 
 
@@ -169,10 +170,7 @@ def test_a_sweep_runs_as_an_array_and_later_stages_use_its_best_member(campaign:
     campaign.wait_for(NAME, "report", "finished")
     sweep = campaign.runs(NAME)
     choice = json.loads((sweep / "best" / "choice.json").read_text())
-    psnr = {
-        member: json.loads((sweep / "sweep" / member / "summary.json").read_text())["metrics"]["psnr"]
-        for member in ("0.0003", "1e-09")
-    }
+    psnr = {member: read_summary(sweep / "sweep" / member)["metrics"]["psnr"] for member in ("0.0003", "1e-09")}
     assert choice["winner"] == max(psnr, key=lambda member: psnr[member])
     config = loader.load(sweep / "longer" / "config.yaml")
     assert config.init_from and config.init_from.run == choice["run"]

@@ -31,8 +31,8 @@ def submission(root: Path, after: dict[str, dict[str, Any]]) -> Manifest:
 def task_status(manifest: Manifest, name: str, **queue: QueuedJob) -> tuple[str, str]:
     """State and reason of a stage's only task; `queue` has the jobs as job1, job2, ..."""
     jobs = {job.removeprefix("job"): queued for job, queued in queue.items()}
-    found = state.task_status(manifest, name, manifest.stages[name].tasks[0], jobs)
-    return found.state, found.reason
+    status = state.task_status(manifest, name, manifest.stages[name].tasks[0], jobs)
+    return status.state, status.reason
 
 
 def finish(root: Path, name: str, job: str) -> None:

@@ -16,6 +16,7 @@ import yaml
 from configs.support.paths import ROOT
 from slurm.report import status
 from slurm.submission import manifest
+from tests.support.runs import read_events
 from tests.support.slurm.cluster import Cluster
 
 GATE = ROOT / "tests" / "support" / "slurm" / "gate"
@@ -162,8 +163,7 @@ def wait_until(condition: Callable[[], object], description: Callable[[], str], 
 
 def steps_logged(run: Path) -> list[int]:
     """The training steps in a run's metrics.jsonl, in the order of its lines."""
-    events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [event["step"] for event in events if event["event"] == "train"]
+    return [event["step"] for event in read_events(run, "train")]
 
 
 def weights(run: Path) -> bytes:
