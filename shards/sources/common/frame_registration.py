@@ -34,7 +34,7 @@ def depth_shift(moving: np.ndarray, fixed: np.ndarray, max_rows: int) -> int:
 def align(fields: Mapping[str, np.ndarray], max_rows: int) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """Shift every field along depth onto `clean`, and crop all to the rows that every one of them shows.
 
-    No pixel is interpolated or filled in: rows are only cut off at the top and the bottom.
+    No pixel is interpolated or filled in: rows are only cropped at the top and at the bottom.
 
     Args:
         fields: Field -> image (H, W), among them `clean`.
