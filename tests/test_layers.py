@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "configs": set(),
     "losses": {"configs"},
     "models": {"configs"},
-    "shards": {"configs"},
+    "shards": {"configs", "losses"},
     "slurm": {"configs"},
     "pipelines": {"configs", "losses", "models"},
     "launch": {"configs", "losses", "models", "pipelines", "shards"},
