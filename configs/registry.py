@@ -13,6 +13,9 @@ from configs.support.mappings import Settings
 from configs.support.paths import ROOT
 from configs.support.suggestions import did_you_mean
 
+TARGET_NETWORK = "library_network"
+"""The file in models/ that wraps a class of another library, for mappings with `target`."""
+
 
 class SettingsError(ValueError):
     """Problems of one key or section, for a pydantic validator to raise; they become a ConfigError with their path."""
@@ -58,7 +61,7 @@ def complete(folder: str, spec: Any, *, given: tuple[str, ...] = ()) -> Settings
 
     Args:
         folder: Where the component is defined, e.g. `models`.
-        spec: `{name: ..., argument: ...}`, or the name alone.
+        spec: `{name: ..., argument: ...}`, or the name alone; for networks also `{target: package.module.Class, ...}`.
         given: Arguments that the caller will supply, and a YAML may not.
 
     Returns:
@@ -67,14 +70,13 @@ def complete(folder: str, spec: Any, *, given: tuple[str, ...] = ()) -> Settings
     Raises:
         SettingsError: Every unknown or ill-typed argument.
     """
-    if isinstance(spec, str):
-        spec = {"name": spec}
-    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
-        raise SettingsError([f"expected the name of a file in {folder}/, or a mapping with `name`; got {spec!r}"])
+    spec = _named(folder, spec)
     try:
-        cls = find(folder, spec["name"])
+        cls: Any = find(folder, spec["name"])
     except ConfigError as error:
         raise SettingsError(error.problems) from error
+    if hasattr(cls, "complete_settings") and all(isinstance(spec.get(key), str) for key in ("name", "target")):
+        spec = cls.complete_settings(spec)
     arguments = {key: value for key, value in spec.items() if key != "name"}
     known, fields = _arguments(cls, given)
     problems = [
@@ -123,6 +125,17 @@ def pipeline_config(value: Any) -> Any:
     except ConfigError as error:
         raise SettingsError([f"name: {problem}" for problem in error.problems]) from error
     return cls.Config.model_validate(value)
+
+
+def _named(folder: str, spec: Any) -> Settings:
+    """A component's mapping with its name: a bare string is a name, and `target` a class of another library."""
+    if isinstance(spec, str):
+        return {"name": spec}
+    if isinstance(spec, dict) and folder == "models" and "target" in spec and "name" not in spec:
+        return {"name": TARGET_NETWORK, **spec}
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
+        raise SettingsError([f"expected the name of a file in {folder}/, or a mapping with `name`; got {spec!r}"])
+    return spec
 
 
 def _is_offered(folder: str, cls: type) -> bool:

@@ -18,7 +18,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 
 Network = Annotated[Settings, BeforeValidator(registry.checker("models", given=("in_channels", "out_channels")))]
-"""A network by name with its constructor's arguments, e.g. `{name: unet, width: 32}`; checked before it is built."""
+"""A network by name with its constructor's arguments, e.g. `{name: unet, width: 32}`; checked before it is built. A
+class of an installed library is `{target: package.module.Class, argument: ...}` (models/library_network.py)."""
 
 Loss = Annotated[Settings, BeforeValidator(registry.checker("losses"))]
 """A loss by name with its constructor's arguments, e.g. `{name: charbonnier, epsilon: 1e-3}`."""
