@@ -9,14 +9,15 @@ import numpy as np
 from configs.errors import ConfigError, DataError
 from shards.format import members
 from shards.format.index import plain_shape
+from shards.image_files.read import read_one
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".npy")
 LUMA = np.array([0.299, 0.587, 0.114])
 """Weights of red, green and blue in the luminance (ITU-R BT.601)."""
 
 
 def read_image(path: Path, *, grey: bool = False) -> np.ndarray:
-    """Read an image in stored units.
+    """Read an image in stored units, as a viewer shows it: upright, black as the smallest number, palettes expanded.
 
     Args:
         path: A file with one of SUFFIXES.
@@ -26,22 +27,35 @@ def read_image(path: Path, *, grey: bool = False) -> np.ndarray:
         An array (H, W) or (H, W, C).
 
     Raises:
-        DataError: The file cannot be read or is not an image.
+        DataError: The file cannot be read, or is not a single image without transparency.
     """
-    codec = path.suffix[1:].lower()
-    try:
-        data = path.read_bytes()
-        header = members.read_header(codec, data, len(data))
-        image = members.decode(header.encoding, header.start, header.shape, data)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    image = image.reshape(plain_shape(image.shape))
+    image = read_one(path).single()
     if grey and image.ndim == 3:
         luminance = image[..., :3].astype(np.float64) @ LUMA
         image = (np.rint(luminance) if image.dtype.kind == "u" else luminance).astype(image.dtype)
     return image
+
+
+def check_encodable(path: Path) -> None:
+    """Check that training will read a file that is stored as it is in the way the file's reader does.
+
+    Raises:
+        DataError: Its orientation, its palette, its transparency or the like would be lost.
+    """
+    expected = read_image(path)
+    codec = path.suffix[1:].lower()
+    try:
+        data = path.read_bytes()
+        header = members.read_header(codec, data, len(data))
+        decoded = members.decode(header.encoding, header.start, header.shape, data)
+    except DataError as error:
+        raise DataError(f"{path}: cannot be stored as it is ({error}); omit --encoded") from error
+    decoded = decoded.reshape(plain_shape(decoded.shape))
+    if decoded.shape != expected.shape or not np.array_equal(decoded, expected):
+        raise DataError(
+            f"{path}: cannot be stored as it is, because training would not apply its orientation, palette or meaning "
+            "of black and white; omit --encoded"
+        )
 
 
 def read_fields(files: Mapping[str, Path], *, grey: bool = False) -> dict[str, np.ndarray]:

@@ -120,3 +120,32 @@ def _spacing(spacing_mm: tuple[float | None, float | None, float | None]) -> str
 
 def _numbers(values: np.ndarray) -> str:
     return "(" + ", ".join(f"{value + 0.0:.4g}" for value in values.tolist()) + ")"
+
+
+EXIF_TURNS = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+"""Orientation tag of EXIF and TIFF -> whether rows and columns are exchanged, then whether each is reversed."""
+
+
+def turned_layout(shape: tuple[int, ...], axes: str, wanted: str, orientation: int) -> Layout:
+    """The layout that brings an array to the `wanted` axes and turns it as an orientation tag says.
+
+    Args:
+        shape: Shape of the array in the file.
+        axes: A letter for each of its axes.
+        wanted: The same letters in the order wanted; H and W among them.
+        orientation: The tag of EXIF and TIFF; anything but 2 to 8 means that nothing is turned.
+    """
+    exchange, flip_rows, flip_columns = EXIF_TURNS.get(orientation, EXIF_TURNS[1])
+    letters = wanted.translate(str.maketrans("HW", "WH")) if exchange else wanted
+    order = tuple(axes.index(letter) for letter in letters)
+    flips = tuple(flip_rows if letter == "H" else flip_columns if letter == "W" else False for letter in wanted)
+    return Layout(tuple(shape), order, flips)

@@ -28,6 +28,9 @@ FORMATS = {
 
 SUFFIXES = tuple(FORMATS)
 
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""The first bytes of TIFF and BigTIFF in either byte order."""
+
 
 def suffix_of(path: Path) -> str:
     """The suffix of a path in lower case, `.nii.gz` as a whole; .dcm for DICOM files that have none."""
@@ -40,11 +43,19 @@ def suffix_of(path: Path) -> str:
 
 
 def _is_dicom(path: Path) -> bool:
+    return _start(path, 132)[128:] == b"DICM"
+
+
+def _is_picture(path: Path) -> bool:
+    return _start(path, 12).startswith((b"\x89PNG", b"\xff\xd8", b"BM", b"RIFF", b"GIF8"))
+
+
+def _start(path: Path, count: int) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return file.read(count)
     except OSError:
-        return False
+        return b""
 
 
 def read_file(path: Path) -> list[StoredImage]:
@@ -55,6 +66,8 @@ def read_file(path: Path) -> list[StoredImage]:
         MachineError: The library that reads the format is not installed.
     """
     module = FORMATS.get(suffix_of(path))
+    if module in ("pillow_formats", "tiff"):  # often misnamed, and the content is never mistaken
+        module = "tiff" if _start(path, 4) in TIFF_STARTS else "pillow_formats" if _is_picture(path) else module
     if module is None:
         raise DataError(f"{path}: cannot read '{path.suffix}' files, only {' '.join(SUFFIXES)}")
     reader: Callable[[Path], list[StoredImage]] = import_module(f"shards.image_files.{module}").read

@@ -15,7 +15,6 @@ a group, which stays in one split.
 import argparse
 from functools import partial
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -25,6 +24,9 @@ from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample, WorkItem
 from shards.building.options import add_licence_argument
+from shards.image_files.arrays import numbers
+from shards.image_files.numpy_arrays import load_array
+from shards.listing.finite import check_finite
 from shards.sources.common.field_arguments import add_field_argument, parse_fields
 
 
@@ -59,7 +61,7 @@ def build(args: argparse.Namespace) -> Headers:
     count = next(iter(lengths.values()))
     files = tuple(place.path for place in places.values())
     items = [
-        WorkItem(f"g{group:05d}", f"g{group:05d}", partial(_load, stacks, group, args.group_size), files)
+        WorkItem(f"g{group:05d}", f"g{group:05d}", partial(_load, stacks, places, group, args.group_size), files)
         for group in range(-(-count // args.group_size))
     ]
     meta = {"source": "arrays", "data_range": args.data_range, "seed": args.seed, "licence": args.licence}
@@ -82,34 +84,21 @@ class _Place:
 
     def read(self) -> np.ndarray:
         """The array; memory-mapped from a .npy file. Raises DataError for anything but a stack of images."""
-        try:
-            array = self._read_npz() if self.path.suffix == ".npz" else self._map_npy()
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise DataError(f"{self}: cannot be read as an array ({error})") from error
+        array = load_array(self.path, self.key, mapped=True)
         if array.ndim not in (3, 4) or array.dtype.kind not in "fciu":
             raise DataError(
                 f"{self}: expected (N, H, W) or (N, H, W, C) of numbers, got shape {array.shape} of {array.dtype}"
             )
         return array
 
-    def _map_npy(self) -> np.ndarray:
-        array: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        return array
 
-    def _read_npz(self) -> np.ndarray:
-        with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            if not self.key and len(archive.files) > 1:
-                raise DataError(
-                    f"{self.path}: holds the arrays {', '.join(archive.files)}; name one, as in FILE.npz:KEY"
-                )
-            array: np.ndarray = archive[self.key or archive.files[0]]
-        return array
-
-
-def _load(stacks: dict[str, np.ndarray], group: int, group_size: int) -> list[Sample]:
+def _load(stacks: dict[str, np.ndarray], places: dict[str, _Place], group: int, group_size: int) -> list[Sample]:
     count = len(next(iter(stacks.values())))
     samples = []
     for number in range(group * group_size, min(count, (group + 1) * group_size)):
-        fields = {name: np.ascontiguousarray(stack[number]) for name, stack in stacks.items()}
+        fields = {}
+        for name, stack in stacks.items():
+            fields[name] = np.ascontiguousarray(numbers(stack[number], str(places[name])))
+            check_finite(fields[name], f"{places[name]}: image {number}", "row,column")
         samples.append(Sample.of_arrays(f"g{group:05d}-{number:06d}", fields, slice=number))
     return samples

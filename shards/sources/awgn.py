@@ -1,7 +1,7 @@
 """Build shards of clean images with additive white Gaussian noise, the classical denoising benchmark.
 
-Reads clean images (png, jpg, tif, bmp, npy), grey or colour, from --train and --test. Integer images are scaled to
-[0, 1]; colour becomes luminance unless --colour is given. --train is divided by --split; all of --test is in test.
+Reads clean images (png, jpg, tif, bmp, webp, npy), grey or colour, from --train and --test. Integer images are scaled
+to [0, 1]; colour becomes luminance unless --colour is given. --train is divided by --split; all of --test is in test.
 
 Writes `noisy` and `clean`, float32; `clean` in [0, 1], `noisy` not clipped. With --second also `noisy_other`, the same
 image with independent noise. The noise of an image depends on its name and --seed only.

@@ -5,8 +5,9 @@ from the same knee, so the pairs come from a CSV file (lines `pd,pdfs[,score]`),
 of edges. Every pair is scored, and pairing.csv, pairing.json and pairing.png are written for review. Doubtful pairs
 stop the build until they are accepted, dropped, or corrected in the CSV.
 
-Writes `pd` and `pdfs`: magnitudes (float32), or complex images from single-coil k-space with --complex (complex64).
-Each volume is divided by its maximum magnitude. Splits are by patient.
+Writes `pd` and `pdfs`: magnitudes (float32), which are reconstruction_esc or, in files of several coils,
+reconstruction_rss; or complex images from single-coil k-space with --complex (complex64). Each volume is divided by its
+maximum magnitude. Splits are by patient.
 
   python -m shards.build fastmri --input singlecoil_train --pair-by similarity --review --output DIR    review first
   python -m shards.build fastmri --input singlecoil_train --pair-by csv --pairs DIR/pairing.csv --output DIR
@@ -29,8 +30,8 @@ from configs.errors import ConfigError, DataError
 from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample, WorkItem
+from shards.image_files.fastmri import FastmriVolume, image_name, read_complex, read_description, read_magnitude
 from shards.sources.common import keyed_slices
-from shards.sources.common.hdf5_volumes import FastmriVolume, read_complex, read_description, read_magnitude
 from shards.sources.common.pairing_report import write_report
 from shards.sources.common.volume_pairing import VolumePair, pairs_by_patient, pairs_by_similarity, pairs_from_csv
 
@@ -184,6 +185,10 @@ def _item(pair: VolumePair, group: str, args: argparse.Namespace) -> WorkItem:
 
 def _load(pair: VolumePair, args: argparse.Namespace) -> list[Sample]:
     read = read_complex if args.complex else read_magnitude
+    if not args.complex and (names := (image_name(pair.pd.path), image_name(pair.pdfs.path)))[0] != names[1]:
+        raise DataError(
+            f"{pair.pd.path} holds {names[0]} but {pair.pdfs.path} holds {names[1]}: images of different kinds"
+        )
     pd, pdfs = read(pair.pd.path), read(pair.pdfs.path)
     if pd.shape[1:] != pdfs.shape[1:]:
         raise DataError(

@@ -1,7 +1,7 @@
 r"""Build shards from folders of images, matched by name.
 
-Reads one folder or glob of images (png, jpg, tif, bmp, npy) per field. Images of a sample have the same name without
-suffix, or agree in the part of it that --match selects. One field alone is enough for self-supervised methods.
+Reads one folder or glob of images (png, jpg, tif, bmp, webp, npy) per field. Images of a sample have the same name
+without suffix, or agree in the part of it that --match selects. One field alone is enough for self-supervised methods.
 
 Writes the fields named by --field, in the dtype of the files: 8- and 16-bit images are scaled to [0, 1] when they are
 read for training, so their data range is 1. With --encoded the files themselves are stored.
@@ -20,9 +20,10 @@ from configs.errors import DataError
 from configs.support.arguments import real_number
 from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
-from shards.building.image_files import by_key, key_of, list_images, match_fields, read_fields
+from shards.building.image_files import by_key, check_encodable, key_of, list_images, match_fields, read_fields
 from shards.building.items import Sample, WorkItem
 from shards.building.options import add_allow_missing_argument, add_encoded_argument, add_licence_argument
+from shards.format import members
 from shards.sources.common.field_arguments import add_field_argument, parse_fields
 
 
@@ -102,6 +103,7 @@ def _load(key: str, files: dict[str, Path], args: argparse.Namespace) -> list[Sa
     if not args.encoded:
         return [Sample.of_arrays(key, read_fields(files, grey=args.grey))]
     for path in files.values():
-        if path.suffix.lower() == ".bmp":
-            raise DataError(f"{path}: bmp files cannot be stored as they are; omit --encoded")
+        if path.suffix[1:].lower() not in members.IMAGES:
+            raise DataError(f"{path}: {path.suffix} files cannot be stored as they are; omit --encoded")
+        check_encodable(path)
     return [Sample.of_files(key, files)]

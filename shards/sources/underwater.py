@@ -21,7 +21,7 @@ from PIL import Image
 from configs.errors import DataError
 from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
-from shards.building.image_files import by_key, list_images, match_fields, read_image
+from shards.building.image_files import by_key, check_encodable, list_images, match_fields, read_image
 from shards.building.items import Sample, WorkItem
 from shards.building.near_duplicates import near_duplicates
 from shards.building.options import add_allow_missing_argument, add_encoded_argument, add_licence_argument
@@ -157,5 +157,7 @@ def _load(key: str, files: dict[str, Path], args: argparse.Namespace) -> list[Sa
         noisy = np.asarray(Image.fromarray(noisy).resize((width, height), Image.Resampling.BICUBIC))
         return [Sample.of_arrays(key, {"noisy": noisy, "clean": clean}, resized=True)]
     if args.encoded:
+        for path in files.values():
+            check_encodable(path)
         return [Sample.of_files(key, files)]
     return [Sample.of_arrays(key, {"noisy": noisy, "clean": clean})]

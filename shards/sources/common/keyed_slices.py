@@ -8,13 +8,15 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from configs.errors import DataError
 from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample, WorkItem
-from shards.sources.common.hdf5_volumes import read_slices
+from shards.image_files import hdf5
+from shards.listing.finite import check_finite
 
 FOLDER_NAMES = {"pd": ("pd", "PD", "Pd"), "pdfs": ("pdfs", "PDFS", "Pdfs", "PdFs")}
 CLEAN_NAMES = ("{}_clean", "{}_gt", "{}_target", "{}_ref", "clean_{}")
@@ -62,7 +64,7 @@ def _items(root: Path) -> list[WorkItem]:
 
 def _load(pd: Path, pdfs: Path) -> list[Sample]:
     files = {"pd": pd, "pdfs": pdfs}
-    images = {name: read_slices(path) for name, path in files.items()}
+    images = {name: _slices(path) for name, path in files.items()}
     clean = {name: _clean(name, path) for name, path in files.items()}
     samples = []
     for key in sorted(images["pd"].keys() & images["pdfs"].keys()):
@@ -80,5 +82,16 @@ def _clean(contrast: str, path: Path) -> dict[str, np.ndarray]:
     for name in names:
         sibling = path.parent.parent / name / path.name
         if sibling.is_file():
-            return read_slices(sibling)
-    return read_slices(path, groups=names)
+            return _slices(sibling)
+    with h5py.File(path, "r") as file:
+        group = next((name for name in names if isinstance(file.get(name), h5py.Group)), None)
+    return _slices(path, group) if group else {}
+
+
+def _slices(path: Path, group: str = "/") -> dict[str, np.ndarray]:
+    """The data sets of a group, each of which has to be one slice; groups inside it are passed over."""
+    slices = {}
+    for name, array in hdf5.read_arrays(path, group, recursive=False).items():
+        slices[name] = hdf5.as_slice(array, f"{path}: {name}")
+        check_finite(slices[name], f"{path}: {name}", "row,column")
+    return slices

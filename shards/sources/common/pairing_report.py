@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from shards.building.contact_sheet import THUMBNAIL_PX, WHITE_PERCENTILE, thumbnail
-from shards.sources.common.hdf5_volumes import FastmriVolume, read_magnitude
+from shards.image_files.fastmri import FastmriVolume, read_magnitude
 from shards.sources.common.volume_pairing import VolumePair
 
 MAX_ROWS = 24

@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from configs.errors import DataError
 from shards.building.text_files import read_lines
-from shards.sources.common.hdf5_volumes import FastmriVolume, read_magnitude
+from shards.image_files.fastmri import FastmriVolume, read_magnitude
 
 SIDE = 48
 """Slices are compared on a grid with this side, in pixels."""

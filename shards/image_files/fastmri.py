@@ -1,4 +1,4 @@
-"""MRI volumes in HDF5: the published files of fastMRI, and files in which every data set is one slice."""
+"""The published HDF5 files of fastMRI: description, reconstructions, and images from k-space."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +7,11 @@ import h5py
 import numpy as np
 
 from configs.errors import DataError
+from shards.listing.finite import check_finite
 
-RECONSTRUCTIONS = ("reconstruction_rss", "reconstruction_esc")
-"""Data sets of magnitude images in a fastMRI file, the preferred one first."""
+RECONSTRUCTIONS = ("reconstruction_esc", "reconstruction_rss")
+"""Data sets of magnitude images, the preferred one first: single-coil files hold both, and the emulated single coil is
+their target; multi-coil files hold the root sum of squares only."""
 CONTRASTS = {"CORPD_FBK": "pd", "CORPDFS_FBK": "pdfs"}
 """fastMRI's names of knee acquisitions -> names of fields."""
 CROP_PX = 320
@@ -52,13 +54,21 @@ def read_magnitude(path: Path, slices: slice | list[int] = slice(None)) -> np.nd
 
     Returns:
         float32 (slices, H, W), in the units of the file.
+
+    Raises:
+        DataError: The file is damaged, or holds something else under these names.
     """
     with _open(path) as file:
         name = _reconstruction(file)
-        if name is not None:
-            return np.asarray(file[name][slices], dtype=np.float32)
-        images = _from_kspace(np.asarray(file["kspace"][slices]))
-    return np.asarray(np.sqrt((np.abs(images) ** 2).sum(axis=1)) if images.ndim == 4 else np.abs(images), np.float32)
+        stored = _read(file, name or "kspace", slices, path)
+    if name is None:
+        images = _from_kspace(stored)
+        stored = np.sqrt((np.abs(images) ** 2).sum(axis=1)) if images.ndim == 4 else np.abs(images)
+    elif stored.ndim != 3:
+        raise DataError(f"{path}: {name}: expected magnitudes (slices, H, W), got shape {stored.shape}")
+    images = stored.astype(np.float32)
+    check_finite(images, f"{path}: {name or 'kspace'}")
+    return images
 
 
 def read_complex(path: Path) -> np.ndarray:
@@ -71,28 +81,21 @@ def read_complex(path: Path) -> np.ndarray:
                 f"{path}: expected single-coil k-space, got {file['kspace'].shape[1]} coils, which cannot be combined "
                 "to complex images without sensitivity maps; omit --complex"
             )
-        return _from_kspace(np.asarray(file["kspace"])).astype(np.complex64)
+        images = _from_kspace(_read(file, "kspace", slice(None), path)).astype(np.complex64)
+    check_finite(images, f"{path}: kspace")
+    return images
 
 
-def read_slices(path: Path, groups: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """Read a file in which every data set is one slice.
-
-    Args:
-        path: An HDF5 file.
-        groups: Read the first of these groups that exists, instead of the top level.
-
-    Returns:
-        Name of the data set -> complex64 or float32 (H, W); empty where none of the groups exists.
-    """
+def is_fastmri(path: Path) -> bool:
+    """Whether a file has the layout of fastMRI. Raises DataError for one that is not HDF5."""
     with _open(path) as file:
-        parent: h5py.Group | None = file
-        if groups:
-            parent = next((file[name] for name in groups if isinstance(file.get(name), h5py.Group)), None)
-        return {
-            str(key): _as_slice(np.asarray(value), f"{path}: {key}")
-            for key, value in (parent.items() if parent is not None else ())
-            if isinstance(value, h5py.Dataset)
-        }
+        return _reconstruction(file) is not None or isinstance(file.get("kspace"), h5py.Dataset)
+
+
+def image_name(path: Path) -> str:
+    """What `read_magnitude` reads: the name of a reconstruction, or kspace."""
+    with _open(path) as file:
+        return _reconstruction(file) or "kspace"
 
 
 def _open(path: Path) -> h5py.File:
@@ -102,8 +105,23 @@ def _open(path: Path) -> h5py.File:
         raise DataError(f"{path}: not a readable HDF5 file ({error})") from error
 
 
+def _read(file: h5py.File, name: str, slices: slice | list[int], path: Path) -> np.ndarray:
+    try:
+        array = np.asarray(file[name][slices])
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        raise DataError(f"{path}: {name}: cannot be read ({' '.join(str(error).split())})") from error
+    kinds = "c" if name == "kspace" else "uif"
+    if array.dtype.kind not in kinds or not 3 <= array.ndim <= 4 or 0 in array.shape:
+        what = "complex numbers (slices, [coils,] H, W)" if name == "kspace" else "magnitudes (slices, H, W)"
+        raise DataError(f"{path}: {name}: expected {what}, got shape {array.shape} of {array.dtype}")
+    return array
+
+
 def _reconstruction(file: h5py.File) -> str | None:
-    return next((name for name in RECONSTRUCTIONS if name in file), None)
+    names = RECONSTRUCTIONS
+    if "kspace" in file and file["kspace"].ndim == 4:  # several coils, of which esc is no sum
+        names = RECONSTRUCTIONS[::-1]
+    return next((name for name in names if isinstance(file.get(name), h5py.Dataset)), None)
 
 
 def _text(value: object) -> str:
@@ -119,14 +137,3 @@ def _from_kspace(kspace: np.ndarray) -> np.ndarray:
     images = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace, axes=axes), norm="ortho"), axes=axes)
     top, left = ((side - min(side, CROP_PX)) // 2 for side in images.shape[-2:])
     return images[..., top : top + min(images.shape[-2], CROP_PX), left : left + min(images.shape[-1], CROP_PX)]
-
-
-def _as_slice(array: np.ndarray, where: str) -> np.ndarray:
-    """A slice from a complex or real array, or a real one with a last axis (re, im); a first axis of 1 is dropped."""
-    if array.ndim == 3 and array.shape[0] == 1:
-        array = array[0]
-    if array.ndim == 3 and array.shape[2] == 2 and array.dtype.kind == "f":
-        array = array[..., 0] + 1j * array[..., 1]
-    if array.ndim != 2 or array.dtype.kind not in "fciu":
-        raise DataError(f"{where}: expected one slice (H, W), got shape {array.shape} of {array.dtype}")
-    return array.astype(np.complex64 if array.dtype.kind == "c" else np.float32)

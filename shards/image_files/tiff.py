@@ -1,0 +1,194 @@
+"""TIFF, by tifffile: all byte orders, compressions, tilings and planar layouts; stacks of ImageJ and OME.
+
+The numbers are those that a viewer shows: black is the smallest, palettes are expanded (to grey where all entries are
+grey), 1-, 2- and 4-bit images become 8-bit ones, and the orientation tag is applied. Opacity is kept apart.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tifffile import TiffFile, TiffPage, TiffPageSeries
+
+from configs.errors import DataError
+from shards.image_files.geometry import Geometry, Layout, turned_layout
+from shards.image_files.image import Frame, StoredImage, Values
+from shards.image_files.tiff_values import PixelMeaning, pixel_meaning
+from shards.listing.finite import check_finite
+
+ORIENTATION = 274
+COLOUR_MAP = 320
+UNITS_MM = {
+    "m": 1e3,
+    "cm": 10.0,
+    "mm": 1.0,
+    "um": 1e-3,
+    "µm": 1e-3,
+    "\\u00b5m": 1e-3,
+    "micron": 1e-3,
+    "microns": 1e-3,
+    "nm": 1e-6,
+    "inch": 25.4,
+    "in": 25.4,
+}
+"""Units of length -> millimetres, as ImageJ and OME write them."""
+
+
+class TiffImage(NamedTuple):
+    """How the image of an open file is stored, before its pixels are read."""
+
+    series: TiffPageSeries
+    page: TiffPage
+    """The first page, whose tags hold for all."""
+    meaning: PixelMeaning
+    stack_axes: tuple[tuple[str, int], ...]
+    """Letter and length of the axes in front of rows and columns."""
+    layout: Layout
+    """From the shape of `series` to `stack_axes`, rows, columns and, where there are any, samples."""
+
+
+def read(path: Path) -> list[StoredImage]:
+    """Read a TIFF file.
+
+    `source` is a dict: `byteorder`, `is_bigtiff`, `imagej` (metadata), `ome` (XML), `orientation`.
+
+    Raises:
+        DataError: The file is damaged, holds images of several kinds, or a kind that is not supported.
+    """
+    try:
+        with TiffFile(path) as file:
+            image = describe(file, path)
+            stored = image.series.asarray()
+            return [_assemble(path, file, image, stored)]
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except Exception as error:  # tifffile and its decoders raise many types on damaged files
+        reason = " ".join(str(error).split()) or error.__class__.__name__
+        raise DataError(f"{path}: cannot be read as TIFF ({reason})") from error
+
+
+def describe(file: TiffFile, path: Path) -> TiffImage:
+    """How the image of an open file is stored. Raises DataError for what is not supported."""
+    series = _only_series(file, path)
+    page = series.keyframe
+    meaning = pixel_meaning(page, path)
+    orientation = _common_tags(series, path)
+    axes = _letters(series.axes)
+    if axes.count("H") != 1 or axes.count("W") != 1 or len(set(axes)) != len(axes):
+        raise DataError(f"{path}: axes {series.axes} of shape {series.shape}: expected one of rows and one of columns")
+    leading = [letter for letter in axes if letter not in "HWS"]
+    wanted = "".join(leading) + "HW" + ("S" if "S" in axes else "")
+    layout = turned_layout(series.shape, axes, wanted, orientation)
+    stack_axes = tuple((letter, series.shape[axes.index(letter)]) for letter in leading)
+    return TiffImage(series, page, meaning, stack_axes, layout)
+
+
+def _only_series(file: TiffFile, path: Path) -> TiffPageSeries:
+    """The series that is not a thumbnail or a smaller copy of another one."""
+    series = [each for each in file.series if not each.keyframe.is_reduced] or file.series[:1]
+    if not series or 0 in series[0].shape:
+        raise DataError(f"{path}: holds no image")
+    if len(series) > 1:
+        kinds = ", ".join(f"{each.axes} {each.shape} {each.dtype}" for each in series)
+        raise DataError(f"{path}: holds {len(series)} images of different kinds ({kinds}); save them as separate files")
+    return series[0]
+
+
+def _common_tags(series: TiffPageSeries, path: Path) -> int:
+    """The orientation tag. Raises DataError where pages differ in it, or in their palettes."""
+    pages = [page for page in series.pages if isinstance(page, TiffPage)]
+    turns = {int(str(_tag(page, ORIENTATION) or 1)) for page in pages}
+    if len(turns) > 1:
+        raise DataError(f"{path}: its pages have different orientation tags ({sorted(turns)}); turn them alike first")
+    palettes = {np.asarray(_tag(page, COLOUR_MAP)).tobytes() for page in pages}
+    if len(palettes) > 1:
+        raise DataError(f"{path}: its pages have different palettes; convert them to RGB first")
+    return next(iter(turns), 1)
+
+
+def _tag(page: TiffPage, code: int) -> object:
+    tag = page.tags.get(code)
+    return tag.value if tag is not None else None
+
+
+def _letters(axes: str) -> str:
+    """The letters of axes in tifffile, in ours: Y and X are H and W, I and Q (pages and unknown) become N."""
+    letters = axes.replace("Y", "H").replace("X", "W")
+    return letters.replace("I", "N") if "N" not in letters and "Q" not in letters else letters.replace("Q", "N")
+
+
+def _assemble(path: Path, file: TiffFile, image: TiffImage, stored: np.ndarray) -> StoredImage:
+    has_samples = "S" in image.series.axes
+    turned = image.layout.apply(stored.reshape(image.layout.file_shape))
+    pixels = image.meaning.decode(turned)
+    frames = int(np.prod([length for _, length in image.stack_axes]))
+    first = len(image.stack_axes)
+    pixels = pixels.reshape(frames, *pixels.shape[first:])
+    layout = image.layout
+    if pixels.ndim == 4 and not has_samples:  # a palette of colours
+        layout = Layout((*layout.file_shape, 3), (*layout.order, len(layout.order)), (*layout.flips, False))
+    elif pixels.ndim == 4 and pixels.shape[3] != turned.shape[-1]:  # inks
+        channels = image.series.axes.index("S")
+        shape = tuple(3 if axis == channels else side for axis, side in enumerate(layout.file_shape))
+        layout = Layout(shape, layout.order, layout.flips)
+    alpha = None
+    if image.meaning.has_alpha and pixels.ndim == 4:
+        pixels, alpha = pixels[..., :-1], np.ascontiguousarray(pixels[..., -1])
+        pixels = pixels[..., 0] if pixels.shape[3] == 1 else pixels
+    pixels = np.ascontiguousarray(pixels)
+    check_finite(pixels, str(path))
+    return StoredImage(
+        pixels,
+        path,
+        "tiff",
+        _with_window(image.meaning.values, file),
+        Geometry(layout, spacing_mm=_spacing_mm(file, image)),
+        tuple(Frame(path, number, text) for number, text in enumerate(_identifiers(image.stack_axes))),
+        image.stack_axes,
+        alpha,
+        source={
+            "byteorder": file.byteorder,
+            "is_bigtiff": file.is_bigtiff,
+            "imagej": file.imagej_metadata,
+            "ome": file.ome_metadata,
+            "orientation": _tag(image.page, ORIENTATION),
+        },
+    )
+
+
+def _identifiers(stack_axes: tuple[tuple[str, int], ...]) -> list[str]:
+    """'T=0 Z=3' for each frame; the number of the page where the axes mean nothing else."""
+    if not stack_axes:
+        return [""]
+    places = np.ndindex(*(length for _, length in stack_axes))
+    letters = [letter for letter, _ in stack_axes]
+    return [" ".join(f"{letter}={number}" for letter, number in zip(letters, place, strict=True)) for place in places]
+
+
+def _with_window(values: Values, file: TiffFile) -> Values:
+    """The range to display, which ImageJ stores."""
+    notes = file.imagej_metadata or {}
+    low, high = notes.get("min"), notes.get("max")
+    if not isinstance(low, (int, float)) or not isinstance(high, (int, float)) or not low < high or values.inverted:
+        return values
+    return Values(**{**vars(values), "window": (float(low), float(high))})
+
+
+def _spacing_mm(file: TiffFile, image: TiffImage) -> tuple[float | None, float | None, float | None] | None:
+    """Distances between slices, rows and columns where ImageJ or OME state them in a unit of length."""
+    notes = file.imagej_metadata
+    if not notes:
+        return None
+    unit = UNITS_MM.get(str(notes.get("unit", "")).strip().lower())
+    resolution = _tag(image.page, 282), _tag(image.page, 283)
+    if unit is None or not all(isinstance(value, tuple) and all(value) for value in resolution):
+        return None
+    column, row = (value[1] / value[0] * unit for value in resolution if isinstance(value, tuple))
+    spacing = notes.get("spacing")
+    between = float(spacing) * unit if isinstance(spacing, (int, float)) and spacing else None
+    turned = image.layout.order.index(image.series.axes.index("Y")) > image.layout.order.index(
+        image.series.axes.index("X")
+    )
+    return (between, column, row) if turned else (between, row, column)

@@ -1,0 +1,39 @@
+"""Finding numbers that are not finite, and saying where they are."""
+
+import numpy as np
+
+from configs.errors import DataError
+
+
+class NotFiniteError(DataError):
+    """An image that holds NaN or Inf."""
+
+
+def first_non_finite(array: np.ndarray) -> tuple[int, ...] | None:
+    """The index of the first NaN or infinite number of an array; None where there is none."""
+    if array.dtype.kind not in "fc" or np.isfinite(array).all():
+        return None
+    return tuple(int(i) for i in np.unravel_index(int(np.argmin(np.isfinite(array))), array.shape))
+
+
+def check_finite(array: np.ndarray, where: str, axes: str = "slice,row,column") -> None:
+    """Check that every number of an image is finite.
+
+    Args:
+        array: Any array; only floats are looked at.
+        where: The file, for the message.
+        axes: Names of the axes; those that the array has beyond them are called channel.
+
+    Raises:
+        NotFiniteError: Naming file, slice, row and column of the first one, and how many there are.
+    """
+    place = first_non_finite(array)
+    if place is None:
+        return
+    names = [*axes.split(","), *["channel"] * array.ndim][: array.ndim]
+    text = ", ".join(f"{name} {int(number)}" for name, number in zip(names, place, strict=True))
+    count = int(array.size - np.isfinite(array).sum())
+    what = "NaN" if np.isnan(array[place]) else "Inf"
+    raise NotFiniteError(
+        f"{where}: {text} is {what} ({count} of {array.size} values are NaN or Inf); repair the file or leave it out"
+    )
