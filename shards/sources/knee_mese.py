@@ -10,8 +10,10 @@ One knee cannot be split by patient, so the splits are ranges of slices with a g
 test 15..17; slices 12 and 14 are in none.
 
 --noise is real Gaussian noise, or that of a scanner: complex Gaussian (complex), or the magnitude of clean image plus
-complex noise (rician). --shift moves the second contrast, clean and noisy, along its rows, as misregistration between
-two scans would.
+complex noise (rician). The other kinds are correlated, vary over the image or follow the signal; kspace, zero_filled
+and partial pass clean image and noise through a filter in k-space; --magnitude stores magnitudes. What the noise is
+exactly is written to truth_noise.npz. --shift moves the second contrast, clean and noisy, along its rows, as
+misregistration between two scans would.
 
   python -m shards.build knee_mese --input knee_mese --sigma 0.1 --output DIR
 """
@@ -29,13 +31,18 @@ from configs.support.arguments import real_number
 from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample, WorkItem
 from shards.reading.transforms import generator
+from shards.sources.common import made_up_noise
 from shards.sources.common.gaussian_noise import add_second_argument, gaussian_noise
+from shards.sources.common.made_up_noise import MadeUpNoise
 
 SPLITS = {"train": range(0, 12), "val": range(13, 14), "test": range(15, 18)}
 ECHOES = {"pd": 0, "pdfs": 7}
 PERCENTILE = 99.5
 NOISES = {"gaussian": "gaussian, added", "complex": "complex gaussian, sigma per component", "rician": "rician"}
-"""Choices of --noise -> the note in the shards."""
+"""White kinds of --noise -> the note in the shards."""
+KINDS = (*NOISES, *(kind for kind in (*made_up_noise.REAL_KINDS, *made_up_noise.COMPLEX_KINDS) if kind not in NOISES))
+COMMON_STREAM = 99
+"""Random stream of noise that both contrasts share."""
 FILE = "knee_mese_18x8x256x256.npz"
 
 
@@ -50,10 +57,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--noise",
-        choices=NOISES,
+        choices=KINDS,
         default="gaussian",
         help="gaussian: real; complex: sigma in each component; rician: the magnitude of complex (default gaussian)",
     )
+    parser.add_argument(
+        "--magnitude",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="store magnitudes, with --noise kspace, zero_filled and partial",
+    )
+    made_up_noise.add_noise_parameters(parser)
     parser.add_argument(
         "--shift",
         type=float,
@@ -74,7 +88,7 @@ def build(args: argparse.Namespace) -> Headers:
         "data_range": 1.0,
         "sigma": args.sigma,
         "seed": args.seed,
-        "noise": NOISES[args.noise],
+        "noise": NOISES[args.noise] if args.noise in NOISES else _note(args),
         "shift_px": args.shift,
         "licence": "MIT",
         "splits": {split: f"slices {slices.start}..{slices.stop - 1}" for split, slices in SPLITS.items()},
@@ -87,7 +101,11 @@ def build(args: argparse.Namespace) -> Headers:
         ]
         for split, slices in SPLITS.items()
     }
-    return build_splits(args, "knee_mese", items, meta)
+    headers = build_splits(args, "knee_mese", items, meta)
+    if args.noise not in NOISES and not args.dry_run:
+        truth = MadeUpNoise.of(args).truth(next(iter(contrasts.values())).shape[1:])
+        made_up_noise.write_truth(Path(args.output), dict.fromkeys(contrasts, truth), _note(args))
+    return headers
 
 
 def read_contrasts(path: Path) -> dict[str, np.ndarray]:
@@ -118,11 +136,33 @@ def _load(args: argparse.Namespace, contrasts: dict[str, np.ndarray], number: in
     fields: dict[str, np.ndarray] = {}
     for stream, (name, images) in enumerate(contrasts.items()):
         clean = images[number]
+        if args.noise not in NOISES:
+            fields |= _made_up(args, name, clean, (number, stream))
+            continue
         fields[f"{name}_clean"] = clean.astype(np.complex64) if args.noise == "complex" else clean
         for copy, suffix in enumerate(("", "_second") if args.second else ("",)):
             random = generator(args.seed, copy, number, stream)
             fields[f"{name}{suffix}"] = _add_noise(clean, random, args)
     return [Sample.of_arrays(f"slice-{number:02d}", fields, slice=number)]
+
+
+def _made_up(args: argparse.Namespace, name: str, image: np.ndarray, numbers: tuple[int, int]) -> dict[str, np.ndarray]:
+    """The fields of one contrast of a slice; `numbers` are those of the slice and of the contrast."""
+    noise = MadeUpNoise.of(args)
+    clean = noise.clean(image)
+    fields = {f"{name}_clean": made_up_noise.as_stored(clean, getattr(args, "magnitude", False))}
+    for copy, suffix in enumerate(("", "_second") if args.second else ("",)):
+        random = generator(args.seed, copy, *numbers)
+        common = generator(args.seed, copy, numbers[0], COMMON_STREAM)
+        noisy = noise.add(clean, random, common)
+        fields[f"{name}{suffix}"] = made_up_noise.as_stored(noisy, getattr(args, "magnitude", False))
+    return fields
+
+
+def _note(args: argparse.Namespace) -> str:
+    """The made-up noise in words."""
+    note = MadeUpNoise.of(args).note
+    return f"magnitude of {note}" if getattr(args, "magnitude", False) else note
 
 
 def _add_noise(clean: np.ndarray, random: np.random.Generator, args: argparse.Namespace) -> np.ndarray:

@@ -7,10 +7,15 @@ and nothing needs to be downloaded.
 Writes `pd` and `pdfs` (noisy), `pd_clean` and `pdfs_clean`, with --second also `pd_second` and `pdfs_second`. Images
 are complex64, or float32 with --magnitude; magnitudes of tissue reach about 1. Every knee is a group.
 
+--noise makes noise that is correlated, varies over the image or follows the signal. Kinds of real noise are added to
+the magnitude of the clean images; the others pass clean image and noise through a filter in k-space. What the noise is
+exactly is written to truth_noise.npz.
+
   python -m shards.build phantom --sigma 0.1 --output DIR
 """
 
 import argparse
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +25,11 @@ from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample
 from shards.format.index import Meta
 from shards.reading.transforms import generator
+from shards.sources.common import made_up_noise
 from shards.sources.common.gaussian_noise import add_second_argument
 from shards.sources.common.generated import LICENCE, add_count_arguments, generated_items
 from shards.sources.common.knee_anatomy import TISSUES, fractions
+from shards.sources.common.made_up_noise import MadeUpNoise
 from shards.sources.common.smooth_fields import smooth_fields
 
 COUNTS = {"train": 160, "val": 16, "test": 16}
@@ -33,7 +40,7 @@ FAT_LEFT = 0.06
 """Share of the fat signal that remains after fat suppression."""
 FAT_T1_MS, FAT_T2_MS = 371.0, 133.0
 
-STREAM_ANATOMY, STREAM_NOISE, STREAM_SECOND = 1, 2, 3
+STREAM_ANATOMY, STREAM_NOISE, STREAM_SECOND, STREAM_SHARED = 1, 2, 3, 4
 """Random streams of a knee."""
 
 
@@ -81,6 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default 0.1)",
     )
     parser.add_argument("--magnitude", action="store_true", help="store magnitudes (float32) instead of complex images")
+    parser.add_argument(
+        "--noise",
+        choices=(*made_up_noise.REAL_KINDS, *made_up_noise.COMPLEX_KINDS),
+        default=argparse.SUPPRESS,
+        help="another kind than white complex Gaussian noise",
+    )
+    made_up_noise.add_noise_parameters(parser)
     add_second_argument(parser)
 
 
@@ -94,7 +108,15 @@ def build(args: argparse.Namespace) -> Headers:
         "noise": "rician" if args.magnitude else "complex gaussian, sigma per component",
         "licence": LICENCE,
     }
-    return build_splits(args, "phantom", generated_items(args, COUNTS, _key, _load), meta)
+    if "noise" not in args:
+        return build_splits(args, "phantom", generated_items(args, COUNTS, _key, _load), meta)
+    noise = MadeUpNoise.of(args)
+    meta["noise"] = f"magnitude of {noise.note}" if args.magnitude and noise.is_complex else noise.note
+    headers = build_splits(args, "phantom", generated_items(args, COUNTS, _key, _load), meta)
+    if not args.dry_run:
+        truth = noise.truth((args.size, args.size))
+        made_up_noise.write_truth(Path(args.output), {"pd": truth, "pdfs": truth}, noise.note)
+    return headers
 
 
 def signal(tissue: Tissue, times_ms: tuple[float, float], fat_left: float) -> float:
@@ -148,6 +170,8 @@ def _key(number: int) -> str:
 
 def _load(args: argparse.Namespace, split_number: int, number: int) -> Sample:
     pd, pdfs = clean_pair(generator(args.seed, split_number, number, STREAM_ANATOMY), args.size)
+    if "noise" in args:
+        return Sample.of_arrays(_key(number), _made_up(args, {"pd": pd, "pdfs": pdfs}, split_number, number))
     random = generator(args.seed, split_number, number, STREAM_NOISE)
     fields = {
         "pd": _add_noise(pd, random, args),
@@ -159,6 +183,22 @@ def _load(args: argparse.Namespace, split_number: int, number: int) -> Sample:
         random = generator(args.seed, split_number, number, STREAM_SECOND)
         fields |= {"pd_second": _add_noise(pd, random, args), "pdfs_second": _add_noise(pdfs, random, args)}
     return Sample.of_arrays(_key(number), fields, sigma=args.sigma)
+
+
+def _made_up(
+    args: argparse.Namespace, images: dict[str, np.ndarray], split_number: int, number: int
+) -> dict[str, np.ndarray]:
+    """The fields of a knee with the noise of --noise."""
+    noise = MadeUpNoise.of(args)
+    clean = {name: noise.clean(image if noise.is_complex else np.abs(image)) for name, image in images.items()}
+    fields = {f"{name}_clean": made_up_noise.as_stored(image, args.magnitude) for name, image in clean.items()}
+    for stream, suffix in ((STREAM_NOISE, ""), (STREAM_SECOND, "_second"))[: 1 + args.second]:
+        random = generator(args.seed, split_number, number, stream)
+        for name, image in clean.items():
+            common = generator(args.seed, split_number, number, STREAM_SHARED + stream)
+            noisy = noise.add(image, random, common)
+            fields[f"{name}{suffix}"] = made_up_noise.as_stored(noisy, args.magnitude and noise.is_complex)
+    return fields
 
 
 def _add_noise(clean: np.ndarray, random: np.random.Generator, args: argparse.Namespace) -> np.ndarray:
