@@ -23,7 +23,7 @@ from tests.support.train_each import Job, WorkerPair, train_each, training_outpu
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
 
 RANDOM = {"weights": None, "random_trunk": True}
-SMALL_PIPELINE = {"scales": 1, "passes": 2, "vgg": RANDOM, "vgg16": {**RANDOM, "size_px": 16}}
+SMALL_PIPELINE = {"scales": 1, "passes": 2, "adapt_steps": 2, "vgg": RANDOM, "vgg16": {**RANDOM, "size_px": 16}}
 """Settings of a method to replace at any depth; five scales of MS-SSIM need 160 px, and pre-trained weights a file."""
 KINDS = ("complex64", "float32", "uint8")
 """Data types of images, uint8 being RGB; a configuration trains on the first that its method accepts."""
