@@ -15,8 +15,10 @@ if not __package__:
 from configs.errors import ConfigError, run_command
 from configs.support import logs
 from configs.support.suggestions import did_you_mean
+from configs.support.worker_threads import end_process
 from shards.building.build_splits import Headers
 from shards.building.options import add_build_arguments
+from shards.listing.left_out import collect
 
 SOURCES = Path(__file__).resolve().parent / "sources"
 
@@ -84,7 +86,8 @@ def build(arguments: list[str]) -> Headers:
     """
     source, args = parse(arguments)
     logs.configure(args)
-    return source.build(args)
+    with collect():
+        return source.build(args)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -104,4 +107,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

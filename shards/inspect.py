@@ -1,7 +1,7 @@
 """Show what a data set of shards holds: `python -m shards.inspect DIR [--samples N] [--preview FILE]`.
 
 `--set data_range=1.0` writes a note into the index of every split below DIR, for tars that came without one. Notes are
-those that any data set may have (shards/building/dataset_card.py) and those that the index already has.
+those that any data set may have (shards/building/description/dataset_card.py) and those that the index already has.
 """
 
 import argparse
@@ -16,8 +16,8 @@ if not __package__:
 from configs.errors import ConfigError, MachineError, run_command
 from configs.support.arguments import whole_number
 from configs.support.suggestions import did_you_mean
-from shards.building.contact_sheet import contact_sheet
-from shards.building.dataset_card import NOTES
+from shards.building.description.contact_sheet import contact_sheet
+from shards.building.description.dataset_card import NOTES
 from shards.format import index
 from shards.format.index import IndexHeader
 from shards.reading.shard_set import ShardSet

@@ -4,18 +4,25 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from configs.errors import DataError
-from shards.building import dataset_card
+from configs.errors import ConfigError, DataError
+from configs.support import logs
+from shards.building import declared_range
+from shards.building.description import build_report, dataset_card
 from shards.building.items import WorkItem
+from shards.building.read_items import Change
+from shards.building.resizing import Resizing
 from shards.building.split_build import SplitBuild
 from shards.format.index import IndexHeader, Meta
+from shards.listing import left_out
 
 Headers = dict[str, IndexHeader]
 """Split -> its index header."""
 
+log = logs.get_logger(__name__)
+
 
 def build_splits(args: argparse.Namespace, name: str, splits: Mapping[str, Sequence[WorkItem]], meta: Meta) -> Headers:
-    """Write every split to a folder of its name in args.output, with `dataset.md` and `preview.png` beside them.
+    """Write every split to a folder of its name in args.output; `dataset.md`, `preview.png`, `build.json` beside them.
 
     A split that is already there, built from the same input with the same settings, is left as it is.
 
@@ -23,13 +30,15 @@ def build_splits(args: argparse.Namespace, name: str, splits: Mapping[str, Seque
         args: Arguments of the source, among them those of `options.add_build_arguments`.
         name: Beginning of the shards' file names.
         splits: Split -> its work items in the order they are written; splits without items are not written.
-        meta: The notes on the data set, stored in the index: data_range, source, licence, sigma, ...
+        meta: The notes on the data set, stored in the index: data_range (may be 'auto'), source, licence, sigma, ...
 
     Returns:
         Split -> index header; empty with --dry-run.
 
     Raises:
-        DataError: There is nothing to write, a group is in two splits, or an item cannot be used.
+        ConfigError: --resize does not fit the source.
+        DataError: There is nothing to write, a group is in two splits, an item cannot be used, the images contradict
+            the data range, or something was left out and --strict is given.
         MachineError: The folder cannot be written.
     """
     limited = {split: list(items)[: args.limit] for split, items in splits.items() if items}
@@ -40,11 +49,59 @@ def build_splits(args: argparse.Namespace, name: str, splits: Mapping[str, Seque
         for split, items in limited.items():
             groups = len({item.group for item in items})
             print(f"{split}: {len(items)} files or volumes in {groups} groups, {items[0].key} ... {items[-1].key}")
+        _tell(left_out.noted())
         return {}
+    listed = left_out.noted()
+    _refuse_if_strict(args, listed)
+    meta, changes = _with_changes(args, meta, limited)
     output = Path(args.output)
-    headers = {split: SplitBuild(output / split, items, name, meta, args).run() for split, items in limited.items()}
-    dataset_card.write(output, name, headers)
+    headers, entries = {}, {"": listed}
+    for split, items in limited.items():
+        split_build = SplitBuild(output / split, items, name, meta, args, changes)
+        headers[split] = split_build.run()
+        entries[split] = split_build.left_out
+    _tell([entry for of_split in entries.values() for entry in of_split])
+    dataset_card.write(output, name, headers, entries)
+    build_report.write(output, name, headers, entries)
     return headers
+
+
+def _with_changes(
+    args: argparse.Namespace, meta: Meta, splits: Mapping[str, Sequence[WorkItem]]
+) -> tuple[Meta, list[Change]]:
+    """The notes with what the arguments add to them, and what is done to every sample."""
+    changes: list[Change] = []
+    resizing = Resizing.of(args)
+    if resizing is not None:
+        if not any(item.files for items in splits.values() for item in items):
+            raise ConfigError(
+                "--resize: these images are generated; choose their size with the arguments of the source"
+            )
+        if "sigma" in meta and "resize" not in meta:
+            raise ConfigError(
+                "--resize would change the noise that this source adds (sigma); resize the clean images beforehand"
+            )
+        meta = {**meta, "resize": resizing.notes()}
+        changes.append(resizing)
+    settled = declared_range.settle(meta, splits, trust=args.trust_data_range, skip_damaged=args.skip_damaged)
+    if settled.check is not None:
+        changes.append(settled.check)
+    return settled.meta, changes
+
+
+def _refuse_if_strict(args: argparse.Namespace, listed: Sequence[left_out.LeftOut]) -> None:
+    harmful = [entry for entry in listed if entry.kind not in left_out.HARMLESS]
+    if args.strict and harmful:
+        raise DataError(f"{'; '.join(left_out.sentences(harmful))}; move these away, or omit --strict")
+
+
+def _tell(entries: Sequence[left_out.LeftOut]) -> None:
+    """Log what was left out: as warnings, unless it holds no images anyway."""
+    harmful = [entry for entry in entries if entry.kind not in left_out.HARMLESS]
+    for line in left_out.sentences(harmful):
+        log.warning("left out: %s", line)
+    for line in left_out.sentences([entry for entry in entries if entry.kind in left_out.HARMLESS]):
+        log.info("left out: %s", line)
 
 
 def _check_keys_and_groups(splits: Mapping[str, Sequence[WorkItem]]) -> None:

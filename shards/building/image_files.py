@@ -1,6 +1,7 @@
 """Image files: reading them as arrays, and matching the files of one sample by their names."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from configs.errors import ConfigError, DataError
 from shards.format import members
 from shards.format.index import plain_shape
 from shards.image_files.read import read_one
+from shards.listing.folders import list_files
+from shards.listing.left_out import leave_out
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".npy")
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -72,13 +75,11 @@ def read_fields(files: Mapping[str, Path], *, grey: bool = False) -> dict[str, n
 
 
 def list_images(folder: Path, pattern: str = "*") -> list[Path]:
-    """The image files of a folder that match a glob, in name order. Raises DataError where there are none."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    files = sorted(path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not files:
-        raise DataError(f"{folder}: no images match {pattern} (supported: {' '.join(SUFFIXES)})")
-    return files
+    """The image files of a folder that match a glob, in name order; what is left out is noted.
+
+    Raises DataError where there are none.
+    """
+    return list_files(folder, SUFFIXES, pattern=pattern, what="images")
 
 
 def key_of(path: Path, pattern: str | None = None) -> str:
@@ -98,7 +99,7 @@ def key_of(path: Path, pattern: str | None = None) -> str:
         stem = match.group(1) if match.groups() else match.group(0)
         if not stem:
             raise DataError(f"{path}: the first group of {pattern} is empty in its name")
-    return stem.replace(".", "-")
+    return unicodedata.normalize("NFC", stem).replace(".", "-")  # one name has two forms, of which macOS writes NFD
 
 
 def by_key(paths: Iterable[Path], pattern: str | None = None) -> dict[str, Path]:
@@ -138,13 +139,20 @@ def match_fields(
     complete = [key for key in keys if all(key in files for files in fields.values())]
     if len(complete) < len(keys) and not allow_missing:
         first = next(key for key in keys if key not in set(complete))
-        missing = [name for name, files in fields.items() if first not in files]
         raise DataError(
-            f"{len(keys) - len(complete)} of {len(keys)} names lack a partner: no {' or '.join(missing)} image for "
+            f"{len(keys) - len(complete)} of {len(keys)} names lack a partner: no {_lacking(fields, first)} image for "
             f"{first}; choose the part of a name to compare with --match, or skip these with --allow-missing"
         )
+    for files in fields.values():
+        for key in sorted(files.keys() - set(complete)):
+            leave_out("file without partner", files[key], f"no {_lacking(fields, key)} image for {key}")
     if not complete:
         raise DataError(
             f"no name occurs in all of {', '.join(fields)}; choose the part of a name to compare with --match"
         )
     return {key: {name: files[key] for name, files in fields.items()} for key in complete}
+
+
+def _lacking(fields: Mapping[str, Mapping[str, Path]], key: str) -> str:
+    """The fields that have no file of this key, in words."""
+    return " or ".join(name for name, files in fields.items() if key not in files)

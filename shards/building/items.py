@@ -17,11 +17,21 @@ class Sample:
     """Member name without the key ('pd.npy', 'noisy.png') -> an array to be encoded, or the content of a file."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     """Stored in the member `json`, together with the group of the work item."""
+    suggested_range: tuple[float, str] | None = None
+    """The data range that the files themselves state, in the units in which training reads the fields (8- and 16-bit
+    images are scaled to [0, 1]), and what states it, such as '12 bits stored'. For `--data-range auto`."""
 
     @classmethod
-    def of_arrays(cls, key: str, fields: Mapping[str, np.ndarray], **metadata: object) -> "Sample":
+    def of_arrays(
+        cls,
+        key: str,
+        fields: Mapping[str, np.ndarray],
+        *,
+        suggested_range: tuple[float, str] | None = None,
+        **metadata: object,
+    ) -> "Sample":
         """A sample whose fields are stored as .npy arrays."""
-        return cls(key, {f"{name}.npy": image for name, image in fields.items()}, metadata)
+        return cls(key, {f"{name}.npy": image for name, image in fields.items()}, metadata, suggested_range)
 
     @classmethod
     def of_files(cls, key: str, files: Mapping[str, Path]) -> "Sample":

@@ -100,6 +100,8 @@ def open_shard_writer(
         return current[-1]
 
     def close_shard(path: str) -> None:
+        if not current:
+            return  # closed already: what `on_shard_done` raised (a full disk) made webdataset finish it once more
         current.pop().close()  # webdataset closes only the files that it has opened itself
         if on_shard_done is not None:
             on_shard_done(Path(path))

@@ -4,7 +4,6 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,10 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from configs.errors import DataError, MachineError
+from configs.support.worker_threads import map_ordered
 from shards.format import index, members, tar
 from shards.format.index import MISSING, FieldEntry, FieldStatistics, IndexHeader, Meta, ShardEntry
 from shards.format.members import Encoding, MemberHeader
 
+INDEX_THREADS = min(4, os.cpu_count() or 1)
 STATISTICS_SAMPLES = 32
 """Samples, spread evenly over the split, that the statistics are computed from."""
 MEDIAN_PX = 16384
@@ -60,9 +61,8 @@ def build_index(folder: Path, *, meta: Meta | None = None) -> IndexHeader:
         MachineError: The index cannot be written, neither beside the tars nor in the user's cache.
     """
     shards = index.tars(folder)
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        per_shard = pool.map(read_shard, range(len(shards)), shards)
-        samples = [sample for shard_samples in per_shard for sample in shard_samples]
+    per_shard = map_ordered(lambda number: read_shard(number, shards[number]), range(len(shards)), INDEX_THREADS)
+    samples = [sample for shard_samples in per_shard for sample in shard_samples]
     if not samples:
         raise DataError(f"{folder}: no arrays or images in the shards (members such as key.pd.npy or key.png)")
     table, encodings = _table(samples)

@@ -22,7 +22,7 @@ def check_finite(array: np.ndarray, where: str, axes: str = "slice,row,column") 
     Args:
         array: Any array; only floats are looked at.
         where: The file, for the message.
-        axes: Names of the axes; those that the array has beyond them are called channel.
+        axes: Names of the axes, without the slice where the array has two; further ones are called channel.
 
     Raises:
         NotFiniteError: Naming file, slice, row and column of the first one, and how many there are.
@@ -30,6 +30,7 @@ def check_finite(array: np.ndarray, where: str, axes: str = "slice,row,column") 
     place = first_non_finite(array)
     if place is None:
         return
+    axes = axes.removeprefix("slice,") if array.ndim == 2 else axes
     names = [*axes.split(","), *["channel"] * array.ndim][: array.ndim]
     text = ", ".join(f"{name} {int(number)}" for name, number in zip(names, place, strict=True))
     count = int(array.size - np.isfinite(array).sum())

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import DataError
-from configs.support.arguments import real_number, whole_number
+from configs.support.arguments import whole_number
 from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample, WorkItem
-from shards.building.options import add_licence_argument
+from shards.building.options import add_data_range_argument, add_licence_argument
 from shards.image_files.arrays import numbers
 from shards.image_files.numpy_arrays import load_array
 from shards.listing.finite import check_finite
@@ -39,13 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="number of consecutive images from the same patient or volume; 1 if all images are independent",
     )
-    parser.add_argument(
-        "--data-range",
-        type=real_number(above=0),
-        required=True,
-        help="range of the images, used by PSNR and SSIM; 1 for 8- and 16-bit images, which are scaled to [0, 1] "
-        "when they are read",
-    )
+    add_data_range_argument(parser, None)
     add_licence_argument(parser)
     splits.add_split_arguments(parser, "80,10,10")
 

@@ -17,12 +17,16 @@ from functools import partial
 from pathlib import Path
 
 from configs.errors import DataError
-from configs.support.arguments import real_number
 from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
 from shards.building.image_files import by_key, check_encodable, key_of, list_images, match_fields, read_fields
 from shards.building.items import Sample, WorkItem
-from shards.building.options import add_allow_missing_argument, add_encoded_argument, add_licence_argument
+from shards.building.options import (
+    add_allow_missing_argument,
+    add_data_range_argument,
+    add_encoded_argument,
+    add_licence_argument,
+)
 from shards.format import members
 from shards.sources.common.field_arguments import add_field_argument, parse_fields
 
@@ -46,12 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_encoded_argument(parser)
     add_allow_missing_argument(parser)
     add_licence_argument(parser)
-    parser.add_argument(
-        "--data-range",
-        type=real_number(above=0),
-        default=1.0,
-        help="range of the images, used by PSNR and SSIM, after 8- and 16-bit images are scaled to [0, 1] (default 1)",
-    )
+    add_data_range_argument(parser, "1")
     splits.add_split_arguments(parser, "80,10,10")
 
 

@@ -7,6 +7,8 @@ import numpy as np
 
 from configs.errors import DataError
 from shards.building.items import Sample
+from shards.listing.finite import check_finite
+from shards.listing.left_out import leave_out
 
 PERCENTILE = 99.5
 UNITS = "each volume divided by its 99.5th percentile"
@@ -49,11 +51,18 @@ def slice_samples(key: str, volumes: Mapping[str, np.ndarray], *, least_content:
             f"{key}: expected contrasts of one shape (slices, H, W), got "
             + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         )
+    for name, volume in volumes.items():
+        check_finite(volume, f"{key}: {name}")
     scales = {name: float(np.percentile(np.abs(volume), PERCENTILE)) or 1.0 for name, volume in volumes.items()}
     samples = []
     for number in range(len(next(iter(volumes.values())))):
         images = {name: volume[number] / scales[name] for name, volume in volumes.items()}
-        if all((np.abs(image) > BRIGHT).mean() >= least_content for image in images.values()):
+        contents = {name: float((np.abs(image) > BRIGHT).mean()) for name, image in images.items()}
+        darkest = min(contents, key=lambda name: contents[name])
+        if contents[darkest] < least_content:
+            why = f"content of {darkest} {contents[darkest]:.3f}, less than {least_content:g}"
+            leave_out("dark slice", f"{key}-{number:03d}", why)
+        else:
             fields = {
                 name: image.astype(np.complex64 if image.dtype.kind == "c" else np.float32)
                 for name, image in images.items()

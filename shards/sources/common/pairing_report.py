@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shards.building.contact_sheet import THUMBNAIL_PX, WHITE_PERCENTILE, thumbnail
+from shards.building.description.contact_sheet import THUMBNAIL_PX, WHITE_PERCENTILE, thumbnail
 from shards.image_files.fastmri import FastmriVolume, read_magnitude
 from shards.sources.common.volume_pairing import VolumePair
 

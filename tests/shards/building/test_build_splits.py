@@ -20,6 +20,7 @@ from configs.support.paths import ROOT
 from shards import build
 from shards.building.build_splits import build_splits
 from shards.building.items import Sample, WorkItem
+from shards.building.options import add_build_arguments
 from shards.format.index import Meta
 from shards.reading.shard_set import ShardSet
 
@@ -38,8 +39,10 @@ sys.exit(build.main(sys.argv[1:]))
 
 
 def arguments(output: Path, **more: Any) -> argparse.Namespace:
-    settings = {"output": str(output), "seed": 1, "shard_mb": 0.01, "workers": 3, "limit": None, "dry_run": False}
-    return argparse.Namespace(**{**settings, **more})
+    parser = argparse.ArgumentParser()
+    add_build_arguments(parser)
+    args = parser.parse_args(["--output", str(output), "--seed", "1", "--shard-mb", "0.01", "--workers", "3"])
+    return argparse.Namespace(**{**vars(args), **more})
 
 
 def items(count: int = 9, samples: int = 3, fail_at: int | None = None) -> Sequence[WorkItem]:
@@ -120,7 +123,10 @@ def test_unusable_items_are_refused(tmp_path: Path) -> None:
     refused("two files have the key 'v0'", {"train": [*items(1), *items(1)]})
     refused("yields no samples", {"train": items(2, samples=0)})
     refused("without dots", {"train": [item_of(Sample.of_arrays("a.b", {"x": np.ones((2, 2))}))]})
-    refused("sample a: x.npy holds NaN", {"train": [item_of(Sample.of_arrays("a", {"x": np.full((2, 2), np.nan)}))]})
+    refused(
+        "sample a: x.npy: row 0, column 0 is NaN",
+        {"train": [item_of(Sample.of_arrays("a", {"x": np.full((2, 2), np.nan)}))]},
+    )
     (tmp_path / "r2").write_text("")
     with pytest.raises(MachineError, match="cannot write shards"):
         build_splits(arguments(tmp_path / "r2"), "demo", {"train": items(1)}, {})

@@ -1,26 +1,33 @@
 """The description of a data set for its readers: `dataset.md`, and `preview.png` beside it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from shards.building.contact_sheet import contact_sheet
+from shards.building.description.contact_sheet import contact_sheet
 from shards.format.index import FieldEntry, FieldStatistics, IndexHeader
+from shards.listing import left_out
+from shards.listing.left_out import LeftOut
 from shards.reading.shard_set import ShardSet
 
 NOTES = ("data_range", "sigma", "noise", "source", "licence")
 """Notes that every data set may have: `data_range` and `sigma` in stored units, the others in words."""
 
+NOT_LISTED = ("licence", "plan", "left_out")
+"""Notes that the card has elsewhere, or that say nothing to a reader."""
 
-def write(output: Path, name: str, headers: Mapping[str, IndexHeader]) -> None:
-    """Write the card and the preview of the splits in `output`."""
+
+def write(
+    output: Path, name: str, headers: Mapping[str, IndexHeader], entries: Mapping[str, Sequence[LeftOut]]
+) -> None:
+    """Write the card and the preview of the splits in `output`; `entries` is what was left out, by split."""
     first = next(iter(headers))
     shards = ShardSet.open(output / first)
     contact_sheet(shards).save(output / "preview.png")
     shards.files.close()
-    (output / "dataset.md").write_text("\n".join(_lines(name, headers)) + "\n", encoding="utf-8")
+    (output / "dataset.md").write_text("\n".join(_lines(name, headers, entries)) + "\n", encoding="utf-8")
 
 
-def _lines(name: str, headers: Mapping[str, IndexHeader]) -> Iterator[str]:
+def _lines(name: str, headers: Mapping[str, IndexHeader], entries: Mapping[str, Sequence[LeftOut]]) -> Iterator[str]:
     """The card in Markdown. Fields, statistics and notes are those of the first split."""
     first, header = next(iter(headers.items()))
     yield f"# {name}\n"
@@ -36,7 +43,12 @@ def _lines(name: str, headers: Mapping[str, IndexHeader]) -> Iterator[str]:
     for field, entry in header["fields"].items():
         yield _field_row(field, entry, header["statistics"].get(field))
     yield f"\nStatistics of {first}, in stored units; of the magnitude where complex.\n"
-    yield from (f"- {key}: {value}" for key, value in header["meta"].items() if key not in ("licence", "plan"))
+    yield from (f"- {key}: {value}" for key, value in header["meta"].items() if key not in NOT_LISTED)
+    sentences = left_out.sentences(entry for of_split in entries.values() for entry in of_split)
+    if sentences:
+        yield "\n## Left out\n"
+        yield from (f"- {sentence}" for sentence in sentences)
+        yield "\n`build.json` lists all of them."
 
 
 def _field_row(field: str, entry: FieldEntry, statistics: FieldStatistics | None) -> str:

@@ -1,0 +1,132 @@
+"""Bringing the images of a data set to one size, all fields of a sample alike."""
+
+import argparse
+import re
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from configs.errors import ConfigError, DataError
+from shards.building.items import Sample, WorkItem
+
+MODES = ("stretch", "crop", "window")
+"""Choices of --resize-mode."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of a part of an image, in pixels."""
+
+
+class Size(NamedTuple):
+    """Height and width in pixels."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height} x {self.width}"
+
+
+def image_size(text: str) -> Size:
+    """The type of an argument such as 256 or 240x320 (height x width)."""
+    match = re.fullmatch(r"([1-9][0-9]{0,5})(?:x([1-9][0-9]{0,5}))?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"expected N or HEIGHTxWIDTH such as 256 or 240x320, got '{text}'")
+    return Size(int(match[1]), int(match[2] or match[1]))
+
+
+class Resizing:
+    """Brings every sample of a build to one size; an instance is called for each.
+
+    Args:
+        size: Height and width of the results.
+        mode: One of MODES.
+    """
+
+    def __init__(self, size: Size, mode: str) -> None:
+        self.size, self.mode = size, mode
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "Resizing | None":
+        """The resizing that --resize asks for, or None."""
+        return None if args.resize is None else cls(Size(*args.resize), args.resize_mode)
+
+    def notes(self) -> dict[str, object]:
+        """What the index records of it."""
+        return {"height": self.size.height, "width": self.size.width, "mode": self.mode}
+
+    def __call__(self, item: WorkItem, sample: Sample) -> Sample:
+        """The sample with its fields resized, and their former size noted as `size_before`.
+
+        Raises:
+            ConfigError: The files are to be stored as they are.
+            DataError: The fields differ in size, or an image is too small for the window.
+        """
+        arrays = {name: value for name, value in sample.members.items() if isinstance(value, np.ndarray)}
+        if len(arrays) < len(sample.members):
+            raise ConfigError("--resize cannot change files that are stored as they are: omit --encoded")
+        sizes = {name: image.shape[:2] for name, image in arrays.items()}
+        if len(set(sizes.values())) > 1:
+            described = ", ".join(f"{name} {height} x {width}" for name, (height, width) in sizes.items())
+            raise DataError(
+                f"{item.key}: sample {sample.key}: the fields differ in size ({described}); --resize changes all "
+                "fields of a sample alike and cannot align them"
+            )
+        before = Size(*next(iter(sizes.values())))
+        if before == self.size:
+            return sample
+        if self.mode == "window" and (before.height < self.size.height or before.width < self.size.width):
+            raise DataError(
+                f"{item.key}: sample {sample.key} is {before} pixels, smaller than the window of {self.size}; choose "
+                "a smaller --resize or another --resize-mode"
+            )
+        members = {name: self.resize(image) for name, image in arrays.items()}
+        return Sample(sample.key, members, {**sample.metadata, "size_before": list(before)}, sample.suggested_range)
+
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """An image (H, W) or (H, W, C) in the new size and its own dtype; integers are rounded and kept in range."""
+        top, left, height, width = self._source(Size(*image.shape[:2]))
+        if self.mode == "window":
+            return np.ascontiguousarray(image[int(top) : int(top) + height, int(left) : int(left) + width])
+        box = (left, top, left + width, top + height)
+        return resize_antialiased(image, self.size, box)
+
+    def _source(self, before: Size) -> tuple[float, float, float, float] | tuple[int, int, int, int]:
+        """Top, left, height and width of the part of an image that is kept."""
+        if self.mode == "stretch":
+            return 0, 0, before.height, before.width
+        if self.mode == "window":
+            height, width = self.size
+            return (before.height - height) // 2, (before.width - width) // 2, height, width
+        factor = max(self.size.height / before.height, self.size.width / before.width)
+        kept_height, kept_width = self.size.height / factor, self.size.width / factor
+        return (before.height - kept_height) / 2, (before.width - kept_width) / 2, kept_height, kept_width
+
+
+def resize_antialiased(image: np.ndarray, size: Size, box: Box | None = None) -> np.ndarray:
+    """Resize by a bicubic filter whose width grows with the reduction, so that fine detail does not alias.
+
+    Args:
+        image: (H, W) or (H, W, C), real or complex; each channel, and real and imaginary part, on its own.
+        size: Height and width of the result.
+        box: Left, top, right and bottom of the part to take, in pixels, by default all of it.
+    """
+    if image.dtype.kind == "c":
+        real, imaginary = (resize_antialiased(part, size, box) for part in (image.real, image.imag))
+        return (real + 1j * imaginary).astype(image.dtype)
+    planes = image[..., None] if image.ndim == 2 else image
+    resized = np.stack(
+        [
+            np.asarray(
+                Image.fromarray(np.ascontiguousarray(planes[..., channel], dtype=np.float32), mode="F").resize(
+                    (size.width, size.height), Image.Resampling.BICUBIC, box=box
+                )
+            )
+            for channel in range(planes.shape[-1])
+        ],
+        axis=-1,
+    )
+    if image.dtype.kind in "iu":
+        limits = np.iinfo(image.dtype)
+        resized = np.clip(np.rint(resized), limits.min, limits.max)
+    return resized.reshape(*size, *image.shape[2:]).astype(image.dtype)
