@@ -1,0 +1,90 @@
+"""Checks of restored images that need no clean ones: the residual against the noise's model, field by field."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from configs.fields import FieldSpec
+from losses.noise.model import FieldNoise
+from losses.noise.residuals import ResidualChecks, check_residual
+from pipelines.base import Batch
+from pipelines.reporting.checks import Finding
+
+EXCESS, MISSING, STRUCTURE, ADDED = 0.12, 0.4, 0.25, 0.25
+"""Largest values that pass: A knee slice with white or correlated noise, restored by BM3D told its spectrum: excess
+0.02, missing 0.26, structure below 0, added 0. Blurred by 1.5 px: structure 0.7. Told white noise where it is
+correlated: missing 0.85. White noise of the right size removed from correlated noise: excess 0.6, missing 0.75."""
+
+REMEDIES = {
+    "excess": (
+        EXCESS,
+        "of the noise's power was removed beyond the noise: structure is lost or an artefact is added; train longer, "
+        "or the noise is not what the method was told (python -m shards.noise shows what it is)",
+    ),
+    "missing": (
+        MISSING,
+        "of the noise's power is left in the result: train longer, or the noise is not what the method was told "
+        "(python -m shards.noise shows what it is)",
+    ),
+    "structure": (
+        STRUCTURE,
+        "correlation of what was removed with edges: the restoration blurs; train longer, or use a larger network",
+    ),
+    "added": (
+        ADDED,
+        "of the noise's power was added as a pattern that the noisy image does not have; the result is worse than it "
+        "looks: lower the learning rate, or check what the method was told about the noise",
+    ),
+}
+"""Check -> its largest value that passes, and what a larger one means."""
+
+
+def diagnostics(
+    batch: Batch,
+    restored: Mapping[str, Tensor],
+    noise: Mapping[str, FieldNoise],
+    specs: Mapping[str, FieldSpec],
+) -> dict[str, Tensor]:
+    """Per image (N,), the mean over fields and channels: `residual_<check>`, see losses/noise/residuals.py.
+
+    Args:
+        batch: The noisy fields and their scales.
+        restored: Noisy field -> its restoration, in the units of the batch.
+        noise: Noisy field -> the model of its noise in stored units.
+        specs: Noisy field -> the layout of its channels.
+    """
+    rows = []
+    for i in range(len(next(iter(restored.values())))):
+        values: list[ResidualChecks] = []
+        for name, image in restored.items():
+            scale = batch[f"{name}_scale"][i]
+            noisy, clean = (_planes(x * scale, specs[name]) for x in (batch[name][i], image[i]))
+            values += [check_residual(a, b, noise[name]) for a, b in zip(noisy, clean, strict=True)]
+        rows.append(np.mean(np.array(values), axis=0))
+    columns = torch.from_numpy(np.array(rows)).T
+    return {f"residual_{check}": column for check, column in zip(ResidualChecks._fields, columns, strict=True)}
+
+
+def findings(metrics: Mapping[str, float]) -> list[Finding]:
+    """One verdict per check that was measured."""
+    verdicts = []
+    for check, (threshold, remedy) in REMEDIES.items():
+        value = metrics.get(f"residual_{check}", math.nan)
+        if math.isnan(value):
+            continue
+        passes = value <= threshold
+        message = f"residual_{check}: {value:.2f} " + (remedy if not passes else "is what a good restoration has")
+        verdicts.append(Finding(f"residual_{check}", value, threshold, passes, message))
+    return verdicts
+
+
+def _planes(image_CHW: Tensor, spec: FieldSpec) -> list[np.ndarray]:
+    """The image's channels as arrays (H, W); real and imaginary channels joined to complex ones."""
+    channels = image_CHW.detach().float().cpu() if not image_CHW.is_complex() else image_CHW.detach().cpu()
+    planes = [plane.numpy() for plane in channels]
+    if spec.layout == "ri":
+        return [real + 1j * imaginary for real, imaginary in zip(planes[::2], planes[1::2], strict=True)]
+    return planes
