@@ -13,15 +13,43 @@
 | 130 | (no error) | interrupted from the keyboard |
 """
 
+import contextlib
 import errno
+import os
 import sys
 from collections.abc import Callable
+from typing import TextIO
+
+from configs.support.secrets import mask
 
 EXIT_REQUEUE = 75
 EXIT_INTERRUPTED = 130
 
-MACHINE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ENFILE, errno.EMFILE)
-"""Errors of the operating system that any read or write may meet, through no fault of the program."""
+_SPACE = "free space and start the same command again"
+_ACCESS = "give access, and start the same command again"
+_LIMIT = "raise the limit (ulimit) or choose another file system, and start the same command again"
+_NETWORK = "check the network and its file systems, and start the same command again"
+_DISK = "check the disk, and start the same command again"
+
+REMEDIES = {
+    **dict.fromkeys(("ENOSPC", "EDQUOT"), _SPACE),
+    **dict.fromkeys(("EACCES", "EPERM", "EROFS"), _ACCESS),
+    **dict.fromkeys(("EFBIG", "EMFILE", "ENFILE", "ENOLCK", "ENAMETOOLONG", "ELOOP"), _LIMIT),
+    **dict.fromkeys(("EIO", "ENXIO", "ENODEV", "ENOMEDIUM", "EBUSY", "ETXTBSY", "EREMOTEIO", "EBADMSG", "EUCLEAN"), _DISK),
+    "ENOMEM": "free memory, or lower data.batch_size or data.prefetch, and start the same command again",
+    "EPIPE": "the program that read this output has ended",
+    **dict.fromkeys(
+        (
+            "ESTALE", "ETIMEDOUT", "ENOTCONN", "ECONNRESET", "ECONNREFUSED", "ECONNABORTED", "EHOSTDOWN",
+            "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ENETRESET", "ESHUTDOWN", "ENOTUNIQ", "ECOMM", "EREMCHG",
+        ),
+        _NETWORK,
+    ),
+}  # fmt: skip
+"""Errors of the operating system that any read or write may meet through no fault of the program, and what to do."""
+
+MACHINE_ERRNOS = tuple(getattr(errno, name) for name in REMEDIES if hasattr(errno, name))
+"""Numbers of these errors."""
 
 
 class QuellError(Exception):
@@ -81,20 +109,43 @@ def run_command(function: Callable[[], int], who: str = "") -> int:
         The exit code (table above).
     """
     try:
-        return function()
+        code = function()
+        sys.stdout.flush()  # what cannot be written is noticed here, not while Python shuts down
+        return code
     except QuellError as error:
-        print(f"{who}error: {error}", file=sys.stderr, flush=True)
+        _report(f"{who}error: {mask(str(error))}")
         return error.exit_code
     except OSError as error:
         if error.errno not in MACHINE_ERRNOS:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"{who}error: {where}{error.strerror}: free space or give access, and start the same command again",
-            file=sys.stderr,
-            flush=True,
-        )
+        _report(f"{who}error: {mask(machine_problem(error))}")
         return MachineError.exit_code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _report("interrupted")
         return EXIT_INTERRUPTED
+
+
+def machine_problem(error: OSError) -> str:
+    """An error of the operating system as a sentence: which file, what happened, what to do."""
+    files = " -> ".join(str(name) for name in (error.filename, error.filename2) if name not in (None, ""))
+    remedy = REMEDIES.get(errno.errorcode.get(error.errno or 0, ""), "start the same command again")
+    where = files or ("the output" if error.errno == errno.EPIPE else "")
+    return f"{where + ': ' if where else ''}{error.strerror or error}: {remedy}"
+
+
+def _report(sentence: str) -> None:
+    """Print to stderr; then drop what an output that nobody reads any more still holds."""
+    try:
+        print(sentence, file=sys.stderr, flush=True)
+    except OSError:
+        _discard(sys.stderr)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _discard(sys.stdout)
+
+
+def _discard(stream: TextIO) -> None:
+    """Send the rest of a broken stream nowhere: Python would complain about it while it shuts down."""
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())

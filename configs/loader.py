@@ -1,7 +1,6 @@
 """From a YAML file and `a.b=c` overrides to a RunConfig, or to one report of every problem; and back to YAML."""
 
 import copy
-import json
 import re
 import typing
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from configs import documents
 from configs.errors import ConfigError
 from configs.registry import find
 from configs.schema import RunConfig
@@ -19,10 +19,8 @@ from configs.support.mappings import Settings
 from configs.support.suggestions import did_you_mean
 from configs.validation import explain
 
-try:
-    from yaml import CSafeLoader as SafeLoader  # ten times faster, where PyYAML was built with libyaml
-except ImportError:
-    from yaml import SafeLoader  # type: ignore[assignment]
+MAX_KEY_PARTS = 20
+"""Longest dotted key of an override."""
 
 log = get_logger(__name__)
 
@@ -53,18 +51,20 @@ def load(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
 
 
 def read(path: Path) -> Settings:
-    """Read a YAML or JSON file as a plain mapping; ConfigError for repeated keys, or anything else than a mapping."""
+    """Read a YAML or JSON file as a plain mapping; ConfigError for anything else, or beyond the bounds of `documents`."""
     try:
+        if path.stat().st_size > documents.MAX_CHARACTERS * 4:
+            raise ConfigError(f"{path}: too large for a configuration ({path.stat().st_size} bytes)")
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()
         neighbours = sorted(file.stem for file in path.parent.glob("*.yaml")) if missing else []
         hint = f"; {did_you_mean(path.stem, neighbours)}" if neighbours else ""
         raise ConfigError(f"cannot read the configuration {path}: {_reason(error)}{hint}") from error
     try:
-        data = json.loads(text) if path.suffix == ".json" else parse(text)
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise ConfigError(f"not readable as {path.suffix[1:].upper()}: {_one_line(error)}", source=str(path)) from error
+        data = documents.parse_json(text) if path.suffix == ".json" else parse(text)
+    except ConfigError as error:
+        raise ConfigError(error.problems, source=str(path)) from error
     if not isinstance(data, dict):
         raise ConfigError("expected a mapping of sections (pipeline, data, ...)", source=str(path))
     return data
@@ -75,7 +75,7 @@ def apply(data: Settings, overrides: list[str]) -> Settings:
     data, problems = copy.deepcopy(data), []
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
+        if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key) or key.count(".") >= MAX_KEY_PARTS:
             problems.append(f"'{override}': an override looks like section.key=value")
             continue
         place = data
@@ -88,8 +88,8 @@ def apply(data: Settings, overrides: list[str]) -> Settings:
             place = inner
         try:
             place[last] = parse(text)
-        except yaml.YAMLError as error:
-            problems.append(f"'{override}': the value is not YAML: {_one_line(error)}")
+        except ConfigError as error:
+            problems.append(f"'{override}': {error}")
     if problems:
         raise ConfigError(problems, source="command line")
     return data
@@ -112,30 +112,8 @@ def dump(config: BaseModel) -> str:
 
 
 def parse(text: str) -> Any:
-    """Parse YAML with safe types only; `1e-4` is a number, and repeated keys are an error."""
-    return yaml.load(text, Loader=_StrictLoader)
-
-
-class _StrictLoader(SafeLoader):
-    """A SafeLoader that refuses repeated keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                problem = f"the key '{key}' is given twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-# PyYAML follows YAML 1.1, which takes 1e-4 for a string because it has no dot
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
+    """Parse YAML with plain types only; `1e-4` is a number. ConfigError where it cannot be read (configs/documents)."""
+    return documents.parse_yaml(text)
 
 
 def _hint(path: Sequence[str], data: Settings) -> str:
@@ -174,7 +152,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _reason(error: OSError | UnicodeDecodeError) -> str:
+def _reason(error: OSError | ValueError) -> str:
     """Why a file cannot be read, without the errno."""
     if isinstance(error, FileNotFoundError):
         return "no such file"

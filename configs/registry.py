@@ -146,7 +146,7 @@ def _is_offered(folder: str, cls: type) -> bool:
 
 def _arguments(cls: type, given: tuple[str, ...]) -> tuple[list[str], Settings]:
     """Names of a constructor's arguments, and their definitions as pydantic fields."""
-    hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
+    hints = typing.get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
     fields: Settings = {}
     for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:  # type: ignore[misc]
         if name in given or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):

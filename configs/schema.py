@@ -5,17 +5,23 @@ The method's own keys (`pipeline`) are declared beside the method, in `pipelines
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
 from configs import registry
 from configs.batching import batch_problem
+from configs.locations import location_problem, name_problem
+from configs.sizes import Side
 from configs.support.mappings import Settings
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=10**12)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Rate = Annotated[float, Field(gt=0, le=1e12)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, le=1e12)]
+Samples = Annotated[int, Field(gt=0, le=10**6)]
+"""Samples or batches that are in memory at the same time."""
+Folder = Annotated[str, Field(min_length=1, max_length=255)]
+"""Name of one folder below another."""
 
 Network = Annotated[Settings, BeforeValidator(registry.checker("models", given=("in_channels", "out_channels")))]
 """A network by name with its constructor's arguments, e.g. `{name: unet, width: 32}`; checked before it is built. A
@@ -48,7 +54,7 @@ class CacheConfig(Section):
     ($TMPDIR)."""
     max_gb: Rate = 100
     """Largest size of the folder in 10^9 bytes. A split that does not fit is read sample by sample over the network."""
-    retries: Count = 8
+    retries: Annotated[int, Field(ge=0, le=1000)] = 8
     """Retries of a failed request, after pauses that grow from half a second to half a minute."""
 
 
@@ -63,22 +69,22 @@ class DataConfig(Section):
     mode: Literal["indexed", "stream"] = "indexed"
     """indexed reads any sample in any order; stream reads the training split shard by shard and stores nothing,
     for data that fit on no disk (its order and its resume are weaker, see docs/data.md)."""
-    stream_buffer: Positive = 256
+    stream_buffer: Samples = 256
     """Samples in the shuffle buffer of stream mode; twice as many are in memory per process."""
-    train_split: str = "train"
+    train_split: Folder = "train"
     """Sub-folder of the training split."""
-    val_split: str = "val"
+    val_split: Folder = "val"
     """Sub-folder of the split that is evaluated during training."""
-    test_split: str = "test"
+    test_split: Folder = "test"
     """Sub-folder of the split that launch/evaluate.py evaluates."""
-    batch_size: Positive = 4
+    batch_size: Samples = 4
     """Samples of one optimizer step over ALL processes and accumulated micro-batches."""
-    eval_batch_size: Positive = 4
+    eval_batch_size: Samples = 4
     """Full images of one shape restored together in evaluation, per process."""
     fields: dict[str, str] = {}
     """Shard member for a field the method reads, where the names differ, e.g. `{noisy: pd, clean: pd_clean}`.
     Fields that show unrelated samples of one of these (`unpaired_clean`) follow it."""
-    crop: Positive | None = 256
+    crop: Side | None = 256
     """Side of the square training crop in pixels; null trains on full images, which must share one size."""
     flip: bool = True
     """Flip horizontally and vertically, each with probability 1/2."""
@@ -96,10 +102,25 @@ class DataConfig(Section):
     """Shuffle the whole split in every epoch, by (seed, epoch); false keeps the stored order."""
     limit: Positive | None = None
     """Use only the first N samples of each split."""
-    prefetch: Positive = 2
+    prefetch: Annotated[int, Field(gt=0, le=1000)] = 2
     """Batches that a thread prepares ahead of the step."""
     verify: Literal["first", "always", "never"] = "first"
-    """When checksums are verified: when a process first reads a sample, at every read, or never."""
+    """When checksums are verified: when a process first reads a sample, at every read, or never. What is read over the
+    network and not kept is verified at every read, unless never."""
+
+    @field_validator("root")
+    @classmethod
+    def _is_a_location(cls, root: str) -> str:
+        if problem := location_problem(root):
+            raise ValueError(problem)
+        return root
+
+    @field_validator("train_split", "val_split", "test_split")
+    @classmethod
+    def _is_a_sub_folder(cls, split: str) -> str:
+        if problem := name_problem(split):
+            raise ValueError(problem)
+        return split
 
 
 class OptimizerSettings(Section):
@@ -157,11 +178,11 @@ class ScheduleConfig(Section):
 class LoopConfig(Section):
     """Length and arithmetic of training."""
 
-    epochs: Rate | None = 10
+    epochs: Annotated[float, Field(gt=0, le=1e9)] | None = 10
     """Length in epochs; a fraction is allowed."""
     max_steps: Positive | None = None
     """Length in optimizer steps; if both are given, the shorter one applies."""
-    accumulate: Positive = 1
+    accumulate: Samples = 1
     """Micro-batches per process whose gradients are accumulated into one step."""
     clip_norm: Rate | None = 1.0
     """Gradient norm to which each phase is clipped; null does not clip."""
@@ -172,7 +193,7 @@ class LoopConfig(Section):
     """Decay per step of the moving average of weights that evaluation uses; 0 keeps none."""
     max_skips: Count = 10
     """Steps in a row that may be skipped for a gradient that is not finite, before the run stops as diverged."""
-    threads: Count = 0
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads per process; 0 divides the cores among the processes of a machine."""
     deterministic: bool = True
     """Use deterministic algorithms, for bit-exact resume; false lets cuDNN choose the fastest."""
@@ -194,7 +215,7 @@ class EvaluationConfig(Section):
     """Evaluate only the first N validation samples."""
     metric: Literal["psnr", "ssim", "rmse"] = "psnr"
     """What the best checkpoint is chosen by: psnr, ssim (higher is better), or rmse (lower is better)."""
-    images: Count = 2
+    images: Annotated[int, Field(ge=0, le=1000)] = 2
     """Samples shown as image grids."""
 
 
@@ -249,7 +270,8 @@ class RunConfig(Section):
     """One training run, complete."""
 
     name: str = ""
-    """Name of the run; empty takes the YAML file's name. The default run folder is runs/<name>."""
+    """Name of the run; empty takes the YAML file's name. The default run folder is runs/<name>; a name may have
+    sub-folders (a/b), but does not lead out of runs/."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1337
     """Seed of the initial weights, the order of samples, crops and noise."""
     pipeline: Annotated[SerializeAsAny[PipelineConfig], BeforeValidator(registry.pipeline_config)]
@@ -264,6 +286,13 @@ class RunConfig(Section):
     profile: ProfileConfig = ProfileConfig()
     init_from: InitConfig | None = None
     """Warm start: named networks of another run."""
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if name and (problem := name_problem(name)):
+            raise ValueError(problem)
+        return name
 
     @model_validator(mode="after")
     def _can_run(self) -> "RunConfig":

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
+from configs.sizes import Above
 from losses.common.pixel_differences import comparable_pair
 
 
@@ -25,7 +26,7 @@ class Charbonnier(nn.Module):
         Charbonnier et al., Two Deterministic Half-Quadratic Regularization Algorithms, ICIP 1994.
     """
 
-    def __init__(self, eps: float = 1e-3) -> None:
+    def __init__(self, eps: Above = 1e-3) -> None:
         super().__init__()
         if eps <= 0:
             raise ConfigError(f"charbonnier: eps must be positive, got {eps} (l1 is the loss without smoothing)")

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from configs.errors import ConfigError
+from configs.sizes import Above
 from losses.common.pixel_differences import comparable_pair
 
 
@@ -28,7 +29,7 @@ class InfoNce(nn.Module):
         van den Oord et al., Representation Learning with Contrastive Predictive Coding, arXiv 1807.03748.
     """
 
-    def __init__(self, temperature: float = 0.1) -> None:
+    def __init__(self, temperature: Above = 0.1) -> None:
         super().__init__()
         if temperature <= 0:
             raise ConfigError(f"info_nce: temperature must be positive, got {temperature:g}")

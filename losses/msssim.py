@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
+from configs.sizes import Above, Depth, Side
 from losses.common.pixel_differences import comparable_pair
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -41,7 +42,7 @@ class MsSsim(nn.Module):
         Wang, Simoncelli and Bovik, Multi-Scale Structural Similarity for Image Quality Assessment, Asilomar 2003.
     """
 
-    def __init__(self, data_range: float = 1.0, scales: int = 5, window: int = 11) -> None:
+    def __init__(self, data_range: Above = 1.0, scales: Depth = 5, window: Side = 11) -> None:
         super().__init__()
         if not 1 <= scales <= len(SCALE_WEIGHTS):
             raise ConfigError(f"msssim: scales must be 1 to {len(SCALE_WEIGHTS)}, got {scales}")

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from configs.sizes import Width
 from losses.common.pixel_differences import comparable_pair
 
 
@@ -22,7 +23,7 @@ class PredictedContent(nn.Module):
         Chen and He, Exploring Simple Siamese Representation Learning (SimSiam), CVPR 2021.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: Width) -> None:
         super().__init__()
         self.predictor = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, channels, 1))
 

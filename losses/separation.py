@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
+from configs.sizes import Real
 from losses.common.pixel_differences import comparable_pair
 
 
@@ -28,7 +29,7 @@ class Separation(nn.Module):
         ConfigError: `bound` is not positive.
     """
 
-    def __init__(self, form: Literal["linear", "exp"] = "exp", bound: float = 1.0) -> None:
+    def __init__(self, form: Literal["linear", "exp"] = "exp", bound: Real = 1.0) -> None:
         super().__init__()
         if bound <= 0:
             raise ConfigError(f"separation: bound must be positive, got {bound:g}")

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
+from configs.sizes import Width
 from losses.common import frozen_vgg
 from losses.common.pixel_differences import full_precision
 
@@ -43,7 +44,7 @@ class Vgg(nn.Module):
         random_trunk: bool = False,
         normalise: bool = False,
         sha256: str = frozen_vgg.VGG19.sha256,
-        channels: int = 3,
+        channels: Width = 3,
     ) -> None:
         super().__init__()
         self.normalise = normalise

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
+from configs.sizes import Side, Width
 from losses.common import frozen_vgg
 from losses.common.pixel_differences import full_precision
 
@@ -42,9 +43,9 @@ class Vgg16(nn.Module):
         self,
         weights: str | None = "imagenet",
         random_trunk: bool = False,
-        size_px: int = 224,
+        size_px: Side = 224,
         sha256: str = frozen_vgg.VGG16.sha256,
-        channels: int = 3,
+        channels: Width = 3,
     ) -> None:
         super().__init__()
         if size_px < 8:

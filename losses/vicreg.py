@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from configs.sizes import Real
 from losses.common.pixel_differences import comparable_pair
 
 FLOOR = 1e-4
@@ -26,7 +27,7 @@ class Vicreg(nn.Module):
         Bardes, Ponce and LeCun, VICReg: Variance-Invariance-Covariance Regularization, ICLR 2022.
     """
 
-    def __init__(self, variance: float = 1.0, covariance: float = 0.04) -> None:
+    def __init__(self, variance: Real = 1.0, covariance: Real = 0.04) -> None:
         super().__init__()
         self.variance, self.covariance = variance, covariance
 

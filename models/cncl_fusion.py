@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from configs.sizes import Width
+
 
 class CnclFusion(nn.Module):
     """Fuse the content generator's image with the noisy image minus the predicted noise, by a 1x1 convolution.
@@ -19,7 +21,7 @@ class CnclFusion(nn.Module):
         Geng et al., Content-Noise Complementary Learning for Medical Image Denoising, IEEE TMI 41(2), 2022.
     """
 
-    def __init__(self, in_channels: int = 1) -> None:
+    def __init__(self, in_channels: Width = 1) -> None:
         super().__init__()
         self.mix = nn.Conv2d(2 * in_channels, in_channels, 1)
         with torch.no_grad():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
+from configs.sizes import Width, Widths
 from models.blocks.complex_layers import from_channels, weight_dtype
 from models.blocks.contrast_blocks import UpBlock
 from models.blocks.padding import crop_to
@@ -45,12 +46,12 @@ class ContrastDecoder(nn.Module):
 
     def __init__(
         self,
-        out_channels: int,
-        features: tuple[int, ...] = (256, 128, 64),
-        latent_channels: int = 256,
+        out_channels: Width,
+        features: Widths = (256, 128, 64),
+        latent_channels: Width = 256,
         complex: bool = False,
         identity_mapping: bool = False,
-        skip_channels: tuple[int, ...] | None = None,
+        skip_channels: Widths | None = None,
     ) -> None:
         super().__init__()
         self.complex = complex

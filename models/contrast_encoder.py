@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from configs.sizes import Width, Widths
 from models.blocks.complex_layers import max_pool2, to_channels, weight_dtype
 from models.blocks.contrast_blocks import DoubleConv
 from models.blocks.padding import pad_to_multiple
@@ -36,9 +37,9 @@ class ContrastEncoder(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
-        features: tuple[int, ...] = (64, 128, 256),
-        latent_channels: int = 256,
+        in_channels: Width,
+        features: Widths = (64, 128, 256),
+        latent_channels: Width = 256,
         complex: bool = False,
     ) -> None:
         super().__init__()

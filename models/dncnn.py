@@ -5,6 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
+from configs.sizes import Depth, Deviation, Width
 from models.blocks.initialization import init_he, init_normal
 from models.blocks.norms import Norm, norm_layer
 from models.blocks.residual import check_residual
@@ -47,15 +48,15 @@ class DnCNN(nn.Module):
 
     def __init__(
         self,
-        in_channels: int = 1,
-        out_channels: int = 1,
-        depth: int = 17,
-        width: int = 64,
+        in_channels: Width = 1,
+        out_channels: Width = 1,
+        depth: Depth = 17,
+        width: Width = 64,
         bias: bool = False,
         norm: Norm = "batch",
         activation: Activation = "relu",
         residual: bool = True,
-        init_std: float | None = None,
+        init_std: Deviation | None = None,
     ) -> None:
         super().__init__()
         if depth < 3:

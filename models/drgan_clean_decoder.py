@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from configs.sizes import Depth, Width
 from models.blocks.drgan_blocks import StyledResidualBlock, UpPath
 from models.blocks.initialization import init_he
 
@@ -24,7 +25,7 @@ class DrganCleanDecoder(nn.Module):
         Tomography Images, IEEE TMI 40(10), 2021.
     """
 
-    def __init__(self, out_channels: int = 1, *, width: int = 64, blocks: int = 4) -> None:
+    def __init__(self, out_channels: Width = 1, *, width: Width = 64, blocks: Depth = 4) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*(StyledResidualBlock(4 * width) for _ in range(blocks)))
         self.up_path = UpPath(out_channels, width)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from configs.errors import DataError
+from configs.sizes import Depth, Width
 from models.blocks.drgan_blocks import ConvNormReLU, StyledResidualBlock
 from models.blocks.initialization import init_he
 
@@ -28,7 +29,7 @@ class DrganContentEncoder(nn.Module):
         Huang et al., IEEE TMI 40(10), 2021.
     """
 
-    def __init__(self, in_channels: int = 1, *, width: int = 64, blocks: int = 4) -> None:
+    def __init__(self, in_channels: Width = 1, *, width: Width = 64, blocks: Depth = 4) -> None:
         super().__init__()
         self.to_full = ConvNormReLU(in_channels, width, 7)
         self.to_half = ConvNormReLU(width, 2 * width, 4, 2)

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from configs.sizes import Width
 from models.blocks.drgan_blocks import ConvNormReLU
 from models.blocks.initialization import init_he
 
@@ -23,7 +24,7 @@ class DrganNoiseEncoder(nn.Module):
         Huang et al., IEEE TMI 40(10), 2021.
     """
 
-    def __init__(self, in_channels: int = 1, *, width: int = 64, code_channels: int = 8) -> None:
+    def __init__(self, in_channels: Width = 1, *, width: Width = 64, code_channels: Width = 8) -> None:
         super().__init__()
         self.features = nn.Sequential(
             ConvNormReLU(in_channels, width, 7),

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from configs.sizes import Depth, Width
 from models.blocks.drgan_blocks import StyledResidualBlock, UpPath
 from models.blocks.initialization import init_he
 
@@ -26,7 +27,7 @@ class DrganNoisyDecoder(nn.Module):
         Huang et al., IEEE TMI 40(10), 2021.
     """
 
-    def __init__(self, out_channels: int = 1, *, width: int = 64, blocks: int = 4, code_channels: int = 8) -> None:
+    def __init__(self, out_channels: Width = 1, *, width: Width = 64, blocks: Depth = 4, code_channels: Width = 8) -> None:
         super().__init__()
         channels = 4 * width
         self.blocks = nn.ModuleList(StyledResidualBlock(channels) for _ in range(blocks))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from configs.errors import ConfigError
+from configs.sizes import Depths, Width, Widths
 from models.blocks.initialization import init_near_identity
 from models.blocks.padding import padded
 from models.blocks.precision import full_precision
@@ -48,13 +49,13 @@ class FusionUNet(nn.Module):
 
     def __init__(
         self,
-        in_channels: int = 2,
-        out_channels: int = 2,
-        streams: int = 2,
+        in_channels: Width = 2,
+        out_channels: Width = 2,
+        streams: Width = 2,
         fusion: Literal["latent", "skips", "attention"] = "latent",
         shared: bool = True,
-        widths: tuple[int, ...] = (24, 48, 96),
-        blocks: tuple[int, ...] = (1, 2, 3),
+        widths: Widths = (24, 48, 96),
+        blocks: Depths = (1, 2, 3),
     ) -> None:
         super().__init__()
         check_residual(True, in_channels, out_channels)

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 
 from configs.errors import DataError
+from configs.sizes import Deviation, Width
 from models.blocks.norms import InstanceNorm2d
 
 Variant = Literal["v1", "v2", "official", "cyclegan"]
@@ -62,7 +63,7 @@ class PatchDiscriminator(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int = 1, *, variant: Variant = "v2", width: int = 64, init_std: float | None = 0.02
+        self, in_channels: Width = 1, *, variant: Variant = "v2", width: Width = 64, init_std: Deviation | None = 0.02
     ) -> None:
         super().__init__()
         layout = _VARIANTS[variant]

@@ -5,6 +5,7 @@ import itertools
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
+from configs.sizes import Depths, Width, Widths
 from models.blocks.initialization import init_near_identity
 from models.blocks.padding import crop_to, pad_to_multiple
 from models.blocks.residual import check_residual, residual_blocks
@@ -40,10 +41,10 @@ class ResidualUNet(nn.Module):
 
     def __init__(
         self,
-        in_channels: int = 1,
-        out_channels: int = 1,
-        widths: tuple[int, ...] = (24, 48, 96),
-        blocks: tuple[int, ...] = (1, 2, 3),
+        in_channels: Width = 1,
+        out_channels: Width = 1,
+        widths: Widths = (24, 48, 96),
+        blocks: Depths = (1, 2, 3),
         residual: bool = True,
     ) -> None:
         super().__init__()

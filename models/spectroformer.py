@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from configs.sizes import Width
 from models.blocks.padding import padded
 from models.blocks.residual import check_residual
 from models.blocks.spectroformer_attention import Spectrum, TransformerBlock, conv1
@@ -68,8 +69,8 @@ class Spectroformer(nn.Module):
     def __init__(
         self,
         *,
-        in_channels: int = 3,
-        out_channels: int = 3,
+        in_channels: Width = 3,
+        out_channels: Width = 3,
         size: Literal["small", "base", "large"] = "small",
         design: Literal["official", "reproduction"] = "official",
         residual: bool = True,

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from configs.sizes import Depth, Deviation, Width
 from models.blocks.initialization import init_normal
 from models.blocks.residual import check_residual
 
@@ -38,14 +39,14 @@ class SRDenseNet(nn.Module):
 
     def __init__(
         self,
-        in_channels: int = 1,
-        out_channels: int = 1,
-        growth: int = 16,
-        layers: int = 8,
-        blocks: int = 8,
-        bottleneck: int = 256,
+        in_channels: Width = 1,
+        out_channels: Width = 1,
+        growth: Width = 16,
+        layers: Depth = 8,
+        blocks: Depth = 8,
+        bottleneck: Width = 256,
         residual: bool = False,
-        init_std: float | None = None,
+        init_std: Deviation | None = None,
     ) -> None:
         super().__init__()
         check_residual(residual, in_channels, out_channels)

@@ -6,6 +6,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from configs.errors import ConfigError
+from configs.sizes import Deviation, Width
 from models.blocks.initialization import init_normal
 from models.blocks.norms import Norm, norm_layer
 from models.blocks.padding import padded
@@ -47,12 +48,12 @@ class UNet(nn.Module):
 
     def __init__(
         self,
-        in_channels: int = 1,
-        out_channels: int = 1,
-        width: int = 64,
+        in_channels: Width = 1,
+        out_channels: Width = 1,
+        width: Width = 64,
         norm: Norm = "batch",
         residual: bool = False,
-        init_std: float | None = None,
+        init_std: Deviation | None = None,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()

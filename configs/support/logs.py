@@ -4,8 +4,11 @@ Results (tables, plans, JSON) are printed, not logged: --quiet does not silence 
 """
 
 import argparse
+import contextlib
 import logging
 import sys
+
+from configs.support.secrets import mask
 
 _ROOT = "quell"
 
@@ -16,7 +19,9 @@ class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         is_warning = record.levelno >= logging.WARNING
         prefix = f"{record.levelname.lower()}: " if is_warning else ""
-        print(prefix + record.getMessage(), file=sys.stderr if is_warning else sys.stdout, flush=True)
+        # A terminal that was closed, or a full disk behind a redirection, must not end what is being logged.
+        with contextlib.suppress(OSError, ValueError):
+            print(prefix + mask(record.getMessage()), file=sys.stderr if is_warning else sys.stdout, flush=True)
 
 
 def get_logger(name: str) -> logging.Logger:

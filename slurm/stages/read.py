@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -138,6 +137,6 @@ def _override(text: str, problems: list[str]) -> Overrides:
         return {}
     try:
         return {key: loader.parse(value)}
-    except yaml.YAMLError:
-        problems.append(f"--set {text}: the value is not valid YAML")
+    except ConfigError as error:
+        problems.append(f"--set {text}: {error}")
         return {}
