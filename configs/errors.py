@@ -35,7 +35,9 @@ REMEDIES = {
     **dict.fromkeys(("ENOSPC", "EDQUOT"), _SPACE),
     **dict.fromkeys(("EACCES", "EPERM", "EROFS"), _ACCESS),
     **dict.fromkeys(("EFBIG", "EMFILE", "ENFILE", "ENOLCK", "ENAMETOOLONG", "ELOOP"), _LIMIT),
-    **dict.fromkeys(("EIO", "ENXIO", "ENODEV", "ENOMEDIUM", "EBUSY", "ETXTBSY", "EREMOTEIO", "EBADMSG", "EUCLEAN"), _DISK),
+    **dict.fromkeys(
+        ("EIO", "ENXIO", "ENODEV", "ENOMEDIUM", "EBUSY", "ETXTBSY", "EREMOTEIO", "EBADMSG", "EUCLEAN"), _DISK
+    ),
     "ENOMEM": "free memory, or lower data.batch_size or data.prefetch, and start the same command again",
     "EPIPE": "the program that read this output has ended",
     **dict.fromkeys(
@@ -53,9 +55,15 @@ MACHINE_ERRNOS = tuple(getattr(errno, name) for name in REMEDIES if hasattr(errn
 
 
 class QuellError(Exception):
-    """A failure that one sentence explains to the user; `exit_code` is the exit code of the process."""
+    """A failure that one sentence explains to the user; `exit_code` is the exit code of the process.
+
+    Credentials in URLs are masked: the sentence goes into logs and run folders.
+    """
 
     exit_code = 1
+
+    def __init__(self, *sentence: object) -> None:
+        super().__init__(*(mask(part) if isinstance(part, str) else part for part in sentence))
 
 
 class ConfigError(QuellError):
@@ -64,7 +72,7 @@ class ConfigError(QuellError):
     exit_code = 2
 
     def __init__(self, problems: str | list[str], *, source: str = "") -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.problems = [mask(problem) for problem in ([problems] if isinstance(problems, str) else problems)]
         self.source = source
         where = f"{source}: " if source else ""
         if len(self.problems) == 1:
@@ -113,7 +121,7 @@ def run_command(function: Callable[[], int], who: str = "") -> int:
         sys.stdout.flush()  # what cannot be written is noticed here, not while Python shuts down
         return code
     except QuellError as error:
-        _report(f"{who}error: {mask(str(error))}")
+        _report(f"{who}error: {error}")
         return error.exit_code
     except OSError as error:
         if error.errno not in MACHINE_ERRNOS:

@@ -51,7 +51,7 @@ def load(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
 
 
 def read(path: Path) -> Settings:
-    """Read a YAML or JSON file as a plain mapping; ConfigError for anything else, or beyond the bounds of `documents`."""
+    """Read a YAML or JSON file as a plain mapping; ConfigError for anything else (bounds: configs/documents.py)."""
     try:
         if path.stat().st_size > documents.MAX_CHARACTERS * 4:
             raise ConfigError(f"{path}: too large for a configuration ({path.stat().st_size} bytes)")

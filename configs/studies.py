@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from configs import loader
 from configs.baseline_names import DEFAULT_BASELINES
 from configs.errors import ConfigError
+from configs.locations import name_problem
 from configs.schema import Count, Section
 from configs.support.paths import ROOT
 from configs.support.suggestions import did_you_mean
@@ -84,10 +85,14 @@ def load(name: str) -> Study:
         raise ConfigError(f"no study '{name}'; {did_you_mean(name, names)}")
     data = loader.read(path)
     try:
-        return Study.model_validate(data)
+        study = Study.model_validate(data)
+        problems = [problem for row in study.runs if (problem := name_problem(row))]
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise ConfigError(lines, source=str(path)) from error
+    if problems:
+        raise ConfigError([f"runs: {problem}" for problem in problems], source=str(path))
+    return study
 
 
 def select(study: Study, only: list[str]) -> dict[str, StudyRun]:

@@ -35,7 +35,7 @@ def explain(error: ValidationError, hint: Callable[[Sequence[str]], str], *, pre
             got = f" (got {value})" if len(value) < _LONGEST_VALUE else ""
             problems = [item["msg"].removeprefix("Value error, ") + got]
         sentences += [f"{where}: {problem}" if where else problem for problem in problems]
-    return sentences
+    return [" ".join(sentence.split()) for sentence in sentences]  # keys and values may contain line breaks
 
 
 def _keys(location: tuple[int | str, ...], *, keep_last: bool) -> list[str]:

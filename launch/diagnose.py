@@ -13,6 +13,7 @@ from pathlib import Path
 if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from configs import locations
 from configs.errors import ConfigError, DivergedError
 from configs.support import paths
 from launch import cli
@@ -51,7 +52,7 @@ def diagnose(options: argparse.Namespace) -> int:
             folder = paths.resolve(options.run)
         else:
             if options.run_dir:
-                folder = paths.resolve(options.run_dir)
+                folder = locations.run_folder(options.run_dir)
             else:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quell-diagnose-")))
             steps = DEFAULT_STEPS if options.steps is None else options.steps

@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 from configs.errors import DataError, QuellError
+from configs.locations import run_folder
 from configs.support import logs
-from configs.support.paths import ROOT, resolve
+from configs.support.paths import ROOT
 from launch import cli
 
 log = logs.get_logger(__name__)
@@ -39,7 +40,7 @@ def quickstart(options: argparse.Namespace) -> int:
     """Run the three steps; return 0, or raise with the exit code of the first that fails."""
     name = "quickstart" if options.data is None else "quickstart_knee"
     shards = ROOT / "runs" / "data" / ("phantom" if options.data is None else "knee")
-    run_dir = resolve(options.run_dir or f"runs/{name}")
+    run_dir = run_folder(options.run_dir or f"runs/{name}")
     source = PHANTOM if options.data is None else ["knee_mese", "--input", str(knee_folder(Path(options.data)))]
     train = ["launch/train.py", "--config", CONFIG, "--run-dir", str(run_dir), f"data.root={shards}"]
     evaluate = ["launch/evaluate.py", "--run", str(run_dir), "--baseline", "noisy", "--baseline", "nlm"]

@@ -6,7 +6,7 @@ from pathlib import Path
 if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from configs.support import paths
+from configs import locations
 from launch import cli
 
 
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
             return dry_run.describe(config)
         from launch.training import run
 
-        run_dir = paths.resolve(options.run_dir or f"runs/{config.name}")
+        run_dir = locations.run_folder(options.run_dir or f"runs/{config.name}")
         return run.train(config, run_dir, mode=options.resume)
 
     return cli.run(work)

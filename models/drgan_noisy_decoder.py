@@ -27,7 +27,9 @@ class DrganNoisyDecoder(nn.Module):
         Huang et al., IEEE TMI 40(10), 2021.
     """
 
-    def __init__(self, out_channels: Width = 1, *, width: Width = 64, blocks: Depth = 4, code_channels: Width = 8) -> None:
+    def __init__(
+        self, out_channels: Width = 1, *, width: Width = 64, blocks: Depth = 4, code_channels: Width = 8
+    ) -> None:
         super().__init__()
         channels = 4 * width
         self.blocks = nn.ModuleList(StyledResidualBlock(channels) for _ in range(blocks))

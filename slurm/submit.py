@@ -11,6 +11,7 @@ if not __package__:  # started as a script: the folder on the path must be the p
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs.errors import ConfigError, run_command
+from configs.locations import run_folder
 from configs.support.logs import add_arguments, configure, get_logger
 from configs.support.paths import ROOT, resolve
 from configs.support.suggestions import did_you_mean
@@ -37,7 +38,7 @@ def submit(options: argparse.Namespace) -> int:
     from slurm.submission import chain, manifest, snapshot
 
     stage_graph = read.read(options.stages, settings=options.set, site=options.site)
-    root = resolve(options.run_dir or f"runs/{stage_graph.name}")
+    root = run_folder(options.run_dir or f"runs/{stage_graph.name}")
     planned = plan.make(stage_graph, root)
     for name in filter(None, [options.only, options.start]):
         if name not in planned.stages:

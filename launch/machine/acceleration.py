@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -13,13 +14,29 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import filter_trackers
 from accelerate.utils import DeepSpeedPlugin, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
-from configs.errors import MachineError
+from configs.errors import ConfigError, MachineError
 from configs.schema import LoopConfig
 from configs.support.mappings import Settings
 from launch.machine.memory_layout import keep_freed_memory
 from launch.machine.precision import autocast_type
 
-TIMEOUT = timedelta(minutes=float(os.environ.get("QUELL_TIMEOUT_MINUTES", "10")))
+LONGEST_TIMEOUT_MINUTES = 7 * 24 * 60.0
+
+
+def read_timeout(text: str) -> timedelta:
+    """The value of $QUELL_TIMEOUT_MINUTES; ConfigError where it is not a sensible number of minutes."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes <= LONGEST_TIMEOUT_MINUTES:
+        raise ConfigError(
+            f"QUELL_TIMEOUT_MINUTES: expected a number above 0 and up to {LONGEST_TIMEOUT_MINUTES:g}, got '{text}'"
+        )
+    return timedelta(minutes=minutes)
+
+
+TIMEOUT = read_timeout(os.environ.get("QUELL_TIMEOUT_MINUTES", "10"))
 """How long a rank waits for the others before the run ends; set QUELL_TIMEOUT_MINUTES for slow file systems."""
 
 
@@ -72,13 +89,18 @@ def start_wandb(accelerator: Accelerator, project: str, config: Settings) -> Cal
     Raises:
         MachineError: The package wandb is not installed.
     """
+    require_wandb()
+    accelerator.log_with = filter_trackers(["wandb"])
+    accelerator.init_trackers(project, config=config)
+    return lambda values, step: accelerator.log(values, step=step)
+
+
+def require_wandb() -> None:
+    """MachineError unless the package wandb is installed."""
     if importlib.util.find_spec("wandb") is None:
         raise MachineError(
             "tracking.wandb_project is set, but wandb is not installed: pip install wandb, or set it to null"
         )
-    accelerator.log_with = filter_trackers(["wandb"])
-    accelerator.init_trackers(project, config=config)
-    return lambda values, step: accelerator.log(values, step=step)
 
 
 def uses_deepspeed() -> bool:

@@ -1,5 +1,9 @@
 """From a configuration to single parts of a run: pipeline, phases, sample order, length."""
 
+import os
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
@@ -27,9 +31,30 @@ def make_pipeline(config: RunConfig, shards: Split) -> Pipeline:
         DataError: The shards lack a field that the method needs.
     """
     method = method_of(config)
-    pipeline = method(config.pipeline, fields.field_specs(method.needs(config.pipeline), config.data, shards))
+    specs = fields.field_specs(method.needs(config.pipeline), config.data, shards)
+    refuse_oversized(partial(method, config.pipeline, specs))
+    pipeline = method(config.pipeline, specs)
     optimizers.refuse_other_phases(config.optimizer, list(pipeline.phases))
     return pipeline
+
+
+def refuse_oversized(build: Callable[[], nn.Module]) -> None:
+    """ConfigError where the weights that a method asks for do not fit the memory of this machine.
+
+    Allocating them would end in the kernel's killing the process. They are counted on the meta device, which takes no
+    memory; a method that cannot be built there is built as it is.
+    """
+    try:
+        with torch.device("meta"):
+            size = sum(tensor.numel() * tensor.element_size() for tensor in build().state_dict().values())
+    except Exception:  # whatever is wrong, building it for real says so
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise ConfigError(
+            f"pipeline: these networks have {size / 1e9:.3g} GB of weights, and this machine has {memory / 1e9:.3g} GB "
+            "of memory; choose smaller widths or fewer blocks"
+        )
 
 
 def make_phases(accelerator: Accelerator, pipeline: Pipeline, config: RunConfig) -> list[Phase]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from configs.loader import dump
 from configs.schema import RunConfig
 from launch.data import loading, splits
+from launch.machine.acceleration import require_wandb
 from launch.machine.precision import autocast_type
 from launch.training.build import length, make_order, make_pipeline, refuse_uneven_batch
 from pipelines.base import Pipeline
@@ -29,6 +30,8 @@ def describe(config: RunConfig) -> int:
         QuellError: What the first step of a real run would raise, such as for crops too small for a critic.
     """
     print(dump(config), end="")
+    if config.tracking.wandb_project:
+        require_wandb()
     autocast_type(config.loop, on_cpu=not torch.accelerator.is_available())
     shards = splits.open_training(config.data)
     pipeline = make_pipeline(config, shards)

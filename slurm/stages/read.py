@@ -138,5 +138,6 @@ def _override(text: str, problems: list[str]) -> Overrides:
     try:
         return {key: loader.parse(value)}
     except ConfigError as error:
-        problems.append(f"--set {text}: {error}")
+        detail = str(error)
+        problems.append(f"--set {text}: {'the value is not valid YAML' if 'not readable' in detail else detail}")
         return {}

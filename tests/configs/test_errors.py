@@ -1,13 +1,18 @@
 """Commands end with a one-line message and the right exit code: wrong input, full disks, Ctrl-C."""
 
 import errno
+import io
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from configs.errors import DataError, run_command
+from configs.support import logs
+from configs.support.atomic_files import write_atomically
 from shards import build, inspect, verify
 from slurm import submit
 
@@ -77,3 +82,49 @@ def test_a_folder_without_read_permission_is_an_error(
     monkeypatch.setattr(verify.os, "listdir", failing(PermissionError(errno.EACCES, "Permission denied", "data/val")))
     assert verify.main([str(tmp_path)]) == 6
     assert capsys.readouterr().err.startswith("error: data/val: Permission denied: ")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ENOSPC", "EFBIG", "EPIPE", "ESTALE", "ETIMEDOUT", "ENOTCONN", "ECONNRESET", "EDQUOT", "EROFS", "ENOMEM", "EIO"],
+)
+def test_every_error_of_the_machine_is_one_sentence_with_its_file(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = getattr(errno, name)
+    assert run_command(failing(OSError(number, os.strerror(number), "runs/x/metrics.jsonl")), "rank 3: ") == 6
+    message = capsys.readouterr().err
+    assert message.startswith(f"rank 3: error: runs/x/metrics.jsonl: {os.strerror(number)}: ")
+    assert message.count("\n") == 1 and message.rstrip()[-1] != ":"
+
+
+def test_an_output_that_nobody_reads_ends_a_command_without_a_traceback(root: Path) -> None:
+    code = "import sys; from configs.errors import run_command; sys.exit(run_command(lambda: print('x' * 10**6) or 0))"
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run([sys.executable, "-c", code], cwd=root, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert process.returncode == 6
+    assert process.stderr == "error: the output: Broken pipe: the program that read this output has ended\n"
+
+
+def test_a_console_that_is_gone_does_not_end_what_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    monkeypatch.setattr(sys, "stderr", Closed())
+    logs.get_logger("test").info("step 1")
+    logs.get_logger("test").warning("slow")
+
+
+def test_files_replaced_as_a_whole_name_themselves_when_they_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.json").write_text("old")
+    monkeypatch.setattr(Path, "write_text", failing(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_atomically(tmp_path / "a.json", "new")
+    assert caught.value.filename == str(tmp_path / "a.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

@@ -1,8 +1,11 @@
 """A name in a YAML is a file in a folder; arguments are checked against the constructor before anything is built."""
 
+import typing
 from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field
 
 from configs import registry
 from configs.errors import ConfigError
@@ -70,3 +73,50 @@ def test_a_missing_package_is_named(folder: Path) -> None:
     write(folder, "needy", "import package_that_is_not_there\n")
     with pytest.raises(ConfigError, match="needs the package 'package_that_is_not_there'"):
         registry.find(folder.name, "needy")
+
+
+def unbounded(annotation: Any) -> bool:
+    """Whether an annotation lets any whole number or any real number through."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        bounds = {kind for constraint in annotation.__metadata__ for kind in bounds_of(constraint)}
+        return not {"lower", "upper"} <= bounds and any(map(unbounded, typing.get_args(annotation)[:1]))
+    if annotation in (int, float, complex):
+        return True
+    return any(unbounded(part) for part in typing.get_args(annotation))
+
+
+def bounds_of(constraint: Any) -> set[str]:
+    names = {type(item).__name__ for item in getattr(constraint, "metadata", [constraint])}
+    return {{"Ge": "lower", "Gt": "lower", "Le": "upper", "Lt": "upper"}.get(name, name) for name in names}
+
+
+@pytest.mark.parametrize("folder", ["models", "losses"])
+def test_every_number_that_a_component_takes_is_bounded(folder: str) -> None:
+    """A width of a million is a slip of the pen that would end in the kernel's killing the process."""
+    for name in registry.names(folder):
+        hints = typing.get_type_hints(registry.find(folder, name).__init__, include_extras=True)
+        assert [argument for argument, hint in hints.items() if unbounded(hint)] == [], name
+
+
+def test_an_unbounded_number_is_detected() -> None:
+    assert unbounded(int | None) and unbounded(tuple[float, ...]) and unbounded(Annotated[int, Field(ge=1)])
+    assert not unbounded(Annotated[int, Field(ge=1, le=9)] | None) and not unbounded(str)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"name": "unet", "width": 0}, "width: Input should be greater than or equal to 1 (got 0)"),
+        ({"name": "unet", "width": 1_000_000}, "width: Input should be less than or equal to 4096"),
+        ({"name": "unet", "init_std": -0.1}, "init_std: Input should be greater than or equal to 0"),
+        ({"name": "unet", "init_std": float("nan")}, "init_std: "),
+        ({"name": "residual_unet", "widths": []}, "widths: "),
+        ({"name": "residual_unet", "blocks": [1, 10**9]}, "blocks.1: "),
+        ({"name": "srdensenet", "layers": -3}, "layers: "),
+        ({"name": "dncnn", "depth": 10**6}, "depth: "),
+    ],
+)
+def test_sizes_that_make_no_network_are_refused(spec: dict[str, Any], says: str) -> None:
+    with pytest.raises(registry.SettingsError) as caught:
+        registry.complete("models", spec)
+    assert says in str(caught.value)

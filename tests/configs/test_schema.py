@@ -11,7 +11,9 @@ from pydantic import BaseModel
 
 from configs import registry
 from configs.schema import RunConfig
+from configs.studies import Study
 from configs.support.paths import ROOT
+from slurm.stages.schema import Site, Stage, StageFile
 
 METHODS = registry.names("pipelines")
 PACKAGES = ("configs", "launch", "losses", "models", "pipelines", "shards", "slurm")
@@ -72,6 +74,11 @@ def test_every_setting_of_a_run_is_read(read: set[str]) -> None:
 def test_every_setting_of_a_method_is_read(method: str, read: set[str]) -> None:
     cls: Any = registry.find("pipelines", method)
     assert unread(cls.Config, read) == []
+
+
+@pytest.mark.parametrize("model", [StageFile, Site, Stage, Study], ids=lambda model: model.__name__)
+def test_every_key_of_a_stage_file_and_of_a_study_is_read(model: type[BaseModel], read: set[str]) -> None:
+    assert unread(model, read) == []
 
 
 def test_a_setting_that_no_code_reads_is_detected(read: set[str]) -> None:

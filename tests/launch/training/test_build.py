@@ -1,4 +1,4 @@
-"""Synchronised batch norms: used on CUDA with several processes only."""
+"""Parts of a run: batch norms synchronised on CUDA only, networks refused that fit no memory, the time-out."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from configs.errors import ConfigError
 from configs.fields import FieldSpec
 from configs.schema import LoopConfig
+from launch.machine.acceleration import read_timeout
+from launch.training import build
 from launch.training.build import synchronise_batch_norm
 from pipelines.supervised import Supervised
 
@@ -55,3 +58,16 @@ def test_otherwise_batch_norms_are_unchanged_and_a_run_on_cpu_warns(
     assert batch_norms(pipeline) and not any(isinstance(norm, nn.SyncBatchNorm) for norm in batch_norms(pipeline))
     assert bool(tracker.warnings) == warns
     assert not warns or "CUDA only: on cpu statistics stay per process" in tracker.warnings[0]
+
+
+def test_networks_that_do_not_fit_the_memory_are_refused_before_they_are_allocated() -> None:
+    with pytest.raises(ConfigError, match=r"GB of weights, and this machine has .* choose smaller widths"):
+        build.refuse_oversized(lambda: nn.Linear(10**7, 10**7))
+    build.refuse_oversized(lambda: nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("text", ["abc", "", "0", "-1", "nan", "inf", "1e9"])
+def test_a_time_out_that_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=f"QUELL_TIMEOUT_MINUTES: expected a number .*, got '{text}'"):
+        read_timeout(text)
+    assert read_timeout("0.5").total_seconds() == 30

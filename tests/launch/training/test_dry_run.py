@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.support import common
+from launch.machine import acceleration
 from pipelines.base import Batch, PhaseOutput
 from pipelines.tcfl import Tcfl
 from tests.support.small_runs import TrainSmall, single_error
@@ -89,3 +90,11 @@ def test_a_dry_run_stores_no_activations_but_computes_a_gradient_penalty(
 def test_a_dry_run_refuses_a_precision_that_the_device_does_not_support(train_small: TrainSmall) -> None:
     code, output = train_small("loop.precision=fp16", options=("--dry-run",))
     assert code == 2 and "fp16 needs a GPU" in single_error(output)
+
+
+def test_a_dry_run_refuses_a_tracker_that_is_not_installed(
+    train_small: TrainSmall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceleration.importlib.util, "find_spec", lambda name: None)
+    code, output = train_small("tracking.wandb_project=mine", options=("--dry-run",))
+    assert code == 6 and "wandb is not installed" in single_error(output)

@@ -14,6 +14,7 @@ from PIL import Image
 from configs.errors import QuellError
 from shards.format import index
 from shards.reading.shard_set import ShardSet
+from tests.support.mutations import mutate_bytes
 
 MUTATIONS = 420
 """Per parameter set; the six sets make 2,520."""
@@ -50,28 +51,6 @@ def tar_of(members: dict[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def damaged(data: bytes, random: np.random.Generator) -> bytes:
-    """The data with one of seven kinds of damage at a random position."""
-    raw, start = bytearray(data), int(random.integers(len(data)))
-    size = int(random.integers(1, 600))
-    kind = random.integers(7)
-    if kind == 0:
-        raw[start] ^= 1 << int(random.integers(8))
-    elif kind == 1:
-        raw[start : start + size] = random.bytes(len(raw[start : start + size]))
-    elif kind == 2:
-        del raw[start:]
-    elif kind == 3:
-        del raw[start : start + size]
-    elif kind == 4:
-        raw[start:start] = random.bytes(size)
-    elif kind == 5:
-        raw[start : start + size] = bytes(len(raw[start : start + size]))
-    else:
-        raw[start:start] = raw[start : start + 512]
-    return bytes(raw)
-
-
 def read_everything(folder: Path) -> dict[str, bytes]:
     """All images by key and field, and all notes. Raises QuellError."""
     shards = ShardSet.open(folder)
@@ -96,7 +75,7 @@ def test_damaged_indexed_data_is_read_correctly_or_refused(tmp_path: Path, targe
     random = np.random.default_rng(seed)
     refused = 0
     for _ in range(MUTATIONS):
-        (tmp_path / target).write_bytes(damaged(intact, random))
+        (tmp_path / target).write_bytes(mutate_bytes(intact, random))
         try:
             contents = read_everything(tmp_path)
         except QuellError as error:
@@ -116,7 +95,7 @@ def test_damaged_tars_without_an_index_are_read_or_refused(tmp_path: Path, seed:
     for _ in range(MUTATIONS):
         for name in (index.HEADER, index.TABLE):
             (tmp_path / name).unlink(missing_ok=True)
-        (tmp_path / "a.tar").write_bytes(damaged(intact, random))
+        (tmp_path / "a.tar").write_bytes(mutate_bytes(intact, random))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # decoders warn about what they then refuse
