@@ -121,7 +121,7 @@ def _measure(text: str) -> None:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in [anchor for anchor, _ in open_nodes]:
                 raise _event_problem(f"*{event.anchor} refers to a value that contains it", event)
-            count += sizes.get(event.anchor, 1)
+            count += sizes.get(event.anchor or "", 1)
         elif isinstance(event, yaml.ScalarEvent):
             count += 1
             if event.anchor is not None:
@@ -186,7 +186,7 @@ def _parts(error: Exception) -> Iterator[str]:
     if isinstance(error, yaml.MarkedYAMLError):
         for text in (error.context, error.problem):
             yield from (text or "").split()
-        mark = error.problem_mark or error.context_mark
+        mark: Any = error.problem_mark or error.context_mark
         if mark is not None:
             yield f"(line {mark.line + 1}, column {mark.column + 1})"
     else:

@@ -94,7 +94,8 @@ def bounds_of(constraint: Any) -> set[str]:
 def test_every_number_that_a_component_takes_is_bounded(folder: str) -> None:
     """A width of a million is a slip of the pen that would end in the kernel's killing the process."""
     for name in registry.names(folder):
-        hints = typing.get_type_hints(registry.find(folder, name).__init__, include_extras=True)
+        cls: Any = registry.find(folder, name)
+        hints = typing.get_type_hints(cls.__init__, include_extras=True)
         assert [argument for argument, hint in hints.items() if unbounded(hint)] == [], name
 
 
