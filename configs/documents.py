@@ -8,7 +8,7 @@ are text, and a key that is given twice is an error.
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -174,7 +174,8 @@ def _problem(problem: str, node: yaml.Node) -> yaml.YAMLError:
 
 
 def _event_problem(problem: str, event: yaml.Event) -> ConfigError:
-    return ConfigError(f"line {event.start_mark.line + 1}: {problem}")
+    mark = cast(Any, event.start_mark)
+    return ConfigError(f"line {mark.line + 1}: {problem}")
 
 
 def _one_line(error: Exception) -> str:
@@ -186,7 +187,7 @@ def _parts(error: Exception) -> Iterator[str]:
     if isinstance(error, yaml.MarkedYAMLError):
         for text in (error.context, error.problem):
             yield from (text or "").split()
-        mark: Any = error.problem_mark or error.context_mark
+        mark = cast(Any, error.problem_mark or error.context_mark)
         if mark is not None:
             yield f"(line {mark.line + 1}, column {mark.column + 1})"
     else:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from configs import registry
 from configs.errors import ConfigError
+from configs.sizes import Side, Width
 from configs.support.mappings import Settings
 from configs.support.suggestions import did_you_mean
 from models.blocks.padding import crop_to, pad_to_multiple
@@ -58,12 +59,12 @@ class LibraryNetwork(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
+        in_channels: Width,
+        out_channels: Width,
         target: str,
         arguments: dict[str, Any] = {},  # noqa: B006 the registry reads the default from the signature
         forward_arguments: dict[str, Any] = {},  # noqa: B006
-        pad_to_multiple: int | None = None,
+        pad_to_multiple: Side | None = None,
     ) -> None:
         super().__init__()
         self.target, self.forward_arguments = target, dict(forward_arguments)
