@@ -71,6 +71,8 @@ def _with_changes(
 ) -> tuple[Meta, list[Change]]:
     """The notes with what the arguments add to them, and what is done to every sample."""
     changes: list[Change] = []
+    if getattr(args, "slice_gap", None) is not None:
+        meta = {**meta, "split_by": f"slices of one subject, {args.slice_gap} left out between splits"}
     resizing = Resizing.of(args)
     if resizing is not None:
         if not any(item.files for items in splits.values() for item in items):
