@@ -76,39 +76,45 @@ def plane_of(normal: np.ndarray) -> str:
     return name if np.abs(normal[axis]) > 1 - ANGLE_COSINE else f"oblique, nearly {name}"
 
 
-def differences(a: Geometry, b: Geometry) -> list[str]:
+def differences(a: Geometry, b: Geometry, *, in_plane: bool = False) -> list[str]:
     """What keeps two images of the same shape from showing the same places, with the numbers; [] if they agree.
 
     Only what both files state is compared.
+
+    Args:
+        a: One image.
+        b: The other.
+        in_plane: Compare orientation and spacing of rows and columns only, neither origins nor the slice axis.
     """
     if a.affine is None or b.affine is None:
-        return _spacing_differences(a, b)
-    found = _direction_differences(a, b) + _spacing_differences(a, b)
-    if found:
+        return _spacing_differences(a, b, in_plane)
+    found = _direction_differences(a, b, in_plane) + _spacing_differences(a, b, in_plane)
+    if found or in_plane:
         return found
     shift_mm = b.affine[:3, 3] - a.affine[:3, 3]
     along = np.abs(a.directions.T @ shift_mm)
     spacing = np.linalg.norm(a.affine[:3, :3], axis=0)
     if (along > ORIGIN_PIXELS * np.where(spacing > 0, spacing, 1.0)).any():
-        return [f"origin {_numbers(a.affine[:3, 3])} mm against {_numbers(b.affine[:3, 3])} mm"]
+        return [f"origin {as_text(a.affine[:3, 3])} mm against {as_text(b.affine[:3, 3])} mm"]
     return []
 
 
-def _direction_differences(a: Geometry, b: Geometry) -> list[str]:
-    first, second = a.directions, b.directions
+def _direction_differences(a: Geometry, b: Geometry, in_plane: bool) -> list[str]:
+    axes = slice(1, 3) if in_plane else slice(0, 3)
+    first, second = a.directions[:, axes], b.directions[:, axes]
     if np.abs(first - second).max() <= ANGLE_COSINE:
         return []
-    planes = plane_of(first[:, 0]), plane_of(second[:, 0])
+    planes = tuple(plane_of(np.cross(each.directions[:, 1], each.directions[:, 2])) for each in (a, b))
     if planes[0] != planes[1]:
         return [f"plane {planes[0]} against {planes[1]}"]
-    rows = f"{_numbers(first[:, 1:].T.ravel())} against {_numbers(second[:, 1:].T.ravel())}"
-    return [f"orientation (directions of rows and columns) {rows}"]
+    names = "rows and columns" if in_plane else "slices, rows and columns"
+    return [f"orientation (directions across {names}) {as_text(first.T.ravel())} against {as_text(second.T.ravel())}"]
 
 
-def _spacing_differences(a: Geometry, b: Geometry) -> list[str]:
+def _spacing_differences(a: Geometry, b: Geometry, in_plane: bool) -> list[str]:
     if a.spacing_mm is None or b.spacing_mm is None:
         return []
-    for first, second in zip(a.spacing_mm, b.spacing_mm, strict=True):
+    for first, second in list(zip(a.spacing_mm, b.spacing_mm, strict=True))[1 if in_plane else 0 :]:
         if first and second and abs(first - second) > SPACING_SHARE * first:
             return [f"spacing {_spacing(a.spacing_mm)} mm against {_spacing(b.spacing_mm)} mm"]
     return []
@@ -118,7 +124,8 @@ def _spacing(spacing_mm: tuple[float | None, float | None, float | None]) -> str
     return " x ".join("?" if value is None else f"{value:g}" for value in spacing_mm)
 
 
-def _numbers(values: np.ndarray) -> str:
+def as_text(values: np.ndarray) -> str:
+    """Coordinates for a message: (1, -2.5, 30)."""
     return "(" + ", ".join(f"{value + 0.0:.4g}" for value in values.tolist()) + ")"
 
 

@@ -1,36 +1,58 @@
-"""Build shards from DICOM series of co-registered contrasts. Needs pydicom.
+r"""Build shards from DICOM series of co-registered contrasts. Needs pydicom.
 
-Reads one folder per contrast, searched for .dcm, .ima and files without a suffix. Files are grouped by PatientID (or
-the name of their folder where it is missing); a patient has one series per contrast. Slices of the contrasts are paired
-by position along the slice normal; slices without a partner within --tolerance-mm are left out.
+Reads one folder per contrast, searched for .dcm, .ima and files without a suffix; enhanced and other multi-frame files
+too. A patient has one series per contrast. Series are told apart by PatientID, series, size, orientation, pixel
+spacing, image type and echo, and by sub-folder, acquisition, time and the like where the positions of their slices
+repeat; --series chooses one. Where identities were removed, sub-folders of one name in both folders hold one patient.
+
+Slices of the contrasts are paired one to one by position along the slice normal; slices without a partner within
+--tolerance-mm are left out. Contrasts of another plane, orientation, pixel spacing or in-plane origin are refused.
+MONOCHROME1 is inverted, and rescale slope and intercept are applied.
 
 Writes a sample per slice, float32, with the fields named by --field. Each volume is divided by its 99.5th percentile.
 Splits are by patient.
 
   python -m shards.build dicom --field pd=PD --field pdfs=PDFS --output DIR
+  python -m shards.build dicom --field pd=T2 --field pdfs=T2 --series 'pd=echo 1' --series 'pdfs=echo 2' --output DIR
 """
 
 import argparse
-from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
-from configs.errors import DataError
+from configs.errors import ConfigError
 from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample, WorkItem
 from shards.building.options import add_licence_argument
+from shards.image_files.dicom_headers import read_frames
+from shards.image_files.dicom_series import Series, find_series, read_series
+from shards.listing.folders import list_files
+from shards.sources.common.contrast_pairing import Subject, choose_series, find_subjects, pair_slices, warn_of_gaps
 from shards.sources.common.contrast_slices import UNITS, add_content_argument, slice_samples
-from shards.sources.common.dicom_series import DicomSlice, list_files, read_slice_header, read_volume
 from shards.sources.common.field_arguments import add_field_argument, parse_fields
 
-Series = dict[str, list[DicomSlice]]
-"""Slices by patient, or by contrast."""
+SUFFIXES = (".dcm", ".ima", "")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `python -m shards.build dicom`."""
     add_field_argument(parser, "NAME=FOLDER", "a contrast and the folder of its files, with one series per patient")
+    parser.add_argument(
+        "--series",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="use only the series of a contrast whose description matches this regular expression, such as "
+        "'pd=echo 1'; the error about several series lists their descriptions",
+    )
+    parser.add_argument(
+        "--patient-by",
+        choices=("auto", "id", "folder"),
+        default="auto",
+        help="what identifies a patient: PatientID, the sub-folder, or (auto) PatientID, and the sub-folder too where "
+        "a patient has a series in each of several (default auto)",
+    )
     parser.add_argument(
         "--tolerance-mm",
         type=float,
@@ -44,58 +66,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def build(args: argparse.Namespace) -> Headers:
     """Write the splits to args.output; returns split -> index header."""
-    contrasts = {name: _by_patient(Path(folder)) for name, folder in parse_fields(args.field).items()}
-    patients = sorted(set.intersection(*(set(series) for series in contrasts.values())))
-    if not patients:
-        raise DataError(
-            f"no patient has all of the contrasts {', '.join(contrasts)}; their PatientID, or else the names of their "
-            "folders, must agree"
-        )
-    items = [
-        _item(patient, {name: series[patient] for name, series in contrasts.items()}, args) for patient in patients
-    ]
+    roots = {name: Path(folder) for name, folder in parse_fields(args.field).items()}
+    chosen = _chosen(args.series, roots)
+    contrasts = {name: choose_series(_read_series(root), chosen.get(name)) for name, root in roots.items()}
+    subjects = find_subjects(contrasts, roots, args.patient_by)
+    items = [_item(subject, args) for subject in subjects]
     meta = {"source": "dicom", "data_range": 1.0, "seed": args.seed, "licence": args.licence, "units": UNITS}
     return build_splits(args, "dicom", splits.divide(items, args), meta)
 
 
-def _by_patient(folder: Path) -> Series:
-    """The slices of one contrast by patient. Raises DataError where a patient has several series."""
-    slices: Series = defaultdict(list)
-    for path in list_files(folder):
-        header = read_slice_header(path)
-        slices[header.patient].append(header)
-    for patient, headers in slices.items():
-        series = {header.series for header in headers}
-        if len(series) > 1:
-            raise DataError(f"{folder}: patient {patient} has {len(series)} series, expected 1; remove the others")
-    return dict(slices)
+def _chosen(texts: list[str], roots: dict[str, Path]) -> dict[str, str]:
+    chosen = {}
+    for text in texts:
+        name, found, pattern = text.partition("=")
+        if not found or name not in roots:
+            raise ConfigError(f"--series {text}: expected NAME=TEXT with one of the fields {', '.join(roots)}")
+        chosen[name] = pattern
+    return chosen
 
 
-def _item(patient: str, contrasts: Series, args: argparse.Namespace) -> WorkItem:
-    key = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in patient)
-    files = tuple(header.path for slices in contrasts.values() for header in slices)
-    return WorkItem(key, patient, partial(_load, key, contrasts, args), files)
+def _read_series(root: Path) -> list[Series]:
+    files = list_files(root, SUFFIXES, recursive=True, what="DICOM files")
+    return find_series((frame for path in files for frame in read_frames(path)), root)
 
 
-def _load(key: str, contrasts: Series, args: argparse.Namespace) -> list[Sample]:
-    paired = _pair_slices(contrasts, args.tolerance_mm)
-    if not all(paired.values()):
-        raise DataError(f"{key}: no slice positions of {', '.join(contrasts)} agree within {args.tolerance_mm} mm")
-    volumes = {name: read_volume(slices) for name, slices in paired.items()}
+def _item(subject: Subject, args: argparse.Namespace) -> WorkItem:
+    key = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in subject.key)
+    warn_of_gaps(subject)
+    contrasts = pair_slices(subject, args.tolerance_mm)
+    files = tuple(dict.fromkeys(frame.path for series in contrasts.values() for frame in series.frames))
+    return WorkItem(key, subject.group, partial(_load, key, contrasts, args), files)
+
+
+def _load(key: str, contrasts: dict[str, Series], args: argparse.Namespace) -> list[Sample]:
+    volumes = {name: read_series(series).pixels for name, series in contrasts.items()}
     return slice_samples(key, volumes, least_content=args.least_content)
-
-
-def _pair_slices(contrasts: Series, tolerance_mm: float) -> Series:
-    """For every position of the first contrast the nearest slice of each, where all are within the tolerance."""
-    first = next(iter(contrasts.values()))
-    paired: Series = {name: [] for name in contrasts}
-    for position in sorted(header.position_mm for header in first):
-
-        def distance(header: DicomSlice, position: float = position) -> float:
-            return abs(header.position_mm - position)
-
-        nearest = {name: min(slices, key=distance) for name, slices in contrasts.items()}
-        if all(distance(header) <= tolerance_mm for header in nearest.values()):
-            for name, header in nearest.items():
-                paired[name].append(header)
-    return paired
