@@ -1,12 +1,14 @@
 """The published HDF5 files of fastMRI: description, reconstructions, and images from k-space."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from configs.errors import DataError
+from shards.image_files import coils
+from shards.image_files.coils import CombinedCoils
 from shards.listing.finite import check_finite
 
 RECONSTRUCTIONS = ("reconstruction_esc", "reconstruction_rss")
@@ -78,12 +80,37 @@ def read_complex(path: Path) -> np.ndarray:
             raise DataError(f"{path}: missing 'kspace', which complex images are computed from; omit --complex")
         if file["kspace"].ndim != 3:
             raise DataError(
-                f"{path}: expected single-coil k-space, got {file['kspace'].shape[1]} coils, which cannot be combined "
-                "to complex images without sensitivity maps; omit --complex"
+                f"{path}: expected k-space of a single coil, got {file['kspace'].shape[1]} coils (see read_combined)"
             )
         images = _from_kspace(_read(file, "kspace", slice(None), path)).astype(np.complex64)
     check_finite(images, f"{path}: kspace")
     return images
+
+
+def read_combined(path: Path) -> CombinedCoils:
+    """Combine the coils of multi-coil k-space to complex images of known noise, cropped to the central 320 x 320.
+
+    Raises:
+        DataError: There is no multi-coil k-space, or it cannot be combined (see `coils.combine`).
+    """
+    with _open(path) as file:
+        if not has_coils(file):
+            raise DataError(f"{path}: missing 'kspace' of several coils (slices, coils, H, W)")
+        kspace = _read(file, "kspace", slice(None), path)
+    check_finite(kspace, f"{path}: kspace", "slice,coil,row,column")
+    combined = coils.combine(kspace, str(path))
+    return replace(combined, images=_crop(combined.images).astype(np.complex64))
+
+
+def is_multi_coil(path: Path) -> bool:
+    """Whether a fastMRI file holds k-space of several coils."""
+    with _open(path) as file:
+        return has_coils(file)
+
+
+def has_coils(file: h5py.File) -> bool:
+    """Whether an open fastMRI file holds k-space of several coils."""
+    return isinstance(file.get("kspace"), h5py.Dataset) and file["kspace"].ndim == 4
 
 
 def is_fastmri(path: Path) -> bool:
@@ -119,7 +146,7 @@ def _read(file: h5py.File, name: str, slices: slice | list[int], path: Path) -> 
 
 def _reconstruction(file: h5py.File) -> str | None:
     names = RECONSTRUCTIONS
-    if "kspace" in file and file["kspace"].ndim == 4:  # several coils, of which esc is no sum
+    if has_coils(file):  # several coils, of which esc is no sum
         names = RECONSTRUCTIONS[::-1]
     return next((name for name in names if isinstance(file.get(name), h5py.Dataset)), None)
 
@@ -133,7 +160,10 @@ def _from_kspace(kspace: np.ndarray) -> np.ndarray:
 
     The crop removes the oversampling of the readout, as fastMRI's own reconstructions do.
     """
-    axes = (-2, -1)
-    images = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace, axes=axes), norm="ortho"), axes=axes)
+    return _crop(coils.to_images(kspace))
+
+
+def _crop(images: np.ndarray) -> np.ndarray:
+    """The central 320 x 320 pixels."""
     top, left = ((side - min(side, CROP_PX)) // 2 for side in images.shape[-2:])
     return images[..., top : top + min(images.shape[-2], CROP_PX), left : left + min(images.shape[-1], CROP_PX)]

@@ -6,8 +6,9 @@ of edges. Every pair is scored, and pairing.csv, pairing.json and pairing.png ar
 stop the build until they are accepted, dropped, or corrected in the CSV.
 
 Writes `pd` and `pdfs`: magnitudes (float32), which are reconstruction_esc or, in files of several coils,
-reconstruction_rss; or complex images from single-coil k-space with --complex (complex64). Each volume is divided by its
-maximum magnitude. Splits are by patient.
+reconstruction_rss; or complex images from k-space with --complex (complex64). Several coils are prewhitened and
+combined (shards/image_files/coils.py); what k-space states about the noise of the result is in stated_noise.npz. Each
+volume is divided by its maximum magnitude. Splits are by patient.
 
   python -m shards.build fastmri --input singlecoil_train --pair-by similarity --review --output DIR    review first
   python -m shards.build fastmri --input singlecoil_train --pair-by csv --pairs DIR/pairing.csv --output DIR
@@ -30,8 +31,16 @@ from configs.errors import ConfigError, DataError
 from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample, WorkItem
-from shards.image_files.fastmri import FastmriVolume, image_name, read_complex, read_description, read_magnitude
-from shards.sources.common import keyed_slices
+from shards.image_files.fastmri import (
+    FastmriVolume,
+    image_name,
+    is_multi_coil,
+    read_combined,
+    read_complex,
+    read_description,
+    read_magnitude,
+)
+from shards.sources.common import keyed_slices, stated_noise
 from shards.sources.common.pairing_report import write_report
 from shards.sources.common.volume_pairing import VolumePair, pairs_by_patient, pairs_by_similarity, pairs_from_csv
 
@@ -66,7 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to do about doubtful pairs (default refuse: stop)",
     )
     parser.add_argument("--review", action="store_true", help="write the pairing report, and no shards")
-    parser.add_argument("--complex", action="store_true", help="store complex images, from single-coil k-space")
+    parser.add_argument(
+        "--complex", action="store_true", help="store complex images, from k-space; several coils are combined"
+    )
     parser.add_argument(
         "--by-folder",
         action="store_true",
@@ -102,7 +113,11 @@ def build(args: argparse.Namespace) -> Headers:
         "complex": args.complex,
         "units": "each volume divided by its greatest magnitude",
     }
-    return build_splits(args, "fastmri", _divide(_usable(pairs, args), args), meta)
+    usable = _usable(pairs, args)
+    headers = build_splits(args, "fastmri", _divide(usable, args), meta)
+    if args.complex and headers:
+        stated_noise.write(output / next(iter(headers)), {"pd": usable[0].pd.path, "pdfs": usable[0].pdfs.path})
+    return headers
 
 
 def _list_files(folders: list[str]) -> list[Path]:
@@ -184,12 +199,22 @@ def _item(pair: VolumePair, group: str, args: argparse.Namespace) -> WorkItem:
 
 
 def _load(pair: VolumePair, args: argparse.Namespace) -> list[Sample]:
-    read = read_complex if args.complex else read_magnitude
+    kinds = {path: is_multi_coil(path) for path in (pair.pd.path, pair.pdfs.path)}
+    if args.complex and len(set(kinds.values())) > 1:
+        several, single = sorted(kinds, key=lambda path: not kinds[path])
+        raise DataError(f"{several} has k-space of several coils, but {single} does not: images of different kinds")
     if not args.complex and (names := (image_name(pair.pd.path), image_name(pair.pdfs.path)))[0] != names[1]:
         raise DataError(
             f"{pair.pd.path} holds {names[0]} but {pair.pdfs.path} holds {names[1]}: images of different kinds"
         )
-    pd, pdfs = read(pair.pd.path), read(pair.pdfs.path)
+    noise: dict[str, float] = {}
+    if args.complex and kinds[pair.pd.path]:
+        combined = {"pd": read_combined(pair.pd.path), "pdfs": read_combined(pair.pdfs.path)}
+        pd, pdfs = (coils.images for coils in combined.values())
+        noise = {name: coils.sigma for name, coils in combined.items()}
+    else:
+        read = read_complex if args.complex else read_magnitude
+        pd, pdfs = read(pair.pd.path), read(pair.pdfs.path)
     if pd.shape[1:] != pdfs.shape[1:]:
         raise DataError(
             f"{pair.pd.path} has slices of {pd.shape[1]} x {pd.shape[2]} pixels but {pair.pdfs.path} has slices of "
@@ -209,6 +234,7 @@ def _load(pair: VolumePair, args: argparse.Namespace) -> list[Sample]:
             pdfs_file=pair.pdfs.path.stem,
             slice=number,
             scales=scales,
+            noise_sigma={name: sigma / scales[name] for name, sigma in noise.items()} or None,
             score=round(pair.score, 4),
         )
         samples.append(sample)
