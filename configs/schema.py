@@ -204,6 +204,10 @@ class LoopConfig(Section):
     """Compute batch-norm statistics over all processes. CUDA only: elsewhere a warning says that they do not."""
 
 
+LOWER_IS_BETTER = ("rmse",)
+"""Those metrics of evaluation.metric that fall as images get better."""
+
+
 class EvaluationConfig(Section):
     """Evaluation during training, of the validation split, shared among all processes."""
 
@@ -228,6 +232,8 @@ class CheckpointConfig(Section):
     """Number of latest checkpoints to keep, in addition to the best one."""
     asynchronous: bool = True
     """Continue training while a thread writes the checkpoint from a copy in memory; false waits until it is on disk."""
+    allow_other_data: bool = False
+    """Resume although the training shards are not those that the checkpoint was trained on, with as many samples."""
 
 
 class TrackingConfig(Section):

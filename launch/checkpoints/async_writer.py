@@ -12,6 +12,9 @@ from configs.errors import MachineError
 
 POLL_S = 0.02
 
+_FAILED = ".failed-"
+"""Prefix of the note of a rank that could not write its file."""
+
 T = TypeVar("T")
 
 
@@ -47,9 +50,14 @@ class AsyncWriter:
         if wait:
             self.finish()
 
+    @property
+    def failed(self) -> bool:
+        """Whether the last write has failed, which `finish` will raise."""
+        return self._error is not None
+
     def poll(self) -> None:
-        """Finish a write that is done; never waits."""
-        if self._thread is not None and not self._thread.is_alive():
+        """Finish a write that has succeeded; never waits and raises nothing."""
+        if self._thread is not None and not self._thread.is_alive() and not self.failed:
             self.finish()
 
     def finish(self) -> None:
@@ -81,16 +89,28 @@ def snapshot(value: T) -> T:
 
 
 def wait_for_files(files: list[Path], timeout_s: float) -> None:
-    """Return when all files, which other ranks write, exist.
+    """Return when all files of one folder, which other ranks write, exist.
 
     Raises:
-        MachineError: One did not appear within `timeout_s` seconds.
+        MachineError: One did not appear within `timeout_s` seconds, or its rank left a note that it failed.
     """
     deadline = time.monotonic() + timeout_s
     while missing := [file for file in files if not file.exists()]:
+        for note in sorted(missing[0].parent.glob(f"{_FAILED}*")):
+            raise MachineError(note.read_text(encoding="utf-8", errors="replace") or f"{note.name} of the checkpoint")
         if time.monotonic() > deadline:
             raise MachineError(
                 f"{missing[0].name} of the checkpoint in {missing[0].parent} did not appear within {timeout_s:.0f} s: "
                 "all processes must share the run folder"
             )
         time.sleep(POLL_S)
+
+
+def note_failure(folder: Path, rank: int, error: BaseException) -> None:
+    """Leave a note for rank 0, which waits for this rank's file, as far as the disk allows."""
+    try:
+        temporary = folder / f".part-{rank}"
+        temporary.write_text(f"rank {rank}: {error}", encoding="utf-8")
+        temporary.rename(folder / f"{_FAILED}{rank}")
+    except OSError:
+        return  # rank 0 gives up when its time is over

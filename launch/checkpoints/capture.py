@@ -144,6 +144,8 @@ def restore(state: TrainingState, checkpoint: Path, *, device: torch.device) -> 
         average = state.pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))
         state.average.state = {name: value.to(device) for name, value in average.items()}
     shared_state = store.read_state(checkpoint, "state.pt")
+    if shared_state["step"] != (step := store.read_meta(checkpoint)["step"]):  # of format 1, without checksums
+        raise store.damage(checkpoint, [f"state.pt is of step {shared_state['step']}, not of step {step}"])
     for phase in state.phases:
         phase.load_optimizer_state(shared_state["optimizers"][phase.name])
     state.scaler.load_state_dict(shared_state["scaler"])

@@ -1,6 +1,7 @@
 """Which checkpoint a run continues from, whether it may, and warm starts from another run."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -8,10 +9,15 @@ from torch import Tensor
 from configs import loader
 from configs.errors import CheckpointError, ConfigError
 from configs.schema import InitConfig
+from configs.support.json_files import Record
 from configs.support.mappings import flatten
 from configs.support.paths import resolve
-from launch.checkpoints import store
+from launch.checkpoints import integrity, lineage, store
 from launch.checkpoints.capture import TrainingState
+from launch.checkpoints.layout import step_folders
+from launch.checkpoints.lineage import Line
+from shards.format.fingerprint import same_content
+from shards.reading.split import Split
 
 RESUME_MODES = ("auto", "never")
 
@@ -39,25 +45,108 @@ RESUME_MUTABLE_KEYS = (
 """Keys (with everything below them) in which a resumed run may differ; all others decide what is learned."""
 
 
-def find_checkpoint(run_dir: Path, resume: str) -> Path | None:
-    """The checkpoint that `--resume` means; None for a fresh start.
+@dataclass(frozen=True)
+class Resumption:
+    """What a run continues from."""
+
+    checkpoint: Path | None
+    """None for a fresh start."""
+    line: Line
+    """Branches that lead to what the run saves from now on."""
+    notes: tuple[str, ...] = ()
+    """What was repaired, and what the user asked for and did not get literally, in sentences."""
+    warnings: tuple[str, ...] = ()
+    """Damage that was found, in sentences."""
+
+
+def find_checkpoint(run_dir: Path, resume: str) -> Resumption:
+    """What `--resume` means, after what a killed process left is tidied up. For the process that holds the lock.
 
     Args:
         run_dir: The run folder.
-        resume: `auto` (the run's latest checkpoint, if any), `never`, or the path of a run or checkpoint folder.
+        resume: `auto` (the run's newest intact checkpoint, if it has any), `never`, or the path of a run or checkpoint
+            folder. Where the run has already returned to that checkpoint, and saved since, it continues from there.
 
     Raises:
-        CheckpointError: `never` on a folder that has checkpoints, so that no run is overwritten; or a path without one.
+        CheckpointError: `never` on a folder that has checkpoints, so that no run is overwritten; a path without one; or
+            nothing but damaged ones.
     """
-    checkpoints = store.complete(run_dir / "checkpoints")
-    if resume == "never" and checkpoints:
+    folder = run_dir / "checkpoints"
+    notes = tuple(store.recover(folder))
+    if resume == "never":
+        if step_folders(folder):
+            raise CheckpointError(
+                f"{run_dir} already has checkpoints, but --resume is 'never': choose another --run-dir, or continue "
+                "the run with --resume auto"
+            )
+        return Resumption(None, lineage.fresh(), notes)
+    path = resolve(resume) if resume not in RESUME_MODES else run_dir
+    if path.resolve() != run_dir.resolve():
+        return _returned(folder, path, notes)
+    checkpoint, warnings = newest_intact(folder)
+    line = lineage.line_of(checkpoint) if checkpoint else lineage.fresh()
+    return Resumption(checkpoint, line, notes, tuple(warnings))
+
+
+def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest intact checkpoint in a run's `checkpoints/`, and warnings that name newer ones that are damaged.
+
+    Raises:
+        CheckpointError: All that are there are damaged.
+    """
+    damaged: list[str] = []
+    for checkpoint in reversed(step_folders(folder)):
+        found = integrity.problems(checkpoint)
+        if not found:
+            if damaged:
+                return checkpoint, [f"{'; '.join(damaged)}: continuing from {checkpoint.name}, the newest intact one"]
+            return checkpoint, []
+        damaged.append(f"{checkpoint} is damaged ({'; '.join(found)})")
+    if damaged:
         raise CheckpointError(
-            f"{run_dir} already has checkpoints, but --resume is 'never': choose another --run-dir, or continue the "
-            "run with --resume auto"
+            f"no checkpoint in {folder} is intact: {'; '.join(damaged)}; restore one from a copy, or start a new run "
+            "with another --run-dir"
         )
-    if resume not in RESUME_MODES:
-        return store.choose(resolve(resume))
-    return checkpoints[-1] if checkpoints else None
+    return None, []
+
+
+def _returned(folder: Path, path: Path, notes: tuple[str, ...]) -> Resumption:
+    """The resumption from a checkpoint that the user named, or from what was saved since they first did."""
+    path = path.resolve()
+    warnings: list[str] = []
+    start, refusal = None, None
+    try:
+        start = _named(path, warnings)
+    except CheckpointError as error:  # it may have been removed since, by the retention of the run that returned to it
+        refusal = error
+    later = [other for other in reversed(step_folders(folder)) if lineage.came_from(other, start, path)]
+    for checkpoint in later:
+        if found := integrity.problems(checkpoint):
+            warnings.append(f"{checkpoint} is damaged ({'; '.join(found)})")
+            continue
+        notes += (
+            f"this run has returned to {path} before: continuing from {checkpoint.name}, which it saved since (to "
+            f"return once more, move {', '.join(sorted(other.name for other in later))} away)",
+        )
+        return Resumption(checkpoint, lineage.line_of(checkpoint), notes, tuple(warnings))
+    if start is None:
+        raise refusal or CheckpointError(f"no checkpoint in {path}: train the run first, or give another folder")
+    line = lineage.branched(start, int(store.read_meta(start)["step"]), path)
+    return Resumption(start, line, notes, tuple(warnings))
+
+
+def _named(path: Path, warnings: list[str]) -> Path | None:
+    """The intact checkpoint that a path names: itself, or the newest of the run; `warnings` receives what it skips."""
+    if (path / "checkpoints").is_dir():
+        start, damaged = newest_intact(path / "checkpoints")
+        warnings += damaged
+        return start
+    if not path.is_dir():
+        raise CheckpointError(f"no checkpoint at {path}: give the folder of a run, or of one of its checkpoints")
+    start = store.choose(path)
+    if found := integrity.problems(start):
+        raise store.damage(start, found)
+    return start
 
 
 def refuse_other_config(saved: Mapping[str, object], current: Mapping[str, object], checkpoint: Path) -> None:
@@ -83,13 +172,36 @@ def refuse_other_config(saved: Mapping[str, object], current: Mapping[str, objec
         )
 
 
-def refuse_other_size(saved: int, current: int, checkpoint: Path, shards: object) -> None:
-    """CheckpointError where the training split has not as many samples as when the checkpoint was written."""
+def refuse_other_data(meta: Record, size: int, shards: Split, checkpoint: Path, *, allowed: bool) -> str | None:
+    """CheckpointError where the training split is not the one that the checkpoint was trained on.
+
+    Args:
+        meta: The checkpoint's meta.json; those up to version 0.2 record only the number of samples.
+        size: Samples that are trained on now.
+        shards: The training split, wherever it is.
+        checkpoint: Named in the error.
+        allowed: Accept other samples of the same number (checkpoint.allow_other_data).
+
+    Returns:
+        A sentence that says which difference was accepted; None where there is none.
+    """
+    saved, current = meta["samples"], size
     if saved != current:
         raise CheckpointError(
             f"{checkpoint} was trained on {saved} samples, but {shards} now has {current}, and the order of the "
             "samples depends on their number: restore the data, or start a new run with another --run-dir"
         )
+    if same_content(meta.get("data"), shards.fingerprint):
+        return None
+    difference = (
+        f"the shards in {shards.path} are not those that {checkpoint} was trained on (names, sizes or checksums differ)"
+    )
+    if not allowed:
+        raise CheckpointError(
+            f"{difference}: restore the data, start a new run with another --run-dir, or accept the change with "
+            "checkpoint.allow_other_data=true"
+        )
+    return difference
 
 
 def warm_start(state: TrainingState, init: InitConfig) -> str:
@@ -105,6 +217,7 @@ def warm_start(state: TrainingState, init: InitConfig) -> str:
     except CheckpointError as error:
         raise CheckpointError(f"init_from.run: {error}") from error
     weights = state.pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))
+    store.warn_of_damage(checkpoint)
     measured = {name for name, _ in state.pipeline.named_buffers(recurse=False)}
     available = sorted({name.split(".")[0] for name in weights} - measured)
     parts = list(init.parts) or available

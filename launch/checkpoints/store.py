@@ -1,118 +1,118 @@
-"""Checkpoints on disk: complete, or not there at all.
+"""Checkpoints on disk: complete, or not there at all; what is read is what was written, or it is refused.
 
 `checkpoints/step-XXXXXXXX/` holds `weights.safetensors` (and `ema.safetensors`), `state.pt`, one `rank-R.pt` per rank,
-and `meta.json`; launch/checkpoints/capture.py says what is in them. A checkpoint is written to a hidden folder, synced,
-and renamed: a folder with its final name is complete. `checkpoints/best.json` names the best one.
+and `meta.json`; launch/checkpoints/capture.py says what is in them. A checkpoint is written to a hidden folder, sealed
+by `meta.json` with the checksums of all files, and renamed. Whatever is replaced or removed is renamed out of the way
+first, so that a kill at any moment leaves a complete checkpoint, which the next start finds (`recover`).
 """
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypedDict
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from configs.errors import CheckpointError, MachineError
-from configs.support.atomic_files import write_atomically
+from configs.errors import CheckpointError
 from configs.support.json_files import Record, read_json
+from configs.support.logs import get_logger
+from launch.checkpoints import integrity, lineage
+from launch.checkpoints.best import BEST_FILE, find_best, read_best
+from launch.checkpoints.files import REMOVED, explained, remove, sync, write_durably
+from launch.checkpoints.layout import META, complete, folder_name, step_folders, step_of
 
-FORMAT = 1
-"""Incremented whenever the content of a checkpoint changes its meaning."""
+WEIGHTS, AVERAGE = "weights.safetensors", "ema.safetensors"
 
-
-class Best(TypedDict):
-    """Content of best.json."""
-
-    step: int
-    metric: str
-    value: float
-
-
-def folder_name(step: int) -> str:
-    """The folder name of a step's checkpoint."""
-    return f"step-{step:08d}"
-
-
-def complete(folder: Path) -> list[Path]:
-    """The complete checkpoints in a run's `checkpoints/`, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if (path / "meta.json").is_file())
-
-
-def clean_up(folder: Path) -> None:
-    """Remove what interrupted saves left behind."""
-    for path in folder.glob(".step-*"):
-        shutil.rmtree(path, ignore_errors=True)
+log = get_logger(__name__)
 
 
 def begin(folder: Path, step: int) -> Path:
     """Create the hidden folder that a checkpoint is written to; rank 0 does so before the others write."""
     hidden = folder / f".{folder_name(step)}"
-    shutil.rmtree(hidden, ignore_errors=True)
-    hidden.mkdir(parents=True)
+    with explained(hidden):
+        if hidden.exists():
+            shutil.rmtree(hidden)
+        hidden.mkdir(parents=True)
     return hidden
 
 
 def write_weights(hidden: Path, weights: Mapping[str, Tensor], average: Mapping[str, Tensor] | None) -> None:
     """Write weights, and their moving average where one is kept, as safetensors."""
-    for name, tensors in (("weights", weights), ("ema", average)):
+    for name, tensors in ((WEIGHTS, weights), (AVERAGE, average)):
         if tensors is not None:
             on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-            _guarded(partial(save_file, on_cpu, hidden / f"{name}.safetensors"))
+            with explained(hidden / name):
+                save_file(on_cpu, hidden / name)
 
 
 def write_state(hidden: Path, name: str, state: Record) -> None:
     """Write one `.pt` file of plain values and tensors; a file that is visible under its name is complete."""
-    _guarded(lambda: torch.save(state, hidden / f".{name}"))
-    os.replace(hidden / f".{name}", hidden / name)
+    with explained(hidden / name):
+        with (hidden / f".{name}").open("wb") as file:  # through Python, whose errors say what went wrong
+            torch.save(state, file)
+        os.replace(hidden / f".{name}", hidden / name)
 
 
 def publish(hidden: Path, meta: Record) -> Path:
-    """Add `meta.json` to a written checkpoint, sync every file, and rename the folder; its final path."""
-    (hidden / "meta.json").write_text(json.dumps({"format": FORMAT, **meta}, indent=1))
-    for file in hidden.iterdir():
-        _sync(file)
-    _sync(hidden)
-    final = hidden.with_name(hidden.name[1:])
-    if final.exists():  # the same step saved again, e.g. by a signal right after a periodic save: equal content
-        shutil.rmtree(final)
-    os.rename(hidden, final)
-    _sync(final.parent)
-    return final
+    """Sync a written checkpoint, seal it with `meta.json`, and give it its final name; the final path.
+
+    A checkpoint of the same step makes room only once this one is complete.
+    """
+    with explained(hidden):
+        for file in sorted(hidden.iterdir()):
+            sync(file)
+        write_durably(hidden / META, integrity.to_json({**meta, "files": integrity.describe(hidden)}))
+        sync(hidden)
+        return _install(hidden)
 
 
-def retain(folder: Path, keep_last: int) -> None:
-    """Delete all but the latest `keep_last` checkpoints and the best one."""
-    best = read_best(folder)
-    for path in complete(folder)[:-keep_last]:
-        if best is None or path.name != folder_name(best["step"]):
-            shutil.rmtree(path)
+def abandon(hidden: Path) -> None:
+    """Remove what a failed save has written, as far as the disk allows; a sealed checkpoint stays, for `recover`."""
+    if (hidden / META).exists():
+        return
+    shutil.rmtree(hidden, ignore_errors=True)
+    if hidden.exists():
+        log.warning("cannot remove the incomplete checkpoint %s; the next start does", hidden)
 
 
-def note_best(folder: Path, step: int, metric: str, value: float, *, higher_is_better: bool) -> bool:
-    """Point `best.json` at this step if its metric is better than the best so far; whether it is."""
-    best = read_best(folder)
-    if best is not None and best["metric"] == metric:
-        is_better = value > best["value"] if higher_is_better else value < best["value"]
-        if not is_better:
-            return False
-    write_atomically(folder / "best.json", json.dumps({"step": step, "metric": metric, "value": value}))
-    return True
+def recover(folder: Path) -> list[str]:
+    """Finish or undo what a killed process left in a run's `checkpoints/`; what was done, in sentences.
+
+    A hidden checkpoint that was sealed and is intact gets its name; what was being written or removed is deleted.
+    """
+    done = []
+    with explained(folder, "tidy up"):
+        for hidden in sorted(folder.glob(".step-*")):
+            if (hidden / META).exists() and not integrity.problems(hidden):
+                done.append(f"completed the save of {_install(hidden).name}, which a kill had interrupted")
+            else:
+                shutil.rmtree(hidden)
+        for path in [*folder.glob(f"{REMOVED}*"), *folder.glob(f".{BEST_FILE}*")]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return done
 
 
-def read_best(folder: Path) -> Best | None:
-    """Step, metric and value of the best checkpoint; None before there is one."""
-    best = read_json(folder / "best.json")
-    return Best(step=best["step"], metric=best["metric"], value=best["value"]) if best else None
+def retain(newest: Path, keep_last: int, metric: str) -> None:
+    """Remove the checkpoints that `newest` descends from, but not the latest `keep_last` of the line and the best.
+
+    Args:
+        newest: The checkpoint that was saved last.
+        keep_last: How many of its line to keep, itself included.
+        metric: What the best is chosen by.
+    """
+    best = find_best(newest.parent, metric)
+    line = [path for path in complete(newest.parent) if lineage.is_ancestor(path, newest)]
+    with explained(newest.parent, "remove an old checkpoint in"):
+        for path in line[:-keep_last]:
+            if best is None or step_of(path) != best["step"]:
+                remove(path)
 
 
 def choose(run: Path, which: str = "last") -> Path:
-    """The checkpoint folder that a path means.
+    """The checkpoint folder that a path means; whether it is intact is found out when it is read.
 
     Args:
         run: A run folder, or a checkpoint folder, which means itself.
@@ -121,32 +121,42 @@ def choose(run: Path, which: str = "last") -> Path:
     Raises:
         CheckpointError: The run has no checkpoint.
     """
-    if (run / "meta.json").is_file():
+    if (run / META).is_file() or (run.is_dir() and step_of(run) is not None):
         return run
     folder = run / "checkpoints"
-    checkpoints = complete(folder)
+    checkpoints = step_folders(folder)
     if not checkpoints:
         raise CheckpointError(f"no checkpoint in {folder}: train the run first, or give another folder")
-    best = read_best(folder)
-    if which == "best" and best is not None and (folder / folder_name(best["step"])).is_dir():
-        return folder / folder_name(best["step"])
-    return checkpoints[-1]
+    return (_best(folder) if which == "best" else None) or checkpoints[-1]
+
+
+def intact(folder: Path, *, but: Path | None = None) -> Path | None:
+    """The newest intact checkpoint in a run's `checkpoints/`, other than `but`; None where there is none."""
+    others = (path for path in reversed(step_folders(folder)) if path != but)
+    return next((path for path in others if not integrity.problems(path)), None)
+
+
+def damage(checkpoint: Path, found: list[str]) -> CheckpointError:
+    """The error for a damaged checkpoint: what is wrong with it, and which one to use instead."""
+    other = intact(checkpoint.parent, but=checkpoint)
+    advice = f"use another checkpoint of the run, such as {other}" if other else "restore it from a copy"
+    return CheckpointError(f"{checkpoint} is damaged: {'; '.join(found)}; {advice}")
 
 
 def read_meta(checkpoint: Path) -> Record:
-    """A checkpoint's meta.json: step, epoch, world size, commit, samples, configuration, metrics, images.
+    """A checkpoint's meta.json: step, epoch, world size, commit, samples, configuration, metrics, images, files.
 
     Raises:
-        CheckpointError: The file is not readable, or of a format that this version does not read.
+        CheckpointError: The file is damaged, or of a format that this version does not read.
     """
-    meta = read_json(checkpoint / "meta.json")
-    if not meta:
-        raise CheckpointError(f"{checkpoint} is not a complete checkpoint: its meta.json is not readable")
-    if meta.get("format") != FORMAT:
+    meta = read_json(checkpoint / META)
+    if meta and meta.get("format") not in integrity.READABLE:
         raise CheckpointError(
-            f"{checkpoint} has format {meta.get('format')}, expected {FORMAT}: use the code of commit "
-            f"{meta.get('commit', '?')}"
+            f"{checkpoint} has format {meta.get('format')}, expected one of {integrity.READABLE}: use the code of "
+            f"commit {meta.get('commit', '?')}"
         )
+    if problem := integrity.meta_problem(checkpoint, meta):
+        raise damage(checkpoint, [problem])
     return meta
 
 
@@ -160,13 +170,16 @@ def read_weights(checkpoint: Path, *, averaged: bool = False) -> dict[str, Tenso
     Raises:
         CheckpointError: The file is missing or damaged.
     """
-    name = "ema" if averaged and (checkpoint / "ema.safetensors").is_file() else "weights"
+    meta = read_meta(checkpoint)
+    name = AVERAGE if averaged and integrity.has_average(checkpoint, meta) else WEIGHTS
+    if problem := integrity.file_problem(checkpoint, name, meta):
+        raise damage(checkpoint, [problem])
     try:
-        return load_file(checkpoint / f"{name}.safetensors")
+        return load_file(checkpoint / name)
+    except FileNotFoundError as error:
+        raise damage(checkpoint, [f"{name} is missing"]) from error
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"cannot read {checkpoint / name}.safetensors ({error}): resume from another checkpoint with --resume PATH"
-        ) from error
+        raise damage(checkpoint, [f"{name} cannot be read ({error})"]) from error
 
 
 def read_state(checkpoint: Path, name: str) -> Record:
@@ -175,14 +188,27 @@ def read_state(checkpoint: Path, name: str) -> Record:
     Raises:
         CheckpointError: The file is missing or damaged.
     """
+    if problem := integrity.file_problem(checkpoint, name, read_meta(checkpoint)):
+        raise damage(checkpoint, [problem])
     try:
         state: Record = torch.load(checkpoint / name, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise damage(checkpoint, [f"{name} is missing"]) from error
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
-        raise CheckpointError(
-            f"cannot read {checkpoint / name} ({type(error).__name__}): resume from another checkpoint with "
-            "--resume PATH"
-        ) from error
+        raise damage(checkpoint, [f"{name} cannot be read ({type(error).__name__})"]) from error
     return state
+
+
+def warn_of_damage(checkpoint: Path) -> None:
+    """Warn, by name, of damage that does not affect a reader of `read_weights(averaged=True)`.
+
+    The raw weights beside an average are compared with their checksum; of the state for resuming only the size is.
+    """
+    hashed = (WEIGHTS,) if integrity.has_average(checkpoint, read_meta(checkpoint)) else ()
+    for problem in integrity.problems(checkpoint, hashed=hashed):
+        log.warning("%s: %s; it is not used here, but the run cannot be resumed from it", checkpoint, problem)
+    for name in integrity.unknown_files(checkpoint):
+        log.warning("%s: %s was not written with this checkpoint and is ignored", checkpoint, name)
 
 
 def check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], checkpoint: Path) -> None:
@@ -208,26 +234,48 @@ def check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], che
         )
 
 
+def _install(hidden: Path) -> Path:
+    """Give a sealed checkpoint its final name, in place of one that has it already; its final path."""
+    final = hidden.with_name(hidden.name[1:])
+    replaced = hidden.with_name(f"{REMOVED}replaced-{final.name}")
+    if final.exists():
+        if replaced.exists():
+            remove(replaced)
+        os.rename(final, replaced)  # a kill before the next rename leaves the sealed folder, which `recover` installs
+    try:
+        os.rename(hidden, final)
+    except OSError:
+        if replaced.exists():
+            os.rename(replaced, final)
+        raise
+    sync(final.parent)
+    if replaced.exists():
+        remove(replaced)
+    return final
+
+
+def _best(folder: Path) -> Path | None:
+    """The best checkpoint of a run by the metrics on disk, or the one in best.json that is there but damaged."""
+    noted = read_best(folder)
+    named = folder / folder_name(noted["step"]) if noted is not None else None
+    if named is not None and not named.is_dir():
+        log.warning("%s names %s as the best checkpoint, but it is not there", folder / BEST_FILE, named.name)
+    for checkpoint in step_folders(folder):
+        if problem := integrity.meta_problem(checkpoint, read_json(checkpoint / META)):
+            if checkpoint == named:
+                return checkpoint  # which is then refused by name, rather than replaced by the second best
+            log.warning("%s: %s; it is left out of the choice of the best checkpoint", checkpoint, problem)
+    newest = complete(folder)[-1:]
+    config = read_json(newest[0] / META).get("config", {}) if newest else {}
+    metric = config.get("evaluation", {}).get("metric") or (noted["metric"] if noted else "psnr")
+    best = find_best(folder, metric)
+    if best is None:
+        return named if named is not None and named.is_dir() else None
+    return folder / folder_name(best["step"])
+
+
 def _listed(word: str, names: list[str]) -> list[str]:
     """`missing 'a' and 2 more`, or nothing."""
     if not names:
         return []
     return [f"{word} '{names[0]}'" + (f" and {len(names) - 1} more" if len(names) > 1 else "")]
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _guarded(write: Callable[[], object]) -> None:
-    try:
-        write()
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise MachineError(
-            f"cannot write the checkpoint ({error}): free space and start the same command again; the last complete "
-            "checkpoint is untouched"
-        ) from error

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from configs import loader
-from configs.errors import CheckpointError, ConfigError, DataError, DivergedError
+from configs.errors import EXIT_INTERRUPTED, CheckpointError, ConfigError, DataError, DivergedError
 from configs.support.json_files import read_json_lines
 from configs.support.logs import get_logger
 from launch.diagnosis import probe
@@ -39,7 +39,8 @@ def train_for_diagnosis(config: str | Path, overrides: list[str], folder: Path, 
         "evaluation.every_epochs=null",
     ]
     try:
-        run.train(loader.load(config, [*frequent, *overrides]), folder)
+        if run.train(loader.load(config, [*frequent, *overrides]), folder) == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt
     except DivergedError as error:  # a diverged run is worth a diagnosis more than any other
         log.info("training diverged: %s", error)
 

@@ -1,6 +1,6 @@
 """Checks for runs of any method: non-finite values, oscillation, flat curves, over-fitting, waiting for data."""
 
-from launch.evaluation.evaluator import LOWER_IS_BETTER
+from configs.schema import LOWER_IS_BETTER
 from pipelines.reporting.checks import Check, check
 from pipelines.reporting.documents import MEASURED, SOLUTION_SUMMARY, SPECTROFORMER_REPORT
 from pipelines.reporting.facts import (

@@ -30,8 +30,6 @@ from shards.reading.shard_set import ShardSet
 DEFAULT_METRICS = {"psnr": Metric(psnr), "ssim": Metric(ssim), "rmse": Metric(rmse)}
 """What is measured during training; launch/evaluate.py can measure more."""
 
-LOWER_IS_BETTER = ("rmse",)
-
 Reference = Literal["clean", "second noisy copy", "none"]
 """What an image was compared with."""
 

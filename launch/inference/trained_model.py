@@ -60,6 +60,7 @@ def load(
         specs = _matching_specs(shards, config, checkpoint, images, specs)
     pipeline = method(config.pipeline, specs)
     weights = pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))
+    store.warn_of_damage(checkpoint)
     store.check_fit(weights, pipeline.checkpoint_state(), checkpoint)
     pipeline.load_checkpoint_state(weights)
     pipeline.on_step_start(meta["step"], meta["epoch"])

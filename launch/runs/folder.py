@@ -2,7 +2,7 @@
 
 import json
 import os
-import socket
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +11,14 @@ from pathlib import Path
 from configs.errors import CheckpointError, MachineError
 from configs.loader import dump, load
 from configs.schema import RunConfig
+from configs.support import run_status
 from configs.support.atomic_files import write_atomically
 from configs.support.json_files import Record, read_json
 from configs.support.locks import Lock, try_lock
+from configs.support.run_status import LOCK_FILE, SUMMARY_FILE
 
-LOCK_FILE = ".lock"
+_TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}")
+"""Files of `atomic_files.temporary_beside` that a killed process left."""
 
 PATIENCE_S = 5.0
 """How long a start waits for a previous run in the same folder, which may be about to exit."""
@@ -28,7 +31,7 @@ class RunFolder:
         self.path = Path(path)
         self.config_file = self.path / "config.yaml"
         self.metrics_file = self.path / "metrics.jsonl"
-        self.summary_file = self.path / "summary.json"
+        self.summary_file = self.path / SUMMARY_FILE
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
 
@@ -36,8 +39,9 @@ class RunFolder:
         """Create the folder and prove that it is writable; MachineError otherwise."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
+            for folder in (self.path, self.checkpoints):
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
         except OSError as error:
             raise MachineError(
                 f"cannot write the run folder {self.path} ({error.strerror}): choose another with --run-dir"
@@ -51,16 +55,25 @@ class RunFolder:
         process's lock; a requeued SLURM job therefore ignores a lock that its own job left.
 
         Raises:
-            MachineError: Another run holds the lock.
+            MachineError: Another run holds the lock, or the lock file cannot be written.
         """
-        with (self.path / LOCK_FILE).open("a+", encoding="utf-8") as file:
+        try:
+            file = (self.path / LOCK_FILE).open("a+", encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise MachineError(
+                f"cannot write {self.path / LOCK_FILE} ({error.strerror}): make it writable, or choose another folder "
+                "with --run-dir"
+            ) from error
+        with file:
             if try_lock(file, patience_s=PATIENCE_S) is Lock.HELD_ELSEWHERE:
                 file.seek(0)
                 self._refuse_unless_own(file.read())
             else:  # acquired; or the file system has no locks, and then nobody can be refused
                 file.truncate(0)
                 print(_this_process(), file=file, flush=True)
-            yield
+            self._remove_temporary_files()
+            with run_status.heartbeat(self.path):
+                yield
 
     def config(self) -> RunConfig:
         """The complete configuration of the run in this folder; CheckpointError where there is none."""
@@ -75,12 +88,19 @@ class RunFolder:
         write_atomically(self.config_file, dump(config))
 
     def summary(self) -> Record:
-        """The run's summary.json; empty before there is one."""
-        return read_json(self.summary_file)
+        """The run's summary.json, `interrupted` where the process is gone; empty before there is one."""
+        return run_status.read_summary(self.path)
 
     def write_summary(self, **values: object) -> None:
         """Update summary.json: status, step, steps, exit_code, metrics, warnings; other keys are kept."""
-        write_atomically(self.summary_file, json.dumps({**self.summary(), **values}, indent=1) + "\n")
+        write_atomically(self.summary_file, json.dumps({**read_json(self.summary_file), **values}, indent=1) + "\n")
+
+    def _remove_temporary_files(self) -> None:
+        """Remove what a kill between writing and renaming a small file left."""
+        for folder in (self.path, self.checkpoints):
+            for file in folder.glob(".*"):
+                if _TEMPORARY.fullmatch(file.name):
+                    file.unlink(missing_ok=True)
 
     def _refuse_unless_own(self, holder: str) -> None:
         """MachineError unless the lock was left by an earlier start of this SLURM job."""
@@ -95,7 +115,7 @@ class RunFolder:
 def _this_process() -> str:
     """Where a person finds the process that holds a lock."""
     job = os.environ.get("SLURM_JOB_ID")
-    return f"process {os.getpid()} on {socket.gethostname()}" + (_job_suffix(job) if job else "")
+    return run_status.this_process() + (_job_suffix(job) if job else "")
 
 
 def _job_suffix(job: str) -> str:

@@ -2,27 +2,35 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
-from accelerate.utils import broadcast_object_list
-
+from configs.errors import MachineError
 from configs.support.json_files import Record
-from launch.checkpoints import store
-from launch.checkpoints.async_writer import AsyncWriter, wait_for_files
+from configs.support.logs import get_logger
+from launch.checkpoints import best, lineage, store
+from launch.checkpoints.async_writer import AsyncWriter, note_failure, wait_for_files
 from launch.checkpoints.capture import TrainingState, capture
-from launch.evaluation.evaluator import LOWER_IS_BETTER
+from launch.checkpoints.files import explained
+from launch.checkpoints.layout import folder_name
+from launch.checkpoints.lineage import Line
+from launch.machine import agreement
 from launch.machine.acceleration import TIMEOUT
 from launch.training.context import RunContext
 from launch.training.validator import Validator
+
+log = get_logger(__name__)
 
 
 class Checkpointer:
     """Saves a run's checkpoints. As a context manager around the loop it waits for the last write."""
 
-    def __init__(self, context: RunContext, state: TrainingState, validator: Validator) -> None:
-        self._context, self._state, self._validator = context, state, validator
+    def __init__(self, context: RunContext, state: TrainingState, validator: Validator, *, data: str) -> None:
+        """Prepare to save; `data` is the fingerprint of the training split, which a resumed run compares."""
+        self._context, self._state, self._validator, self._data = context, state, validator, data
         self._writer = AsyncWriter()
+        self._line: Line = lineage.fresh()
+        self._saved: tuple[int, bool] | None = None
+        """Step of the last checkpoint that is on disk, and whether it has metrics."""
 
     def __enter__(self) -> "Checkpointer":
         self._writer.__enter__()
@@ -31,54 +39,88 @@ class Checkpointer:
     def __exit__(self, kind: object, *others: object) -> None:
         self._writer.__exit__(kind, *others)
 
+    @property
+    def failed(self) -> bool:
+        """Whether this process could not write its part of the last checkpoint; the next `save` raises it on all."""
+        return self._writer.failed
+
+    def continue_line(self, line: Line, checkpoint: Path | None) -> None:
+        """Continue a line of descent from a checkpoint, of this run or of another; None for a fresh start."""
+        self._line = line
+        if checkpoint is not None and checkpoint.parent.resolve() == self._context.folder.checkpoints.resolve():
+            self._saved = (self._state.step, bool(store.read_meta(checkpoint).get("metrics")))
+
     def poll(self) -> None:
-        """Finish a write that is done; never waits."""
+        """Finish a write that is done; never waits, and leaves errors to the next `save`."""
         self._writer.poll()
 
     def save(self, *, wait: bool = False) -> None:
-        """Save a checkpoint of this step, name the best one, delete old ones. Collective.
+        """Save a checkpoint of this step, name the best one, delete old ones; nothing where that is done. Collective.
 
-        A thread writes a snapshot while training goes on (checkpoint.asynchronous). The next save waits for it and
-        raises what went wrong.
+        A thread writes a snapshot while training goes on (checkpoint.asynchronous). The next save waits for it.
 
         Args:
             wait: Return only when the checkpoint is on disk.
-        """
-        context = self._context
-        self._writer.finish()
-        hidden = [str(store.begin(context.folder.checkpoints, self._state.step))] if context.is_first else [""]
-        if context.world > 1:
-            broadcast_object_list(hidden)
-        context.tracker.flush()
-        wait = wait or not context.config.checkpoint.asynchronous
-        write = self._prepare(context.folder.checkpoints / hidden[0], copy=not wait)
-        self._writer.start(write, partial(self._on_saved, self._state.step), wait=wait)
-        if wait:
-            context.accelerator.wait_for_everyone()
 
-    def _prepare(self, hidden: Path, *, copy: bool) -> Callable[[], None]:
+        Raises:
+            MachineError: This checkpoint or the last one could not be written, by any rank: all ranks raise it.
+        """
+        context, folder = self._context, self._context.folder.checkpoints
+
+        def prepare() -> None:
+            self._writer.finish()
+            if context.is_first and not self._is_saved():
+                context.tracker.flush()
+                store.begin(folder, self._state.step)
+
+        agreement.on_all(prepare, context.world)
+        if self._is_saved():
+            return
+        wait = wait or not context.config.checkpoint.asynchronous
+        metrics = self._validator.current_metrics
+        write = self._prepare(folder / f".{folder_name(self._state.step)}", metrics, copy=not wait)
+        step = self._state.step
+        self._writer.start(write, lambda: self._on_saved(step, bool(metrics)), wait=False)
+        if wait:
+            agreement.on_all(self._writer.finish, context.world)
+
+    def _is_saved(self) -> bool:
+        """Whether this step is on disk, with its metrics if they are known by now."""
+        if self._saved is None or self._saved[0] != self._state.step:
+            return False
+        return self._saved[1] or not self._validator.current_metrics
+
+    def _prepare(self, hidden: Path, metrics: dict[str, float], *, copy: bool) -> Callable[[], None]:
         """Capture this moment; what writes it to `hidden`, now or (with `copy`) while training changes everything."""
-        context, metrics = self._context, self._validator.current_metrics
+        context = self._context
         captured, meta = capture(self._state, rank=context.rank, copy=copy), self._meta(metrics)
 
         def write() -> None:
-            captured.write(hidden, context.rank)
-            if not context.is_first:
-                return
-            wait_for_files([hidden / f"rank-{r}.pt" for r in range(context.world)], TIMEOUT.total_seconds())
-            store.publish(hidden, meta)
-            metric = context.config.evaluation.metric
-            if metric in metrics:
-                store.note_best(
-                    context.folder.checkpoints,
-                    meta["step"],
-                    metric,
-                    metrics[metric],
-                    higher_is_better=metric not in LOWER_IS_BETTER,
-                )
-            store.retain(context.folder.checkpoints, context.config.checkpoint.keep_last)
+            try:
+                captured.write(hidden, context.rank)
+                if not context.is_first:
+                    return
+                wait_for_files([hidden / f"rank-{r}.pt" for r in range(context.world)], TIMEOUT.total_seconds())
+                published = store.publish(hidden, meta)
+            except BaseException as error:
+                store.abandon(hidden) if context.is_first else note_failure(hidden, context.rank, error)
+                raise
+            self._tidy_up(published)
 
         return write
+
+    def _tidy_up(self, published: Path) -> None:
+        """Name the best checkpoint and remove old ones; a failure costs space, but nothing that was learned."""
+        metric, keep_last = self._context.config.evaluation.metric, self._context.config.checkpoint.keep_last
+        for work in (
+            lambda: best.write_best(published.parent, metric),
+            lambda: store.retain(published, keep_last, metric),
+        ):
+            try:
+                with explained(published.parent, "write"):
+                    work()
+            except MachineError as error:
+                log.warning("%s", error)
 
     def _meta(self, metrics: dict[str, float]) -> Record:
         context = self._context
@@ -88,13 +130,17 @@ class Checkpointer:
             "world": context.world,
             "commit": context.commit,
             "samples": context.order.size,
+            "data": self._data,
+            "line": self._line,
             "config": context.config.model_dump(mode="json"),
             "metrics": metrics,
             "images": {name: asdict(kind) for name, kind in context.images.items()},
         }
 
-    def _on_saved(self, step: int) -> None:
+    def _on_saved(self, step: int, has_metrics: bool) -> None:
         """Log that a checkpoint is complete."""
+        self._saved = (step, has_metrics)
         if self._context.is_first:
-            self._context.tracker.event("checkpoint", step, {})
-            self._context.folder.write_summary(status="running", step=step, steps=self._context.steps)
+            with explained(self._context.folder.path, "write"):
+                self._context.tracker.event("checkpoint", step, {})
+                self._context.folder.write_summary(status="running", step=step, steps=self._context.steps)

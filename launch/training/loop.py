@@ -13,7 +13,7 @@ from launch.training.phases import train_step
 from launch.training.trainer import Trainer
 from pipelines.base import Batch
 
-FINISHED, STOPPED = "finished", "stopped"
+FINISHED, STOPPED, INTERRUPTED = "finished", "stopped", "interrupted"
 
 
 def train(trainer: Trainer, batches: Iterator[list[Batch]]) -> str:
@@ -24,7 +24,7 @@ def train(trainer: Trainer, batches: Iterator[list[Batch]]) -> str:
         batches: Global batches, each a list of micro-batches on the CPU.
 
     Returns:
-        FINISHED, or STOPPED when a signal ended the run with a checkpoint.
+        FINISHED, STOPPED when a signal ended the run with a checkpoint, or INTERRUPTED when that was Ctrl-C.
     """
     context, state, config = trainer.context, trainer.state, trainer.context.config
     trainer.log.start(step=state.step, waited_s=trainer.waited_s)
@@ -50,11 +50,13 @@ def train(trainer: Trainer, batches: Iterator[list[Batch]]) -> str:
         save_after_epoch = epoch_ends and not config.checkpoint.every_steps
         if is_due(config.checkpoint.every_steps, state.step) or save_after_epoch or is_last:
             save(trainer, wait=is_last)
-        if trainer.stop.sync_should_stop() and not is_last:
+        if trainer.stop.sync_should_stop(failed=trainer.checkpointer.failed) and not is_last:
             save(trainer, wait=True)
-            return STOPPED
+            return INTERRUPTED if trainer.stop.by_keyboard else STOPPED
     if state.step == context.steps:
-        evaluate(trainer)  # does nothing, unless the run was interrupted between its last step and its evaluation
+        # both do nothing, unless the run was interrupted between its last step and its evaluation
+        evaluate(trainer)
+        save(trainer, wait=True)
     return FINISHED
 
 

@@ -1,21 +1,24 @@
 """From a configuration to a finished run folder."""
 
-import os
+import shutil
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from configs.errors import EXIT_REQUEUE, DivergedError, MachineError, QuellError
+from configs.errors import EXIT_INTERRUPTED, EXIT_REQUEUE, DivergedError, MachineError, QuellError
 from configs.loader import dump
 from configs.schema import RunConfig
 from configs.support.logs import get_logger
-from launch.checkpoints import resume, store
+from configs.support.run_status import RUNNING
+from launch.checkpoints import best, lineage, resume, store
 from launch.checkpoints.capture import restore, restore_rank
-from launch.machine import acceleration
+from launch.checkpoints.files import explained
+from launch.checkpoints.resume import Resumption
+from launch.machine import acceleration, agreement
 from launch.machine.profiling import profiled
 from launch.machine.rng import seed_everything
 from launch.runs.folder import RunFolder
@@ -25,7 +28,7 @@ from launch.training.build import refuse_uneven_batch
 from launch.training.metric_log import median_speed
 from launch.training.trainer import Trainer, assemble
 
-EXIT_CODES = {loop.FINISHED: 0, loop.STOPPED: EXIT_REQUEUE}
+EXIT_CODES = {loop.FINISHED: 0, loop.STOPPED: EXIT_REQUEUE, loop.INTERRUPTED: EXIT_INTERRUPTED}
 """How training ended -> exit code of the process."""
 
 log = get_logger(__name__)
@@ -41,7 +44,7 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
             left as it is.
 
     Returns:
-        The exit code: 0, or 75 when a signal stopped the run with a checkpoint.
+        The exit code: 0, 75 when a signal stopped the run with a checkpoint, or 130 when that was Ctrl-C.
 
     Raises:
         QuellError: What the user can mend, in one sentence (configs/errors.py).
@@ -55,18 +58,19 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
             folder.create()
             claim(folder, accelerator, until_closed)
             owns_folder = accelerator.is_main_process
-            checkpoint = resume.find_checkpoint(folder.path, mode)
-            if checkpoint is not None and mode == "auto" and is_finished(folder, config):
-                saved = store.read_meta(checkpoint)["config"]
-                resume.refuse_other_config(saved, config.model_dump(mode="json"), checkpoint)
-                if accelerator.is_main_process:
-                    log.info("%s is finished (step %s): nothing to do", folder.path, folder.summary()["step"])
-                return 0
-            return _train(config, accelerator, folder, checkpoint, until_closed)
-        except (QuellError, OSError) as error:
+            resumption = agreement.on_first(accelerator, lambda: resume.find_checkpoint(folder.path, mode))
+            if resumption.checkpoint is not None:
+                saved = store.read_meta(resumption.checkpoint)
+                resume.refuse_other_config(saved["config"], config.model_dump(mode="json"), resumption.checkpoint)
+                if mode == "auto" and is_finished(folder, config, saved["step"]):
+                    if accelerator.is_main_process:
+                        log.info("%s is finished (step %s): nothing to do", folder.path, saved["step"])
+                    return 0
+            return _train(config, accelerator, folder, resumption, until_closed)
+        except BaseException as error:
             if isinstance(error, OSError) and error.filename is None:  # writing to an open file does not name it
                 error.filename = str(folder.path)
-            if owns_folder and isinstance(error, QuellError):
+            if owns_folder:
                 note_failure(folder, error)
             raise
         finally:
@@ -74,9 +78,11 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
 
 
 def _train(
-    config: RunConfig, accelerator: Accelerator, folder: RunFolder, checkpoint: Path | None, until_closed: ExitStack
+    config: RunConfig, accelerator: Accelerator, folder: RunFolder, resumption: Resumption, until_closed: ExitStack
 ) -> int:
     """Assemble, start or resume, train; the exit code."""
+    checkpoint = resumption.checkpoint
+    aside = keep_log(folder, checkpoint) if accelerator.is_main_process else None
     tracker = Tracker(
         folder,
         active=accelerator.is_main_process,
@@ -88,7 +94,7 @@ def _train(
             settings = config.model_dump(mode="json")
             tracker.also = acceleration.start_wandb(accelerator, config.tracking.wandb_project, settings)
         trainer = assemble(config, accelerator, folder, tracker)
-        start(trainer, checkpoint)
+        start(trainer, resumption, aside)
         until_closed.enter_context(trainer.stop.listening())
         with trainer.stop, trainer.checkpointer, trainer.batches() as batches:
             worker = f"rank{trainer.context.rank}"
@@ -120,31 +126,63 @@ def step_of(checkpoint: Path | None) -> int:
     return 0 if checkpoint is None else int(store.read_meta(checkpoint)["step"])
 
 
-def is_finished(folder: RunFolder, config: RunConfig) -> bool:
-    """Whether the run in this folder has reached the length that this configuration asks for."""
+def is_finished(folder: RunFolder, config: RunConfig, saved_step: int) -> bool:
+    """Whether the run in this folder has reached the length that this configuration asks for, and has its result."""
     summary = folder.summary()
-    if summary.get("status") != loop.FINISHED:
+    step = summary.get("step")
+    if summary.get("status") != loop.FINISHED or not isinstance(step, int) or saved_step < step:
         return False
+    try:
+        same_loop = folder.config().loop == config.loop
+    except QuellError:  # config.yaml is damaged, and will be written again
+        same_loop = False
     wanted = config.loop.max_steps
-    return folder.config().loop == config.loop or (wanted is not None and summary.get("step", 0) >= wanted)
+    return same_loop or (wanted is not None and step >= wanted)
 
 
-def start(trainer: Trainer, checkpoint: Path | None) -> None:
-    """Restore the checkpoint or warm-start the weights, and write down what runs here. Collective."""
-    context, state = trainer.context, trainer.state
+def keep_log(folder: RunFolder, checkpoint: Path | None) -> Path | None:
+    """Copy the log before it is cut to a checkpoint that the run returns to; the folder for the work after it.
+
+    None where nothing was saved after the checkpoint.
+    """
+    if checkpoint is None or not lineage.strangers(folder.checkpoints, checkpoint):
+        return None
+    aside = lineage.aside_folder(folder.checkpoints, checkpoint)
+    with explained(aside, "write"):
+        aside.mkdir()
+        if folder.metrics_file.is_file():
+            shutil.copyfile(folder.metrics_file, aside / folder.metrics_file.name)
+    return aside
+
+
+def start(trainer: Trainer, resumption: Resumption, aside: Path | None) -> None:
+    """Restore the checkpoint or warm-start the weights, and write down what runs here. Collective.
+
+    Args:
+        trainer: The parts of the run.
+        resumption: What it continues from.
+        aside: Where checkpoints go that it does not descend from; None where there are none.
+    """
+    context, state, checkpoint = trainer.context, trainer.state, resumption.checkpoint
     tracker, config = context.tracker, context.config
+    for note in resumption.notes:
+        tracker.info(note)
+    for warning in resumption.warnings:
+        tracker.warning("damaged checkpoint", warning, state.step)
     if checkpoint is not None:
         restore_run(trainer, checkpoint)
         tracker.info(f"resuming {context.folder.path} at step {state.step} of {context.steps}")
     elif config.init_from is not None:
         tracker.info(resume.warm_start(state, config.init_from))
+    trainer.checkpointer.continue_line(resumption.line, checkpoint)
     world = f"{context.world} process{'es' if context.world > 1 else ''}"
     tracker.info(f"training with {world} on {context.device}, precision {context.precision}")
     if not context.is_first:
         return
-    store.clean_up(context.folder.checkpoints)
+    if checkpoint is not None:
+        arrange(context.folder, checkpoint, aside, tracker, config)
     context.folder.write_config(config)
-    context.folder.write_summary(status="running", step=state.step, steps=context.steps, exit_code=None)
+    context.folder.write_summary(status=RUNNING, step=state.step, steps=context.steps, exit_code=None, error=None)
     tracker.text("config", "```yaml\n" + dump(config) + "```")
     tracker.event(
         "resume" if checkpoint else "start",
@@ -160,6 +198,17 @@ def start(trainer: Trainer, checkpoint: Path | None) -> None:
     )
 
 
+def arrange(folder: RunFolder, checkpoint: Path, aside: Path | None, tracker: Tracker, config: RunConfig) -> None:
+    """Leave in the run's `checkpoints/` only the line of descent of `checkpoint`, and the best of it in best.json."""
+    with explained(folder.checkpoints, "write"):
+        if aside is not None:
+            strangers = lineage.strangers(folder.checkpoints, checkpoint)
+            lineage.set_aside(strangers, aside)
+            names = ", ".join(path.name for path in reversed(strangers))
+            tracker.info(f"moved {names} to {aside}: this run continues from {checkpoint.name}, not from there")
+        best.write_best(folder.checkpoints, config.evaluation.metric)
+
+
 def restore_run(trainer: Trainer, checkpoint: Path) -> None:
     """Return a run to the moment of a checkpoint, written by any number of processes. Collective.
 
@@ -168,8 +217,11 @@ def restore_run(trainer: Trainer, checkpoint: Path) -> None:
     """
     context, state = trainer.context, trainer.state
     meta = store.read_meta(checkpoint)
-    resume.refuse_other_config(meta["config"], context.config.model_dump(mode="json"), checkpoint)
-    resume.refuse_other_size(meta["samples"], context.order.size, checkpoint, trainer.shards.path)
+    accepted = resume.refuse_other_data(
+        meta, context.order.size, trainer.shards, checkpoint, allowed=context.config.checkpoint.allow_other_data
+    )
+    if accepted:
+        context.tracker.warning("other data", accepted, int(meta["step"]))
     restore(state, checkpoint, device=context.device)
     if meta["world"] == context.world:
         restore_rank(state, checkpoint, rank=context.rank)
@@ -201,16 +253,26 @@ def finish(trainer: Trainer, ending: str) -> None:
         bench=median_speed(trainer.speeds),
     )
     outcome = "finished"
-    if ending == loop.STOPPED:
-        outcome = f"stopped by {trainer.stop.received} with a checkpoint; start the same command again to continue"
+    if ending != loop.FINISHED:
+        by = "Ctrl-C" if ending == loop.INTERRUPTED else trainer.stop.received
+        outcome = f"stopped by {by} with a checkpoint; start the same command again to continue"
     context.tracker.info(f"{outcome}: step {step} of {context.steps}, {context.folder.path}")
 
 
-def note_failure(folder: RunFolder, error: QuellError) -> None:
-    """Write the reason of a failure into the run folder, where there is one.
+def note_failure(folder: RunFolder, error: BaseException) -> None:
+    """Write into the run folder, where the disk allows it, that the run failed or was interrupted, and why.
 
     A finished run stays finished when a command that would change it is refused.
     """
-    if folder.path.is_dir() and os.access(folder.path, os.W_OK) and folder.summary().get("status") != loop.FINISHED:
-        status = "diverged" if isinstance(error, DivergedError) else "failed"
-        folder.write_summary(status=status, exit_code=error.exit_code, error=str(error))
+    if folder.summary().get("status") == loop.FINISHED:
+        return
+    status, code = "failed", getattr(error, "exit_code", 1)
+    if isinstance(error, DivergedError):
+        status = "diverged"
+    elif isinstance(error, KeyboardInterrupt):
+        status, code = loop.INTERRUPTED, EXIT_INTERRUPTED
+    elif isinstance(error, OSError):
+        code = MachineError.exit_code
+    reason = str(error) if isinstance(error, QuellError | OSError) else f"{type(error).__name__}: {error}"
+    with suppress(OSError):  # readers see that the process is gone
+        folder.write_summary(status=status, exit_code=code, error=reason)

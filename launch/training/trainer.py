@@ -6,12 +6,11 @@ import torch
 from accelerate import Accelerator
 
 from configs.errors import DivergedError
-from configs.schema import RunConfig
+from configs.schema import LOWER_IS_BETTER, RunConfig
 from configs.support.git import git_commit
 from configs.support.paths import ROOT
 from launch.checkpoints.capture import TrainingState
 from launch.data import fields, loading, splits
-from launch.evaluation.evaluator import LOWER_IS_BETTER
 from launch.machine import memory_layout, precision
 from launch.machine.rng import seed_everything
 from launch.runs.folder import RunFolder
@@ -180,7 +179,7 @@ def assemble(config: RunConfig, accelerator: Accelerator, folder: RunFolder, tra
     log = MetricLog(device, world=world)
     state = TrainingState(pipeline, phases, scaler, plateau, average, log)
     validator = Validator(context, state, plateau, average, shards, needs)
-    checkpointer = Checkpointer(context, state, validator)
+    checkpointer = Checkpointer(context, state, validator, data=shards.fingerprint)
     return Trainer(context, state, phases, average, log, plateau, validator, checkpointer, StopSignal(), shards)
 
 

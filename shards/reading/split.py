@@ -11,6 +11,7 @@ import numpy as np
 
 from configs.errors import DataError
 from shards.format import members
+from shards.format.fingerprint import content_fingerprint
 from shards.format.index import FieldEntry, IndexHeader, plain_shape
 from shards.format.members import Encoding
 
@@ -99,6 +100,8 @@ class Split(ABC):
         self.meta = header["meta"]
         self.statistics = header["statistics"]
         self.shards = header["shards"]
+        self.fingerprint = content_fingerprint(header)
+        """Of the content (shards.format.fingerprint), not of the place or the notes."""
         self.encodings = [Encoding(**entry) for entry in header["kinds"]]
         self.fields = {name: FieldInfo.of(entry) for name, entry in header["fields"].items()}
         self.remedy = remedy

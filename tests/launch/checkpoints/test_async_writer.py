@@ -12,6 +12,7 @@ import torch
 from configs.errors import MachineError
 from launch.checkpoints import store
 from launch.checkpoints.async_writer import AsyncWriter, snapshot, wait_for_files
+from launch.checkpoints.layout import complete
 from launch.training import run
 from tests.support.runs import checkpoint_of, read_events, read_summary, read_weights, same_bits
 from tests.support.small_runs import SmallRun
@@ -105,7 +106,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(
     config = small_run("loop.max_steps=4", "checkpoint.every_steps=1", "checkpoint.keep_last=9")
     with pytest.raises(MachineError, match="no space left"):
         run.train(config, tmp_path / "run")
-    assert [path.name for path in store.complete(tmp_path / "run" / "checkpoints")] == ["step-00000001"]
+    assert [path.name for path in complete(tmp_path / "run" / "checkpoints")] == ["step-00000001"]
     assert read_summary(tmp_path / "run")["status"] == "failed"
 
 

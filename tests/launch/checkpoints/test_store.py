@@ -1,42 +1,45 @@
 """A checkpoint is complete or absent; retention keeps the last and the best; weights that do not fit are refused."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from configs.errors import CheckpointError
-from launch.checkpoints import store
-
-
-def save(folder: Path, step: int) -> Path:
-    hidden = store.begin(folder, step)
-    store.write_weights(hidden, {"net.weight": torch.full((2, 2), float(step))}, None)
-    store.write_state(hidden, "state.pt", {"step": step, "pool": [torch.arange(3)]})
-    return store.publish(hidden, {"step": step})
+from launch.checkpoints import best, store
+from launch.checkpoints.layout import complete
+from tests.support.checkpoints import save
 
 
 def test_a_checkpoint_has_its_final_name_only_when_it_is_complete(tmp_path: Path) -> None:
     hidden = store.begin(tmp_path, 3)
     store.write_weights(hidden, {"a": torch.ones(1)}, None)
-    assert store.complete(tmp_path) == []
+    assert complete(tmp_path) == []
     store.publish(hidden, {"step": 3})
-    assert [path.name for path in store.complete(tmp_path)] == ["step-00000003"]
+    assert [path.name for path in complete(tmp_path)] == ["step-00000003"]
 
 
-def test_an_incomplete_checkpoint_is_removed(tmp_path: Path) -> None:
-    complete = save(tmp_path, 1)
-    store.begin(tmp_path, 2)
-    store.clean_up(tmp_path)
-    assert list(tmp_path.iterdir()) == [complete]
+def test_an_incomplete_checkpoint_is_removed_and_a_sealed_one_completed(tmp_path: Path) -> None:
+    first, second = save(tmp_path, 1), save(tmp_path, 2)
+    store.begin(tmp_path, 3)
+    second.rename(tmp_path / ".step-00000002")
+    assert store.recover(tmp_path) == ["completed the save of step-00000002, which a kill had interrupted"]
+    assert sorted(tmp_path.iterdir()) == [first, second]
+
+
+def test_a_sealed_but_damaged_hidden_checkpoint_is_not_taken(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    (path / "state.pt").write_bytes(b"short")
+    path.rename(tmp_path / ".step-00000001")
+    assert store.recover(tmp_path) == [] and not list(tmp_path.iterdir())
 
 
 def test_retention_keeps_the_last_and_the_best(tmp_path: Path) -> None:
     for step, value in ((1, 30.0), (2, 20.0), (3, 25.0), (4, 21.0)):
-        save(tmp_path, step)
-        store.note_best(tmp_path, step, "psnr", value, higher_is_better=True)
-        store.retain(tmp_path, 2)
-    assert [path.name[-1] for path in store.complete(tmp_path)] == ["1", "3", "4"]
+        path = save(tmp_path, step, psnr=value)
+        store.retain(path, 2, "psnr")
+    assert [path.name[-1] for path in complete(tmp_path)] == ["1", "3", "4"]
     run = tmp_path.parent / "run"
     run.mkdir()
     tmp_path.rename(run / "checkpoints")
@@ -44,18 +47,41 @@ def test_retention_keeps_the_last_and_the_best(tmp_path: Path) -> None:
     assert store.choose(run, "last").name == "step-00000004"
 
 
+@pytest.mark.parametrize("content", [None, "{}", "null", "\ufffd", '{"step": "x", "metric": "psnr", "value": null}'])
+def test_the_best_checkpoint_is_known_without_best_json(tmp_path: Path, content: str | None) -> None:
+    """A kill between publishing a checkpoint and noting that it is the best loses nothing."""
+    folder = tmp_path / "checkpoints"
+    for step, value in ((1, 20.0), (2, 30.0), (3, 25.0), (4, float("nan"))):
+        save(folder, step, psnr=value)
+    if content is not None:
+        (folder / "best.json").write_text(content)
+    assert store.choose(tmp_path, "best").name == "step-00000002"
+    assert best.write_best(folder, "psnr") == {"step": 2, "metric": "psnr", "value": 30.0}
+    assert json.loads((folder / "best.json").read_text())["step"] == 2
+
+
+def test_lower_is_better_for_an_error(tmp_path: Path) -> None:
+    for step, value in ((1, 0.2), (2, 0.1), (3, 0.1)):
+        save(tmp_path, step, rmse=value)
+    found = best.find_best(tmp_path, "rmse")
+    assert found is not None and found["step"] == 2, "the earliest of equal ones"
+
+
+def test_a_best_checkpoint_that_is_damaged_is_refused_rather_than_replaced_by_the_second_best(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    for step, value in ((1, 30.0), (2, 20.0)):
+        save(folder, step, psnr=value)
+    best.write_best(folder, "psnr")
+    (folder / "step-00000001" / "meta.json").write_text("{")
+    chosen = store.choose(tmp_path, "best")
+    with pytest.raises(CheckpointError, match=r"step-00000001 is damaged: meta\.json is not readable; .*step-00000002"):
+        store.read_weights(chosen)
+
+
 def test_a_saved_state_can_be_read_back(tmp_path: Path) -> None:
     path = save(tmp_path, 7)
     assert store.read_state(path, "state.pt")["pool"][0].tolist() == [0, 1, 2]
     assert store.read_weights(path)["net.weight"].eq(7).all()
-
-
-@pytest.mark.parametrize("name", ["weights.safetensors", "state.pt"])
-def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
-    path = save(tmp_path, 1)
-    (path / name).write_bytes(b"short")
-    with pytest.raises(CheckpointError, match=f"cannot read .*{name}"):
-        store.read_weights(path) if name.startswith("weights") else store.read_state(path, name)
 
 
 def test_weights_that_do_not_fit_are_refused_with_the_first_difference() -> None:

@@ -1,0 +1,31 @@
+"""Names in a run's `checkpoints/`: `step-XXXXXXXX/`, and the hidden `.step-XXXXXXXX/` of one that is being written."""
+
+import re
+from pathlib import Path
+
+META = "meta.json"
+"""The last file of a checkpoint to be written: a folder that has it was written to its end."""
+
+_NAME = re.compile(r"\.?step-(\d+)")
+
+
+def folder_name(step: int) -> str:
+    """The folder name of a step's checkpoint."""
+    return f"step-{step:08d}"
+
+
+def step_of(checkpoint: Path) -> int | None:
+    """The step in a checkpoint's folder name; None for a folder with another name, such as a copy."""
+    name = _NAME.fullmatch(checkpoint.name)
+    return int(name[1]) if name else None
+
+
+def step_folders(folder: Path) -> list[Path]:
+    """The folders named after a step in a run's `checkpoints/`, in the order of the steps, intact or not."""
+    steps = {path: step_of(path) for path in folder.glob("step-*") if path.is_dir()}
+    return sorted((path for path, step in steps.items() if step is not None), key=lambda path: steps[path] or 0)
+
+
+def complete(folder: Path) -> list[Path]:
+    """The checkpoints in a run's `checkpoints/` that were written to their end, oldest first."""
+    return [path for path in step_folders(folder) if (path / META).is_file()]
