@@ -61,8 +61,15 @@ class FaultPoints:
         if self.at is not None and len(self.seen) - 1 == self.at:
             self._act(description)
 
-    def concerns(self, path: object) -> str | None:
-        """The path, relative to the root, of an operation's argument; None where it lies elsewhere."""
+    def concerns(self, path: object, folder: int | None = None) -> str | None:
+        """The path, relative to the root, of an operation's argument; None where it lies elsewhere.
+
+        Args:
+            path: A path or an open file's descriptor.
+            folder: Descriptor of the folder that a relative path starts from, as in `shutil.rmtree`.
+        """
+        if folder is not None:
+            return f"{self._descriptors[folder]}/{path}" if folder in self._descriptors else None
         if isinstance(path, int):
             return self._descriptors.get(path)
         try:
@@ -76,8 +83,8 @@ class FaultPoints:
         """A function of `os` with points around its calls below the root."""
 
         def call(path: Any, *arguments: Any, **options: Any) -> Any:
-            place = self.concerns(path)
-            if place is None or options.get("dir_fd") is not None:
+            place = self.concerns(path, options.get("dir_fd"))
+            if place is None:
                 return function(path, *arguments, **options)
             self.reach(f"before {name} {place}")
             if tears and len(arguments[0]) > 1:
@@ -89,8 +96,8 @@ class FaultPoints:
                 result = function(path, *arguments, **options) if name != "fsync" else None
             finally:
                 self.removing -= name == "rmtree"
-            if name == "open" and isinstance(result, int):
-                self._descriptors[result] = place
+            if name == "open":
+                self._descriptors[int(result or 0)] = place
             self.reach(f"after {name} {place}")
             return result
 

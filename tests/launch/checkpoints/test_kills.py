@@ -33,7 +33,7 @@ def every_kill(tmp_path: Path, prepare: Callable[[Path], object], work: Callable
     counted = tmp_path / "counted"
     shutil.copytree(template, counted)
     points = points_of(lambda: work(counted / "checkpoints"), counted)
-    assert len(points) > 20, points
+    assert len(points) > 15, points
     killed = []
     for at in range(len(points)):
         run = tmp_path / f"killed-{at:03d}"
