@@ -227,15 +227,15 @@ def _load(pair: VolumePair, args: argparse.Namespace) -> list[Sample]:
             "pd": (pd[number] / scales["pd"]).astype(pd.dtype),
             "pdfs": (pdfs[number + pair.offset] / scales["pdfs"]).astype(pdfs.dtype),
         }
-        sample = Sample.of_arrays(
-            f"{pair.pd.path.stem}-{number:03d}".replace(".", "-"),
-            fields,
-            pd_file=pair.pd.path.stem,
-            pdfs_file=pair.pdfs.path.stem,
-            slice=number,
-            scales=scales,
-            noise_sigma={name: sigma / scales[name] for name, sigma in noise.items()} or None,
-            score=round(pair.score, 4),
-        )
-        samples.append(sample)
+        notes: dict[str, object] = {
+            "pd_file": pair.pd.path.stem,
+            "pdfs_file": pair.pdfs.path.stem,
+            "slice": number,
+            "scales": scales,
+            "score": round(pair.score, 4),
+        }
+        if noise:
+            notes["noise_sigma"] = {name: sigma / scales[name] for name, sigma in noise.items()}
+        key = f"{pair.pd.path.stem}-{number:03d}".replace(".", "-")
+        samples.append(Sample(key, {f"{name}.npy": image for name, image in fields.items()}, notes))
     return samples
