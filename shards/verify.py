@@ -24,6 +24,7 @@ from shards.format.build_index import build_index, read_shard
 from shards.format.index import Meta
 from shards.reading.integrity import Defect, SplitContent, check_samples, same_pixels
 from shards.reading.shard_set import ShardSet
+from shards.reading.turned_pairs import turned_pairs
 
 SHOWN = 20
 """Defects of one kind that are printed; the report holds all."""
@@ -98,6 +99,7 @@ def verify(folder: Path, *, repair: bool = False) -> Report:
         if shards is not None:
             opened[split.name], contents[split.name] = shards, check_samples(shards)
             defects += contents[split.name].defects
+    defects = _with_turned_pairs(defects, contents)
     defects += _leaks(opened, contents)
     for shards in opened.values():
         shards.files.close()
@@ -164,6 +166,22 @@ def _previous_meta(split: Path) -> Meta | None:
     """The builder's notes, which the tars do not contain, from what is left of the previous index."""
     meta = read_json(split / index.HEADER).get("meta")
     return meta if isinstance(meta, dict) else None
+
+
+def _with_turned_pairs(defects: list[Defect], contents: dict[str, SplitContent]) -> list[Defect]:
+    """The defects, and the pairs that are mirrored, turned or inverted, of which 'doubtful pair' would say less."""
+    reports, concerned = turned_pairs({split: content.pairs for split, content in contents.items()})
+    explained = {f"{split}: {key}" for split, key in concerned}
+    kept = [defect for defect in defects if defect.kind != "doubtful pair" or defect.where not in explained]
+    return kept + [
+        Defect(
+            "warning",
+            "turned pair" if report.is_turned else "inverted pair",
+            f"{report.split}: {report.key}",
+            report.says,
+        )
+        for report in reports
+    ]
 
 
 def _leaks(opened: dict[str, ShardSet], contents: dict[str, SplitContent]) -> list[Defect]:

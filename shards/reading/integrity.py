@@ -10,6 +10,7 @@ import numpy as np
 from configs.errors import DataError
 from shards.format.index import MISSING
 from shards.reading.shard_set import ShardSet
+from shards.reading.turned_pairs import PairScores, anchor
 
 THUMBNAIL_PX = 24
 """Pairs are compared by thumbnails of so many pixels a side."""
@@ -52,6 +53,8 @@ class SplitContent:
     """Group -> key of the first sample in it."""
     images: dict[tuple[int, int], ImageRef]
     """(size, CRC-32) of a member -> the first image stored as such."""
+    pairs: PairScores
+    """How well the fields of each sample fit each other."""
 
 
 def check_samples(shards: ShardSet) -> SplitContent:
@@ -60,6 +63,7 @@ def check_samples(shards: ShardSet) -> SplitContent:
     changed = {defect.where for defect in defects}
     defects += _incomplete_fields(shards) + _duplicate_keys(shards)
     thumbnails: Thumbnails = {field: [] for field in shards.fields}
+    pairs = PairScores.of_fields([] if shards.meta.get("paired") is False else list(shards.fields))
     groups: dict[str, str] = {}
     group_of: list[str | None] = []
     for sample in range(len(shards)):
@@ -68,10 +72,11 @@ def check_samples(shards: ShardSet) -> SplitContent:
             for field in thumbnails:
                 thumbnails[field].append(None)
             continue
-        defects += _damaged_notes(shards, sample, groups, group_of) + _damaged_images(shards, sample, thumbnails)
+        defects += _damaged_notes(shards, sample, groups, group_of)
+        defects += _damaged_images(shards, sample, thumbnails, pairs)
     defects += _unequal_sizes(shards) + _doubtful_pairs(shards, thumbnails)
     images, copies = _copies(shards, group_of)
-    return SplitContent(defects + copies, groups, images)
+    return SplitContent(defects + copies, groups, images, pairs)
 
 
 def same_pixels(a: ShardSet, image_a: ImageRef, b: ShardSet, image_b: ImageRef) -> bool:
@@ -126,9 +131,10 @@ def _damaged_notes(shards: ShardSet, sample: int, groups: dict[str, str], group_
     return []
 
 
-def _damaged_images(shards: ShardSet, sample: int, thumbnails: Thumbnails) -> list[Defect]:
-    """Read the sample's images, which verifies them, and collect their thumbnails."""
+def _damaged_images(shards: ShardSet, sample: int, thumbnails: Thumbnails, pairs: PairScores) -> list[Defect]:
+    """Read the sample's images, which verifies them; collect their thumbnails, and how well they fit each other."""
     defects = []
+    usable: dict[str, np.ndarray] = {}
     for field in shards.fields:
         thumbnail = None
         where = f"{shards.path.name}: {shards.key(sample)}.{field}"
@@ -138,10 +144,11 @@ def _damaged_images(shards: ShardSet, sample: int, thumbnails: Thumbnails) -> li
                 if _is_constant(image):
                     defects.append(Defect("warning", "empty image", where, f"every pixel is {image.flat[0]}"))
                 else:
-                    thumbnail = _thumbnail(image)
+                    thumbnail, usable[field] = _thumbnail(image), image
             except DataError as error:
                 defects.append(Defect("error", "damaged image", where, str(error)))
         thumbnails[field].append(thumbnail)
+    pairs.add(shards.key(sample), usable)
     return defects
 
 
@@ -183,13 +190,13 @@ def _doubtful_pairs(shards: ShardSet, thumbnails: Thumbnails) -> list[Defect]:
     names = list(thumbnails)
     if len(names) < 2 or len(shards) < MIN_PAIRS:
         return []
-    anchor = "noisy" if "noisy" in names else names[0]
+    first = anchor(names)
     defects = []
     for name in names:
-        if name == anchor:
+        if name == first:
             continue
-        for sample, similarity, typical in _outliers(thumbnails[anchor], thumbnails[name]):
-            says = f"{name} resembles {anchor} by {similarity:.2f}, usual here is {typical:.2f}"
+        for sample, similarity, typical in _outliers(thumbnails[first], thumbnails[name]):
+            says = f"{name} resembles {first} by {similarity:.2f}, usual here is {typical:.2f}"
             defects.append(Defect("warning", "doubtful pair", f"{shards.path.name}: {shards.key(sample)}", says))
     return defects
 
