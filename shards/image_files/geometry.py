@@ -8,7 +8,7 @@ ANGLE_COSINE = 1e-3
 """Components of two direction vectors may differ by this much, which is 0.06 degrees."""
 SPACING_SHARE = 1e-3
 """Two pixel spacings may differ by this share."""
-ORIGIN_PIXELS = 0.1
+ORIGIN_PIXELS = 0.02
 """Two in-plane origins may differ by this share of a pixel."""
 
 

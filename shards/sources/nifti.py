@@ -1,7 +1,8 @@
 r"""Build shards from NIfTI volumes of co-registered contrasts, matched by file name. Needs nibabel.
 
 Reads one folder per contrast, searched for .nii and .nii.gz. Volumes of a subject are matched by file name, or by the
-part of it that --match selects; they must have the same shape and affine matrix.
+part of it that --match selects. All volumes are brought into canonical orientation: axis 0 runs to the patient's right,
+1 to the front, 2 to the head, and volumes of a subject must have the same shape and affine matrix then.
 
 Writes a sample per slice along --axis, float32 or complex64, with the fields named by --field. Each volume is divided
 by its 99.5th percentile. Splits are by subject.
@@ -10,11 +11,10 @@ by its 99.5th percentile. Splits are by subject.
 """
 
 import argparse
+import re
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-import nibabel
 import numpy as np
 
 from configs.errors import DataError
@@ -23,19 +23,16 @@ from shards.building.build_splits import Headers, build_splits
 from shards.building.image_files import add_file, key_of, match_fields
 from shards.building.items import Sample, WorkItem
 from shards.building.options import add_allow_missing_argument, add_licence_argument
+from shards.image_files.geometry import differences
+from shards.image_files.image import StoredImage
+from shards.image_files.read import read_one
+from shards.listing.folders import list_files
 from shards.sources.common.contrast_slices import UNITS, add_content_argument, slice_samples
 from shards.sources.common.field_arguments import add_field_argument, parse_fields
 
-AFFINE_MM = 1e-2
-"""Entries of two affine matrices may differ by this much."""
-
-
-class _NiftiVolume(NamedTuple):
-    """The content of one file."""
-
-    data: np.ndarray
-    affine: np.ndarray
-    """Voxel to world coordinates, 4 x 4, mm."""
+SUFFIXES = (".nii", ".nii.gz")
+AXES = (2, 0, 1)
+"""Axes of `StoredImage.pixels` (z, x, y) -> those of the patient."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="regular expression; its first group is the part of a file name that identifies the subject "
         "(default: the whole name)",
     )
-    parser.add_argument("--axis", type=int, default=2, choices=(0, 1, 2), help="axis to slice along (default 2)")
+    parser.add_argument(
+        "--axis",
+        type=int,
+        default=2,
+        choices=(0, 1, 2),
+        help="axis to slice along: 0 gives sagittal slices, 1 coronal and 2 axial ones (default 2)",
+    )
     add_content_argument(parser, 0.05)
     add_allow_missing_argument(parser)
     add_licence_argument(parser)
@@ -74,40 +77,39 @@ def build(args: argparse.Namespace) -> Headers:
 
 def _list_volumes(folder: Path, pattern: str | None) -> dict[str, Path]:
     """Key -> volume."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    paths = sorted({*folder.rglob("*.nii"), *folder.rglob("*.nii.gz")})
-    if not paths:
-        raise DataError(f"{folder}: no .nii or .nii.gz volumes")
     files: dict[str, Path] = {}
-    for path in paths:
-        name = path.name.removesuffix(".gz").removesuffix(".nii")
+    for path in list_files(folder, SUFFIXES, recursive=True, what="NIfTI volumes"):
+        name = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
         add_file(files, key_of(path.with_name(f"{name}.x"), pattern), path)
     return files
 
 
 def _load(key: str, files: dict[str, Path], args: argparse.Namespace) -> list[Sample]:
     volumes = {name: _read(path) for name, path in files.items()}
-    first = next(iter(files))
-    for name, volume in volumes.items():
-        same_shape = volume.data.shape == volumes[first].data.shape
-        if same_shape and not np.allclose(volume.affine, volumes[first].affine, atol=AFFINE_MM):
-            raise DataError(
-                f"{files[name]} and {files[first]} are not aligned (their affine matrices differ); register the "
-                "contrasts first"
-            )
-    slices_first = {name: np.moveaxis(volume.data, args.axis, 0) for name, volume in volumes.items()}
+    first, *others = volumes.values()
+    for other in others:
+        _check_aligned(first, other)
+    slices_first = {name: np.moveaxis(volume.pixels, (0, 1, 2), AXES) for name, volume in volumes.items()}
+    slices_first = {name: np.moveaxis(volume, args.axis, 0) for name, volume in slices_first.items()}
     return slice_samples(key, slices_first, least_content=args.least_content)
 
 
-def _read(path: Path) -> _NiftiVolume:
-    try:
-        image = nibabel.load(path)
-        if not isinstance(image, nibabel.spatialimages.SpatialImage):  # CIFTI, surface data in a .nii file
-            raise DataError(f"{path}: expected a volume, got a {type(image).__name__}")
-        data = np.asarray(image.dataobj)
-    except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
-        raise DataError(f"{path}: not a readable NIfTI volume ({error})") from error
-    if data.ndim != 3:
-        raise DataError(f"{path}: expected a single volume with 3 axes, got shape {data.shape}")
-    return _NiftiVolume(data, np.asarray(image.affine))
+def _read(path: Path) -> StoredImage:
+    volume = read_one(path)
+    if volume.format != "nifti" or len(volume.stack_axes) != 1:
+        shape = volume.geometry.layout.file_shape
+        raise DataError(f"{path}: expected a single volume with 3 axes, got shape {shape}")
+    return volume
+
+
+def _check_aligned(a: StoredImage, b: StoredImage) -> None:
+    """Raise DataError where two volumes of the same shape do not show the same places."""
+    if (a.geometry.affine is None) != (b.geometry.affine is None):
+        with_place, without = (a, b) if b.geometry.affine is None else (b, a)
+        raise DataError(
+            f"{without.path} states no orientation (sform and qform have code 0) but {with_place.path} does; set it, "
+            "or remove it from both"
+        )
+    found = differences(a.geometry, b.geometry) if a.pixels.shape == b.pixels.shape else []
+    if found:
+        raise DataError(f"{b.path} and {a.path} are not aligned: {'; '.join(found)}; register the contrasts first")

@@ -1,0 +1,134 @@
+"""NIfTI volumes, by nibabel, in canonical orientation. Needs nibabel.
+
+The axes of the file are reordered and reversed so that they run as nearly as possible to the patient's right, anterior
+and superior. Slices are then axial: rows run across to the right, columns to the front. A file that states no
+orientation is used as it is stored.
+"""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel.orientations import inv_ornt_aff, io_orientation
+
+from configs.errors import DataError
+from shards.image_files.arrays import numbers
+from shards.image_files.geometry import Geometry, Layout
+from shards.image_files.image import Frame, StoredImage, Values
+from shards.listing.finite import check_finite
+
+
+def read(path: Path) -> list[StoredImage]:
+    """Read a volume, or a series of volumes (4-D).
+
+    `pixels` are (z, x, y) where x, y and z run to the right, anterior and superior; of a series (time * z, x, y).
+    `source` is a tuple: nibabel's header, and the affine matrix of the file.
+
+    Raises:
+        DataError: The file is damaged, holds colours or something other than volumes, or its affine matrix is singular.
+    """
+    image, stored = _load(path)
+    if stored.ndim == 2:  # a single slice, which has a place all the same
+        stored = stored[..., None]
+    kept = _kept_axes(stored.shape, path)
+    states_place = _states_place(image)
+    affine = np.asarray(image.affine, dtype=np.float64)
+    layout, turned_affine = _canonical(stored.shape, kept, affine if states_place else None, path)
+    plain = np.ascontiguousarray(layout.apply(stored))
+    pixels = plain.reshape(-1, *plain.shape[-2:])
+    axes = "slice,row,column" if plain.ndim == 3 else "volume,slice,row,column"
+    check_finite(plain, str(path), axes)
+    letters = "Z" if plain.ndim == 3 else "TZ"
+    stack_axes = tuple(zip(letters, plain.shape[:-2], strict=True))
+    slices = plain.shape[-3]
+    frames = tuple(
+        Frame(path, number, f"z={number % slices}" if plain.ndim == 3 else f"t={number // slices} z={number % slices}")
+        for number in range(len(pixels))
+    )
+    spacing = None
+    zooms = image.header.get_zooms()
+    if turned_affine is not None:
+        spacing = _three(np.linalg.norm(turned_affine[:3, :3], axis=0))
+    elif len(zooms) >= 3 and all(value > 0 for value in zooms[:3]):
+        spacing = _three(np.array([zooms[2], zooms[0], zooms[1]], dtype=float))
+    geometry = Geometry(layout, turned_affine, spacing)
+    source = (image.header.copy(), affine)
+    return [
+        StoredImage(pixels, path, "nifti", _values(image, stored), geometry, frames, stack_axes, source=source),
+    ]
+
+
+def _load(path: Path) -> tuple[nibabel.spatialimages.SpatialImage, np.ndarray]:
+    """The file, and its numbers after scaling, in native byte order."""
+    try:
+        image = nibabel.load(path)
+        if not isinstance(image, nibabel.spatialimages.SpatialImage):  # CIFTI, surface data in a .nii file
+            raise DataError(f"{path}: expected a volume, got a {type(image).__name__}")
+        kind = image.get_data_dtype()
+        if kind.names is not None:
+            raise DataError(
+                f"{path}: a colour volume ({' '.join(kind.names)}); expected grey values; convert it to one channel"
+            )
+        data = np.asarray(image.dataobj)
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except Exception as error:  # nibabel and gzip raise many types on damaged files
+        reason = " ".join(str(error).split()) or error.__class__.__name__
+        raise DataError(f"{path}: not a readable NIfTI volume ({reason})") from error
+    if data.ndim == 0 or 0 in data.shape:
+        raise DataError(f"{path}: holds no image (shape {data.shape})")
+    return image, numbers(data, str(path))
+
+
+def _kept_axes(shape: tuple[int, ...], path: Path) -> tuple[int, ...]:
+    """The three axes of space, and the axis of time if there is any; further axes of length 1 are dropped."""
+    further = tuple(axis for axis in range(3, len(shape)) if shape[axis] > 1)
+    if len(shape) < 3 or len(further) > 1:
+        raise DataError(f"{path}: expected a volume with 3 axes, or a series of volumes with 4, got shape {shape}")
+    return (0, 1, 2, *further)
+
+
+def _states_place(image: nibabel.spatialimages.SpatialImage) -> bool:
+    """Whether the header says where the voxels are; nibabel makes up an affine matrix if it does not."""
+    header = image.header
+    if not isinstance(header, nibabel.nifti1.Nifti1Header):
+        return True
+    return int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+
+
+def _canonical(
+    shape: tuple[int, ...], kept: tuple[int, ...], affine: np.ndarray | None, path: Path
+) -> tuple[Layout, np.ndarray | None]:
+    """The layout from the file to (time, z, x, y), and the affine matrix (slice, row, column) after it."""
+    axis_of, flipped = np.arange(3), np.zeros(3, dtype=bool)
+    turned = None
+    if affine is not None:
+        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise DataError(f"{path}: its affine matrix is singular, so the orientation is unknown; correct the header")
+        orientation = io_orientation(affine)
+        for stored_axis, (axis, direction) in enumerate(orientation.tolist()):
+            axis_of[int(axis)], flipped[int(axis)] = stored_axis, direction < 0
+        canonical = affine @ inv_ornt_aff(orientation, shape[:3])
+        turned = canonical[:, [2, 0, 1, 3]]
+    x, y, z = (int(axis_of[axis]) for axis in range(3))
+    order, flips = (z, x, y), (bool(flipped[2]), bool(flipped[0]), bool(flipped[1]))
+    if len(kept) == 4:
+        return Layout(shape, (3, *order), (False, *flips), kept), turned
+    return Layout(shape, order, flips, kept), turned
+
+
+def _values(image: nibabel.spatialimages.SpatialImage, data: np.ndarray) -> Values:
+    stored = image.get_data_dtype()
+    slope, intercept = (float(getattr(image.dataobj, name, default)) for name, default in (("slope", 1), ("inter", 0)))
+    window = None
+    if isinstance(image.header, nibabel.nifti1.Nifti1Header):
+        low, high = float(image.header["cal_min"]), float(image.header["cal_max"])
+        window = (low, high) if np.isfinite([low, high]).all() and low < high else None
+    bits = 8 * stored.itemsize if stored.kind == "u" and data.dtype.kind == "u" else None
+    return Values(stored.name, bits_stored=bits, slope=slope, intercept=intercept, window=window)
+
+
+def _three(values: np.ndarray) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])
