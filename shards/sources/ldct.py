@@ -26,8 +26,8 @@ from shards.building import image_files, splits
 from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample, WorkItem
 from shards.building.options import add_licence_argument
-from shards.image_files.dicom_headers import read_frames
-from shards.image_files.dicom_series import Series, find_series, read_series
+from shards.image_files.dicom.headers import read_frames
+from shards.image_files.dicom.series import Series, find_series, read_series
 from shards.listing.folders import list_files
 from shards.listing.left_out import leave_out
 from shards.sources.common.contrast_pairing import Subject, pair_slices, warn_of_gaps

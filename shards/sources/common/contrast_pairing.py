@@ -11,8 +11,8 @@ import numpy as np
 
 from configs.errors import DataError
 from configs.support.logs import get_logger
-from shards.image_files.dicom_headers import DicomFrame
-from shards.image_files.dicom_series import Series, geometry_of, turned_origin, turned_size
+from shards.image_files.dicom.headers import DicomFrame
+from shards.image_files.dicom.series import Series, geometry_of, turned_origin, turned_size
 from shards.image_files.geometry import ORIGIN_PIXELS, as_text, differences
 from shards.listing.left_out import leave_out
 

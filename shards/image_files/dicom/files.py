@@ -8,19 +8,19 @@ import pydicom
 from pydicom.dataset import Dataset, FileDataset
 
 from configs.errors import DataError
-from shards.image_files import dicom_lossless_jpeg
-from shards.image_files.dicom_headers import frame_headers, numbers_of, open_dicom, read_frames
+from shards.image_files.dicom import lossless_jpeg
+from shards.image_files.dicom.headers import frame_headers, numbers_of, open_dicom, read_frames
 from shards.image_files.geometry import Geometry, Layout
 from shards.image_files.image import Frame, StoredImage, Values
 from shards.listing.finite import check_finite
 
-dicom_lossless_jpeg.register()
+lossless_jpeg.register()
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
 def read(path: Path) -> list[StoredImage]:
-    """Read a file: one slice, or all of its frames in the order of the file. For whole series see dicom_series.py.
+    """Read a file: one slice, or all of its frames in the order of the file. For whole series see series.py.
 
     `source` is a list with the pydicom data set of the file, without its pixels.
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from configs.errors import DataError
-from shards.image_files.dicom_headers import read_frames
-from shards.image_files.dicom_series import Series, find_series, read_series
+from shards.image_files.dicom.headers import read_frames
+from shards.image_files.dicom.series import Series, find_series, read_series
 from shards.image_files.read import read_one
 from tests.shards.image_files.dicom_files import PICTURE, write_dicom, write_enhanced
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import DataError
-from shards.image_files.dicom import decode
-from shards.image_files.dicom_headers import DicomFrame, open_dicom
+from shards.image_files.dicom.files import decode
+from shards.image_files.dicom.headers import DicomFrame, open_dicom
 from shards.image_files.geometry import Geometry, Layout
 from shards.image_files.image import Frame, StoredImage, Values
 

@@ -1,0 +1,1 @@
+"""DICOM: headers of frames, pixels of files, and the series that they form. Needs pydicom."""
