@@ -25,6 +25,7 @@ from shards.format.index import Meta
 from shards.reading.integrity import Defect, SplitContent, check_samples, same_pixels
 from shards.reading.shard_set import ShardSet
 from shards.reading.turned_pairs import turned_pairs
+from shards.verifying import shard_bytes, side_files
 
 SHOWN = 20
 """Defects of one kind that are printed; the report holds all."""
@@ -94,11 +95,17 @@ def verify(folder: Path, *, repair: bool = False) -> Report:
     defects: list[Defect] = []
     opened: dict[str, ShardSet] = {}
     contents: dict[str, SplitContent] = {}
+    for place in dict.fromkeys([folder, *splits]):
+        defects += side_files.check(place)
     for split in splits:
         shards = _open(split, defects, repair)
         if shards is not None:
             opened[split.name], contents[split.name] = shards, check_samples(shards)
             defects += contents[split.name].defects
+            named = {defect.where for defect in contents[split.name].defects}
+            defects += [defect for defect in shard_bytes.check(shards) if defect.where not in named]
+            if note := shard_bytes.unchecked(shards):
+                log.warning("%s", note)
     defects = _with_turned_pairs(defects, contents)
     defects += _leaks(opened, contents)
     for shards in opened.values():
@@ -123,8 +130,8 @@ def _open(split: Path, defects: list[Defect], repair: bool) -> ShardSet | None:
     None where it cannot be opened; the reasons are added to `defects`.
     """
     try:
-        shards = ShardSet.open(split)
-        if not repair or not _any_changed(shards):
+        shards = ShardSet.open(split, thorough=True)
+        if not repair or not (_any_changed(shards) or shard_bytes.unchecked(shards)):
             return shards
     except DataError as error:
         if not repair:

@@ -9,10 +9,18 @@ Record = dict[str, Any]
 """One JSON object."""
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Any JSON value. Raises ValueError where the text is not JSON, also where it is nested too deeply to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def read_json(file: Path) -> Record:
     """The object in a JSON file; empty where the file is missing, half-written, or holds something else."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = parse_json(file.read_bytes())
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -38,7 +46,7 @@ def read_json_lines(file: Path, *, last_bytes: int | None = None) -> list[Record
 def _objects(data: bytes) -> Iterator[Record]:
     for line in data.splitlines():
         try:
-            value = json.loads(line)
+            value = parse_json(line)
         except ValueError:
             continue
         if isinstance(value, dict):

@@ -67,7 +67,8 @@ def evaluation_recipe(needs: Needs, data: DataConfig, shards: Split) -> Recipe:
 def load_whole_images(shards: ShardSet, needs: Needs, data: DataConfig, count: int) -> list[Batch]:
     """The first `count` samples of a split (fewer where it holds fewer) as evaluation batches, all in memory."""
     indices = np.arange(min(count, len(shards)))
-    with EvalLoader(shards, indices, evaluation_recipe(needs, data, shards), data.eval_batch_size) as batches:
+    recipe = evaluation_recipe(needs, data, shards)
+    with EvalLoader(shards, indices, recipe, data.eval_batch_size, verify=data.verify) as batches:
         return list(batches)
 
 
@@ -80,7 +81,8 @@ def calibrate(pipeline: Pipeline, config: RunConfig, shards: TrainingSplit) -> N
     recipe = training_recipe(type(pipeline).needs(config.pipeline), config.data, shards)
     count = size(shards, config.data.limit)
     indices = np.unique(np.linspace(0, count - 1, min(count, CALIBRATION)).round().astype(np.int64))
-    with EvalLoader(shards, indices, replace(recipe, normals={}), config.data.eval_batch_size) as batches:
+    recipe = replace(recipe, normals={})
+    with EvalLoader(shards, indices, recipe, config.data.eval_batch_size, verify=config.data.verify) as batches:
         pipeline.calibrate(batches)
 
 

@@ -74,6 +74,7 @@ def evaluate(options: argparse.Namespace) -> int:
             autocast=accelerator.autocast,
             metrics=metrics,
             on_image=baselines,
+            verify=data.verify,
         )
         if accelerator.is_main_process:
             summary = Summary(

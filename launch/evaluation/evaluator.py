@@ -22,6 +22,7 @@ from losses.metrics.psnr import psnr
 from losses.metrics.rmse import rmse
 from losses.metrics.ssim import ssim
 from pipelines.base import Batch, Output, Pipeline
+from shards.reading.batch_assembler import Verify
 from shards.reading.loaders import EvalLoader
 from shards.reading.order import samples_of_rank
 from shards.reading.recipe import Recipe
@@ -78,6 +79,7 @@ def evaluate_split(
     autocast: Callable[[], AbstractContextManager[object]],
     metrics: dict[str, Metric] = DEFAULT_METRICS,
     on_image: OnImage | None = None,
+    verify: Verify = "first",
 ) -> Rows:
     """Measure a split on all ranks. Collective: every rank calls it, and every rank gets the rows of all.
 
@@ -94,6 +96,7 @@ def evaluate_split(
         autocast: Makes the context in which the pipeline restores.
         metrics: What to compute, by name.
         on_image: See `OnImage`; sees the images of this rank only.
+        verify: When checksums are compared (data.verify).
 
     Returns:
         One row per sample, in the order of the split.
@@ -104,7 +107,7 @@ def evaluate_split(
     """
 
     def measure_share() -> Rows:
-        with EvalLoader(shards, samples_of_rank(count, rank, world), recipe, batch_size) as batches:
+        with EvalLoader(shards, samples_of_rank(count, rank, world), recipe, batch_size, verify=verify) as batches:
             return evaluate_batches(
                 pipeline,
                 batches,

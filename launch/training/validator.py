@@ -107,6 +107,7 @@ class Validator:
             device=context.device,
             autocast=autocast(context.device, context.precision),
             on_image=draw,
+            verify=config.data.verify,
         )
         return rows, data_range
 

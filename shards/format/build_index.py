@@ -1,6 +1,5 @@
 """Tars -> their index: every member is read once for its header and CRC-32, a few images for the statistics."""
 
-import json
 import os
 import zlib
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from configs.errors import DataError, MachineError
+from configs.support.json_files import parse_json
 from configs.support.worker_threads import map_ordered
 from shards.format import index, members, tar
 from shards.format.index import MISSING, FieldEntry, FieldStatistics, IndexHeader, Meta, ShardEntry
@@ -62,7 +62,8 @@ def build_index(folder: Path, *, meta: Meta | None = None) -> IndexHeader:
     """
     shards = index.tars(folder)
     per_shard = map_ordered(lambda number: read_shard(number, shards[number]), range(len(shards)), INDEX_THREADS)
-    samples = [sample for shard_samples in per_shard for sample in shard_samples]
+    read = list(per_shard)
+    samples = [sample for shard in read for sample in shard.samples]
     if not samples:
         raise DataError(f"{folder}: no arrays or images in the shards (members such as key.pd.npy or key.png)")
     table, encodings = _table(samples)
@@ -71,7 +72,7 @@ def build_index(folder: Path, *, meta: Meta | None = None) -> IndexHeader:
         "format": index.FORMAT,
         "version": index.VERSION,
         "samples": len(samples),
-        "shards": _shard_entries(shards, table),
+        "shards": _shard_entries(shards, table, [shard.crc for shard in read]),
         "kinds": [{"codec": kind.codec, "dtype": kind.dtype, "fortran": kind.fortran} for kind in encodings],
         "fields": fields,
         "meta": meta if meta is not None else _foreign_meta(folder, fields),
@@ -81,8 +82,16 @@ def build_index(folder: Path, *, meta: Meta | None = None) -> IndexHeader:
     return header
 
 
-def read_shard(number: int, path: Path) -> list[IndexedSample]:
-    """Read the samples of one tar.
+class ReadShard(NamedTuple):
+    """One tar, read from its first byte to its last."""
+
+    samples: list[IndexedSample]
+    crc: int
+    """CRC-32 of the whole file."""
+
+
+def read_shard(number: int, path: Path) -> ReadShard:
+    """Read the samples of one tar, and every byte between and behind them.
 
     Raises:
         DataError: The tar or one of its members cannot be used.
@@ -91,6 +100,7 @@ def read_shard(number: int, path: Path) -> list[IndexedSample]:
     keys: set[str] = set()
     buffer = bytearray(1 << 16)
     with open(path, "rb") as file:
+        whole = tar.RunningChecksum(file.fileno())
         for entry in tar.scan(path):
             named = members.split_name(entry.name)
             if named is None:
@@ -100,6 +110,8 @@ def read_shard(number: int, path: Path) -> list[IndexedSample]:
                 raise DataError(f"{path}: member {entry.name} is refused: {reason}")
             if codec not in members.IMAGES + members.ARRAYS and field != "json":
                 continue
+            if reason := members.name_problem(key, field, codec):
+                raise DataError(f"{path}: member {entry.name!r} is refused: {reason}")
             if not samples or samples[-1].key != key:
                 if key in keys:
                     raise DataError(f"{path}: the members of sample {key} are not adjacent (or two have that key)")
@@ -109,14 +121,17 @@ def read_shard(number: int, path: Path) -> list[IndexedSample]:
                 raise DataError(f"{path}: sample {key} has field {field} twice (the second is {entry.name})")
             if len(buffer) < entry.size:
                 buffer = bytearray(entry.size)  # shared by all members: fresh pages cost as much as reading
-            samples[-1].members[field] = _read_member(path, file.fileno(), entry, codec, buffer)
-    return [sample for sample in samples if set(sample.members) != {"json"}]
+            data = memoryview(buffer)[: entry.size]
+            samples[-1].members[field] = _read_member(path, whole, entry, codec, data)
+        crc = whole.finish()
+    return ReadShard([sample for sample in samples if set(sample.members) != {"json"}], crc)
 
 
-def _read_member(path: Path, descriptor: int, entry: tar.TarEntry, codec: str, buffer: bytearray) -> IndexedMember:
-    data = memoryview(buffer)[: entry.size]
+def _read_member(
+    path: Path, whole: tar.RunningChecksum, entry: tar.TarEntry, codec: str, data: memoryview
+) -> IndexedMember:
     try:
-        if os.preadv(descriptor, [data], entry.offset) != entry.size:
+        if not whole.read(entry.offset, data):
             raise DataError("the shard is truncated inside it")
         if codec == "json":
             header = MemberHeader(Encoding("json", ""), 0, ())
@@ -127,13 +142,13 @@ def _read_member(path: Path, descriptor: int, entry: tar.TarEntry, codec: str, b
     return IndexedMember(entry, zlib.crc32(data), header)
 
 
-def _shard_entries(shards: list[Path], table: np.ndarray) -> list[ShardEntry]:
+def _shard_entries(shards: list[Path], table: np.ndarray, checksums: list[int]) -> list[ShardEntry]:
     counts = np.bincount(table["shard"], minlength=len(shards)).tolist()
     entries: list[ShardEntry] = []
-    for shard, count in zip(shards, counts, strict=True):
+    for shard, count, crc in zip(shards, counts, checksums, strict=True):
         with open(shard, "rb") as file:
             size, head, tail = tar.fingerprint(file.fileno())
-        entries.append({"name": shard.name, "size": size, "head": head, "tail": tail, "samples": count})
+        entries.append({"name": shard.name, "size": size, "head": head, "tail": tail, "samples": count, "crc": crc})
     return entries
 
 
@@ -194,9 +209,11 @@ def _foreign_meta(folder: Path, fields: dict[str, FieldEntry]) -> Meta:
     notes = folder / "meta.json"
     if notes.is_file():
         try:
-            meta = json.loads(notes.read_text(encoding="utf-8"))
+            meta = parse_json(notes.read_bytes())
         except ValueError as error:
             raise DataError(f"{notes}: not valid JSON ({error})") from error
+        except OSError as error:
+            raise DataError(f"{notes}: cannot be read ({error.strerror})") from error
         if not isinstance(meta, dict):
             raise DataError(f'{notes}: expected a JSON object such as {{"data_range": 1.0}}')
         return meta

@@ -17,7 +17,8 @@ from typing import TypedDict
 import numpy as np
 
 from configs.errors import DataError
-from configs.support.atomic_files import temporary_beside, write_atomically
+from configs.support.atomic_files import naming, temporary_beside, write_atomically
+from configs.support.json_files import parse_json
 from shards.format import tar
 
 FORMAT = "quell shard index"
@@ -48,7 +49,12 @@ fingerprint is, so that opening stays fast. A table that was downloaded is alway
 _REBUILD = "delete index.json and index.npy to have them rebuilt"
 
 
-class ShardEntry(TypedDict):
+class _WholeChecksum(TypedDict, total=False):
+    crc: int
+    """CRC-32 of the whole shard; indexes that were written before there was one lack it."""
+
+
+class ShardEntry(_WholeChecksum):
     """What the header records of a shard; `size`, `head` and `tail` are its fingerprint (`tar.Fingerprint`)."""
 
     name: str
@@ -166,7 +172,7 @@ def write_files(folder: Path, header: IndexHeader, table: np.ndarray) -> None:
     """Write table and header, each atomically; the header last, so that whoever sees it finds its table."""
     folder.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(folder / TABLE)
-    with open(temporary, "wb+") as file:
+    with naming(temporary), open(temporary, "wb+") as file:
         np.lib.format.write_array(file, table, allow_pickle=False)
         file.flush()
         header = {**header, "table": table_entry(file.fileno(), full=True)}
@@ -197,8 +203,12 @@ def table_entry(descriptor: int, *, full: bool = False) -> TableEntry:
     return {"size": fingerprint.size, "head": fingerprint.head, "tail": fingerprint.tail, "whole": crc}
 
 
-def load(folder: Path) -> tuple[IndexHeader, np.ndarray]:
+def load(folder: Path, *, thorough: bool = False) -> tuple[IndexHeader, np.ndarray]:
     """Read the index in `folder` after checking that its two files are intact and belong together.
+
+    Args:
+        folder: Where the two files are.
+        thorough: Compare every byte of a large table too, instead of its beginning and its end.
 
     Returns:
         The header and the memory-mapped table.
@@ -208,7 +218,7 @@ def load(folder: Path) -> tuple[IndexHeader, np.ndarray]:
     """
     try:
         header = parse_header(folder / HEADER, (folder / HEADER).read_bytes(), remedy=_REBUILD)
-        check_table(folder / TABLE, folder / TABLE, header["table"], remedy=_REBUILD)
+        check_table(folder / TABLE, folder / TABLE, header["table"], remedy=_REBUILD, full=thorough)
     except FileNotFoundError as error:
         raise DataError(f"{error.filename}: this half of the index is missing; {_REBUILD}") from error
     try:
@@ -236,7 +246,7 @@ def parse_header(origin: object, text: bytes, *, remedy: str, needs_checksum: bo
         DataError: It is no index, of another version, or damaged.
     """
     try:
-        header: IndexHeader = json.loads(text)
+        header: IndexHeader = parse_json(text)
         expected, actual = f"{FORMAT} version {VERSION}", f"{header['format']} version {header['version']}"
         problem = f"expected {expected}, got {actual}" if actual != expected else _damage(header, needs_checksum)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -290,6 +300,7 @@ def _damage(header: IndexHeader, needs_checksum: bool) -> str | None:
         and all(isinstance(part, dict | list) for part in parts)
         and all(type(size) is int and size >= 0 for size in sizes)
         and all(_is_plain_name(shard["name"]) for shard in header["shards"])
+        and all(type(shard.get("crc", 0)) is int for shard in header["shards"])
     )
     return None if is_complete else "the index is damaged"
 

@@ -22,6 +22,10 @@ REFUSED = {
 }
 """Extension -> why members that have it are refused."""
 MAX_NPY_HEADER_BYTES = 65536
+RESERVED_FIELDS = ("key", "shard")
+"""Columns of the index's table beside those of fields."""
+MAX_KEY_BYTES = 1024
+"""Longest key: each sample takes as much room in the index as the longest one needs."""
 
 _DTYPES = re.compile(r"[<>|=]?(f[248]|c8|c16|[iu][1248]|b1)")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -62,6 +66,19 @@ def split_name(name: str) -> tuple[str, str, str] | None:
         return None
     field, _, codec = rest.lower().rpartition(".")
     return folder + slash + key, field or codec, codec
+
+
+def name_problem(key: str, field: str, codec: str) -> str | None:
+    """Why the name of a member cannot be used, to follow "member x is refused: "; None where it can."""
+    if any("\ud800" <= character <= "\udfff" for character in key + field):
+        return "its name is not UTF-8 text"
+    if any(character < " " or character == "\x7f" for character in key + field):
+        return "its name contains a control character"
+    if len(key.encode()) > MAX_KEY_BYTES:
+        return f"its key has {len(key.encode())} bytes, at most {MAX_KEY_BYTES} are indexed"
+    if field in RESERVED_FIELDS or (field == "json" and codec != "json"):
+        return f"'{field}' is what the index itself calls a column; give the field another name"
+    return None
 
 
 def read_header(codec: str, data: bytes | memoryview, size: int) -> MemberHeader:

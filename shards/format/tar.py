@@ -11,6 +11,7 @@ from configs.errors import DataError
 BLOCK = 512
 """A tar consists of blocks of so many bytes; it ends with at least one block of zeros."""
 FINGERPRINT_BYTES = 65536
+_CHUNK_BYTES = 1 << 20
 _COMPRESSIONS = {
     b"\x1f\x8b": "gzip",
     b"BZ": "bzip2",
@@ -47,6 +48,54 @@ def fingerprint(descriptor: int) -> Fingerprint:
     first = os.pread(descriptor, FINGERPRINT_BYTES, 0)
     last = os.pread(descriptor, FINGERPRINT_BYTES, max(0, size - FINGERPRINT_BYTES))
     return Fingerprint(size, zlib.crc32(first), zlib.crc32(last))
+
+
+class RunningChecksum:
+    """The CRC-32 of an open file that is read once from front to back, by parts that are wanted and those between."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._position, self._crc = descriptor, 0, 0
+
+    def read(self, offset: int, data: memoryview) -> bool:
+        """Fill `data` from `offset` on, which is not before what was read last; False where the file is shorter."""
+        self._pass(offset)
+        done = 0
+        while done < len(data):
+            count = os.preadv(self._descriptor, [data[done:]], offset + done)
+            if not count:
+                return False
+            done += count
+        self._crc = zlib.crc32(data, self._crc)
+        self._position = offset + len(data)
+        return True
+
+    def finish(self) -> int:
+        """Read to the end; the CRC-32 of all bytes."""
+        self._pass(None)
+        return self._crc
+
+    def _pass(self, offset: int | None) -> None:
+        """Read up to `offset`, or to the end."""
+        while offset is None or self._position < offset:
+            size = _CHUNK_BYTES if offset is None else min(_CHUNK_BYTES, offset - self._position)
+            data = os.pread(self._descriptor, size, self._position)
+            if not data:
+                return
+            self._crc = zlib.crc32(data, self._crc)
+            self._position += len(data)
+
+
+def checksum(descriptor: int) -> int:
+    """The CRC-32 of an open file."""
+    return RunningChecksum(descriptor).finish()
+
+
+def checksum_of(descriptor: int, offset: int, size: int) -> int:
+    """The CRC-32 of `size` bytes of an open file from `offset` on, or of as many as there are."""
+    crc = 0
+    for start in range(offset, offset + size, _CHUNK_BYTES):
+        crc = zlib.crc32(os.pread(descriptor, min(_CHUNK_BYTES, offset + size - start), start), crc)
+    return crc
 
 
 def scan(path: Path) -> list[TarEntry]:

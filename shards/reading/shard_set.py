@@ -1,6 +1,5 @@
 """A split opened through its index: any sample in constant time, from local shards or from behind a URL."""
 
-import json
 import sys
 import zlib
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import numpy as np
 
 from configs.errors import DataError
 from configs.schema import CacheConfig
+from configs.support.json_files import parse_json
 from shards.format import index
 from shards.format.build_index import build_index
 from shards.format.index import IndexHeader
@@ -55,13 +55,16 @@ class ShardSet(Split):
         self._table = table.view(np.ndarray)  # still mapped, but indexing np.memmap itself is slow
 
     @classmethod
-    def open(cls, path: str | Path, *, build_index: bool = True, cache: CacheConfig | None = None) -> "ShardSet":
+    def open(
+        cls, path: str | Path, *, build_index: bool = True, cache: CacheConfig | None = None, thorough: bool = False
+    ) -> "ShardSet":
         """Open the split at `path`.
 
         Args:
             path: A folder of .tar files, or its URL.
             build_index: Whether to build the index of a local folder that has none.
             cache: Where copies of remote shards are kept, by default as `CacheConfig` has it.
+            thorough: Compare every byte of a large local index with its checksum, instead of its beginning and end.
 
         Raises:
             DataError: There are no shards, one is damaged, or the index does not belong to the tars.
@@ -72,7 +75,7 @@ class ShardSet(Split):
         folder = Path(path)
         shards = index.tars(folder)
         location = _index_location(folder, may_build=build_index)
-        header, table = index.load(location)
+        header, table = index.load(location, thorough=thorough)
         index.check_tars(folder, shards, header)
         return cls(folder, header, table, index_path=location, files=ShardFiles(folder, header["shards"]))
 
@@ -95,11 +98,11 @@ class ShardSet(Split):
 
     def key(self, sample: int) -> str:
         """The sample's name in its shard."""
-        return bytes(self._table["key"][sample]).decode()
+        return bytes(self._table["key"][sample]).decode(errors="backslashreplace")
 
     def keys(self, samples: Samples) -> list[str]:
         """The names of several samples."""
-        return [key.decode() for key in self._table["key"][samples].tolist()]
+        return [key.decode(errors="backslashreplace") for key in self._table["key"][samples].tolist()]
 
     def first_key_without(self, field: str) -> str | None:
         """The first sample that does not have a field, or None."""
@@ -205,7 +208,7 @@ class ShardSet(Split):
         (member,) = self.locate([sample], "json")
         text = bytes(self.member_bytes(sample, "json", member, verify=True))
         try:
-            notes = json.loads(text)
+            notes = parse_json(text)
         except ValueError as error:
             raise self.member_error(sample, "json", member, f"is not valid JSON ({error})") from error
         return notes if isinstance(notes, dict) else {"json": notes}
@@ -218,8 +221,13 @@ class ShardSet(Split):
         """Number of the shard a sample is in."""
         return int(self._table["shard"][sample])
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of everything that samples may hold: the fields, and `json` where there are notes."""
+        return (self._table.dtype.names or ())[2:]
+
     def column(self, field: str) -> np.ndarray:
-        """The index of one field over all samples, (n,) of dtype `index.MEMBER`."""
+        """The index of one field over all samples, (n,) of dtype `index.MEMBER`; `shard` is that of each sample."""
         return self._table[field]
 
     def expect(self, samples: np.ndarray) -> None:

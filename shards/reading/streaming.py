@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import DataError
-from shards.format import members
+from shards.format import index, members
 from shards.format.index import IndexHeader, plain_shape
 from shards.format.members import MemberHeader
 from shards.reading import tar_stream
@@ -26,15 +26,28 @@ from shards.reading.shard_set import ShardSet
 from shards.reading.split import Samples, Split, StoredMember
 from shards.reading.stream_order import SampleRun, StreamOrder, limited
 from shards.remote.open_split import read_remote_header
-from shards.remote.remote_folder import RemoteFolder
+from shards.remote.remote_folder import FileMissingError, RemoteFolder
+from shards.remote.table_rows import TableRows
 
 STREAM_NOTICE = (
     "data.mode stream: samples are shuffled by shards, and inside blocks of data.stream_buffer samples only; a "
     "resumed run repeats the order exactly with as many processes as before, after reading up to one shard and "
     "one block again; with another number of processes some samples of the current epoch come twice and others "
-    "not at all; a damaged shard is noticed at its end, after its samples were used"
+    "not at all; "
 )
-"""What a user must know before choosing this mode."""
+"""What a user must know before choosing this mode; how damage is noticed follows."""
+_SAMPLES_CHECKED = (
+    "unless data.verify is never, every sample is compared with its checksums before it is used, and every shard with "
+    "its fingerprint at its end"
+)
+_SHARDS_CHECKED = (
+    "there is no {table} beside {url}, so a damaged shard is noticed at its end only, after its samples were used"
+)
+_UNCHECKED = (
+    "there is no {table} beside {url}, and its index is of an earlier version without checksums of shards: damage "
+    "between the first and the last 64 KiB of a shard is not noticed; run python -m shards.verify DIR --repair on the "
+    "local folder and upload index.json and index.npy"
+)
 
 
 @dataclass(frozen=True)
@@ -54,10 +67,17 @@ class StreamedSet(Split):
     Open it with `StreamedSet.open_stream`, and read it with a `StreamLoader`.
     """
 
-    def __init__(self, folder: RemoteFolder, header: IndexHeader) -> None:
+    verify_every_read = True  # the bytes of each epoch are read anew
+
+    def __init__(self, folder: RemoteFolder, header: IndexHeader, rows: TableRows | None) -> None:
         names = [str(folder.url / shard["name"]) for shard in header["shards"]]
-        super().__init__(folder.url, header, shard_names=names, remedy=tar_stream.REMEDY, notes=[STREAM_NOTICE])
-        self._folder, self._size = folder, header["samples"]
+        damage = _SAMPLES_CHECKED
+        if rows is None:
+            has_checksums = all("crc" in shard for shard in header["shards"])
+            damage = (_SHARDS_CHECKED if has_checksums else _UNCHECKED).format(table=index.TABLE, url=folder.url)
+        notes = [STREAM_NOTICE + damage]
+        super().__init__(folder.url, header, shard_names=names, remedy=tar_stream.REMEDY, notes=notes)
+        self._folder, self._size, self._rows = folder, header["samples"], rows
         self._numbers = {encoding: number for number, encoding in enumerate(self.encodings)}
         self._buffered: dict[int, _BufferedSample] = {}
 
@@ -68,7 +88,12 @@ class StreamedSet(Split):
         Raises:
             DataError: It has no index, or a damaged one.
         """
-        return cls(*read_remote_header(url if "://" in url else f"file://{Path(url).resolve()}", retries))
+        folder, header = read_remote_header(url if "://" in url else f"file://{Path(url).resolve()}", retries)
+        try:
+            rows = TableRows(folder, header)
+        except FileMissingError:
+            rows = None
+        return cls(folder, header, rows)
 
     def __len__(self) -> int:
         return self._size
@@ -94,14 +119,15 @@ class StreamedSet(Split):
         return [self._stored(self._buffered[int(sample)], field) for sample in samples]
 
     def member_bytes(self, sample: int, field: str, member: StoredMember, *, verify: bool) -> bytes:
-        """A member as it arrived; the checksum that is compared is the shard's, at its end."""
+        """A member as it arrived; it was compared with its checksum then."""
         return self._buffered[sample].members[field][1]
 
-    def read_shard(self, number: int) -> Generator[tuple[str, tar_stream.Members], None, None]:
-        """Key and members of the samples of a shard in stored order."""
+    def read_shard(self, number: int, *, verify: bool) -> Generator[tuple[str, tar_stream.Members], None, None]:
+        """Key and members of the samples of a shard in stored order; with `verify` those that match their checksums."""
         shard = self.shards[number]
+        rows = self._rows.of_shard(number) if verify and self._rows is not None else None
         chunks = self._folder.chunks(shard["name"], 0, shard["size"])
-        return tar_stream.samples(chunks, shard, self._shard_names[number])
+        return tar_stream.samples(chunks, shard, self._shard_names[number], rows, verify=verify)
 
     @contextmanager
     def interrupted(self) -> Iterator[None]:
@@ -152,8 +178,8 @@ class StreamLoader(BackgroundLoader):
         start_step: Step of the run that the first batches belong to.
         steps: Steps after which the iterator ends; None for never.
         prefetch: Steps assembled ahead of the consumer.
-        verify: When NaN and Inf are refused: at the first read of each image, at every read, or never. Checksums are
-            those of whole shards and always compared.
+        verify: When checksums are compared, and NaN and Inf refused: at every read, for which `first` and `always` are
+            the same here, or never.
         pin: Whether batches are in page-locked memory.
         threads: Images decoded at the same time; by default as many as this kind of data profits from.
 
@@ -178,7 +204,7 @@ class StreamLoader(BackgroundLoader):
         threads: int | None = None,
     ) -> None:
         counts = tuple(shard["samples"] for shard in shards.shards)
-        self._shards, self._order, self._steps = shards, order, steps
+        self._shards, self._order, self._steps, self._verify = shards, order, steps, verify != "never"
         self._stream_order = StreamOrder(limited(counts, order.size), order, buffer)
         self._pool = reading_pool(shards, recipe, threads)
         self._assembler = BatchAssembler(shards, recipe, seed=order.seed, verify=verify, pin=pin, pool=self._pool)
@@ -218,7 +244,7 @@ class StreamLoader(BackgroundLoader):
 
     def _samples(self, start: int) -> Generator[_BufferedSample, None, None]:
         """This rank's samples; while those of one block leave, the next block is read in step."""
-        with closing(_Reader(self._shards)) as reader:
+        with closing(_Reader(self._shards, verify=self._verify)) as reader:
             blocks = self._stream_order.blocks(start)
             block = next(blocks)
             buffered = list(reader.read(block.epoch, block.runs))
@@ -235,8 +261,8 @@ class StreamLoader(BackgroundLoader):
 class _Reader:
     """Reads runs of samples; where a run continues in the shard that is open, reading goes on from there."""
 
-    def __init__(self, shards: StreamedSet) -> None:
-        self._shards = shards
+    def __init__(self, shards: StreamedSet, *, verify: bool) -> None:
+        self._shards, self._verify = shards, verify
         self._first = np.cumsum([0, *(shard["samples"] for shard in shards.shards)])
         """Number of the first sample of each shard."""
         self._open: Generator[tuple[str, tar_stream.Members], None, None] | None = None
@@ -249,14 +275,14 @@ class _Reader:
             next_sample = self._position[2] if self._position[:2] == (epoch, run.shard) else run.first + 1
             if self._open is None or next_sample > run.first:  # another shard, or one that is past the run
                 self.close()
-                self._open, next_sample = self._shards.read_shard(run.shard), 0
+                self._open, next_sample = self._shards.read_shard(run.shard, verify=self._verify), 0
             left = itertools.islice(self._open, run.last - next_sample)
             for number, (key, stored) in enumerate(left, next_sample):
                 self._position = (epoch, run.shard, number + 1)
                 if number >= run.first:
                     yield _BufferedSample(int(self._first[run.shard]) + number, epoch, run.shard, key, stored)
             if run.last == self._shards.shards[run.shard]["samples"]:
-                for _ in self._open:  # there are no more samples: this reads to the end and compares the fingerprint
+                for _ in self._open:  # there are no more samples: this reads to the end and compares the checksum
                     pass
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ import fsspec
 
 from configs.errors import ConfigError, DataError, MachineError, QuellError
 from configs.support.logs import get_logger
+from configs.support.secrets import mask
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 """Pauses between attempts double from the first to the longest."""
@@ -29,12 +30,12 @@ _jitter = random.Random()  # a generator of its own: the global one belongs to t
 
 @dataclass(frozen=True)
 class Url:
-    """A URL used like a path: `/` appends a part, `name` is the last part."""
+    """A URL used like a path: `/` appends a part, `name` is the last part; shown without credentials."""
 
     text: str
 
     def __str__(self) -> str:
-        return self.text
+        return mask(self.text)
 
     def __truediv__(self, name: str) -> "Url":
         return Url(f"{self.text}/{name}")
@@ -43,6 +44,14 @@ class Url:
     def name(self) -> str:
         """The last part."""
         return self.text.rpartition("/")[2]
+
+
+class FileMissingError(DataError):
+    """There is no such file at the URL."""
+
+
+class _EndOfFileError(OSError):
+    """A file ended before the bytes that were asked for."""
 
 
 class ReadInterruptedError(Exception):
@@ -76,13 +85,19 @@ class RemoteFolder:
         """The content of a small file."""
         return self._retried(name, partial(self._request, name))
 
-    def read(self, name: str, start: int, end: int) -> bytes:
-        """Exactly the bytes [start, end); the rest of a truncated response is requested again."""
+    def read(self, name: str, start: int, end: int, *, size: int | None = None) -> bytes:
+        """Exactly the bytes [start, end); the rest of a truncated response is requested again.
+
+        Where the `size` of the file is given, a server that ignores ranges and sends all of it is accepted too.
+        """
         parts: list[bytes] = []
         position = start
         while position < end:
-            parts.append(self._retried(name, partial(self._request_range, name, position, end)))
-            position += len(parts[-1])
+            part = self._retried(name, partial(self._request_range, name, position, end))
+            if len(part) == size and len(part) > end - position:
+                part = part[position:end]
+            parts.append(part)
+            position += len(part)
             if position > end:
                 raise MachineError(
                     f"{self.url / name}: the server does not support range requests, so single samples cannot be "
@@ -109,7 +124,7 @@ class RemoteFolder:
     def _request_range(self, name: str, start: int, end: int) -> bytes:
         data = self._request(name, start, end)
         if not data:
-            raise OSError(f"no bytes at {start}")
+            raise _EndOfFileError(f"no bytes at {start}")
         return data
 
     def _request(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
@@ -132,6 +147,11 @@ class RemoteFolder:
                 if lasting is not None:
                     raise lasting from error
                 reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+                if attempt > self._retries and isinstance(error, _EndOfFileError):
+                    raise DataError(
+                        f"{self.url / name}: truncated, or replaced by a smaller file ({error}, where the index has "
+                        "more); upload it again"
+                    ) from error
                 if attempt > self._retries:
                     raise MachineError(
                         f"{self.url / name}: cannot be read after {attempt} attempts ({reason}); check the network and "
@@ -166,7 +186,7 @@ def _lasting_error(url: Url, error: Exception) -> QuellError | None:
     """The error to raise where another attempt would fail in the same way; None where it may pass."""
     status = getattr(error, "status", None)
     if isinstance(error, FileNotFoundError):
-        return DataError(f"{url}: does not exist; check data.root and the split's name, or upload it")
+        return FileMissingError(f"{url}: does not exist; check data.root and the split's name, or upload it")
     if isinstance(error, PermissionError) or status in (401, 403) or "Credentials" in type(error).__name__:
         return MachineError(
             f"{url}: access denied ({type(error).__name__}); set the protocol's credentials as in docs/data.md"

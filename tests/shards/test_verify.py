@@ -12,36 +12,11 @@ import numpy as np
 import pytest
 
 from shards import inspect, verify
-from shards.building.writer import write_split
 from shards.format import index
 from shards.reading.shard_set import ShardSet
+from tests.support.small_sets import flip, images, make_split
 
 Fault = Callable[[Path], None]
-
-
-def images(seed: int, count: int = 8, **more: Any) -> list[dict[str, Any]]:
-    """Smooth, distinct pairs with a group each."""
-    random = np.random.default_rng(seed)
-    samples = []
-    for number in range(count):
-        clean = np.kron(random.random((6, 6)), np.ones((8, 8))).astype(np.float32)
-        noisy = clean + 0.1 * random.standard_normal(clean.shape).astype(np.float32)
-        samples.append(
-            {
-                "__key__": f"{seed}-{number}",
-                "noisy.npy": noisy,
-                "clean.npy": clean,
-                "json": {"group": f"{seed}-{number}", **more},
-            }
-        )
-    return samples
-
-
-def make_split(root: Path, change: Callable[[list[dict[str, Any]]], Any] | None = None, split: str = "train") -> None:
-    samples = images(len(split))
-    if change:
-        change(samples)
-    write_split(root / split, samples, name="v", meta={"data_range": 1.0, "sigma": 0.1}, max_size_mb=0.06)
 
 
 @pytest.fixture
@@ -68,12 +43,6 @@ def test_an_intact_data_set_has_no_defects(data: Path, tmp_path: Path, capsys: p
     assert "0 errors, 0 warnings" in capsys.readouterr().out
     assert verify.main([str(data / "train")]) == 0
     assert verify.main([str(tmp_path / "none")]) == 4
-
-
-def flip(path: Path, at: int, bit: int = 1) -> None:
-    raw = bytearray(path.read_bytes())
-    raw[at] ^= bit
-    path.write_bytes(raw)
 
 
 def rewrite(path: Path, members: list[tuple[str, bytes]]) -> None:

@@ -200,7 +200,7 @@ def shrink(header: dict[str, Any], key: str, by: int) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda header: shrink(header, "samples", 1), "holds . samples, but the index says"),
+        (lambda header: shrink(header, "samples", 1), "hold 12 samples, but the index says 13"),
         (lambda header: shrink(header, "tail", 1), "is not what the index lists"),
         (lambda header: header["fields"]["pd"].update(dtype="float64"), "not what the index says"),
         (lambda header: header["fields"]["pd"].update(count=5), "of 13 samples lack field pd"),
