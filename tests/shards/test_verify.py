@@ -14,7 +14,7 @@ import pytest
 from shards import inspect, verify
 from shards.format import index
 from shards.reading.shard_set import ShardSet
-from tests.support.small_sets import flip, images, make_split
+from tests.support.tars import flip, images, make_split
 
 Fault = Callable[[Path], None]
 

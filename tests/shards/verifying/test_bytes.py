@@ -11,7 +11,7 @@ from shards import verify
 from shards.format import index
 from shards.reading.shard_set import ShardSet
 from tests.support.mutations import mutate_bytes, mutate_tar
-from tests.support.small_sets import flip, make_split
+from tests.support.tars import flip, make_split
 
 
 @pytest.fixture
