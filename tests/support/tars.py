@@ -1,4 +1,4 @@
-"""Write tars member by member and as small splits, damage one bit, and check that reading a folder of them fails with one clear error."""
+"""Write tars member by member and as small splits, damage a bit, and check that reading them fails with one error."""
 
 import io
 import tarfile
