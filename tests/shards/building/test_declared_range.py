@@ -1,0 +1,97 @@
+"""The data range of a build: refused where the images contradict it, or taken from the files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.errors import DataError
+from shards import build
+from shards.building.declared_range import settle
+from shards.building.items import Sample, WorkItem
+from shards.reading.shard_set import ShardSet
+
+SMOOTH = np.kron(np.random.default_rng(0).random((8, 8)), np.ones((8, 8)))
+
+
+def write(folder: Path, make: Callable[[int], np.ndarray], count: int = 4) -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        np.save(folder / f"i{number}.npy", make(number))
+
+
+def run(folder: Path, *more: str) -> int:
+    words = ["folder", f"--field=noisy={folder}", "--split=1,0,0", "--output", str(folder) + "-out", *more]
+    return build.main(words)
+
+
+@pytest.mark.parametrize(
+    ("make", "declared", "told"),
+    [
+        (lambda n: (SMOOTH * 255).astype("u1"), "255", "declare --data-range 1,"),
+        (lambda n: (SMOOTH * 4000).astype("u2"), "1", "declare --data-range 0.0624857,"),
+        (lambda n: (SMOOTH * 4000).astype("f4"), "1", "declare --data-range 4000,"),
+    ],
+)
+def test_a_contradicted_range_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[int], np.ndarray], declared: str, told: str
+) -> None:
+    write(tmp_path / "in", make)
+    assert run(tmp_path / "in", "--data-range", declared) == 4
+    error = capsys.readouterr().err
+    assert f"noisy: the images contradict the data range {declared}: " in error and told in error
+    assert error.count("\n") == 1 and not (tmp_path / "in-out").exists()
+    value = told.split()[-1].rstrip(",")
+    assert run(tmp_path / "in", "--data-range", value) == 0
+    assert ShardSet.open(tmp_path / "in-out" / "train").meta["data_range"] == float(value)
+
+
+def test_it_may_be_kept_on_request(tmp_path: Path) -> None:
+    write(tmp_path / "in", lambda n: (SMOOTH * 4000).astype("u2"))
+    assert run(tmp_path / "in", "--data-range", "1", "--trust-data-range") == 0
+    assert ShardSet.open(tmp_path / "in-out" / "train").meta["data_range"] == 1.0
+    assert run(tmp_path / "in", "--data-range", "1") == 4
+
+
+def test_auto_takes_whole_numbers_by_their_bits_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "in", lambda n: (SMOOTH * 3900).astype("u2"))
+    assert run(tmp_path / "in", "--data-range", "auto") == 0
+    assert "data range: 0.0624857 (whole numbers up to 3,8" in capsys.readouterr().out
+    report = json.loads((tmp_path / "in-out" / "build.json").read_text())
+    assert report["data_range"] == 4095 / 65535 and "12 bits" in report["data_range_from"]
+    assert "- data_range_from: " in (tmp_path / "in-out" / "dataset.md").read_text()
+
+
+def test_auto_refuses_floats_that_state_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "in", lambda n: (SMOOTH * 7.3).astype("f4"))
+    assert run(tmp_path / "in", "--data-range", "auto") == 4
+    assert "do not state the range of their values; they hold values from" in capsys.readouterr().err
+
+
+def test_one_file_on_another_scale_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "in", lambda n: (SMOOTH * (255 if n == 7 else 1)).astype("f4"), count=30)
+    assert run(tmp_path / "in") == 4
+    assert "sample i7: noisy usually reaches 25" in capsys.readouterr().err
+
+
+def item(number: int, stated: tuple[float, str] | None) -> WorkItem:
+    sample = Sample.of_arrays(f"s{number}", {"noisy": SMOOTH.astype("f4")}, suggested_range=stated)
+    return WorkItem(f"s{number}", f"s{number}", lambda: [sample], (Path(f"s{number}"),))
+
+
+def test_auto_prefers_what_the_files_state_and_refuses_that_they_disagree() -> None:
+    meta, _ = settle({"data_range": "auto"}, {"train": [item(n, (2.5, "a window of 2.5")) for n in range(3)]})
+    assert meta == {"data_range": 2.5, "data_range_from": "a window of 2.5"}
+    mixed = [item(0, (1.0, "8 bits")), item(1, (4095.0, "12 bits stored"))]
+    with pytest.raises(DataError, match=r"different ranges, 1 .8 bits, s0. and 4095 .12 bits stored, s1."):
+        settle({"data_range": "auto"}, {"train": mixed})
+
+
+def test_windowed_and_generated_images_are_not_looked_at() -> None:
+    generated = WorkItem("a", "a", lambda: pytest.fail("loaded"))
+    assert settle({"data_range": 1.0}, {"train": [generated]}) == ({"data_range": 1.0}, None)
+    windowed = WorkItem("a", "a", lambda: pytest.fail("loaded"), (Path("a"),))
+    meta: dict[str, object] = {"data_range": 1.0, "window_hu": [0, 1]}
+    assert settle(meta, {"train": [windowed]}) == (meta, None)
