@@ -10,6 +10,7 @@ import numpy as np
 from configs.errors import ConfigError, DataError
 from shards.format import members
 from shards.format.index import plain_shape
+from shards.image_files.image import DataRange, StoredImage, suggested_data_range
 from shards.image_files.read import read_one
 from shards.listing.folders import list_files
 from shards.listing.left_out import leave_out
@@ -32,11 +33,15 @@ def read_image(path: Path, *, grey: bool = False) -> np.ndarray:
     Raises:
         DataError: The file cannot be read, or is not a single image without transparency.
     """
-    image = read_one(path).single()
-    if grey and image.ndim == 3:
-        luminance = image[..., :3].astype(np.float64) @ LUMA
-        image = (np.rint(luminance) if image.dtype.kind == "u" else luminance).astype(image.dtype)
-    return image
+    return _pixels(read_one(path), grey)
+
+
+def _pixels(image: StoredImage, grey: bool) -> np.ndarray:
+    pixels = image.single()
+    if grey and pixels.ndim == 3:
+        luminance = pixels[..., :3].astype(np.float64) @ LUMA
+        pixels = (np.rint(luminance) if pixels.dtype.kind == "u" else luminance).astype(pixels.dtype)
+    return pixels
 
 
 def check_encodable(path: Path) -> None:
@@ -63,7 +68,19 @@ def check_encodable(path: Path) -> None:
 
 def read_fields(files: Mapping[str, Path], *, grey: bool = False) -> dict[str, np.ndarray]:
     """Read the images of one sample. Raises DataError where they differ in height or width."""
-    images = {name: read_image(path, grey=grey) for name, path in files.items()}
+    return read_sample_fields(files, grey=grey)[0]
+
+
+def read_sample_fields(
+    files: Mapping[str, Path], *, grey: bool = False
+) -> tuple[dict[str, np.ndarray], DataRange | None]:
+    """Read the images of one sample, and the data range that their files state, if all state the same.
+
+    Raises:
+        DataError: A file cannot be read, or the images differ in height or width.
+    """
+    stored = {name: read_one(path) for name, path in files.items()}
+    images = {name: _pixels(image, grey) for name, image in stored.items()}
     first = next(iter(images))
     for name, image in images.items():
         if image.shape[:2] != images[first].shape[:2]:
@@ -71,7 +88,8 @@ def read_fields(files: Mapping[str, Path], *, grey: bool = False) -> dict[str, n
                 f"{files[name]} is {image.shape[0]} x {image.shape[1]} but {files[first]} is "
                 f"{images[first].shape[0]} x {images[first].shape[1]}"
             )
-    return images
+    stated = {suggested_data_range(image) for image in stored.values()}
+    return images, next(iter(stated)) if len(stated) == 1 else None
 
 
 def list_images(folder: Path, pattern: str = "*") -> list[Path]:

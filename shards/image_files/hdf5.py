@@ -10,6 +10,7 @@ from configs.errors import DataError
 from shards.image_files import fastmri
 from shards.image_files.arrays import numbers, stored_image
 from shards.image_files.image import StoredImage
+from shards.listing.left_out import leave_out
 
 OPEN_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError)
 """What h5py raises on damaged files and missing filters."""
@@ -27,6 +28,8 @@ def read(path: Path) -> list[StoredImage]:
         return [stored_image(fastmri.read_magnitude(path), path, "hdf5", fastmri.image_name(path))]
     arrays = read_arrays(path)
     images = {name: array for name, array in arrays.items() if array.ndim >= 2}
+    for name in arrays.keys() - images.keys():
+        leave_out("data set without an image", f"{path}: {name}", f"shape {arrays[name].shape}")
     if not images:
         held = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
         raise DataError(f"{path}: holds no image; it holds {held}")
@@ -34,7 +37,7 @@ def read(path: Path) -> list[StoredImage]:
 
 
 def read_arrays(path: Path, group: str = "/", *, recursive: bool = True) -> dict[str, np.ndarray]:
-    """Read all data sets of a file, or of one group of it, that hold numbers.
+    """Read all data sets of a file, or of one group of it, that hold numbers; texts and single numbers are left out.
 
     Everything is read before anything is returned: a caller that fails half-way leaves no file open.
 
@@ -54,6 +57,9 @@ def read_arrays(path: Path, group: str = "/", *, recursive: bool = True) -> dict
             sets = [
                 (name, data) for name, data in _data_sets(file[group], "", path, set()) if recursive or "/" not in name
             ]
+            for name, data in sets:
+                if not _may_be_image(data):
+                    leave_out("data set without an image", f"{path}: {name}", f"shape {data.shape} of {data.dtype}")
             return {name: np.asarray(data[()]) for name, data in sets if _may_be_image(data)}
     except OPEN_ERRORS as error:
         raise unreadable(path, error) from error

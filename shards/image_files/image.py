@@ -140,21 +140,18 @@ class StoredImage:
 def suggested_data_range(image: StoredImage) -> DataRange | None:
     """The data range that the facts of the format suggest, in the units in which training reads the shards.
 
-    8- and 16-bit unsigned integers are divided by their maximum when they are read. None where the file says nothing:
-    floats without a window, signed integers.
+    8- and 16-bit unsigned integers are divided by their maximum when they are read. None where the file says nothing
+    that tells the range: 16-bit numbers of which all bits may be used often hold 12, and floats may hold anything.
     """
     values, dtype = image.values, image.pixels.dtype
-    if values.window is not None:
+    if dtype == np.uint8:
+        return DataRange(1.0, "8-bit images")
+    container = 8 * np.dtype(values.stored_dtype).itemsize
+    if values.bits_stored is not None and values.bits_stored < container and np.isfinite(values.slope):
+        unit = np.iinfo(dtype).max if dtype == np.uint16 else 1
+        reason = f"{values.bits_stored} of {container} bits are used"
+        return DataRange((2**values.bits_stored - 1) * abs(values.slope) / unit, reason)
+    if values.window is not None and dtype.kind == "f":
         low, high = values.window
-        unit = np.iinfo(dtype).max if dtype in (np.uint8, np.uint16) else 1
-        return DataRange((high - low) / unit, f"the file names the range to display, {low:g} to {high:g}")
-    if values.bits_stored is None or dtype.kind not in "uf":
-        return None
-    if dtype.kind == "f":
-        if not np.isfinite(values.slope):
-            return None
-        return DataRange((2**values.bits_stored - 1) * abs(values.slope), f"{values.bits_stored} bits are used")
-    container = 8 * dtype.itemsize
-    unit = 2**container - 1 if container <= 16 else 1
-    reason = f"{values.bits_stored} of {container} bits are used"
-    return DataRange((2**values.bits_stored - 1) / unit, reason)
+        return DataRange(high - low, f"the file names the range to display, {low:g} to {high:g}")
+    return None

@@ -31,8 +31,8 @@ def read(path: Path) -> list[StoredImage]:
     if stored.ndim == 2:  # a single slice, which has a place all the same
         stored = stored[..., None]
     kept = _kept_axes(stored.shape, path)
-    states_place = _states_place(image)
-    affine = np.asarray(image.affine, dtype=np.float64)
+    states_place = _states_place(image, path)
+    affine = _millimetres(image) @ np.asarray(image.affine, dtype=np.float64)
     layout, turned_affine = _canonical(stored.shape, kept, affine if states_place else None, path)
     plain = np.ascontiguousarray(layout.apply(stored))
     pixels = plain.reshape(-1, *plain.shape[-2:])
@@ -52,7 +52,7 @@ def read(path: Path) -> list[StoredImage]:
     elif len(zooms) >= 3 and all(value > 0 for value in zooms[:3]):
         spacing = _three(np.array([zooms[2], zooms[0], zooms[1]], dtype=float))
     geometry = Geometry(layout, turned_affine, spacing)
-    source = (image.header.copy(), affine)
+    source = (image.header.copy(), np.asarray(image.affine))
     return [
         StoredImage(pixels, path, "nifti", _values(image, stored), geometry, frames, stack_axes, source=source),
     ]
@@ -90,12 +90,31 @@ def _kept_axes(shape: tuple[int, ...], path: Path) -> tuple[int, ...]:
     return (0, 1, 2, *further)
 
 
-def _states_place(image: nibabel.spatialimages.SpatialImage) -> bool:
-    """Whether the header says where the voxels are; nibabel makes up an affine matrix if it does not."""
+def _states_place(image: nibabel.spatialimages.SpatialImage, path: Path) -> bool:
+    """Whether the header says where the voxels are; nibabel makes up an affine matrix if it does not.
+
+    Raises:
+        DataError: Its two ways to say so contradict each other.
+    """
     header = image.header
     if not isinstance(header, nibabel.nifti1.Nifti1Header):
         return True
-    return int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    if sform is not None and qform is not None and np.linalg.det(sform[:3, :3]) != 0:
+        axes = ["".join(map(str, nibabel.aff2axcodes(each))) for each in (sform, qform)]
+        if axes[0] != axes[1]:
+            raise DataError(
+                f"{path}: sform and qform contradict each other: axes towards {axes[0]} against {axes[1]}; correct the "
+                "header"
+            )
+    return sform is not None or qform is not None
+
+
+def _millimetres(image: nibabel.spatialimages.SpatialImage) -> np.ndarray:
+    """The matrix that brings coordinates of the file's unit to millimetres."""
+    units = image.header.get_xyzt_units() if isinstance(image.header, nibabel.nifti1.Nifti1Header) else ("mm",)
+    factor = {"meter": 1e3, "micron": 1e-3}.get(units[0], 1.0)
+    return np.diag([factor, factor, factor, 1.0])
 
 
 def _canonical(

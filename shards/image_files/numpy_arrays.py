@@ -9,15 +9,27 @@ import numpy as np
 from configs.errors import DataError
 from shards.image_files.arrays import numbers, stored_image
 from shards.image_files.image import StoredImage
+from shards.listing.left_out import leave_out
 
 READ_ERRORS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 """What numpy raises on damaged files, and on arrays of pickled objects."""
 
 
 def read(path: Path) -> list[StoredImage]:
-    """Read all arrays of a file. Raises DataError where one is no image, or is made of pickled objects."""
+    """Read all arrays of a file; in .npz files, single numbers and lists of numbers are left out.
+
+    Raises:
+        DataError: The file is damaged, holds no image, or an array of pickled objects.
+    """
     if path.suffix.lower() == ".npz":
-        return [stored_image(load_array(path, name), path, "npz", name) for name in names_in(path)]
+        arrays = {name: load_array(path, name) for name in names_in(path)}
+        images = [stored_image(array, path, "npz", name) for name, array in arrays.items() if array.ndim >= 2]
+        if not images:
+            raise DataError(f"{path}: holds no image; its arrays are {', '.join(arrays)}")
+        for name, array in arrays.items():
+            if array.ndim < 2:
+                leave_out("array without an image", f"{path}: {name}", f"shape {array.shape}")
+        return images
     return [stored_image(load_array(path), path, "npy")]
 
 

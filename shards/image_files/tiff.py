@@ -18,6 +18,7 @@ from shards.listing.finite import check_finite
 
 ORIENTATION = 274
 COLOUR_MAP = 320
+GDAL_NODATA = 42113
 UNITS_MM = {
     "m": 1e3,
     "cm": 10.0,
@@ -139,6 +140,7 @@ def _assemble(path: Path, file: TiffFile, image: TiffImage, stored: np.ndarray) 
         pixels = pixels[..., 0] if pixels.shape[3] == 1 else pixels
     pixels = np.ascontiguousarray(pixels)
     check_finite(pixels, str(path))
+    _check_no_data(pixels, image.page, path)
     return StoredImage(
         pixels,
         path,
@@ -156,6 +158,21 @@ def _assemble(path: Path, file: TiffFile, image: TiffImage, stored: np.ndarray) 
             "orientation": _tag(image.page, ORIENTATION),
         },
     )
+
+
+def _check_no_data(pixels: np.ndarray, page: TiffPage, path: Path) -> None:
+    """Raise DataError where a pixel has the number that GDAL has noted as 'no data'."""
+    try:
+        marker = float(str(_tag(page, GDAL_NODATA)).strip("\0 "))
+    except ValueError:
+        return
+    found = pixels == marker
+    if found.any():
+        place = np.argwhere(found)[0].tolist()
+        raise DataError(
+            f"{path}: {int(found.sum())} of {found.size} values are {marker:g}, which the file declares to be no data "
+            f"(the first in slice {place[0]}, row {place[1]}, column {place[2]}); fill or crop them first"
+        )
 
 
 def _identifiers(stack_axes: tuple[tuple[str, int], ...]) -> list[str]:

@@ -94,5 +94,7 @@ def _load(stacks: dict[str, np.ndarray], places: dict[str, _Place], group: int, 
         for name, stack in stacks.items():
             fields[name] = np.ascontiguousarray(numbers(stack[number], str(places[name])))
             check_finite(fields[name], f"{places[name]}: image {number}", "row,column")
-        samples.append(Sample.of_arrays(f"g{group:05d}-{number:06d}", fields, slice=number))
+        is_8_bit = all(image.dtype == np.uint8 for image in fields.values())
+        stated = (1.0, "8-bit images") if is_8_bit else None
+        samples.append(Sample.of_arrays(f"g{group:05d}-{number:06d}", fields, suggested_range=stated, slice=number))
     return samples

@@ -17,6 +17,7 @@ Splits are by patient.
 """
 
 import argparse
+import re
 from functools import partial
 from pathlib import Path
 
@@ -25,10 +26,15 @@ from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample, WorkItem
 from shards.building.options import add_licence_argument
-from shards.image_files.dicom.headers import read_frames
-from shards.image_files.dicom.series import Series, find_series, read_series
-from shards.listing.folders import list_files
-from shards.sources.common.contrast_pairing import Subject, choose_series, find_subjects, pair_slices, warn_of_gaps
+from shards.image_files.dicom.series import Series, read_series
+from shards.sources.common.contrast_pairing import (
+    Subject,
+    choose_series,
+    find_subjects,
+    pair_slices,
+    read_folder,
+    warn_of_gaps,
+)
 from shards.sources.common.contrast_slices import UNITS, add_content_argument, slice_samples
 from shards.sources.common.field_arguments import add_field_argument, parse_fields
 
@@ -68,7 +74,7 @@ def build(args: argparse.Namespace) -> Headers:
     """Write the splits to args.output; returns split -> index header."""
     roots = {name: Path(folder) for name, folder in parse_fields(args.field).items()}
     chosen = _chosen(args.series, roots)
-    contrasts = {name: choose_series(_read_series(root), chosen.get(name)) for name, root in roots.items()}
+    contrasts = {name: choose_series(read_folder(root, SUFFIXES), chosen.get(name)) for name, root in roots.items()}
     subjects = find_subjects(contrasts, roots, args.patient_by)
     items = [_item(subject, args) for subject in subjects]
     meta = {"source": "dicom", "data_range": 1.0, "seed": args.seed, "licence": args.licence, "units": UNITS}
@@ -81,13 +87,12 @@ def _chosen(texts: list[str], roots: dict[str, Path]) -> dict[str, str]:
         name, found, pattern = text.partition("=")
         if not found or name not in roots:
             raise ConfigError(f"--series {text}: expected NAME=TEXT with one of the fields {', '.join(roots)}")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(f"--series {text}: not a regular expression ({error})") from error
         chosen[name] = pattern
     return chosen
-
-
-def _read_series(root: Path) -> list[Series]:
-    files = list_files(root, SUFFIXES, recursive=True, what="DICOM files")
-    return find_series((frame for path in files for frame in read_frames(path)), root)
 
 
 def _item(subject: Subject, args: argparse.Namespace) -> WorkItem:

@@ -19,7 +19,7 @@ from pathlib import Path
 from configs.errors import DataError
 from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
-from shards.building.image_files import by_key, check_encodable, key_of, list_images, match_fields, read_fields
+from shards.building.image_files import by_key, check_encodable, key_of, list_images, match_fields, read_sample_fields
 from shards.building.items import Sample, WorkItem
 from shards.building.options import (
     add_allow_missing_argument,
@@ -100,7 +100,8 @@ def _group(pattern: str | None, key: str, split: str) -> str:
 
 def _load(key: str, files: dict[str, Path], args: argparse.Namespace) -> list[Sample]:
     if not args.encoded:
-        return [Sample.of_arrays(key, read_fields(files, grey=args.grey))]
+        fields, stated = read_sample_fields(files, grey=args.grey)
+        return [Sample.of_arrays(key, fields, suggested_range=stated)]
     for path in files.values():
         if path.suffix[1:].lower() not in members.IMAGES:
             raise DataError(f"{path}: {path.suffix} files cannot be stored as they are; omit --encoded")

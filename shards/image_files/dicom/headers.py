@@ -13,6 +13,15 @@ from configs.errors import DataError
 
 Vector = tuple[float, float, float]
 
+
+class NoImageError(DataError):
+    """A DICOM file that holds a report, a presentation state or the like instead of an image."""
+
+
+class NoDicomError(DataError):
+    """A file that is not DICOM at all."""
+
+
 TRAITS = {
     "image type": ("ImageType",),
     "echo": ("EchoNumbers", "EchoTime"),
@@ -95,20 +104,32 @@ def open_dicom(path: Path, *, with_pixels: bool) -> FileDataset:
             warnings.simplefilter("ignore")  # about values that do not conform, which are common and checked here
             try:
                 data = pydicom.dcmread(path, stop_before_pixels=not with_pixels)
-            except pydicom.errors.InvalidDicomError:
-                data = pydicom.dcmread(path, stop_before_pixels=not with_pixels, force=True)
-                if "SOPClassUID" not in data or "Rows" not in data:
-                    raise
+            except pydicom.errors.InvalidDicomError as error:
+                data = _without_preamble(path, with_pixels, error)
             has_image = "Rows" in data and "Columns" in data
             kind = str(data.get("SOPClassUID", ""))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
+    except pydicom.errors.InvalidDicomError as error:
+        raise NoDicomError(f"{path}: not a readable DICOM file (it does not begin like one)") from error
     except Exception as error:  # pydicom raises many types on damaged files
         reason = " ".join(str(error).split()) or error.__class__.__name__
         raise DataError(f"{path}: not a readable DICOM file ({reason})") from error
     if not has_image:
         name = pydicom.uid.UID(kind).name or "of an unknown kind"
-        raise DataError(f"{path}: a DICOM file without an image ({name}); leave it out")
+        raise NoImageError(f"{path}: a DICOM file without an image ({name}); leave it out")
+    return data
+
+
+def _without_preamble(path: Path, with_pixels: bool, why: Exception) -> FileDataset:
+    """Read a file that does not begin like DICOM; raises `why` if it does not go on like it either."""
+    try:
+        data = pydicom.dcmread(path, stop_before_pixels=not with_pixels, force=True)
+        is_image = "SOPClassUID" in data and "Rows" in data
+    except Exception as error:  # anything may happen when a file of another type is read like this
+        raise why from error
+    if not is_image:
+        raise why
     return data
 
 

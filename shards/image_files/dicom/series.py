@@ -58,6 +58,11 @@ class Series:
         return order_of(self.frames)[0] == "position"
 
     @property
+    def is_localizer(self) -> bool:
+        """Whether its image type says that it is a scout for planning others."""
+        return "LOCALIZER" in dict(self.frames[0].traits).get("image type", "")
+
+    @property
     def gaps(self) -> list[tuple[float, float]]:
         """Neighbouring positions between which slices seem to be missing."""
         steps = np.diff(self.positions_mm)
@@ -356,6 +361,10 @@ def _spacing_mm(
 def _common_values(values: Sequence[Values]) -> Values:
     """The meaning of the numbers of all slices; slope and intercept become NaN where they differ."""
     first = values[0]
-    if any((each.slope, each.intercept) != (first.slope, first.intercept) for each in values):
+
+    def scale(each: Values) -> tuple[float, float, bool, float]:
+        return each.slope, each.intercept, each.inverted, each.inverted_around
+
+    if any(scale(each) != scale(first) for each in values):
         first = replace(first, slope=float("nan"), intercept=float("nan"))
     return first

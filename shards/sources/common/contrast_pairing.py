@@ -11,9 +11,10 @@ import numpy as np
 
 from configs.errors import DataError
 from configs.support.logs import get_logger
-from shards.image_files.dicom.headers import DicomFrame
-from shards.image_files.dicom.series import Series, geometry_of, turned_origin, turned_size
+from shards.image_files.dicom.headers import DicomFrame, NoDicomError, NoImageError, read_frames
+from shards.image_files.dicom.series import Series, find_series, geometry_of, turned_origin, turned_size
 from shards.image_files.geometry import ORIGIN_PIXELS, as_text, differences
+from shards.listing.folders import list_files
 from shards.listing.left_out import leave_out
 
 log = get_logger(__name__)
@@ -68,11 +69,40 @@ def find_subjects(contrasts: Mapping[str, Sequence[Series]], roots: Mapping[str,
     return subjects
 
 
+def read_folder(root: Path, suffixes: Sequence[str]) -> list[Series]:
+    """The series below a folder. Files without an image are noted as left out, and so are localizers beside others.
+
+    Raises:
+        DataError: A file is damaged, or slices cannot be told apart or put in order.
+    """
+    frames: list[DicomFrame] = []
+    for path in list_files(root, suffixes, recursive=True, what="DICOM files"):
+        try:
+            frames += read_frames(path)
+        except NoImageError:
+            leave_out("DICOM file without an image", path)
+        except NoDicomError:
+            if path.suffix:
+                raise
+            leave_out("file of another type", path)
+    if not frames:
+        raise DataError(f"{root}: no DICOM images")
+    series = find_series(frames, root)
+    images = [each for each in series if not each.is_localizer] or series
+    for each in series:
+        if each not in images:
+            leave_out("localizer", f"patient {each.patient or each.folder}: {each.label}")
+    return images
+
+
 def choose_series(series: list[Series], pattern: str | None) -> list[Series]:
     """The series whose label a regular expression matches; the others are noted as left out."""
     if pattern is None:
         return series
     chosen = [each for each in series if re.search(pattern, each.label)]
+    if not chosen:
+        labels = "; ".join(each.label for each in series[:6])
+        raise DataError(f"--series: no description matches {pattern!r}; there are: {labels}")
     for each in series:
         if each not in chosen:
             leave_out("series that was not chosen", f"patient {each.patient or each.folder}: {each.label}")

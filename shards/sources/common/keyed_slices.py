@@ -17,6 +17,8 @@ from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample, WorkItem
 from shards.image_files import hdf5
 from shards.listing.finite import check_finite
+from shards.listing.folders import list_files
+from shards.listing.left_out import leave_out
 
 FOLDER_NAMES = {"pd": ("pd", "PD", "Pd"), "pdfs": ("pdfs", "PDFS", "Pdfs", "PdFs")}
 CLEAN_NAMES = ("{}_clean", "{}_gt", "{}_target", "{}_ref", "clean_{}")
@@ -48,7 +50,11 @@ def _items(root: Path) -> list[WorkItem]:
         raise DataError(
             f"{root}: expected the folders pd and pdfs with .h5 files, here or in folders train, val and test"
         )
-    names = sorted(path.name for path in pd.glob("*.h5") if (pdfs / path.name).is_file())
+    files = {contrast: {path.name for path in list_files(contrast, (".h5",))} for contrast in (pd, pdfs)}
+    names = sorted(files[pd] & files[pdfs])
+    for contrast, found in files.items():
+        for name in sorted(found - set(names)):
+            leave_out("file without partner", contrast / name)
     if not names:
         raise DataError(f"{root}: no .h5 file has the same name in pd and pdfs")
     return [
@@ -67,9 +73,19 @@ def _load(pd: Path, pdfs: Path) -> list[Sample]:
     images = {name: _slices(path) for name, path in files.items()}
     clean = {name: _clean(name, path) for name, path in files.items()}
     samples = []
-    for key in sorted(images["pd"].keys() & images["pdfs"].keys()):
+    common = images["pd"].keys() & images["pdfs"].keys()
+    for name, path in files.items():
+        for key in sorted(images[name].keys() - common):
+            leave_out("slice without partner", f"{path}: {key}")
+        for key in sorted(clean[name].keys() - common):
+            leave_out("slice without partner", f"{name} clean: {path.stem}: {key}")
+    for key in sorted(common):
         fields = {name: images[name][key] for name in files}
         fields |= {f"{name}_clean": clean[name][key] for name in files if key in clean[name]}
+        shapes = {name: image.shape for name, image in fields.items()}
+        if len(set(shapes.values())) > 1:
+            sizes = ", ".join(f"{name} {height} x {width}" for name, (height, width) in shapes.items())
+            raise DataError(f"{pd} and {pdfs}: slice {key}: images of different sizes ({sizes})")
         samples.append(Sample.of_arrays(f"{pd.stem}-{key}".replace(".", "-"), fields, file=pd.stem, slice=key))
     if not samples:
         raise DataError(f"{pd} and {pdfs}: no data set has the same name in both")
