@@ -23,6 +23,11 @@ class Source:
     """Read the field in evaluation only."""
 
 
+WINDOW = ("top", "left", "height", "width", "mirror_rows", "mirror_columns", "quarter_turns")
+"""Columns of a batch's `window`: the crop's top left pixel in the stored image, the height and width of that image, and
+the orientation that was then given to the crop (0 or 1, 0 or 1, 0 to 3 counterclockwise), in this order."""
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a batch must hold for a method."""
@@ -31,6 +36,11 @@ class Needs:
     normals: dict[str, str] = field(default_factory=dict)
     """Standard-normal tensors by name -> the field whose shape they have. The loader draws them per sample, so that
     they do not depend on rank, worker or world size."""
+    margins: dict[str, int] = field(default_factory=dict)
+    """Name of a standard-normal tensor -> rows and columns that it has beyond its field, below and to the right."""
+    windows: bool = False
+    """Whether the batch says which window of its image each crop is, and how it was turned: `window`, int64 (N, 7) with
+    the columns `WINDOW`."""
 
     def members(self, renamed: Mapping[str, str]) -> dict[str, str]:
         """Field -> member of the shards, given the user's own names (`renamed`, data.fields).

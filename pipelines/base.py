@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs
 from configs.schema import PipelineConfig
+from losses.noise.model import NoiseModel
 from pipelines.reporting.checks import Finding, MethodDiagnosis
 from pipelines.reporting.columns import FollowedLoss, ReportColumn
 from pipelines.reporting.facts import RunFacts
@@ -93,6 +94,10 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
     def needs(cls, config: ConfigT) -> Needs:
         """Fields and random numbers that `loss` and `restore` read from a batch."""
 
+    def training_needs(self) -> Needs:
+        """`needs` for training batches, once the method is calibrated or its checkpoint loaded."""
+        return type(self).needs(self.config)
+
     @abstractmethod
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """The loss of one phase; `carry` collects what earlier phases of this batch returned to carry over."""
@@ -102,7 +107,9 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
         """Restored images (N, C, H, W) by output name, for any H and W, in the units of their noisy field."""
 
     def image_statistics(self, batch: Batch) -> dict[str, Tensor]:
-        """Statistics of whole images that `restore` needs, (N, 1, 1, 1) by name; each tile's batch gets its image's.
+        """Statistics of whole images that `restore` needs, by name; each tile's batch gets its image's.
+
+        (N, 1, 1, 1), or (N, 1, H, W) for a value per pixel, of which a tile's batch gets the tile's part.
 
         If every tile were restored with its own statistics (its mean, for example), seams would show between them.
         """
@@ -110,6 +117,14 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
 
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Measure, once before the first step and on whole training images, what is kept in a buffer."""
+
+    def noise_model(self) -> NoiseModel | None:
+        """The noise that `calibrate` found in the training images, which is saved with the run."""
+        return None
+
+    def warnings(self) -> list[str]:
+        """What a user should know before the first step, a sentence each; called once, after `calibrate`."""
+        return []
 
     def is_active(self, phase: str, step: int) -> bool:
         """Whether a phase runs at this step; a critic may run less often than its generator."""
@@ -150,7 +165,10 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
         return dict(self.state_dict())
 
     def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Convert the tensors of a checkpoint written by an older version of this method."""
+        """Convert the tensors of a checkpoint written by an older version of this method, before they are loaded.
+
+        A method whose buffers depend on its data may here register those that the checkpoint has.
+        """
         return tensors
 
     def load_checkpoint_state(self, tensors: dict[str, Tensor]) -> None:

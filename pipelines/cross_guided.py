@@ -8,35 +8,35 @@ from pydantic import model_validator
 from torch import Tensor
 
 from configs import registry
-from configs.errors import ConfigError
+from configs.errors import ConfigError, DataError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Rate
 from losses.l2 import L2
+from losses.noise.model import NoiseModel
 from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from pipelines.common import guided_views, recorruption, rician
 from pipelines.common.dual_domain.instruments import correlation
 from pipelines.common.noise_calibration import NoiseLevel
+from pipelines.common.noise_sampling import oriented, undo_orientation
+from pipelines.common.noise_settings import NoiseSetting
 from pipelines.reporting.checks import Finding
 
 KEEPS_NOISE, REMOVES_STRUCTURE = 0.8, 1.1
 """RMS of what a restoration removed over the noise level: a finding warns below the first and above the second. The
 best restorations measured removed 0.94 to 0.98; below 1, since even the best one is not perfect."""
 
-ORIENTATIONS = 8
-"""Symmetries of the square: quarter turns and their mirror images."""
-
 
 class CrossGuided(Pipeline["CrossGuided.Config"]):
     """Recorrupted-to-Recorrupted over the stacked contrasts of a slice.
 
     Each contrast is restored from its own pixels and the other's at once; no clean images, second copies or aligned
-    latents are needed. The noise of each contrast must be Gaussian, white, of a known or estimated level, and
-    independent between contrasts.
+    latents are needed. The noise of each contrast must be Gaussian, of a known or estimated level, spectrum and map,
+    and independent between contrasts.
 
-    For the stack y and z ~ N(0, I) of its shape, the network learns y - sigma z / alpha from y + alpha sigma z. Their
-    noises are independent in every channel, so the minimiser of the squared error is E[clean | input] for all
-    contrasts: the target's noise cannot leak, and nothing can collapse. Theory: Pang et al., CVPR 2021; measurements:
-    docs/dual_domain.md.
+    For the stack y and z of its shape, drawn with the correlation of the noise, the network learns y - sigma z / alpha
+    from y + alpha sigma z. Their noises are independent in every channel, so the minimiser of the squared error is
+    E[clean | input] for all contrasts: the target's noise cannot leak, and nothing can collapse. Theory: Pang et al.,
+    CVPR 2021; measurements: docs/dual_domain.md.
     """
 
     class Config(PipelineConfig):
@@ -57,14 +57,17 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         """Noise standard deviation in stored units (per component of complex images), one for all contrasts or one
         each; or `estimate`: one per contrast, the median over whole training images, measured once and saved with the
         weights; or `estimate_each`: estimated from each image, in training from each crop (for noise that varies)."""
+        noise: NoiseSetting = "auto"
+        """What is known of the noise beyond its level (pipelines/common/noise_settings.py): auto, what an audit of the
+        training images finds; white; spectrum, map or spectrum_map; from_repeats; or {given: FILE.npz}."""
         alpha: Rate = 0.5
         """Standard deviation of the noise added to the input, as a multiple of sigma; from the target 1 / alpha times
         sigma is subtracted."""
         antithetic: bool = True
         """Train on z and -z in the same step: twice the images per step, half the noise in the gradient."""
         passes: Count = 8
-        """Restorations averaged at inference, each of a recorrupted copy in another of the eight orientations; 0
-        restores the noisy image itself, once."""
+        """Restorations averaged at inference, each of a recorrupted copy in another of the eight orientations (those in
+        which the noise looks the same); 0 restores the noisy image itself, once."""
         magnitude: Literal["as_is", "koay", "square"] = "as_is"
         """Correction of restored magnitude images, whose noise floor brightens dark regions (common/rician.py): koay
         inverts the mean of the Rician distribution; square subtracts the noise power from the square."""
@@ -98,8 +101,8 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         channels = sum(self.widths) if config.together else self.widths[0]
         self.network = registry.build("models", config.network, in_channels=channels, out_channels=channels)
         self.distance = L2()
-        self.noise_level = NoiseLevel(self, config.sigma, config.contrasts)
-        self.calibrates = self.noise_level.is_calibrated
+        self.noise_level = NoiseLevel(self, config.sigma, config.contrasts, config.noise)
+        self.calibrates = True
         self.phases = {"restorer": ("network",)}
         self.outputs = {name: Output(name, f"{name}_clean") for name in config.contrasts}
 
@@ -112,6 +115,10 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
                 fields[reference] = Source(scale_of=name, optional=True, evaluation=True)
         return Needs(fields, {f"{name}_normal": name for name in config.contrasts})
 
+    def training_needs(self) -> Needs:
+        """As `needs`; where the noise has a shape, also the window of each crop, and numbers beyond its borders."""
+        return self.noise_level.completed(type(self).needs(self.config))
+
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """Mean squared error between the restored first stack and the second one.
 
@@ -119,7 +126,7 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         with every square of noise replaced by its mean. By chance it can be negative.
         """
         noisy, sigma = self._stack(batch), self._sigma(batch)
-        normal = self._stack(batch, "_normal")
+        normal = self._coloured(self._stack(batch, "_normal"), batch)
         if self.config.antithetic:
             noisy, sigma, normal = torch.cat([noisy, noisy]), torch.cat([sigma, sigma]), torch.cat([normal, -normal])
         views = guided_views.training(
@@ -144,11 +151,14 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         else:
             indices = [int(index) for index in batch["index"]]
             total = torch.zeros_like(noisy)
+            orientations = self.noise_level.orientations
             for draw in range(self.config.passes):
-                normal = recorruption.seeded_normals(noisy, indices, draw)
+                turn = orientations[draw % len(orientations)]
+                normal = recorruption.seeded_normals(noisy, indices, draw, self.noise_level.margin_px)
+                normal = self._coloured(normal, batch)
                 first, _ = recorruption.gaussian(noisy, normal, sigma=sigma, alpha=self.config.alpha)
                 seen = guided_views.inference(self.config.scheme, noisy, first, self.widths)
-                views = _undo_orientation(self._restored(_orient(seen, draw)), draw).float()
+                views = undo_orientation(self._restored(oriented(seen, turn)), turn).float()
                 total += guided_views.merged(self.config.scheme, views, self.widths) / self.config.passes
         if self.config.magnitude != "as_is":
             total = (rician.from_mean if self.config.magnitude == "koay" else rician.from_square)(total, sigma)
@@ -159,12 +169,32 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         return self.noise_level.image_statistics(batch)
 
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Estimate each contrast's noise level from whole training images, for sigma `estimate`."""
+        """Estimate what of each contrast's noise is not given from whole training images, and compare it with what is.
+
+        Raises DataError where hidden pixels can be predicted from their neighbours' noise (scheme masked).
+        """
         # scheme masked trains without a noise level
-        self.noise_level.calibrate(batches, required=self.config.scheme != "masked")
+        is_masked = self.config.scheme == "masked"
+        self.noise_level.calibrate(batches, required=not is_masked)
+        found = self.noise_level.found
+        for name, noise in (found.fields if found is not None and is_masked else {}).items():
+            if not noise.is_white:
+                raise DataError(
+                    f"scheme masked hides single pixels, but the noise of '{name}' has a correlation of "
+                    f"{noise.correlation(0, 1):.2f} with the next pixel, which shows it: set pipeline.scheme to stack, "
+                    "and pipeline.noise to auto"
+                )
+
+    def noise_model(self) -> NoiseModel | None:
+        """The noise found in the training images."""
+        return self.noise_level.found
+
+    def warnings(self) -> list[str]:
+        """Whether the noise is what the settings say."""
+        return self.noise_level.warnings()
 
     def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Old checkpoints have no calibrated noise levels."""
+        """Old checkpoints have no calibrated noise levels, and no shape of the noise."""
         return self.noise_level.migrate_state(tensors)
 
     def diagnostics(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -208,11 +238,20 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         """The contrasts' images, or the tensors `<field><suffix>`, as channels of one tensor."""
         return torch.cat([batch[f"{name}{suffix}"] for name in self.config.contrasts], dim=1)
 
+    def _coloured(self, normal: Tensor, batch: Batch) -> Tensor:
+        """Noise of unit variance with each contrast's correlation, from standard-normal numbers for the stack."""
+        if self.config.scheme == "masked" or self.noise_level.is_white:
+            return normal
+        parts = zip(self.config.contrasts, normal.split(self.widths, dim=1), strict=True)
+        window = batch.get("window")
+        return torch.cat([self.noise_level.coloured(name, part, batch[name], window) for name, part in parts], dim=1)
+
     def _sigma(self, batch: Batch) -> Tensor:
-        """The noise level of every channel of the stack in the units of the batch, (N, C, 1, 1)."""
+        """The noise level of every channel of the stack in the units of the batch, (N, C, 1, 1) or (N, C, H, W)."""
         levels = self.noise_level.of_batch(batch)
         widths = zip(self.config.contrasts, self.widths, strict=True)
-        return torch.cat([levels[name].expand(-1, width, -1, -1) for name, width in widths], dim=1)
+        sigmas = torch.broadcast_tensors(*[levels[name].expand(-1, width, -1, -1)[:, :1] for name, width in widths])
+        return torch.cat([s.expand(-1, width, -1, -1) for s, width in zip(sigmas, self.widths, strict=True)], dim=1)
 
     def _restored(self, stack: Tensor) -> Tensor:
         """The network's output for the stack, or for each of its contrasts alone."""
@@ -234,15 +273,3 @@ def _expected_error(restored: Tensor, noisy: Tensor, sigma: Tensor, views: guide
     change = restored.float() - noisy
     error = change.square() + 2 * change * (noisy - views.target) - sigma.square().repeat(repeats, 1, 1, 1)
     return error.mean() if views.mask is None else (views.mask * error).mean() / views.mask.mean()
-
-
-def _orient(image_NCHW: Tensor, orientation: int) -> Tensor:
-    """The image in one of the eight orientations."""
-    turned = torch.rot90(image_NCHW, orientation % 4, (-2, -1))
-    return turned.flip(-1) if orientation % ORIENTATIONS >= 4 else turned
-
-
-def _undo_orientation(image_NCHW: Tensor, orientation: int) -> Tensor:
-    """Undo `_orient`."""
-    upright = image_NCHW.flip(-1) if orientation % ORIENTATIONS >= 4 else image_NCHW
-    return torch.rot90(upright, -(orientation % 4), (-2, -1))

@@ -1,10 +1,10 @@
 """Recorrupted-to-Recorrupted: a network learns from single noisy images whose noise distribution is known."""
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import BeforeValidator, TypeAdapter, field_validator, model_validator
 from torch import Tensor
 
 from configs import registry
@@ -12,12 +12,21 @@ from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Rate
 from losses.l2 import L2
+from losses.noise.model import FieldNoise, NoiseModel
 from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from pipelines.common import recorruption
 from pipelines.common.noise_calibration import NoiseLevel
+from pipelines.common.noise_settings import NoiseSetting
 
 PARAMETER = {"gaussian": "sigma", "poisson": "gain", "gamma": "looks"}
 """Noise distribution -> the setting that holds its parameter."""
+
+Distribution = Literal["gaussian", "poisson", "gamma"]
+
+
+def _setting(value: Any) -> Any:
+    """A distribution, or what `NoiseSetting` checks and names in its error."""
+    return value if value in get_args(Distribution) else TypeAdapter(NoiseSetting).validate_python(value)
 
 
 class R2R(Pipeline["R2R.Config"]):
@@ -32,12 +41,13 @@ class R2R(Pipeline["R2R.Config"]):
 
         network: Network = {"name": "dncnn"}
         """Network from the noisy image to the restored one."""
-        noise: Literal["gaussian", "poisson", "gamma"] = "gaussian"
-        """Distribution of the noise: additive white Gaussian; Poisson counts times a gain; Gamma-distributed
-        speckle."""
+        noise: Annotated[Distribution | NoiseSetting, BeforeValidator(_setting)] = "gaussian"
+        """What the noise is like. Additive Gaussian: gaussian or auto, whose spectrum and map an audit of the training
+        images finds; white, spectrum, map, spectrum_map, from_repeats or {given: FILE.npz}
+        (pipelines/common/noise_settings.py). Otherwise: poisson, counts times a gain; gamma, speckle."""
         sigma: Rate | Literal["estimate"] | None = None
-        """Gaussian: standard deviation in stored units; or `estimate`, the median over whole training images, measured
-        once and saved with the weights."""
+        """Gaussian: standard deviation in stored units; or `estimate`, measured once on whole training images and saved
+        with the weights."""
         gain: Rate | None = None
         """Poisson: stored units per count."""
         looks: Rate | None = None
@@ -63,38 +73,56 @@ class R2R(Pipeline["R2R.Config"]):
         @model_validator(mode="after")
         def _matches_the_distribution(self) -> "R2R.Config":
             problems = []
-            if getattr(self, PARAMETER[self.noise]) is None:
-                problems.append(f"noise {self.noise} needs {PARAMETER[self.noise]}")
+            distribution = self.distribution
+            if getattr(self, PARAMETER[distribution]) is None:
+                problems.append(f"noise {self.noise} needs {PARAMETER[distribution]}")
             unused = [
-                name for noise, name in PARAMETER.items() if noise != self.noise and getattr(self, name) is not None
+                name for other, name in PARAMETER.items() if other != distribution and getattr(self, name) is not None
             ]
             if unused:
                 problems.append(f"{' and '.join(unused)} is not read with noise {self.noise}")
-            if self.noise != "gaussian" and self.alpha >= 1:
+            if distribution != "gaussian" and self.alpha >= 1:
                 problems.append(f"alpha is a share with noise {self.noise}: it must be below 1, got {self.alpha:g}")
             if problems:
                 raise registry.SettingsError(problems)
             return self
+
+        @property
+        def distribution(self) -> Distribution:
+            """Of the noise: gaussian for every setting that describes the covariance."""
+            return self.noise if self.noise == "poisson" or self.noise == "gamma" else "gaussian"
+
+        @property
+        def covariance(self) -> NoiseSetting:
+            """Of Gaussian noise; counts and speckle are split pixel by pixel, as white noise."""
+            if self.noise == "poisson" or self.noise == "gamma":
+                return "white"
+            return "auto" if self.noise == "gaussian" else self.noise
 
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
         noisy = fields["noisy"]
         if noisy.is_complex:
             raise ConfigError("r2r trains real networks: set data.representation to ri (two channels)")
-        if config.noise != "gaussian" and noisy.layout == "ri":
+        if config.distribution != "gaussian" and noisy.layout == "ri":
             raise ConfigError(f"{config.noise} noise is a model of magnitudes: set data.representation to magnitude")
         self.network = registry.build("models", config.network, in_channels=noisy.channels, out_channels=noisy.channels)
         self.distance = L2()
-        self.noise_level = None if config.sigma is None else NoiseLevel(self, config.sigma, ["noisy"])
-        self.calibrates = config.sigma == "estimate"
+        self.calibrates = True
+        self.noise_level = NoiseLevel(self, config.sigma or "estimate_each", ["noisy"], config.covariance)
         self.phases = {"restorer": ("network",)}
         self.outputs = {"restored": Output("noisy", "clean")}
 
     @classmethod
     def needs(cls, config: Config) -> Needs:
         """Noisy images and random numbers to recorrupt them; clean images for evaluation only."""
-        clean = Source(scale_of="noisy", optional=True, evaluation=True)
-        return Needs({"noisy": Source(), "clean": clean}, {"recorruption": "noisy"})
+        reference = Source(scale_of="noisy", optional=True, evaluation=True)
+        fields = {"noisy": Source(), "clean": reference, "noisy_second": reference}
+        return Needs(fields, {"recorruption": "noisy"})
+
+    def training_needs(self) -> Needs:
+        """As `needs`; where the noise has a shape, also the window of each crop, and numbers beyond its borders."""
+        return self.noise_level.completed(type(self).needs(self.config))
 
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """Mean squared error between the restored first image and the second one.
@@ -105,7 +133,7 @@ class R2R(Pipeline["R2R.Config"]):
         first, second = self._recorrupted(batch, batch["recorruption"])
         loss = self.distance(self.network(first), second)
         scalars = {"l2": loss}
-        if self.config.noise == "gaussian":
+        if self.config.distribution == "gaussian":
             sigma = self._sigma(batch)
             floor = (1 + self.config.alpha**-2) * sigma.square().mean()
             scalars |= {"mse_to_clean": loss - floor, "sigma": (sigma * batch["noisy_scale"]).mean()}
@@ -120,25 +148,47 @@ class R2R(Pipeline["R2R.Config"]):
             total += self.network(self._recorrupted(batch, normal)[0])
         return {"restored": total / self.config.passes}
 
+    def image_statistics(self, batch: Batch) -> dict[str, Tensor]:
+        """The noise level of the whole image, where it is estimated or varies over the image."""
+        return self.noise_level.image_statistics(batch) if self.config.distribution == "gaussian" else {}
+
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Estimate the noise level from whole training images, for sigma `estimate`."""
-        assert self.noise_level is not None
-        self.noise_level.calibrate(batches)
+        """Estimate what of the noise is not given from whole training images, and compare it with what is."""
+        self.noise_level.calibrate(batches, required=self.config.distribution == "gaussian")
+
+    def noise_model(self) -> NoiseModel | None:
+        """The noise found in the training images."""
+        return self.noise_level.found
+
+    def warnings(self) -> list[str]:
+        """Whether the noise is what the settings say."""
+        if self.config.distribution == "gaussian":
+            return self.noise_level.warnings()
+        found = self.noise_level.found.fields["noisy"] if self.noise_level.found else FieldNoise(0.0)
+        if found.is_white:
+            return []
+        return [
+            f"noise {self.config.noise} is split pixel by pixel, but the noise of 'noisy' has a correlation of "
+            f"{found.correlation(0, 1):.2f} with the next pixel, and the result will keep that part: train noise2noise "
+            "on repeats, or set pipeline.noise to auto if the noise hardly depends on the signal"
+        ]
 
     def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Old checkpoints have no calibrated noise level."""
-        return self.noise_level.migrate_state(tensors) if self.noise_level is not None else tensors
+        """Old checkpoints have no calibrated noise level and no shape of the noise."""
+        return self.noise_level.migrate_state(tensors)
 
     def _draws(self, batch: Batch) -> Iterator[Tensor]:
         indices = [int(index) for index in batch["index"]]
+        margin = self.noise_level.margin_px if self.config.distribution == "gaussian" else 0
         for draw in range(self.config.passes):
-            yield recorruption.seeded_normals(batch["noisy"], indices, draw)
+            yield recorruption.seeded_normals(batch["noisy"], indices, draw, margin)
 
     def _recorrupted(self, batch: Batch, normal: Tensor) -> tuple[Tensor, Tensor]:
         """Two images with independent noise, in the units of the batch."""
         noisy, alpha = batch["noisy"], self.config.alpha
-        if self.config.noise == "gaussian":
-            return recorruption.gaussian(noisy, normal, sigma=self._sigma(batch), alpha=alpha)
+        if self.config.distribution == "gaussian":
+            coloured = self.noise_level.coloured("noisy", normal, noisy, batch.get("window"))
+            return recorruption.gaussian(noisy, coloured, sigma=self._sigma(batch), alpha=alpha)
         if self.config.noise == "poisson":
             assert self.config.gain is not None
             return recorruption.poisson(noisy, normal, gain=self.config.gain / batch["noisy_scale"], alpha=alpha)
@@ -146,6 +196,5 @@ class R2R(Pipeline["R2R.Config"]):
         return recorruption.gamma(noisy, normal, looks=self.config.looks, alpha=alpha)
 
     def _sigma(self, batch: Batch) -> Tensor:
-        """The noise level of each image in the units of the batch, (N, 1, 1, 1)."""
-        assert self.noise_level is not None
+        """The noise level of each image in the units of the batch, (N, 1, 1, 1), or of each pixel, (N, 1, H, W)."""
         return self.noise_level.of_batch(batch)["noisy"]

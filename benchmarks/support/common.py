@@ -213,7 +213,7 @@ def build_first_step(config: RunConfig) -> tuple[Pipeline, list[Batch]]:
     split = ShardSet.open(Path(config.data.root) / config.data.train_split)
     pipeline = build.make_pipeline(config, split)
     order = build.make_order(config, len(split), 0, 1)
-    recipe = loading.training_recipe(type(pipeline).needs(config.pipeline), config.data, split)
+    recipe = loading.training_recipe(pipeline.training_needs(), config.data, split)
     with Loader(split, order, recipe, steps=1) as batches:
         (first,) = batches
     return pipeline, first

@@ -46,6 +46,8 @@ def training_recipe(needs: Needs, data: DataConfig, shards: Split) -> Recipe:
     return Recipe(
         fields=fields,
         normals=needs.normals,
+        margins=needs.margins,
+        windows=needs.windows,
         crop=data.crop,
         flip=data.flip,
         rotate=data.rotate,
@@ -73,15 +75,22 @@ def load_whole_images(shards: ShardSet, needs: Needs, data: DataConfig, count: i
 
 
 def calibrate(pipeline: Pipeline, config: RunConfig, shards: TrainingSplit) -> None:
-    """Let a pipeline that calibrates measure up to CALIBRATION full training images, the same ones on every rank."""
+    """Let a pipeline that calibrates measure up to CALIBRATION full training images, the same ones on every rank.
+
+    Besides the fields it trains on it sees second noisy copies (`<field>_second`), never clean images that it does not
+    train on.
+    """
     if not pipeline.calibrates:
         return
     if isinstance(shards, StreamedSet):  # only the index finds single images
         shards = open_split(config.data, config.data.train_split)
-    recipe = training_recipe(type(pipeline).needs(config.pipeline), config.data, shards)
+    needs = type(pipeline).needs(config.pipeline)
+    recipe = training_recipe(needs, config.data, shards)
+    available = available_fields(needs, config.data, shards)
+    repeats = {name: source for name, source in available.items() if name.endswith("_second")}
+    recipe = replace(recipe, fields=recipe.fields | repeats, normals={}, windows=False)
     count = size(shards, config.data.limit)
     indices = np.unique(np.linspace(0, count - 1, min(count, CALIBRATION)).round().astype(np.int64))
-    recipe = replace(recipe, normals={})
     with EvalLoader(shards, indices, recipe, config.data.eval_batch_size, verify=config.data.verify) as batches:
         pipeline.calibrate(batches)
 

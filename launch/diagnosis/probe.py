@@ -74,7 +74,7 @@ def probe(run: Path, metrics: dict[str, float]) -> tuple[dict[str, float], list[
 
 def first_training_batch(pipeline: Pipeline, config: RunConfig, shards: ShardSet) -> Batch:
     """The first batch that the run was trained on."""
-    recipe = loading.training_recipe(type(pipeline).needs(config.pipeline), config.data, shards)
+    recipe = loading.training_recipe(pipeline.training_needs(), config.data, shards)
     order = SampleOrder(size=len(shards), batch=min(config.data.batch_size, len(shards)), seed=config.seed)
     with Loader(shards, order, recipe, steps=1, prefetch=1) as loader:
         ((batch,),) = loader

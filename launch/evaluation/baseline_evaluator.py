@@ -8,16 +8,21 @@ from torch import Tensor
 from configs.baseline_names import Baseline
 from configs.errors import DataError
 from configs.support.logs import get_logger
-from launch.evaluation import baselines, evaluator, report_picture
+from launch.evaluation import baseline_tuning, baselines, evaluator, report_picture
+from launch.evaluation.baseline_tuning import TrainingImage
 from launch.evaluation.baselines import BaselineOptions
 from launch.evaluation.evaluator import reference_field, stored_image
 from launch.evaluation.images import to_uint8
 from launch.evaluation.metrics import Metric
+from losses.noise.model import FieldNoise, NoiseModel
 from pipelines.base import Batch, Output
 
 log = get_logger(__name__)
 
 ReferenceCaption = Literal["clean", "second copy"]
+
+RISK_TUNED: tuple[Baseline, ...] = ("nlm",)
+"""Baselines whose strength depends on more than the level of correlated noise."""
 
 PANEL_METRICS = ("psnr", "ssim")
 """Metrics written below the images of the picture."""
@@ -38,11 +43,19 @@ class BaselineEvaluator:
         data_range: float,
         *,
         pictures: int,
+        noise: NoiseModel | None = None,
     ) -> None:
-        """Args are the pipeline's outputs, the baselines to run, and the number of images to keep pictures of."""
+        """Args are the pipeline's outputs, the baselines to run, the images to keep pictures of, and the noise.
+
+        Baselines are told the noise of a field that is not white; otherwise they estimate its level from each image.
+        """
         self.outputs, self.names, self.metrics, self.data_range = outputs, names, metrics, data_range
         self.fields = {output.noisy: output for output in outputs.values()}
         """The noisy fields, each with one of the outputs that restore it."""
+        self.noise: dict[str, FieldNoise] = {
+            name: known for name, known in (noise.fields if noise else {}).items() if known.kind != "white"
+        }
+        """What baselines are told of the noise, by field."""
         self.options: dict[Baseline, BaselineOptions] = {name: {} for name in names}
         """Arguments of `baselines.restore`, by baseline."""
         self.picture_rows: list[report_picture.Row] = []
@@ -52,25 +65,42 @@ class BaselineEvaluator:
 
     def use_published_parameters(self) -> None:
         """Run each baseline with the fixed parameters of the published scripts, where they have any."""
+        self.noise = {}
         for name in self.names:
             if name in baselines.HAVE_PUBLISHED_PARAMETERS:
                 self.options[name] = {"preset": "published"}
 
     def tune(self, batches: list[Batch]) -> None:
         """Choose each baseline's parameters by the mean PSNR over the noisy fields of training images."""
-        pairs = []
+        images = []
         for batch in batches:
             for field, output in self.fields.items():
                 if output.clean not in batch:
                     raise DataError(f"--tune needs clean training images: missing field '{output.clean}'")
                 scale, clean_scale = batch[f"{field}_scale"], batch[f"{output.clean}_scale"]
-                pairs += [
-                    (stored_image(noisy, scale[i]), stored_image(clean, clean_scale[i]))
+                images += [
+                    TrainingImage(
+                        stored_image(noisy, scale[i]), stored_image(clean, clean_scale[i]), self.noise.get(field)
+                    )
                     for i, (noisy, clean) in enumerate(zip(batch[field], batch[output.clean], strict=True))
                 ]
         for name in self.names:
-            self.options[name] = baselines.tune(pairs, name, data_range=self.data_range)
-            log.info(f"{name} tuned on {len(pairs)} training images: {self.options[name] or 'no parameters'}")
+            self.options[name] = baseline_tuning.tune(images, name, data_range=self.data_range)
+            log.info(f"{name} tuned on {len(images)} training images: {self.options[name] or 'no parameters'}")
+
+    def tune_without_clean_images(self, batches: list[Batch]) -> None:
+        """Choose the strength of NLM, which cannot be told a spectrum, by an unbiased risk on noisy training images."""
+        images = [
+            TrainingImage(stored_image(noisy, batch[f"{field}_scale"][i]), noise=noise)
+            for batch in batches
+            for field, noise in self.noise.items()
+            if field in self.fields
+            for i, noisy in enumerate(batch[field])
+        ]
+        for name in self.names:
+            if name in RISK_TUNED and images:
+                self.options[name] = baseline_tuning.tune(images, name, data_range=self.data_range)
+                log.info(f"{name} tuned on {len(images)} noisy training images: {self.options[name]}")
 
     def __call__(self, batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, float]:
         """The baselines' metrics of sample i of a batch."""
@@ -82,7 +112,9 @@ class BaselineEvaluator:
             reference = reference_field(output, batch)
             clean = stored_image(batch[reference][i], batch[f"{reference}_scale"][i]) if reference else None
             denoised: dict[str, np.ndarray] = {
-                name: baselines.restore(noisy, name, data_range=self.data_range, **self.options[name])
+                name: baselines.restore(
+                    noisy, name, data_range=self.data_range, noise=self.noise.get(field), **self.options[name]
+                )
                 for name in self.names
             }
             values |= evaluator.measure_images(

@@ -1,8 +1,8 @@
 """Classical denoising to compare a trained network with: Gaussian blur, non-local means, BM3D, and none at all."""
 
-import math
-from collections.abc import Iterable
+from dataclasses import replace
 from typing import TypedDict
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from configs.baseline_names import BASELINES, Baseline, Preset
 from configs.errors import ConfigError, DataError, MachineError
 from losses.common.noise_level import noise_level
 from losses.metrics.common.images import Image
-from losses.metrics.psnr import psnr
+from losses.noise.model import FieldNoise
 
 HAVE_PUBLISHED_PARAMETERS: tuple[Baseline, ...] = ("nlm", "bm3d")
 """The baselines that the scripts published with TCFL run, with fixed parameters."""
@@ -27,15 +27,17 @@ distances of 6 to 11 px and h of 0.4 to 1.0 sigma. Sigma is subtracted from the 
 worth 0.5 to 1 dB."""
 
 BLURS_PX = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0)
-STRENGTHS = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0)
-"""The values that `tune` searches."""
+"""The blurs among which `best_blur_px` chooses."""
+
+SMALLEST_LEVEL = 0.05
+"""Share of the largest noise level below which a map is cut off before an image is divided by it."""
 
 NO_NOISE = 1e-6
 """Noise level, as a fraction of the data range, below which an image is returned unchanged."""
 
 
 class BaselineOptions(TypedDict, total=False):
-    """The arguments of `restore` that `tune` or a preset chooses."""
+    """The arguments of `restore` that tuning (baseline_tuning.py) or a preset chooses."""
 
     blur_px: float
     strength: float
@@ -48,6 +50,7 @@ def restore(
     *,
     data_range: float,
     sigma: float | None = None,
+    noise: FieldNoise | None = None,
     strength: float = 1.0,
     blur_px: float | None = None,
     preset: Preset = "tuned",
@@ -61,7 +64,8 @@ def restore(
     | nlm | non-local means (Buades et al., CVPR 2005): 5 px patches within 6 px, h = 0.7 sigma, joint over channels |
     | bm3d | BM3D (Dabov et al., TIP 2007) from the `bm3d` package; three channels in an opponent colour space |
 
-    BM3D runs on one thread, so that its results are reproducible.
+    BM3D runs on one thread, so that its results are reproducible. Of correlated `noise`, BM3D takes the spectrum, and
+    NLM, which has no place for one, the level. An image whose noise varies is divided by the map and multiplied again.
 
     Args:
         noisy: (H, W) or (H, W, C), real or complex; complex images become magnitudes.
@@ -69,8 +73,9 @@ def restore(
         data_range: Range of the values, in the units of the image.
         sigma: Standard deviation of the noise in the units of the image, per component for complex images; None
             estimates it from the image (`losses.common.noise_level`).
-        strength: Factor on sigma, for noise that is not white.
-        blur_px: Standard deviation of the Gaussian blur in pixels.
+        noise: What is known of the noise, in stored units: level, spectrum and map. Replaces sigma.
+        strength: Factor on sigma.
+        blur_px: Standard deviation of the blur in pixels.
         preset: "published" ignores sigma and strength and takes the fixed parameters of the scripts published with
             TCFL. NLM: 5 px patches within 5 px, h = 10/255. BM3D: sigma 25/255, DCT blocks of 8 px, thresholds 2.7,
             2500 and 400.
@@ -92,76 +97,56 @@ def restore(
         return magnitude.copy()
     if baseline == "gaussian" and blur_px is not None:
         return _blur(magnitude, blur_px)
-    level = strength * (noise_level(noisy) if sigma is None else sigma)
-    if preset == "published":
-        level = PUBLISHED_SIGMA * data_range
-    if level <= NO_NOISE * data_range:
+    told = _told(noisy, sigma, noise, strength) if preset == "tuned" else FieldNoise(PUBLISHED_SIGMA * data_range)
+    if told.sigma <= NO_NOISE * data_range:
         return magnitude.copy()
-    if baseline == "gaussian":
-        return _blur(magnitude, best_blur_px(magnitude, level))
-    denoise = _nlm if baseline == "nlm" else _bm3d
-    return denoise(magnitude / data_range, level / data_range, preset) * data_range
+    return _denoised(magnitude, baseline, told, data_range, preset)
 
 
-def best_blur_px(noisy: Image, sigma: float) -> float:
-    """The Gaussian blur of least estimated squared error for white noise of standard deviation sigma.
+def best_blur_px(noisy: Image, sigma: float, noise: FieldNoise | None = None) -> float:
+    """The Gaussian blur of least estimated squared error for noise of standard deviation sigma.
 
-    Needs no clean image: Stein's unbiased risk estimate (Annals of Statistics, 1981) of a linear filter G with centre
-    tap g is mean((y - Gy)**2) + 2 g sigma**2 - sigma**2.
+    Needs no clean image: Stein's unbiased risk estimate (Annals of Statistics, 1981) of a linear filter of taps g_k is
+    mean((y - Gy)**2) + 2 sigma**2 sum_k g_k c_k - sigma**2, where c_k is the noise's correlation at lag k: 1 at lag 0
+    and, for white noise, 0 elsewhere.
     """
-    impulse = np.zeros((65, 65))
-    impulse[32, 32] = 1.0
+    size = 65
+    impulse, correlation = np.zeros((size, size)), np.zeros((size, size))
+    impulse[size // 2, size // 2] = correlation[size // 2, size // 2] = 1.0
+    if noise is not None and noise.spectrum is not None:
+        correlation = np.fft.fftshift(np.fft.ifft2(noise.spectrum_at(size, size)).real)
     risks = {0.0: sigma**2}
     for blur_px in BLURS_PX:
-        centre_tap = float(_blur(impulse, blur_px)[32, 32])
+        covariance = float(np.sum(_blur(impulse, blur_px) * correlation))
         residual = float(np.mean((noisy - _blur(noisy, blur_px)) ** 2))
-        risks[blur_px] = residual + (2 * centre_tap - 1) * sigma**2
+        risks[blur_px] = residual + (2 * covariance - 1) * sigma**2
     return min(risks, key=lambda blur_px: risks[blur_px])
 
 
-def tune(
-    pairs: Iterable[tuple[NDArray[np.generic], NDArray[np.generic]]], baseline: Baseline, *, data_range: float
-) -> BaselineOptions:
-    """Choose a baseline's blur or strength by the mean PSNR over (noisy, clean) pairs.
+def _denoised(image: Image, baseline: Baseline, noise: FieldNoise, data_range: float, preset: Preset) -> Image:
+    """The image restored by a baseline that is told the noise."""
+    if baseline == "gaussian":
+        return _blur(image, best_blur_px(image, noise.sigma, noise))
+    even = replace(noise, level_map=None, sigma=noise.sigma / data_range)
+    relative = _relative_map(noise, image)
+    denoise = _nlm if baseline == "nlm" else _bm3d
+    return denoise(image / relative / data_range, even, preset) * data_range * relative
 
-    The values are tried in ascending order until two in a row are worse than the best, so that slow methods are not run
-    far beyond their optimum.
 
-    Args:
-        pairs: Images of the training split; tuning on test images would flatter the baseline.
-        baseline: Its name.
-        data_range: Range of the values, in the units of the images.
+def _told(noisy: NDArray[np.generic], sigma: float | None, noise: FieldNoise | None, strength: float) -> FieldNoise:
+    """The noise that a baseline assumes."""
+    if noise is None:
+        noise = FieldNoise(noise_level(noisy) if sigma is None else sigma)
+    return replace(noise, sigma=strength * noise.sigma)
 
-    Returns:
-        Arguments for `restore`; empty for "noisy", which has none.
 
-    Raises:
-        DataError: There are no pairs.
-    """
-    if baseline == "noisy":
-        return {}
-    images = list(pairs)
-    if not images:
-        raise DataError(f"no training pair with a clean image to tune the baseline '{baseline}' on")
-    candidates: list[BaselineOptions] = (
-        [{"blur_px": blur_px} for blur_px in BLURS_PX]
-        if baseline == "gaussian"
-        else [{"strength": strength} for strength in STRENGTHS]
-    )
-    best, best_score, worse_in_a_row = candidates[0], -math.inf, 0
-    for options in candidates:
-        scores = [
-            psnr(restore(noisy, baseline, data_range=data_range, **options), np.abs(clean), data_range=data_range)
-            for noisy, clean in images
-        ]
-        score = float(np.mean(scores))
-        if score > best_score:
-            best, best_score, worse_in_a_row = options, score, 0
-        else:
-            worse_in_a_row += 1
-        if worse_in_a_row == 2:
-            break
-    return best
+def _relative_map(noise: FieldNoise, image: Image) -> Image | float:
+    """Standard deviation of the noise of every pixel over its root mean square, in the dimensions of the image."""
+    if noise.level_map is None:
+        return 1.0
+    level = noise.map_at(image.shape[0], image.shape[1]) / noise.sigma
+    smallest = SMALLEST_LEVEL * level.max()
+    return np.maximum(level, smallest).reshape(level.shape + (1,) * (image.ndim - 2))
 
 
 def _blur(image: Image, blur_px: float) -> Image:
@@ -169,9 +154,9 @@ def _blur(image: Image, blur_px: float) -> Image:
     return np.asarray(gaussian_filter(image, (blur_px, blur_px, 0)[: image.ndim]), dtype=np.float64)
 
 
-def _nlm(image: Image, sigma: float, preset: Preset) -> Image:
+def _nlm(image: Image, noise: FieldNoise, preset: Preset) -> Image:
     """Non-local means of an image with a data range of 1."""
-    published = preset == "published"
+    published, sigma = preset == "published", noise.sigma
     restored = denoise_nl_means(
         image,
         patch_size=NLM_PATCH_PX,
@@ -184,7 +169,7 @@ def _nlm(image: Image, sigma: float, preset: Preset) -> Image:
     return np.asarray(restored, dtype=np.float64)
 
 
-def _bm3d(image: Image, sigma: float, preset: Preset) -> Image:
+def _bm3d(image: Image, noise: FieldNoise, preset: Preset) -> Image:
     """BM3D of an image with a data range of 1."""
     try:
         import bm3d
@@ -198,8 +183,14 @@ def _bm3d(image: Image, sigma: float, preset: Preset) -> Image:
     if preset == "published":
         profile.transform_2d_ht_name = profile.transform_3rd_dim_name = "dct"
         profile.lambda_thr3d, profile.tau_match, profile.tau_match_wiener = 2.7, 2500, 400
-    if image.ndim == 3 and image.shape[2] == 3:
-        return np.asarray(bm3d.bm3d_rgb(image, sigma, profile), dtype=np.float64)
-    planes = [image] if image.ndim == 2 else [image[..., c] for c in range(image.shape[2])]
-    restored = [bm3d.bm3d(np.ascontiguousarray(plane), sigma, profile) for plane in planes]
+    # what the package takes: a standard deviation, or the mean of |FFT(noise)|^2
+    height, width = image.shape[:2]
+    level: float | Image = noise.sigma
+    if not noise.is_white:
+        level = noise.spectrum_at(height, width) * noise.sigma**2 * height * width
+    with mock.patch.object(np, "trapz", np.trapezoid, create=True):  # the package's name for it; numpy 2.4 removed it
+        if image.ndim == 3 and image.shape[2] == 3 and noise.is_white:
+            return np.asarray(bm3d.bm3d_rgb(image, level, profile), dtype=np.float64)
+        planes = [image] if image.ndim == 2 else [image[..., c] for c in range(image.shape[2])]
+        restored = [bm3d.bm3d(np.ascontiguousarray(plane), level, profile) for plane in planes]
     return np.asarray(restored[0] if image.ndim == 2 else np.stack(restored, axis=-1), dtype=np.float64)

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from configs.baseline_names import Baseline
-from configs.errors import ConfigError, MachineError
+from configs.errors import ConfigError, DataError, MachineError
 from configs.fields import Needs
 from configs.schema import DataConfig
 from configs.support.paths import resolve
 from launch.data import loading, splits
-from launch.evaluation import evaluator, report, report_picture
+from launch.evaluation import evaluator, known_noise, report, report_picture
 from launch.evaluation import metrics as metric_registry
-from launch.evaluation.baseline_evaluator import BaselineEvaluator
+from launch.evaluation.baseline_evaluator import RISK_TUNED, BaselineEvaluator
 from launch.evaluation.baselines import BaselineOptions
 from launch.evaluation.evaluator import Rows
 from launch.inference import trained_model
@@ -33,6 +33,8 @@ class Summary:
     images: int
     baselines: dict[Baseline, BaselineOptions]
     seconds: float
+    noise: str = ""
+    """The noise of the training images in words; empty where it is not known."""
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -55,8 +57,9 @@ def evaluate(options: argparse.Namespace) -> int:
         model = trained_model.load(run, shards, which=options.which, device=accelerator.device)
         needs = type(model.pipeline).needs(config.pipeline)
         data_range = splits.data_range(shards)
+        noise = known_noise.noise_of_run(trained_model.folder_of(run), model.pipeline, data, needs)
         baselines = BaselineEvaluator(
-            model.pipeline.outputs, options.baseline, metrics, data_range, pictures=options.pictures
+            model.pipeline.outputs, options.baseline, metrics, data_range, pictures=options.pictures, noise=noise
         )
         _choose_parameters(baselines, options, data, needs)
         recipe = loading.evaluation_recipe(needs, data, shards)
@@ -86,6 +89,7 @@ def evaluate(options: argparse.Namespace) -> int:
                 images=len(rows),
                 baselines=baselines.options,
                 seconds=round(time.perf_counter() - started, 2),
+                noise=known_noise.describe_model(noise),
             )
             write_report(resolve(options.output or run / "report.json"), summary, rows, baselines)
         return 0
@@ -96,12 +100,20 @@ def evaluate(options: argparse.Namespace) -> int:
 def _choose_parameters(
     baselines: BaselineEvaluator, options: argparse.Namespace, data: DataConfig, needs: Needs
 ) -> None:
-    """Set the baselines' parameters as --preset and --tune ask."""
+    """Set the baselines' parameters as --preset and --tune ask; those that noise decides, on noisy training images."""
     if options.preset == "published":
         baselines.use_published_parameters()
+        return
     if options.tune:
         training_shards = splits.open_split(data, data.train_split)
         baselines.tune(loading.load_whole_images(training_shards, needs, data, options.tune))
+    elif baselines.noise and set(baselines.names) & set(RISK_TUNED):
+        try:
+            training_shards = splits.open_split(data, data.train_split)
+        except DataError:
+            return
+        images = loading.load_whole_images(training_shards, needs, data, known_noise.TUNING_IMAGES)
+        baselines.tune_without_clean_images(images)
 
 
 def write_report(path: Path, summary: Summary, rows: Rows, baselines: BaselineEvaluator) -> None:
@@ -155,6 +167,10 @@ def report_notes(summary: Summary, rows: Rows, baselines: BaselineEvaluator) -> 
         notes.append(f"{' and '.join(chosen)} with the fixed parameters of the published scripts.")
     elif chosen:
         notes.append(f"Baselines tuned on training images: {chosen}.")
+    if summary.noise:
+        notes.append(f"Noise of the training images: {summary.noise}.")
+    if baselines.noise and baselines.names:
+        notes.append("Baselines were told this noise: BM3D its spectrum and map, NLM and Gaussian its level and map.")
     references = {row.reference for row in rows}
     if "second noisy copy" in references:
         notes.append("No clean images: measured against a second noisy copy, whose noise bounds every number.")

@@ -34,6 +34,8 @@ class RunFolder:
         self.summary_file = self.path / SUMMARY_FILE
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
+        self.noise = self.path / "noise.npz"
+        """The noise of the training images (losses/noise/model.py), where the method examined it."""
 
     def create(self) -> None:
         """Create the folder and prove that it is writable; MachineError otherwise."""

@@ -61,7 +61,7 @@ def try_losses(config: RunConfig, pipeline: Pipeline, shards: TrainingSplit, ord
     whole images is measured on these samples, and a stream is read no further than them.
     """
     count = min(DRY_RUN_SAMPLES, order.micro_batch)
-    recipe = loading.training_recipe(type(pipeline).needs(config.pipeline), config.data, shards)
+    recipe = loading.training_recipe(pipeline.training_needs(), config.data, shards)
     small = config.data.model_copy(update={"stream_buffer": count, "prefetch": 1})
     few = replace(order, batch=count, rank=0, world=1, accumulate=1)
     with loading.training_loader(recipe, small, shards, few, steps=1) as batches:

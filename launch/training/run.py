@@ -93,7 +93,7 @@ def _train(
         if config.tracking.wandb_project:
             settings = config.model_dump(mode="json")
             tracker.also = acceleration.start_wandb(accelerator, config.tracking.wandb_project, settings)
-        trainer = assemble(config, accelerator, folder, tracker)
+        trainer = assemble(config, accelerator, folder, tracker, resumes=checkpoint is not None)
         start(trainer, resumption, aside)
         until_closed.enter_context(trainer.stop.listening())
         with trainer.stop, trainer.checkpointer, trainer.batches() as batches:

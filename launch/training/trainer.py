@@ -24,6 +24,7 @@ from launch.training.phases import Phase
 from launch.training.schedules import Plateau
 from launch.training.stop_signal import StopSignal
 from launch.training.validator import Validator
+from pipelines.base import Pipeline
 from shards.reading.loaders import Loader
 from shards.reading.streaming import StreamLoader, TrainingSplit
 
@@ -55,7 +56,7 @@ class Trainer:
     def batches(self) -> Loader | StreamLoader:
         """The training batches from the current step on; to be used as a context manager."""
         context, config = self.context, self.context.config
-        recipe = loading.training_recipe(type(self.state.pipeline).needs(config.pipeline), config.data, self.shards)
+        recipe = loading.training_recipe(self.state.pipeline.training_needs(), config.data, self.shards)
         self.loader = loading.training_loader(
             recipe,
             config.data,
@@ -133,8 +134,12 @@ class Trainer:
             )
 
 
-def assemble(config: RunConfig, accelerator: Accelerator, folder: RunFolder, tracker: Tracker) -> Trainer:
+def assemble(
+    config: RunConfig, accelerator: Accelerator, folder: RunFolder, tracker: Tracker, *, resumes: bool = False
+) -> Trainer:
     """Build every part of a run from its configuration, with freshly initialised weights. Collective.
+
+    What a method calibrates is measured unless the run `resumes`: then it comes with the checkpoint.
 
     Raises:
         ConfigError: Settings that the method, the device or the launch target does not support.
@@ -148,7 +153,8 @@ def assemble(config: RunConfig, accelerator: Accelerator, folder: RunFolder, tra
         tracker.info(f"note: {note}")
     pipeline = build.make_pipeline(config, shards)
     needs = type(pipeline).needs(config.pipeline)
-    loading.calibrate(pipeline, config, shards)
+    if not resumes:
+        _calibrate(pipeline, config, shards, folder, tracker)
     build.synchronise_batch_norm(pipeline, device, world, config.loop, tracker)
     memory_layout.place(pipeline, device, config.loop)
     splits.refuse_unfit_validation(needs, config.data, shards)
@@ -181,6 +187,17 @@ def assemble(config: RunConfig, accelerator: Accelerator, folder: RunFolder, tra
     validator = Validator(context, state, plateau, average, shards, needs)
     checkpointer = Checkpointer(context, state, validator, data=shards.fingerprint)
     return Trainer(context, state, phases, average, log, plateau, validator, checkpointer, StopSignal(), shards)
+
+
+def _calibrate(
+    pipeline: Pipeline, config: RunConfig, shards: TrainingSplit, folder: RunFolder, tracker: Tracker
+) -> None:
+    """Measure what the method asks for, warn of what does not fit it, and save the noise that was found."""
+    loading.calibrate(pipeline, config, shards)
+    for warning in pipeline.warnings():
+        tracker.warning("noise", warning, 0)
+    if tracker.active and (noise := pipeline.noise_model()) is not None:
+        noise.save(folder.noise)
 
 
 def _warn_of_slow_precision(context: RunContext) -> None:

@@ -16,7 +16,9 @@ from losses.common.noise_level import MAD_OF_UNIT_NORMAL
 def gaussian(noisy: Tensor, normal: Tensor, *, sigma: Tensor | float, alpha: float) -> tuple[Tensor, Tensor]:
     """Recorrupt Gaussian noise: y + alpha sigma z and y - sigma z / alpha for standard-normal z.
 
-    Their noise variances are (1 + alpha^2) sigma^2 and (1 + alpha^-2) sigma^2.
+    Their noise variances are (1 + alpha^2) sigma^2 and (1 + alpha^-2) sigma^2. For correlated noise z must have its
+    correlation (noise_sampling.py), and where the noise varies over the image sigma is an image: cov(y + alpha n',
+    y - n' / alpha) = cov(n) - cov(n') is 0 for n' = sigma z with the covariance of the noise n.
     """
     return noisy + alpha * sigma * normal, noisy - sigma * normal / alpha
 
@@ -67,12 +69,16 @@ def estimated_sigma(noisy_NCHW: Tensor) -> Tensor:
     return ordered[:, (ordered.shape[1] - 1) // 2].view(-1, 1, 1, 1) / MAD_OF_UNIT_NORMAL
 
 
-def seeded_normals(like_NCHW: Tensor, indices: Iterable[int], draw: int) -> Tensor:
-    """Standard-normal images determined by each sample's index and the number of the draw, the same on any device."""
+def seeded_normals(like_NCHW: Tensor, indices: Iterable[int], draw: int, margin_px: int = 0) -> Tensor:
+    """Standard-normal images determined by each sample's index and the number of the draw, the same on any device.
+
+    They have `margin_px` rows and columns more than the images.
+    """
+    channels, height, width = like_NCHW.shape[1:]
     images = []
     for index in indices:
         generator = torch.Generator().manual_seed(index * 1_000_003 + draw)
-        images.append(torch.randn(like_NCHW.shape[1:], generator=generator))
+        images.append(torch.randn((channels, height + margin_px, width + margin_px), generator=generator))
     return torch.stack(images).to(like_NCHW)
 
 

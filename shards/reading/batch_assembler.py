@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from configs.fields import WINDOW
 from shards.reading import transforms
 from shards.reading.buffers import BufferPool
 from shards.reading.recipe import BoundField, Recipe, bind, stream_number
@@ -97,6 +98,8 @@ class BatchAssembler:
         for name, like in self.recipe.normals.items():
             if like in batch:
                 batch[name] = self._normals(name, batch[like], epochs, samples)
+        if self.recipe.windows:
+            batch["window"] = torch.from_numpy(self._windows(samples, geometries[0]))
         batch["index"] = torch.from_numpy(np.array(samples, dtype=np.int64))
         batch["key"] = self.split.keys(samples)
         return batch
@@ -219,7 +222,9 @@ class BatchAssembler:
             assert self.recipe.crop or size == first
 
     def _normals(self, name: str, like: torch.Tensor, epochs: np.ndarray, samples: np.ndarray) -> torch.Tensor:
-        tensor = self._buffers.empty(tuple(like.shape), like.dtype)
+        margin = self.recipe.margins.get(name, 0)
+        height, width = (size + margin for size in like.shape[2:])
+        tensor = self._buffers.empty((*like.shape[:2], height, width), like.dtype)
         out_NCHW, stream = tensor.numpy(), stream_number(name)
         pairs: Sequence[tuple[int, int]] = list(zip(epochs.tolist(), samples.tolist(), strict=True))
 
@@ -228,6 +233,17 @@ class BatchAssembler:
 
         self._for_each(fill, len(pairs))
         return tensor
+
+    def _windows(self, samples: np.ndarray, geometries: list[Geometry]) -> np.ndarray:
+        """Which window of its stored image each sample of the batch shows, int64 (n, 7)."""
+        own = next(field for field in self.fields if field.stream == 0)
+        windows = []
+        for member, geometry in zip(self.split.locate(samples, own.member), geometries, strict=True):
+            shape = member.plain_shape
+            top, left, _, _ = transforms.crop_window(shape, self.recipe.crop, geometry)
+            orientation = (geometry.mirror_rows, geometry.mirror_columns, geometry.quarter_turns)
+            windows.append([top, left, *shape[:2], *map(int, orientation)])
+        return np.array(windows, dtype=np.int64).reshape(-1, len(WINDOW))
 
 
 def same_sized_runs(split: Split, samples: np.ndarray, field: str, size: int) -> list[np.ndarray]:

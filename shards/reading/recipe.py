@@ -4,7 +4,8 @@ N samples, C channels, H height, W width. A batch is a dict of:
 
 - each field: float32 (N, C, H, W), or complex64 (N, C, H, W) with representation "complex";
 - `<field>_scale`: float32 (N, 1, 1, 1), what the field was divided by;
-- each name in `normals`: standard-normal numbers of the shape and dtype of its field;
+- each name in `normals`: standard-normal numbers of the shape and dtype of its field, plus its margin;
+- `window`, where asked for: int64 (N, 7), which part of the stored image a crop is (`configs.fields.WINDOW`);
 - `index`: int64 (N,), the number of each sample; `key`: list of N str, its name.
 """
 
@@ -28,6 +29,10 @@ class Recipe:
     """Name in the batch -> where the field comes from."""
     normals: dict[str, str] = field(default_factory=dict)
     """Name of a standard-normal tensor -> the field whose shape it has."""
+    margins: dict[str, int] = field(default_factory=dict)
+    """Name of a standard-normal tensor -> rows and columns that it has beyond its field."""
+    windows: bool = False
+    """Whether batches hold `window`."""
     crop: int | None = None
     """Side of the square crop in pixels; None takes whole images, which must then all have one size."""
     flip: bool = False

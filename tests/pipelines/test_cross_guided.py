@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from configs.errors import ConfigError, DataError
 from configs.fields import FieldSpec
 from configs.loader import structure
-from pipelines import cross_guided
 from pipelines.base import Batch
 from pipelines.cross_guided import CrossGuided
 
@@ -135,13 +134,6 @@ def test_images_of_any_size_are_restored_and_depend_only_on_their_sample(togethe
     for name in restored:
         assert torch.allclose(restored[name][1:2], alone[name], atol=1e-5)
         assert not torch.allclose(other_index[name], alone[name], atol=1e-4)
-
-
-def test_eight_orientations_are_undone_exactly() -> None:
-    image = normals(1, 2, 4, 5)
-    turned = [cross_guided._orient(image, k) for k in range(cross_guided.ORIENTATIONS)]
-    assert len({tuple(t.flatten().tolist()) for t in turned}) == cross_guided.ORIENTATIONS
-    assert all(torch.equal(cross_guided._undo_orientation(t, k), image) for k, t in enumerate(turned))
 
 
 def test_without_passes_the_noisy_image_itself_is_the_input() -> None:

@@ -10,8 +10,10 @@ from scipy.ndimage import gaussian_filter
 
 from configs.baseline_names import BASELINES, Baseline
 from configs.errors import ConfigError, DataError, MachineError
-from launch.evaluation.baselines import BLURS_PX, STRENGTHS, best_blur_px, restore, tune
+from launch.evaluation.baseline_tuning import STRENGTHS, TrainingImage, risk, tune
+from launch.evaluation.baselines import BLURS_PX, best_blur_px, restore
 from losses.metrics.psnr import psnr
+from losses.noise.model import FieldNoise, spectrum_of_kernel
 
 SIGMA = 0.1
 DENOISERS: list[Baseline] = ["gaussian", "nlm", "bm3d"]
@@ -101,9 +103,11 @@ def test_an_image_without_noise_is_returned_unchanged() -> None:
 def test_tuning_finds_the_best_candidate() -> None:
     noisy, clean = scene()
     scores = {b: psnr(restore(noisy, "gaussian", data_range=1, blur_px=b), clean, data_range=1) for b in BLURS_PX}
-    assert tune([(noisy, clean)], "gaussian", data_range=1) == {"blur_px": max(scores, key=lambda b: scores[b])}
+    assert tune([TrainingImage(noisy, clean)], "gaussian", data_range=1) == {
+        "blur_px": max(scores, key=lambda b: scores[b])
+    }
     with_correlated_noise = gaussian_filter(noisy - clean, 0.6) + clean
-    strength = tune([(with_correlated_noise, clean)], "nlm", data_range=1)["strength"]
+    strength = tune([TrainingImage(with_correlated_noise, clean)], "nlm", data_range=1)["strength"]
     assert strength in STRENGTHS and strength > 1, "sigma is underestimated when the noise is correlated"
     assert tune([], "noisy", data_range=1) == {}
     with pytest.raises(DataError, match="tune"):
@@ -132,3 +136,52 @@ def test_nlm_reaches_its_measured_psnr_on_a_real_knee(real_data: Path) -> None:
             noisy = clean + 0.1 * rng.standard_normal(clean.shape)
             scores.append(psnr(restore(noisy, "nlm", data_range=1), clean, data_range=1))
     assert np.mean(scores) > 29.8
+
+
+BLUR = np.outer([1.0, 4.0, 6.0, 4.0, 1.0], [1.0, 4.0, 6.0, 4.0, 1.0])
+
+
+def correlated_scene(noise: FieldNoise) -> tuple[np.ndarray, np.ndarray]:
+    clean = scene((72, 80))[1]
+    return clean + noise.sample(np.random.default_rng(7), clean.shape), clean
+
+
+@pytest.mark.parametrize("baseline", ["gaussian", "nlm", "bm3d"])
+def test_a_baseline_that_is_told_the_spectrum_no_longer_does_nothing(baseline: Baseline) -> None:
+    noise = FieldNoise(SIGMA, spectrum_of_kernel(BLUR))
+    noisy, clean = correlated_scene(noise)
+    alone, told = (restore(noisy, baseline, data_range=1, noise=known) for known in (None, noise))
+    gains = [psnr(image, clean, data_range=1) - psnr(noisy, clean, data_range=1) for image in (alone, told)]
+    assert gains[0] < 0.5 < 0.8 < gains[1]
+
+
+@pytest.mark.parametrize("baseline", ["nlm", "bm3d"])
+def test_a_baseline_that_is_told_the_map_beats_one_that_assumes_one_level(baseline: Baseline) -> None:
+    noise = FieldNoise(SIGMA, None, np.linspace(0.2, 1.8, 16)[None].repeat(16, 0))
+    noisy, clean = correlated_scene(noise)
+    even = restore(noisy, baseline, data_range=1, sigma=SIGMA)
+    told = restore(noisy, baseline, data_range=1, noise=noise)
+    assert psnr(told, clean, data_range=1) > psnr(even, clean, data_range=1) + 0.3
+
+
+def test_the_risk_without_clean_images_is_the_squared_error_whatever_the_noise() -> None:
+    noise = FieldNoise(SIGMA, spectrum_of_kernel(BLUR), np.linspace(0.5, 1.5, 16)[None].repeat(16, 0))
+    errors, risks = [], []
+    for seed in range(6):
+        clean = scene()[1]
+        noisy = clean + noise.sample(np.random.default_rng(seed), clean.shape)
+        restored = restore(noisy, "gaussian", data_range=1, blur_px=1.2)
+        errors.append(np.mean((restored - clean) ** 2))
+        risks.append(risk(noisy, lambda image: restore(image, "gaussian", data_range=1, blur_px=1.2), noise))
+    assert np.mean(risks) == pytest.approx(np.mean(errors), rel=0.15)
+
+
+def test_nlm_is_tuned_without_clean_images() -> None:
+    noise = FieldNoise(SIGMA, spectrum_of_kernel(BLUR))
+    noisy, clean = correlated_scene(noise)
+    options = tune([TrainingImage(noisy, noise=noise)], "nlm", data_range=1)
+    tuned, best = (
+        psnr(restore(noisy, "nlm", data_range=1, noise=noise, **chosen), clean, data_range=1)
+        for chosen in (options, tune([TrainingImage(noisy, clean, noise)], "nlm", data_range=1))
+    )
+    assert tuned > best - 0.5

@@ -21,6 +21,7 @@ from shards.reading.loaders import EvalLoader, Loader
 from shards.reading.order import SampleOrder, samples_of_rank
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
+from shards.reading.transforms import IDENTITY, apply_orientation
 
 Open = Callable[..., ShardSet]
 PAIR = {"pd": Source(), "pdfs": Source()}
@@ -344,3 +345,23 @@ def test_waiting_is_timed_and_batches_are_assembled_ahead(split: Open) -> None:
             time.sleep(0.001)
         assert len(list(iterator)) == 2
         assert list(iterator) == []
+
+
+def test_a_batch_says_which_window_each_crop_shows_without_changing_the_crops(split: Open) -> None:
+    shards = split(8, shape=(24, 30))
+    plain = Recipe({"pd": Source()}, {"noise": "pd"}, crop=16, flip=True, rotate=True)
+    asking = Recipe({"pd": Source()}, {"noise": "pd"}, {"noise": 5}, True, crop=16, flip=True, rotate=True)
+    plan = SampleOrder(8, 4, 0)
+    with Loader(shards, plan, plain, steps=4) as loader:
+        expected = flatten(list(loader))
+    with Loader(shards, plan, asking, steps=4) as loader:
+        batches = flatten(list(loader))
+    assert torch.equal(batches["pd"], expected["pd"])
+    assert batches["noise"].shape == (16, 1, 21, 21)
+    for image, index, window in zip(batches["pd"], batches["index"], batches["window"].tolist(), strict=True):
+        top, left, height, width, rows, columns, turns = window
+        stored = shards.read(int(index), "pd")
+        geometry = IDENTITY._replace(mirror_rows=bool(rows), mirror_columns=bool(columns), quarter_turns=turns)
+        shown = apply_orientation(stored[top : top + 16, left : left + 16], geometry)
+        assert (height, width) == stored.shape
+        np.testing.assert_array_equal(image[0].numpy(), shown)

@@ -1,0 +1,99 @@
+"""An audit of the noise in a method's training images, by what the method may look at: never by clean images."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from configs.errors import DataError
+from configs.fields import FieldSpec
+from losses.noise.estimate import Estimate, estimate_noise
+from losses.noise.model import NoiseModel
+from pipelines.base import Batch
+
+Image = NDArray[np.generic]
+
+LARGEST_PX = 2**24
+"""Pixels of a field after which no further images are examined."""
+
+SMALLEST_PX = 64
+"""Shortest side of images in which smooth regions are told from structure; noise in smaller ones counts as white."""
+
+
+class NoiseAudit:
+    """Collects whole training images in stored units, and estimates the noise of each field from them."""
+
+    def __init__(self, fields: Sequence[str], specs: dict[str, FieldSpec]) -> None:
+        self._specs = {name: specs[name] for name in fields}
+        self._images: dict[str, list[Image]] = {name: [] for name in fields}
+        self._seconds: dict[str, list[Image]] = {name: [] for name in fields}
+        self._pixels = dict.fromkeys(fields, 0)
+
+    def add(self, batch: Batch) -> None:
+        """Keep the images of a batch, and their second copies where there are any."""
+        for name, spec in self._specs.items():
+            if self._pixels[name] >= LARGEST_PX:
+                continue
+            self._images[name] += _stored(batch[name], batch[f"{name}_scale"], spec)
+            self._pixels[name] += batch[name].shape[0] * batch[name].shape[-2] * batch[name].shape[-1]
+            if (second := second_of(name)) in batch:
+                self._seconds[name] += _stored(batch[second], batch[f"{second}_scale"], spec)
+
+    def estimates(self, *, from_repeats: bool = False) -> tuple[dict[str, Estimate], list[str]]:
+        """Field -> its noise, for the fields in which it could be estimated; and why it could not in the others.
+
+        Raises DataError where repeats are required and missing.
+        """
+        found: dict[str, Estimate] = {}
+        problems: list[str] = []
+        for name, images in self._images.items():
+            seconds = self._seconds[name] if len(self._seconds[name]) == len(images) else None
+            if from_repeats and not seconds:
+                raise DataError(
+                    f"pipeline.noise is from_repeats, but the shards hold no '{second_of(name)}': build them with "
+                    "second copies, or set pipeline.noise to auto"
+                )
+            smallest = min((min(image.shape[:2]) for image in images), default=0)
+            if not seconds and smallest < SMALLEST_PX:
+                continue
+            try:
+                with np.errstate(all="ignore"):  # images that are mostly constant
+                    found[name] = estimate_noise(images, second=seconds)
+            except DataError as error:
+                problems.append(f"the noise of '{name}' could not be examined: {error}")
+        return found, problems
+
+
+def audit(batches: Iterable[Batch], fields: Sequence[str], specs: dict[str, FieldSpec]) -> NoiseModel | None:
+    """The noise of these fields; None where it could be estimated in none of them."""
+    collected = NoiseAudit(fields, specs)
+    for batch in batches:
+        collected.add(batch)
+    return model_of(collected.estimates()[0])
+
+
+def model_of(estimates: dict[str, Estimate]) -> NoiseModel | None:
+    """The estimates as a noise model; None where there are none."""
+    if not estimates:
+        return None
+    return NoiseModel(
+        {name: estimate.noise for name, estimate in estimates.items()},
+        source=", ".join(dict.fromkeys(estimate.source for estimate in estimates.values())),
+    )
+
+
+def second_of(field: str) -> str:
+    """The field that holds a second copy of a field's images."""
+    return f"{field}_second"
+
+
+def _stored(images_NCHW: Tensor, scale_N111: Tensor, spec: FieldSpec) -> list[Image]:
+    """The images of a batch in stored units, (H, W) or (H, W, C); complex where they have two parts."""
+    stored: list[Image] = []
+    for image, scale in zip(images_NCHW.cpu(), scale_N111.flatten().tolist(), strict=True):
+        values = torch.complex(image[0], image[1])[None] if spec.layout == "ri" else image
+        array = np.moveaxis(values.numpy() * scale, 0, -1)
+        stored.append(array[..., 0] if array.shape[-1] == 1 else array)
+    return stored
