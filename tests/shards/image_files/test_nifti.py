@@ -226,3 +226,16 @@ def test_a_trailing_axis_is_no_obstacle(tmp_path: Path) -> None:
     write(tmp_path / "pd" / "s.nii", VOLUME[..., None])
     write(tmp_path / "pdfs" / "s.nii", VOLUME)
     assert run(tmp_path) == 0 and len(samples(tmp_path)) == 5
+
+
+def test_contradictory_headers_are_refused_and_units_respected(tmp_path: Path) -> None:
+    image: Any = nibabel.Nifti1Image(VOLUME, AFFINE)
+    image.set_qform(np.diag([-0.8, 0.9, 3, 1]), 1)
+    nibabel.save(image, tmp_path / "a.nii")
+    with pytest.raises(DataError, match=r"a\.nii: sform and qform contradict each other: axes towards RAS against LAS"):
+        read_one(tmp_path / "a.nii")
+    image = nibabel.Nifti1Image(VOLUME, AFFINE)
+    image.set_qform(AFFINE, 1)
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, tmp_path / "b.nii")
+    assert read_one(tmp_path / "b.nii").geometry.spacing_mm == pytest.approx((3e-3, 0.8e-3, 0.9e-3))

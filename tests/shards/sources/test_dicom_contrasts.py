@@ -8,7 +8,7 @@ import pytest
 
 from shards import build
 from shards.reading.shard_set import ShardSet
-from tests.shards.image_files.dicom_files import PICTURE, write_dicom, write_enhanced
+from tests.shards.image_files.dicom_files import PICTURE, make_dicom, write_dicom, write_enhanced
 
 
 def run(root: Path, *more: str) -> int:
@@ -199,3 +199,25 @@ def test_enhanced_files_pair_with_single_slices(tmp_path: Path) -> None:
     for number, sample in enumerate(samples(tmp_path).values()):
         assert np.allclose(sample["pd"], frames[number], rtol=1e-4)
         assert np.allclose(sample["pdfs"], frames[number] * 2, rtol=1e-4)
+
+
+def test_localizers_reports_and_other_files_are_left_out_and_named(tmp_path: Path) -> None:
+    for z in range(3):
+        write_pair(tmp_path, z, both={"ImageType": ["ORIGINAL", "PRIMARY", "M"]})
+    scout: dict[str, Any] = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SeriesInstanceUID": "9"}
+    write_dicom(tmp_path / "pd" / "scout.dcm", z=50, **scout)
+    report = make_dicom(PICTURE)
+    for name in ("Rows", "Columns", "PixelData"):
+        del report[name]
+    report.save_as(tmp_path / "pd" / "report.dcm", enforce_file_format=True)
+    (tmp_path / "pd" / "VERSION").write_text("made by a scanner", encoding="utf-8")
+    assert run(tmp_path) == 0 and len(samples(tmp_path)) == 3
+    card = (tmp_path / "out" / "dataset.md").read_text("utf-8")
+    assert "report.dcm" in card and "VERSION" in card and "localizer" in card
+    assert run(tmp_path, "--strict", "--output", str(tmp_path / "strict")) == 4
+
+
+def test_a_pattern_that_chooses_no_series_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pair(tmp_path, 0)
+    refused(tmp_path, capsys, "no description matches 'echo 7'", "series 1.2.3", more=("--series", "pd=echo 7"))
+    assert run(tmp_path, "--series", "pd=(") == 2
