@@ -1,8 +1,8 @@
-"""Restore images with a trained run: npy, npz, h5, png and tif files in and out, large images in tiles.
+"""Restore images with a trained run: files in and files out, each in its own format and with its metadata.
 
-`launch/denoise.py --run runs/NAME noisy1.png noisy2.npy --output restored/`; a method that reads several fields takes
-`pd=FILE,pdfs=FILE`, or one npz or h5 file with arrays of these names. launch/inference/file_formats.py and
-launch/inference/restorer.py say which data types are written.
+`launch/denoise.py --run runs/NAME noisy/ scan.nii.gz stack.tif --output restored/`; folders are searched for images. A
+method that reads several fields takes `pd=FILE,pdfs=FILE` (or two folders), or one npz or h5 file with arrays of these
+names. docs/data.md says what is read, kept and refused for each format.
 """
 
 import argparse
@@ -12,19 +12,20 @@ from pathlib import Path
 if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import numpy as np
+from tqdm import tqdm
 
-from configs.support import paths
+from configs.support import logs, paths
 from configs.support.arguments import whole_number
 from launch import cli
-from launch.inference import file_formats
+
+_logger = logs.get_logger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the arguments, restore, write; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     parser.add_argument("--run", required=True, metavar="DIR", help="run folder, or one checkpoint folder inside it")
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="FILE, or field=FILE,field=FILE")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="FILE, FOLDER, or field=FILE,field=FILE")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint of the run")
     parser.add_argument(
@@ -37,34 +38,41 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--format", choices=("same", "npy", "png", "tif"), default="same", help="format of the files written"
     )
+    parser.add_argument("--pattern", metavar="GLOB", help="take only files in folders that match, such as '*.png'")
+    parser.add_argument(
+        "--force", action="store_true", help="also restore images far from the level of the training images"
+    )
     options = cli.parse(parser, arguments)
     return cli.run(lambda: denoise(options))
 
 
 def denoise(options: argparse.Namespace) -> int:
-    """Restore every input and print the files written; a QuellError ends it at the first input that fails."""
+    """Check every input and target, then restore one after another and print the files written.
+
+    A QuellError about any of them ends it before the first is restored.
+    """
     # torch is slow to import: not before the arguments are known to be valid
-    from launch.inference.inputs import OutputWriter, RestoredImage, parse_input, restoration_jobs
+    from launch.inference.finding import find_inputs
+    from launch.inference.progress import followed
+    from launch.inference.restoration import Restoration
     from launch.inference.restorer import Restorer, Tiles
     from launch.machine import memory_layout
 
     run, folder = paths.resolve(options.run), Path(options.output)
-    tiles = Tiles(options.tile, options.overlap, options.batch)
-    inputs = [parse_input(text) for text in options.inputs]
-    writer = OutputWriter(folder, options.format, [file for given in inputs for file in given.files.values()])
-    restorer = Restorer(run, which=options.which, tiles=tiles)
+    inputs, left_out = find_inputs(options.inputs, options.pattern, folder)
+    for sentence in left_out.sentences():
+        _logger.warning(sentence)
+    restorer = Restorer(run, which=options.which, tiles=Tiles(options.tile, options.overlap, options.batch))
     if restorer.device.type == "cpu":
         memory_layout.keep_freed_memory()
-    for given in inputs:
-        contents = {field: file_formats.read(file) for field, file in given.files.items()}
-        maximum = 0.0
-        for job, arrays in restoration_jobs(given, contents, restorer.input_fields, restorer.restored_fields):
-            maximum = max([maximum, *(float(np.abs(noisy).max()) for noisy in arrays.values())])
-            restored = restorer.restore(arrays, given.text + (f": {job}" if job else ""))
-            results = {name: RestoredImage(restorer.outputs[name].noisy, array) for name, array in restored.items()}
-            writer.add(given, job, results)
-        for file in writer.write(colour=restorer.colour, white=maximum or 1.0):
-            print(file, flush=True)
+    restoration = Restoration(restorer, folder, options.format, force=options.force)
+    tasks = restoration.check(inputs, lambda given: followed(given, "checking", quiet=options.quiet))
+    for task in followed(tasks, "restoring", quiet=options.quiet):
+        for file in restoration.restore(task):
+            tqdm.write(str(file))
+    for note, files in restoration.notes.items():
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        _logger.warning(f"{files[0]}{more}: {note}")
     return 0
 
 

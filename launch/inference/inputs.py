@@ -1,4 +1,4 @@
-"""The inputs on denoise.py's command line as arrays that are restored together, and results as files."""
+"""The inputs on denoise.py's command line as arrays that are restored together."""
 
 import re
 from collections.abc import Iterator
@@ -10,8 +10,7 @@ import numpy as np
 
 from configs.errors import ConfigError, DataError
 from configs.support.suggestions import did_you_mean
-from launch.inference import file_formats
-from launch.inference.file_formats import CONTAINERS, Arrays
+from launch.inference.files.opened import OpenedFile
 
 _FIELD_AND_FILE = re.compile(r"\w+=.+")
 
@@ -24,10 +23,30 @@ class RestorationInput:
     """The argument as the user wrote it."""
     files: dict[str, Path]
     """Field -> file; the field is "" where the argument names none."""
+    folder: Path = Path()
+    """Where below the output folder its results go: where the file was below the folder that was searched."""
 
     def file_of(self, field: str) -> Path:
         """The file that holds a field."""
         return self.files[field] if field in self.files else self.files[""]
+
+
+class ArrayRef(NamedTuple):
+    """One array of an opened file."""
+
+    file: OpenedFile
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @classmethod
+    def all_of(cls, file: OpenedFile) -> "dict[str, ArrayRef]":
+        """The arrays of a file by name."""
+        return {name: cls(file, name, facts.shape, facts.dtype) for name, facts in file.facts.items()}
+
+
+Arrays = dict[str, ArrayRef]
+"""By the name of the array, or by field."""
 
 
 class RestorationJob(NamedTuple):
@@ -37,14 +56,6 @@ class RestorationJob(NamedTuple):
     """Name of the arrays inside their file; "" where the input holds one job only."""
     arrays: Arrays
     """Field -> array."""
-
-
-class RestoredImage(NamedTuple):
-    """One output of a job."""
-
-    noisy_field: str
-    """The field it restores, whose file gives the result its name."""
-    array: np.ndarray
 
 
 def parse_input(text: str) -> RestorationInput:
@@ -104,57 +115,6 @@ def restoration_jobs(
         )
     else:
         yield from (RestorationJob(name, {restored_fields[0]: array}) for name, array in arrays.items())
-
-
-class OutputWriter:
-    """Collects restored images and writes one file per noisy file, never over an input or another result."""
-
-    def __init__(self, folder: Path, format_: str, inputs: list[Path]) -> None:
-        """Prepare to write to a folder.
-
-        Args:
-            folder: Created when the first file is written.
-            format_: "same" as the noisy file's, or a suffix without its dot.
-            inputs: Files that must not be overwritten.
-        """
-        self.folder, self.format = folder, format_
-        self._inputs = {path.resolve() for path in inputs}
-        self._written: set[Path] = set()
-        self._pending: dict[Path, Arrays] = {}
-
-    def add(self, given: RestorationInput, job: str, results: dict[str, RestoredImage]) -> None:
-        """Collect the outputs of a job.
-
-        Args:
-            given: The input that the job belongs to.
-            job: Name of the job.
-            results: Output name -> restored image.
-
-        Raises:
-            ConfigError: A result would replace an input or another result.
-        """
-        several = len(results) > 1
-        for output, (field, array) in results.items():
-            source = given.file_of(field)
-            suffix = file_formats.suffix_of(source) if self.format == "same" else f".{self.format}"
-            if suffix in CONTAINERS:
-                path = self.folder / f"{source.stem}{suffix}"
-                name = "_".join(filter(None, [job, output if several or not job else ""]))
-            else:
-                parts = [source.stem, job.replace("/", "-"), output if several else ""]
-                path, name = self.folder / ("_".join(filter(None, parts)) + suffix), ""
-            if path.resolve() in self._inputs:
-                raise ConfigError(f"{path} is an input and would be overwritten: choose another --output")
-            if path in self._written or name in self._pending.get(path, {}):
-                raise ConfigError(f"two results would be written to {path}: rename {source}, or restore it separately")
-            self._pending.setdefault(path, {})[name] = array
-
-    def write(self, *, colour: bool, white: float) -> Iterator[Path]:
-        """Write what was collected and yield the files; arguments as for `file_formats.write`."""
-        for path, arrays in self._pending.items():
-            yield from file_formats.write(path, arrays, colour=colour, white=white)
-        self._written |= set(self._pending)
-        self._pending = {}
 
 
 def _jobs_of_several_files(

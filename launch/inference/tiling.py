@@ -1,7 +1,7 @@
 """Restoring images of any size tile by tile, joined without seams."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -73,6 +73,60 @@ def tiled(
                 total[n, :, y : y + tile_height, x : x + tile_width] += restored_tile * weights
     total_weights = torch.outer(_sum_weights(height, row_weights), _sum_weights(width, column_weights))
     return {name: total / total_weights for name, total in sums.items()}
+
+
+def tiled_bands(
+    restore: Callable[[Images], Images],
+    read: Callable[[int, int], Images],
+    height: int,
+    width: int,
+    *,
+    tile: int,
+    overlap: int,
+    batch: int,
+    device: torch.device,
+) -> Iterator[tuple[int, Images]]:
+    """`tiled` for one image that is too large for memory: it is read and returned in bands of rows.
+
+    Args:
+        restore: As for `tiled`.
+        read: First row and the row after the last -> the rows of each field, (1, C, rows, W), and values per image.
+        height: Of the image, pixels.
+        width: Of the image, pixels.
+        tile: Side of a tile in pixels, more than 0.
+        overlap: Pixels that neighbouring tiles share, at most half a tile.
+        batch: Tiles restored together.
+        device: Where `restore` runs.
+
+    Yields:
+        The first row of a band and its restored pixels, (C, rows, W) by name on the CPU; from top to bottom, without
+        gaps.
+    """
+    tile_height, tile_width = min(tile, height), min(tile, width)
+    starts = tile_starts(height, tile_height, overlap)
+    row_weights = {y: blend_weights(y, tile_height, height, overlap) for y in starts}
+    column_weights = {x: blend_weights(x, tile_width, width, overlap) for x in tile_starts(width, tile_width, overlap)}
+    row_sums, column_sums = _sum_weights(height, row_weights), _sum_weights(width, column_weights)
+    sums: Images = {}
+    previous = 0
+    for y, following in zip(starts, [*starts[1:], height], strict=True):
+        band = read(y, y + tile_height)
+        corners = [Corner(0, 0, x) for x in column_weights]
+        for name, total in sums.items():  # the rows above are finished; those below are new
+            kept = total[:, y - previous :]
+            sums[name] = torch.cat([kept, torch.zeros(kept.shape[0], tile_height - kept.shape[1], width).to(kept)], 1)
+        for group in (corners[i : i + batch] for i in range(0, len(corners), batch)):
+            tiles = {
+                name: torch.stack([_cut(value, corner, tile_height, tile_width) for corner in group]).to(device)
+                for name, value in band.items()
+            }
+            for name, restored in restore(tiles).items():
+                total = sums.setdefault(name, torch.zeros(restored.shape[1], tile_height, width, dtype=restored.dtype))
+                for (_, _, x), restored_tile in zip(group, restored.cpu(), strict=True):
+                    total[:, :, x : x + tile_width] += restored_tile * torch.outer(row_weights[y], column_weights[x])
+        weights = torch.outer(row_sums[y:following], column_sums)
+        yield y, {name: total[:, : following - y] / weights for name, total in sums.items()}
+        previous = y
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:

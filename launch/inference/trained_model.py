@@ -5,13 +5,14 @@ from pathlib import Path
 
 import torch
 
-from configs.errors import CheckpointError, DataError
+from configs.errors import CheckpointError, DataError, MachineError
 from configs.fields import FieldSpec
 from configs.schema import RunConfig
 from configs.support.json_files import Record
 from launch.checkpoints import store
-from launch.data import fields, splits
+from launch.data import fields, splits, training_levels
 from launch.data.fields import ImageKind
+from launch.data.training_levels import TrainingData
 from launch.machine import memory_layout
 from launch.methods import method_of
 from launch.runs.folder import RunFolder
@@ -30,6 +31,8 @@ class TrainedModel:
     """Folder that the weights were read from."""
     images: dict[str, ImageKind]
     """Field -> the kind of stored images it was trained on."""
+    training_data: TrainingData | None
+    """The level of the training images; None where an older version trained the run and its shards are gone."""
 
 
 def load(
@@ -65,7 +68,7 @@ def load(
     pipeline.load_checkpoint_state(weights)
     pipeline.on_step_start(meta["step"], meta["epoch"])
     memory_layout.place(pipeline, device or torch.device("cpu"), config.loop)
-    return TrainedModel(pipeline.eval(), config, checkpoint, images)
+    return TrainedModel(pipeline.eval(), config, checkpoint, images, _training_data(config, meta))
 
 
 def folder_of(run: Path) -> RunFolder:
@@ -93,6 +96,17 @@ def _matching_specs(
                 f"{images[name].words} images: choose shards like those it was trained on"
             )
     return specs
+
+
+def _training_data(config: RunConfig, meta: Record) -> TrainingData | None:
+    """What the checkpoint records of its training data; where it is older than that, what the shards say."""
+    if "training_data" in meta:
+        return TrainingData.from_json(meta["training_data"])
+    try:
+        shards = splits.open_split(config.data, config.data.train_split)
+        return training_levels.measure(_method(config).needs(config.pipeline), config.data, shards)
+    except (DataError, MachineError):
+        return None
 
 
 def _training_images(

@@ -135,6 +135,7 @@ class Checkpointer:
             "config": context.config.model_dump(mode="json"),
             "metrics": metrics,
             "images": {name: asdict(kind) for name, kind in context.images.items()},
+            "training_data": context.training_data.to_json(),
         }
 
     def _on_saved(self, step: int, has_metrics: bool) -> None:

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 
 from configs.schema import RunConfig
 from launch.data.fields import ImageKind
+from launch.data.training_levels import TrainingData
 from launch.runs.folder import RunFolder
 from launch.runs.tracker import Tracker
 from shards.reading.order import SampleOrder
@@ -23,6 +24,8 @@ class RunContext:
     order: SampleOrder
     images: dict[str, ImageKind]
     """What the training data hold, by field."""
+    training_data: TrainingData
+    """The level of the training data, and the builder's notes on it."""
     steps: int
     """Optimizer steps of the whole run."""
     epochs: float

@@ -10,7 +10,7 @@ from configs.schema import LOWER_IS_BETTER, RunConfig
 from configs.support.git import git_commit
 from configs.support.paths import ROOT
 from launch.checkpoints.capture import TrainingState
-from launch.data import fields, loading, splits
+from launch.data import fields, loading, splits, training_levels
 from launch.machine import memory_layout, precision
 from launch.machine.rng import seed_everything
 from launch.runs.folder import RunFolder
@@ -167,6 +167,7 @@ def assemble(
         tracker=tracker,
         order=order,
         images=fields.image_kinds(needs, config.data, shards),
+        training_data=training_levels.measure(needs, config.data, shards),
         steps=steps,
         epochs=epochs,
         precision=precision.autocast_type(

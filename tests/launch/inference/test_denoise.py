@@ -246,7 +246,7 @@ def test_arrays_of_a_container_are_restored_independently(grey: Path, tmp_path: 
             "restores pd and pdfs together, but pd, pdfs is missing: give pd=FILE,pdfs=FILE",
             4,
         ),
-        ("grey", np.full((24, 24), np.inf), "576 NaN or infinite", 4),
+        ("grey", np.full((24, 24), np.inf), "576 of 576 values are NaN or Inf", 4),
     ],
 )
 def test_images_that_the_run_cannot_restore_are_refused_with_a_reason(

@@ -1,0 +1,47 @@
+"""Opening a path as what it is: a stored file, a TIFF too large for memory, a Zarr image."""
+
+from pathlib import Path
+
+import numpy as np
+
+from configs.errors import DataError
+from launch.inference.files.large_tiff import LargeTiff
+from launch.inference.files.opened import OpenedFile
+from launch.inference.files.stored_file import StoredFile
+from launch.inference.files.zarr_image import ZarrImage
+from launch.inference.writers.zarr_copies import is_zarr
+from shards.image_files.read import suffix_of
+
+LARGE_VALUES = 1 << 24
+"""TIFF files of more values than this are read in parts."""
+
+
+def open_file(path: Path, channels: int) -> OpenedFile:
+    """Open a file for restoring.
+
+    Args:
+        path: A file, or a folder that is a Zarr image.
+        channels: Of the images that the run was trained on.
+
+    Raises:
+        DataError: There is no such file, or it is damaged or not supported.
+        MachineError: The library that reads the format is not installed.
+    """
+    if is_zarr(path):
+        return ZarrImage(path)
+    if path.is_dir():
+        raise DataError(f"{path}: a folder that is no image")
+    if suffix_of(path) in (".tif", ".tiff") and _values_in(path) > LARGE_VALUES and LargeTiff.suits(path):
+        return LargeTiff(path)
+    return StoredFile(path, channels)
+
+
+def _values_in(path: Path) -> int:
+    """Pixels times samples of the first series of a TIFF; 0 where it cannot be read."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            return int(np.prod(file.series[0].shape))
+    except Exception:  # the reader says what is wrong
+        return 0

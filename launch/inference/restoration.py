@@ -1,0 +1,176 @@
+"""Restoring many files: everything is opened, measured and checked before the first result is written."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from configs.errors import ConfigError, DataError, QuellError
+from configs.support import logs
+from launch.inference.files.open_file import open_file
+from launch.inference.files.opened import OpenedFile
+from launch.inference.inputs import ArrayRef, RestorationInput, RestorationJob, restoration_jobs
+from launch.inference.measuring import Measurements
+from launch.inference.restorer import Layout, Restorer
+from launch.inference.results import Results, write_target
+from launch.inference.targets import Target, Targets
+
+KEPT_BYTES = 1 << 28
+"""Pixels of so many bytes stay in memory between checking and restoring; those of further files are read again."""
+MAX_PROBLEMS = 10
+"""Of many inputs that cannot be restored so many are named."""
+
+_logger = logs.get_logger(__name__)
+
+
+@dataclass
+class Task:
+    """One input, ready to be restored."""
+
+    given: RestorationInput
+    files: dict[str, OpenedFile]
+    """By field."""
+    jobs: list[RestorationJob]
+    layouts: list[Layout]
+    """Of each job."""
+    targets: list[Target] = field(default_factory=list)
+
+    def refs(self) -> Iterator[tuple[str, ArrayRef, Layout, str]]:
+        """Field, array, its shape, and what messages call it, for every array that is restored."""
+        for job, layout in zip(self.jobs, self.layouts, strict=True):
+            for name, ref in job.arrays.items():
+                yield name, ref, layout, self.source(job)
+
+    def source(self, job: RestorationJob) -> str:
+        """What messages call a job."""
+        return self.given.text + (f": {job.name}" if job.name else "")
+
+    def release(self) -> None:
+        """Forget pixels that are kept in memory."""
+        for file in self.files.values():
+            file.release()
+
+
+class Restoration:
+    """Files to be restored by one run, checked together and then restored one after another."""
+
+    def __init__(self, restorer: Restorer, folder: Path, format_: str, *, force: bool = False) -> None:
+        """Prepare.
+
+        Args:
+            restorer: The run.
+            folder: Where to write.
+            format_: "same" as the noisy file's, or a suffix without its dot.
+            force: Whether to restore images that are far from the level of the training images.
+        """
+        self._restorer, self._folder, self._format, self._force = restorer, folder, format_, force
+        self._measurements = Measurements(restorer.model)
+        self.notes: dict[str, list[Path]] = {}
+        """What could not be kept -> the files concerned."""
+
+    def check(
+        self, inputs: list[RestorationInput], follow: Callable[[list[RestorationInput]], Iterable[RestorationInput]]
+    ) -> list[Task]:
+        """Open and check all inputs and all targets.
+
+        Args:
+            inputs: What to restore.
+            follow: Shows the progress of an iterable.
+
+        Returns:
+            What `restore` takes.
+
+        Raises:
+            QuellError: Any of them cannot be restored; where there are several, all of them are named.
+        """
+        problems: list[QuellError] = []
+        tasks: list[Task] = []
+        kept = 0
+        targets = Targets(self._folder, self._format, inputs)
+        for given in follow(inputs):
+            try:
+                task = self._open(given)
+                task.targets = targets.of_input(
+                    given, task.jobs, {name: output.noisy for name, output in self._restorer.outputs.items()}
+                )
+                for _, ref, layout, source in task.refs():
+                    self._measurements.add(ref, layout, source)
+            except (DataError, ConfigError) as error:
+                problems.append(error)
+                continue
+            tasks.append(task)
+            kept += sum(int(np.prod(ref.shape)) * ref.dtype.itemsize for _, ref, _, _ in task.refs())
+            if kept > KEPT_BYTES or any(file.is_large for file in task.files.values()):
+                task.release()
+        problems += self._check_levels(tasks)
+        if problems:
+            raise _together(problems, len(inputs))
+        return tasks
+
+    def restore(self, task: Task) -> list[Path]:
+        """Restore one input; the files that were written."""
+        results = Results(self._folder / task.given.folder)
+        white = 0.0
+        try:
+            for number, (job, layout) in enumerate(zip(task.jobs, task.layouts, strict=True)):
+                units = {name: self._measurements.units(ref) for name, ref in job.arrays.items()}
+                white = max(white, results.restore(number, job, layout, units, self._restorer, task.source(job)))
+            written: list[Path] = []
+            for target in task.targets:
+                files, notes = write_target(
+                    target, results, self._description(), colour=self._restorer.colour, white=white or 1.0
+                )
+                written += files
+                for note in notes:
+                    self.notes.setdefault(note, []).append(target.path)
+            return written
+        finally:
+            results.close()
+            task.release()
+
+    def _open(self, given: RestorationInput) -> Task:
+        restorer = self._restorer
+        channels = restorer.model.images[restorer.restored_fields[0]].channels
+        files = {name: open_file(path, channels) for name, path in given.files.items()}
+        for file in files.values():
+            if channels == 1 and any(facts.is_colour for facts in file.facts.values()):
+                raise DataError(
+                    f"{file.path}: a colour image, but this run was trained on grey images: convert it to grey, or "
+                    "choose a run that was trained on colour"
+                )
+        contents = {name: ArrayRef.all_of(file) for name, file in files.items()}
+        jobs = list(restoration_jobs(given, contents, restorer.input_fields, restorer.restored_fields))
+        task = Task(given, files, jobs, [])
+        task.layouts = [restorer.check(job.arrays, task.source(job)) for job in jobs]
+        return task
+
+    def _check_levels(self, tasks: list[Task]) -> list[QuellError]:
+        """Inputs whose level is far from that of the training images; with --force they are warned about."""
+        problems: list[QuellError] = []
+        if sentence := self._measurements.cannot_check():
+            _logger.warning(sentence)
+        for task in tasks:
+            for name, ref, _, source in task.refs():
+                problem = self._measurements.problem(name, ref, source)
+                if problem is None:
+                    continue
+                if self._force:
+                    _logger.warning(f"{problem} (--force was given)")
+                else:
+                    problems.append(problem)
+        return problems
+
+    def _description(self) -> str:
+        checkpoint = self._restorer.model.checkpoint
+        return f"Noise reduced by Quell, run {self._restorer.model.config.name}, checkpoint {checkpoint.name}"
+
+
+def _together(problems: list[QuellError], count: int) -> QuellError:
+    """One error for all problems, of the class of the first."""
+    first = problems[0]
+    if len(problems) == 1:
+        return first
+    lines = "".join(f"\n  - {problem}" for problem in problems[:MAX_PROBLEMS])
+    more = f"\n  - and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
+    return type(first)(f"{len(problems)} problems with {count} inputs, so that nothing was restored:{lines}{more}")

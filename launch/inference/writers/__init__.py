@@ -1,0 +1,1 @@
+"""Writing a copy of a file with other pixels: one module per format."""
