@@ -15,7 +15,7 @@ from PIL import Image
 from launch import denoise
 from launch.inference import large_images
 from launch.inference.files import open_file
-from tests.support.identity_runs import identity_run
+from tests.launch.inference.identity_runs import identity_run
 
 RNG = np.random.default_rng(11)
 GREY = RNG.integers(0, 256, (40, 30), np.uint8)
