@@ -61,6 +61,11 @@ class ChildProcesses:
     def __exit__(self, *_: object) -> None:
         self._handlers.close()
 
+    def stop(self) -> None:
+        """Ask the processes to save and stop, after Ctrl-C: a terminal sends it to them too, other programs do not."""
+        self.received = signal.SIGINT.name
+        self._send(signal.SIGTERM)
+
     def kill(self) -> None:
         """Kill the processes that still run, and reap all of them."""
         for process in self.processes:

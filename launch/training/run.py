@@ -199,7 +199,7 @@ def start(trainer: Trainer, resumption: Resumption, aside: Path | None) -> None:
 
 
 def arrange(folder: RunFolder, checkpoint: Path, aside: Path | None, tracker: Tracker, config: RunConfig) -> None:
-    """Leave in the run's `checkpoints/` only the line of descent of `checkpoint`, and the best of it in best.json."""
+    """Leave in the run's `checkpoints/` only the line of descent, as far as it is kept, and best.json."""
     with explained(folder.checkpoints, "write"):
         if aside is not None:
             strangers = lineage.strangers(folder.checkpoints, checkpoint)
@@ -207,6 +207,8 @@ def arrange(folder: RunFolder, checkpoint: Path, aside: Path | None, tracker: Tr
             names = ", ".join(path.name for path in reversed(strangers))
             tracker.info(f"moved {names} to {aside}: this run continues from {checkpoint.name}, not from there")
         best.write_best(folder.checkpoints, config.evaluation.metric)
+        if checkpoint.parent.resolve() == folder.checkpoints.resolve():  # a kill may have prevented it
+            store.retain(checkpoint, config.checkpoint.keep_last, config.evaluation.metric)
 
 
 def restore_run(trainer: Trainer, checkpoint: Path) -> None:
@@ -223,6 +225,8 @@ def restore_run(trainer: Trainer, checkpoint: Path) -> None:
     if accepted:
         context.tracker.warning("other data", accepted, int(meta["step"]))
     restore(state, checkpoint, device=context.device)
+    if meta["config"].get("evaluation") == context.config.model_dump(mode="json")["evaluation"]:
+        trainer.validator.continue_from(meta.get("metrics") or {})
     if meta["world"] == context.world:
         restore_rank(state, checkpoint, rank=context.rank)
         return

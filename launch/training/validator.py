@@ -42,6 +42,11 @@ class Validator:
         """The metrics of the current weights; empty unless they have been evaluated."""
         return dict(self.metrics) if self._evaluated_step == self._state.step else {}
 
+    def continue_from(self, metrics: dict[str, float]) -> None:
+        """Take the metrics of the current weights from the checkpoint that they come from, if it has any."""
+        if metrics:
+            self.metrics, self._evaluated_step = dict(metrics), self._state.step
+
     def evaluate(self) -> None:
         """Evaluate the current weights (their moving average, where one is kept), unless that is done already.
 

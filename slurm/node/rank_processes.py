@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from configs.errors import EXIT_REQUEUE
+from configs.errors import EXIT_INTERRUPTED, EXIT_REQUEUE
 from configs.support.child_process import ChildProcesses, Command, shell_exit_code
 from configs.support.stop_signals import STOP_SIGNALS
 from slurm.node.records import Failure
@@ -47,7 +47,7 @@ class RankExit:
     @property
     def failed(self) -> bool:
         """Whether it neither finished nor stopped with a checkpoint."""
-        return self.returncode not in (0, EXIT_REQUEUE)
+        return self.returncode not in (0, EXIT_REQUEUE, EXIT_INTERRUPTED)
 
     def was_stopped(self, received: str | None) -> bool:
         """Whether it exited because it was asked to: with a checkpoint, or before it handled stop signals.
@@ -55,7 +55,7 @@ class RankExit:
         A stop signal before the first step or after the last one kills a process. `received` is the signal that this
         launcher itself received; an exception (exit code 1) is then a consequence of it.
         """
-        if self.returncode in (EXIT_REQUEUE, *_KILLED_BY_STOP_SIGNAL):
+        if self.returncode in (EXIT_REQUEUE, EXIT_INTERRUPTED, *_KILLED_BY_STOP_SIGNAL):
             return True
         return received is not None and self.returncode == 1
 
@@ -107,7 +107,17 @@ class RankProcesses:
         """Wait for every process; their exits, in the order in which they happened.
 
         When one fails, the others get PATIENCE_S to notice and are then killed: they would wait for it for ever.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed twice. The first time the processes are asked to save and stop.
         """
+        try:
+            return self._wait()
+        except KeyboardInterrupt:
+            self._children.stop()
+            return self._wait()
+
+    def _wait(self) -> list[RankExit]:
         exits: dict[int, RankExit] = {}
         deadline = None
         while len(exits) < len(self._processes()):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, TypedDict, cast
 
 from configs.support.json_files import Record, read_json, read_json_lines
+from configs.support.run_status import read_summary
 
 EVENTS_FILE = "attempts.jsonl"
 
@@ -82,9 +83,10 @@ def clear_failures(folder: str | Path) -> None:
 def saved_step(run_dir: str | Path) -> int:
     """The step of the newest complete checkpoint; 0 before the first one."""
     complete = Path(run_dir).glob("checkpoints/step-*/meta.json")
-    return max((int(file.parent.name.removeprefix("step-")) for file in complete), default=0)
+    steps = (file.parent.name.removeprefix("step-") for file in complete)
+    return max((int(step) for step in steps if step.isdecimal()), default=0)
 
 
 def summary(run_dir: str | Path) -> Record:
-    """The run's own summary.json; empty before it is written."""
-    return read_json(Path(run_dir) / "summary.json")
+    """The run's own summary.json, `interrupted` where its process is gone; empty before it is written."""
+    return read_summary(run_dir)

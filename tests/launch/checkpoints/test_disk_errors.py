@@ -3,15 +3,16 @@
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from configs.errors import MachineError
 from launch.checkpoints import integrity, store
-from launch.checkpoints.async_writer import note_failure, wait_for_files
+from launch.checkpoints.async_writer import AsyncWriter, note_failure, wait_for_files
 from tests.support.checkpoints import save
 from tests.support.fault_points import DISK_ERRORS, failing, points_of
-from tests.support.runs import read_summary
+from tests.support.runs import read_events, read_summary
 from tests.support.small_runs import TrainSmall, single_error
 
 
@@ -98,3 +99,21 @@ def test_old_checkpoints_that_cannot_be_removed_do_not_end_the_run(
     monkeypatch.setattr(store, "remove", fail)
     code, output = train_small("checkpoint.every_steps=1", "checkpoint.keep_last=1", "evaluation.every_epochs=null")
     assert code == 0 and "cannot remove an old checkpoint in" in output and "Input/output error" in output
+
+
+def test_an_error_of_the_background_writer_ends_the_run_before_the_next_save(
+    train_small: TrainSmall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = AsyncWriter.start
+
+    def start_and_let_it_finish(writer: AsyncWriter, *arguments: Any, **options: Any) -> None:
+        start(writer, *arguments, **options)
+        assert writer._thread is not None
+        writer._thread.join()
+
+    monkeypatch.setattr(AsyncWriter, "start", start_and_let_it_finish)
+    every = ("checkpoint.every_steps=2", "loop.max_steps=100", "tracking.log_every=1", "evaluation.every_epochs=null")
+    with failing(errno.ENOSPC, tmp_path / "run" / "checkpoints", 8):
+        code, output = train_small(*every)
+    assert code == 6 and "No space left on device" in single_error(output)
+    assert [event["step"] for event in read_events(tmp_path / "run", "train")] == [1, 2]

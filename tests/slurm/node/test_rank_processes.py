@@ -72,6 +72,28 @@ def test_no_process_is_left_when_the_launcher_is_interrupted(tmp_path: Path) -> 
     assert not any(psutil.pid_exists(pid(rank)) for rank in range(2))
 
 
+def test_ctrl_c_asks_the_processes_to_save_and_waits_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import signal\nsignal.signal(signal.SIGTERM, lambda *_: os._exit(75))\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "open(os.environ['FOLDER'] + '/ready' + os.environ['RANK'], 'w')\ntime.sleep(300)"
+    )
+    sleep = time.sleep
+    pressed: list[bool] = []
+
+    def press(seconds: float) -> None:
+        if not pressed and all((tmp_path / f"ready{rank}").exists() for rank in range(2)):
+            pressed.append(True)
+            raise KeyboardInterrupt
+        sleep(seconds)
+
+    with ranks(code, folder=tmp_path) as processes:
+        monkeypatch.setattr(rank_processes.time, "sleep", press)
+        exits = processes.wait()
+    assert [rank_exit.returncode for rank_exit in exits] == [75, 75] and processes.received == "SIGINT"
+    assert all(rank_exit.was_stopped(processes.received) and not rank_exit.failed for rank_exit in exits)
+
+
 def test_a_signal_that_arrives_while_processes_are_started_reaches_all_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

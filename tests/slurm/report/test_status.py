@@ -49,6 +49,7 @@ def test_a_running_stage_shows_step_loss_and_time_left(tmp_path: Path, monkeypat
     run = tmp_path / "a"
     run.mkdir()
     (run / "summary.json").write_text(json.dumps({"status": "running", "step": 20, "steps": 100}))
+    (run / ".lock").write_text("process 1 on another-node, SLURM job 1")
     # the job waited in the queue for an hour between its steps 30 and 40
     times = {10: 1000.0, 20: 1100.0, 30: 1200.0, 40: 4900.0}
     events = [{"event": "train", "step": step, "time": at, "loss_a": 1 / step} for step, at in times.items()]
@@ -56,6 +57,17 @@ def test_a_running_stage_shows_step_loss_and_time_left(tmp_path: Path, monkeypat
     header, row = status.table(manifest).splitlines()
     assert header.split() == ["stage", "job", "state", "step", "loss", "left", "why"]
     assert row.split() == ["a", "1", "running", "40/100", "0.025", "0:10:00"]
+
+
+def test_a_run_whose_process_is_gone_has_no_time_left(tmp_path: Path) -> None:
+    run = tmp_path / "a"
+    run.mkdir()
+    (run / "summary.json").write_text(json.dumps({"status": "running", "step": 20, "steps": 100}))
+    assert records.summary(run)["status"] == "interrupted"
+    for name in ("step-00000020", "step-00000030-copy"):
+        (run / "checkpoints" / name).mkdir(parents=True)
+        (run / "checkpoints" / name / "meta.json").write_text("{}")
+    assert records.saved_step(run) == 20
 
 
 def test_without_slurm_the_states_come_from_the_run_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
