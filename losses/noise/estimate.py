@@ -1,23 +1,30 @@
 """Estimate the noise of a field: its level, spectrum and map, from the best that is known about its images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import DataError
-from losses.noise import flat_patches, periodograms
+from losses.noise import flat_patches, impulses, level_model, levels, periodograms, rician
+from losses.noise.cross_correlation import noise_correlation
+from losses.noise.level_model import LevelModel
 from losses.noise.model import FieldNoise, normalised_spectrum
 from losses.noise.periodograms import Patches
 
 Array = NDArray[np.float64]
 Images = Sequence[NDArray[np.generic]]
 
-NEGLIGIBLE = 0.05
-"""Correlation between neighbours below which noise counts as white: structure that is left over looks like as much."""
+NEGLIGIBLE = {"smooth regions": 0.06, "background": 0.06, "clean images": 0.04, "repeats": 0.04}
+"""Correlation between neighbours up to which noise counts as white, by source: structure that is left looks like it."""
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))
 FOLDS = 5
-"""Groups of images (patches, if there is one image) that are left out in turn to see how uncertain an estimate is."""
+"""Groups of images (patches, if there are few images) that are left out in turn to see how uncertain an estimate is."""
+UNEQUAL = 1.3
+"""Ratio of the levels of the noisiest and the least noisy images above which images are said to differ."""
+SCATTERED = 2.5
+"""Scatter of measured levels, relative to that of chance, above which an estimate from smooth regions is doubtful."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,17 +36,35 @@ class Estimate:
     source: str
     """`repeats`, `clean images`, `background` or `smooth regions`."""
     sigma_error: float
-    """Standard error of sigma, in stored units."""
+    """Standard error of sigma, in stored units; without the bias of structure that smooth regions may have."""
     correlation_error: float
     """Standard error of the correlation between neighbours."""
     signal: str = "independent"
-    """How the noise depends on the signal: `independent`, `poisson`, `rician`, `multiplicative` or `unclear`."""
+    """How the noise depends on the signal: `independent`, `poisson`, `rician` or `multiplicative`."""
     impulsive: float = 0.0
     """Share of pixels that are impulses (salt and pepper)."""
-    channels: Array | None = None
+    channels: Array = field(default_factory=lambda: np.eye(1))
     """Correlation between the noise of the channels, (C, C); of real and imaginary part for complex images."""
+    image_levels: tuple[float, float] = (0.0, 0.0)
+    """Lowest and highest standard deviation of an image."""
+    power: Array = field(default_factory=lambda: np.ones((1, 1)))
+    """Measured power spectrum (P, P), also where it counts as white."""
+    samples: Array = field(default_factory=lambda: np.zeros((0, 2)))
+    """Mean of the image and standard deviation of the noise in measured patches, (M, 2)."""
     notes: tuple[str, ...] = ()
     """What could not be known, a sentence each."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Material:
+    """What noise is measured in."""
+
+    patches: Patches
+    source: str
+    share: float
+    """Share of the patches that is free of structure."""
+    channels: list[list[Array]]
+    """Channel -> planes of all images, noisy or residuals."""
 
 
 def estimate_noise(
@@ -59,70 +84,198 @@ def estimate_noise(
     Raises:
         DataError: There are no images, they are too small, or not finite.
     """
-    noisy = _planes(images)
-    if not noisy:
+    if not images:
         raise DataError("noise cannot be estimated without images")
-    size = periodograms.patch_size([plane.shape for plane in noisy])
-    _check(noisy, size)
-    patches, source, share = _signal_free(noisy, size, clean, second, background)
-    spectrum = flat_patches.flat_spectrum(patches, share=share)
-    noise = _field_noise(spectrum)
-    partial = [_field_noise(flat_patches.flat_spectrum(part, share=share)) for part in _folds(patches)]
+    material = _material(images, clean, second, background)
+    patches = material.patches
+    is_magnitude = not np.iscomplexobj(images[0]) and all(float(np.min(image.real)) >= 0 for image in images)
+    air = rician.air(patches) if is_magnitude and material.share < 1 else np.zeros(len(patches), bool)
+    if not patches.power.any():
+        return Estimate(FieldNoise(0.0), material.source, 0.0, 0.0)
+    if air.any():
+        return _rician_estimate(material, air)
+    spectrum = flat_patches.flat_spectrum(patches, share=material.share)
+    model, samples = _levels(material, spectrum)
+    if _inequality(model) > UNEQUAL and len(model.image_variance) > 1:
+        # Otherwise only the least noisy images would tell the spectrum.
+        level = np.sqrt(model.variance_of(patches.image))
+        spectrum = flat_patches.flat_spectrum(patches, level / np.sqrt(np.mean(level**2)), material.share)
+        model, samples = _levels(material, spectrum)
+    noise = _field_noise(spectrum, model, material, samples)
+    partial = [flat_patches.flat_spectrum(part, share=material.share, start=spectrum) for part in _folds(patches)]
+    return _described(material, noise, spectrum, partial, model, samples)
+
+
+def _rician_estimate(material: _Material, air: NDArray[np.bool_]) -> Estimate:
+    """The noise of the components of magnitude images, from the air in them."""
+    patches = material.patches.subset(air)
+    sigma = rician.sigma_of_air(patches)
+    tissue = material.patches.mean > 3 * sigma
+    in_tissue = None
+    if tissue.sum() > flat_patches.FEWEST:
+        in_tissue = periodograms.without_window(flat_patches.flat_spectrum(material.patches.subset(tissue)))
+    magnitude = flat_patches.flat_spectrum(patches, share=1)
+    components = rician.component_spectrum(periodograms.without_window(magnitude), in_tissue)
+    noise = _shaped(FieldNoise(sigma), components, NEGLIGIBLE["background"])
+    numbers, samples = np.unique(material.patches.image), _samples(material, magnitude)
+    model = LevelModel("rician", dict.fromkeys(numbers.tolist(), sigma**2), 0.0, sigma)
+    partial = [flat_patches.flat_spectrum(part, share=1) / rician.RAYLEIGH_VARIANCE for part in _folds(patches)]
+    background = _Material(material.patches, "background", material.share, material.channels)
+    return _described(background, noise, sigma**2 * components / components.mean(), partial, model, samples)
+
+
+def _described(
+    material: _Material, noise: FieldNoise, spectrum: Array, partial: list[Array], model: LevelModel, samples: Array
+) -> Estimate:
+    """The estimate with its errors and what else was found; `partial` are spectra without a fold of the patches."""
     scale = (FOLDS - 1) / np.sqrt(FOLDS)
+    sigmas = [float(np.sqrt(each.mean())) for each in partial]
+    correlations = [FieldNoise(1, normalised_spectrum(each)).correlation(0, 1) for each in partial if each.any()]
+    lowest, highest = np.sqrt(np.quantile(list(model.image_variance.values()), [0.05, 0.95]))
+    first = [plane for planes in material.channels for plane in planes]
+    impulsive = impulses.impulse_share(first[:24])
+    notes = []
+    if highest > UNEQUAL * lowest:
+        notes.append(f"the level differs from image to image: {lowest:.4g} to {highest:.4g}")
+    if material.source == "smooth regions":
+        notes.append("structure that no smooth region is free of would count as noise; repeats or clean images decide")
+    if material.source == "smooth regions" and model.scatter > SCATTERED * level_model.CHANCE:
+        notes.append(
+            f"measured levels scatter by {model.scatter / 2:.0%}, of which chance explains {level_model.CHANCE / 2:.0%}: "
+            "there is structure in all patches, or the noise follows something that is not modelled"
+        )
+    if impulsive > impulses.TOLERATED:
+        notes.append(f"{impulsive:.2%} of the pixels are impulses, which no Gaussian model describes")
     return Estimate(
         noise,
-        source,
-        float(scale * np.std([each.sigma for each in partial])),
-        float(scale * np.std([each.correlation(0, 1) for each in partial])),
+        material.source,
+        float(scale * np.std(sigmas)),
+        float(scale * np.std(correlations)),
+        model.kind if model.kind in ("poisson", "rician", "multiplicative") else "independent",
+        impulsive,
+        _channel_correlations(material),
+        (float(lowest), float(highest)),
+        periodograms.without_window(spectrum),
+        samples,
+        tuple(notes),
     )
 
 
-def _signal_free(
-    noisy: list[Array], size: int, clean: Images | None, second: Images | None, background: Images | None
-) -> tuple[Patches, str, float]:
-    """Patches to measure noise in, what they are from, and which share of them is free of structure."""
+def _levels(material: _Material, spectrum: Array) -> tuple[LevelModel, Array]:
+    """The model of the level, and the measurements (M, 2) that it was fitted to."""
+    patches = material.patches
+    measured = levels.measure(patches, spectrum, share=levels.SHARE if material.share < 1 else 1)
+    variance = measured.variance * spectrum.mean()
+    chosen = measured.patch
+    model = level_model.fit(variance, patches.mean[chosen], patches.position[chosen], patches.image[chosen])
+    return model, np.stack([patches.mean[chosen], np.sqrt(variance)], -1)
+
+
+def _samples(material: _Material, spectrum: Array) -> Array:
+    measured = levels.measure(material.patches, spectrum)
+    return np.stack([material.patches.mean[measured.patch], np.sqrt(measured.variance * spectrum.mean())], -1)
+
+
+def _field_noise(spectrum: Array, model: LevelModel, material: _Material, samples: Array) -> FieldNoise:
+    patches, floor = material.patches, float(np.mean(list(model.image_variance.values())))
+    gain = floor * model.coefficient if model.kind == "poisson" else 0.0
+    level_map, mapped = None, model.map_variance()
+    if gain:
+        variance = floor
+    elif mapped is not None:
+        # No patch is centred on the border of an image, so that a mean over patches would miss it.
+        variance, level_map = floor * float(mapped.mean()), np.sqrt(mapped / mapped.mean())
+    elif material.share < 1:
+        variance = float(np.mean(model.variance_of(patches.image) * model.shape(patches.mean, patches.position)))
+    else:
+        variance = float(np.mean(samples[:, 1] ** 2))
+    noise = FieldNoise(float(np.sqrt(variance)), None, level_map, gain)
+    return _shaped(noise, periodograms.without_window(spectrum), NEGLIGIBLE[material.source])
+
+
+def _shaped(noise: FieldNoise, power: Array, negligible: float) -> FieldNoise:
+    """The noise with this spectrum, unless neighbours are not correlated."""
+    coloured = FieldNoise(noise.sigma, normalised_spectrum(power), noise.level_map, noise.gain)
+    is_white = max(abs(coloured.correlation(*lag)) for lag in NEIGHBOURS) <= negligible
+    return noise if is_white else coloured
+
+
+def _channel_correlations(material: _Material) -> Array:
+    """Correlation matrix of the channels' noise."""
+    count = len(material.channels)
+    matrix = np.eye(count)
+    for first in range(count):
+        for second in range(first):
+            matrix[first, second] = matrix[second, first] = noise_correlation(
+                material.channels[first], material.channels[second], material.patches.size, share=material.share
+            )
+    return matrix
+
+
+def _material(images: Images, clean: Images | None, second: Images | None, background: Images | None) -> _Material:
+    """Patches to measure noise in, and what they are from."""
+    noisy = _channels(images)
+    shapes = [plane.shape for plane in noisy[0]]
+    size = periodograms.patch_size([(shape[0], shape[1]) for shape in shapes])
+    _check(noisy, size)
+    brightness = _brightness(images)
     if second is not None:
-        differences = [(first - other) / np.sqrt(2) for first, other in zip(noisy, _planes(second), strict=True)]
-        return periodograms.patches_of(differences, noisy, size), "repeats", 1.0
+        pairs = zip(noisy, _channels(second), strict=True)
+        planes = [[(a - b) / np.sqrt(2) for a, b in zip(*channel, strict=True)] for channel in pairs]
+        return _Material(_patches(planes, brightness, size), "repeats", 1.0, planes)
     if clean is not None:
-        truths = _planes(clean)
-        residuals = [image - truth for image, truth in zip(noisy, truths, strict=True)]
-        return periodograms.patches_of(residuals, truths, size), "clean images", 1.0
+        pairs = zip(noisy, _channels(clean), strict=True)
+        planes = [[a - b for a, b in zip(*channel, strict=True)] for channel in pairs]
+        return _Material(_patches(planes, _brightness(clean), size), "clean images", 1.0, planes)
     if background is not None:
-        per_image = len(noisy) // len(background)
-        masks = [np.asarray(mask, bool) for mask in background for _ in range(per_image)]
-        patches = periodograms.patches_of(noisy, noisy, size, masks)
+        masks = [np.asarray(mask, bool) for mask in background]
+        patches = _patches(noisy, brightness, size, masks)
         if len(patches) >= flat_patches.FEWEST:
-            return patches, "background", 1.0
-    return periodograms.patches_of(noisy, noisy, size), "smooth regions", flat_patches.SHARE
+            return _Material(patches, "background", 1.0, noisy)
+    return _Material(_patches(noisy, brightness, size), "smooth regions", flat_patches.SHARE, noisy)
 
 
-def _planes(images: Images) -> list[Array]:
-    """Every image as planes (H, W) of float64: one per channel; real and imaginary part where complex."""
-    planes: list[Array] = []
+def _patches(
+    channels: list[list[Array]], brightness: list[Array], size: int, masks: list[NDArray[np.bool_]] | None = None
+) -> Patches:
+    """Patches of all channels, numbered as planes: channels have noise of different levels."""
+    planes = [plane for planes in channels for plane in planes]
+    every_mask = None if masks is None else masks * len(channels)
+    return periodograms.patches_of(planes, brightness * len(channels), size, every_mask)
+
+
+def _brightness(images: Images) -> list[Array]:
+    """The signal that noise may follow, (H, W): the magnitude of complex images, the mean over channels of colour."""
+    real = [np.abs(image) if np.iscomplexobj(image) else np.asarray(image, dtype=np.float64) for image in images]
+    return [image if image.ndim == 2 else image.mean(-1) for image in real]
+
+
+def _channels(images: Images) -> list[list[Array]]:
+    """Channel -> planes (H, W) of all images; real and imaginary parts are channels."""
+    per_image = []
     for image in images:
-        for channel in np.moveaxis(np.atleast_3d(image), -1, 0):
-            parts = (channel.real, channel.imag) if np.iscomplexobj(channel) else (channel,)
-            planes += [np.asarray(part, dtype=np.float64) for part in parts]
-    return planes
+        planes = list(np.moveaxis(np.atleast_3d(image), -1, 0))
+        parts = [
+            part for plane in planes for part in ((plane.real, plane.imag) if np.iscomplexobj(plane) else (plane,))
+        ]
+        per_image.append([np.asarray(part, dtype=np.float64) for part in parts])
+    counts = {len(planes) for planes in per_image}
+    if len(counts) != 1:
+        raise DataError(f"noise is estimated in images of one kind, got some of {sorted(counts)} channels")
+    return [list(planes) for planes in zip(*per_image, strict=True)]
 
 
-def _check(planes: list[Array], size: int) -> None:
-    for plane in planes:
+def _check(channels: list[list[Array]], size: int) -> None:
+    for plane in (plane for planes in channels for plane in planes):
         if min(plane.shape) < size:
             raise DataError(f"noise can be estimated in images of at least {size} pixels a side, got {plane.shape}")
         if not np.isfinite(plane).all():
             raise DataError("noise cannot be estimated in images with values that are not finite")
 
 
-def _field_noise(power: Array) -> FieldNoise:
-    """The noise of this power spectrum, white where neighbours are not correlated."""
-    power = periodograms.without_window(power)
-    if not power.any():
-        return FieldNoise(0.0)
-    noise = FieldNoise(float(np.sqrt(power.mean())), normalised_spectrum(power))
-    neighbours = [abs(noise.correlation(*lag)) for lag in ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))]
-    return noise if max(neighbours) > NEGLIGIBLE else FieldNoise(noise.sigma)
+def _inequality(model: LevelModel) -> float:
+    values = np.sqrt(list(model.image_variance.values()))
+    return float(values.max() / max(values.min(), 1e-300))
 
 
 def _folds(patches: Patches) -> list[Patches]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -11,8 +12,8 @@ SIZE = 32
 """Side of a patch, in pixels."""
 SMALLEST = 16
 """Side of a patch in images that hold too few larger ones."""
-PER_IMAGE = 400
-"""At most this many patches of an image: more of them overlap and say little new."""
+PER_IMAGE, IN_ALL = 800, 12000
+"""About this many patches of an image, and of all images, at most: more of them overlap and say little new."""
 CENTRE = 1
 """Frequencies up to this many steps from 0 are not measured: there, patches hold shading and the subtracted mean."""
 
@@ -25,6 +26,8 @@ class Patches:
     """Power at each frequency, (N, P, P); its mean over frequencies is the variance of the patch."""
     mean: Array
     """Mean of the image in the patch, (N,)."""
+    variance: Array
+    """Variance of the pixels of what is analysed, (N,)."""
     image: NDArray[np.int64]
     """Number of the image, (N,)."""
     position: Array
@@ -37,7 +40,13 @@ class Patches:
 
     def subset(self, chosen: NDArray[np.generic]) -> "Patches":
         """The patches that a mask or a list of numbers chooses."""
-        return Patches(self.power[chosen], self.mean[chosen], self.image[chosen], self.position[chosen])
+        return Patches(
+            self.power[chosen],
+            self.mean[chosen],
+            self.variance[chosen],
+            self.image[chosen],
+            self.position[chosen],
+        )
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -71,22 +80,24 @@ def patches_of(
         size: Side of a patch; no image is smaller.
         masks: Where given, only patches that lie entirely in the mask of their image.
     """
+    per_image = min(PER_IMAGE, max(IN_ALL // max(len(planes), 1), 30))
     parts = []
     for number, (plane, signal) in enumerate(zip(planes, signals, strict=True)):
-        corners = _corners(plane.shape, size, None if masks is None else masks[number])
+        corners = _corners(plane.shape, size, per_image, None if masks is None else masks[number])
         if not len(corners):
             continue
         rows, columns = corners[:, 0], corners[:, 1]
         cut = np.lib.stride_tricks.sliding_window_view(plane, (size, size))[rows, columns]
         means = np.lib.stride_tricks.sliding_window_view(signal, (size, size))[rows, columns].mean((1, 2))
         position = (corners + size / 2) / np.array(plane.shape)
-        parts.append(Patches(periodograms(cut), means, np.full(len(corners), number), position))
+        parts.append(Patches(periodograms(cut), means, cut.var((1, 2)), np.full(len(corners), number), position))
     if not parts:
         nothing = np.zeros(0)
-        return Patches(np.zeros((0, size, size), np.float32), nothing, nothing.astype(int), np.zeros((0, 2)))
+        return Patches(np.zeros((0, size, size), np.float32), nothing, nothing, nothing.astype(int), np.zeros((0, 2)))
     return Patches(
         np.concatenate([part.power for part in parts]),
         np.concatenate([part.mean for part in parts]),
+        np.concatenate([part.variance for part in parts]),
         np.concatenate([part.image for part in parts]),
         np.concatenate([part.position for part in parts]),
     )
@@ -97,8 +108,9 @@ def periodograms(patches: Array) -> NDArray[np.float32]:
     weights = window(patches.shape[-1])
     share = weights / weights.sum()
     centred = patches - (patches * share).sum((1, 2), keepdims=True)
-    spectra = np.fft.fft2((centred * weights).astype(np.float64))
-    return np.asarray(np.abs(spectra) ** 2 / patches[0].size, dtype=np.float32)
+    spectra = scipy.fft.fft2((centred * weights).astype(np.float32))
+    power: NDArray[np.float32] = (spectra.real**2 + spectra.imag**2) / np.float32(patches[0].size)
+    return power
 
 
 def measured(size: int) -> NDArray[np.bool_]:
@@ -135,12 +147,21 @@ def without_window(power: Array) -> Array:
     lags = np.abs(np.fft.fftfreq(size) * size)
     kept = np.maximum.outer(lags, lags) <= 3 * size / 8
     correlation = np.where(kept, np.fft.ifft2(power).real / window_correlation(size), 0)
-    return np.asarray(np.fft.fft2(correlation).real.clip(0))
+    return nearest_spectrum(np.fft.fft2(correlation).real)
 
 
-def _corners(shape: tuple[int, ...], size: int, mask: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+def nearest_spectrum(power: Array) -> Array:
+    """The nearest power without negative values and of the same mean: cutting alone would add white noise."""
+    low, high = 0.0, float(power.max())
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (power - middle).clip(0).mean() > power.mean() else (low, middle)
+    return np.asarray((power - high).clip(0))
+
+
+def _corners(shape: tuple[int, ...], size: int, count: int, mask: NDArray[np.bool_] | None) -> NDArray[np.int64]:
     """Upper left corners (N, 2) of patches on a regular grid that covers the image."""
-    stride = max(size // 4, int(np.ceil(np.sqrt(shape[0] * shape[1] / PER_IMAGE))))
+    stride = max(size // 6, int(np.ceil(np.sqrt(shape[0] * shape[1] / count))))
     rows, columns = (np.arange(0, length - size + 1, stride) for length in shape[:2])
     corners = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
     if mask is None:

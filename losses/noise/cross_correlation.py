@@ -1,0 +1,47 @@
+"""Correlation between the noise of two images of one sample: of channels, of contrasts, of real and imaginary part."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from losses.noise import flat_patches, periodograms
+
+Array = NDArray[np.float64]
+
+
+def noise_correlation(first: list[Array], second: list[Array], size: int, *, share: float) -> float:
+    """Correlation between the noise of images and that of the second ones, pixel by pixel, in -1 .. 1.
+
+    Args:
+        first: Planes (H, W), noisy or residuals.
+        second: Planes of the same shapes.
+        size: Side of the patches that are compared.
+        share: Share of the patches that is free of structure; 1 for residuals.
+    """
+    patches = [periodograms.patches_of(planes, planes, size) for planes in (first, second)]
+    spectra = [flat_patches.flat_spectrum(each, share=share) for each in patches]
+    sums = periodograms.patches_of([a + b for a, b in zip(*_scaled(first, second, spectra), strict=True)], first, size)
+    differences = periodograms.patches_of(
+        [a - b for a, b in zip(*_scaled(first, second, spectra), strict=True)], first, size
+    )
+    total = difference = 0.0
+    halves = flat_patches.halves(size)
+    for half, other in ((0, 1), (1, 0)):
+        score = np.sum(
+            [
+                flat_patches.structure(each.power, spectrum, halves[half])
+                for each, spectrum in zip(patches, spectra, strict=True)
+            ],
+            axis=0,
+        )
+        count = max(min(flat_patches.FEWEST, len(score)), round(share * len(score)))
+        chosen = np.argsort(score)[:count]
+        # var(a + b) - var(a - b) = 4 cov(a, b), over the frequencies that did not choose.
+        total += float(sums.power[chosen][:, halves[other]].sum())
+        difference += float(differences.power[chosen][:, halves[other]].sum())
+    return (total - difference) / max(total + difference, 1e-300)
+
+
+def _scaled(first: list[Array], second: list[Array], spectra: list[Array]) -> tuple[list[Array], list[Array]]:
+    """Both with noise of standard deviation 1."""
+    levels = [max(float(np.sqrt(spectrum.mean())), 1e-300) for spectrum in spectra]
+    return [plane / levels[0] for plane in first], [plane / levels[1] for plane in second]
