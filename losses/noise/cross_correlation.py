@@ -7,6 +7,9 @@ from losses.noise import flat_patches, periodograms
 
 Array = NDArray[np.float64]
 
+ENOUGH = 6
+"""Images that are compared."""
+
 
 def noise_correlation(first: list[Array], second: list[Array], size: int, *, share: float) -> float:
     """Correlation between the noise of images and that of the second ones, pixel by pixel, in -1 .. 1.
@@ -17,6 +20,7 @@ def noise_correlation(first: list[Array], second: list[Array], size: int, *, sha
         size: Side of the patches that are compared.
         share: Share of the patches that is free of structure; 1 for residuals.
     """
+    first, second = first[:ENOUGH], second[:ENOUGH]
     patches = [periodograms.patches_of(planes, planes, size) for planes in (first, second)]
     spectra = [flat_patches.flat_spectrum(each, share=share) for each in patches]
     sums = periodograms.patches_of([a + b for a, b in zip(*_scaled(first, second, spectra), strict=True)], first, size)

@@ -1,20 +1,19 @@
 """Estimate the noise of a field: its level, spectrum and map, from the best that is known about its images."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import DataError
-from losses.noise import flat_patches, impulses, level_model, levels, periodograms, rician
+from losses.noise import flat_patches, impulses, level_model, levels, periodograms, rician, whiteness
 from losses.noise.cross_correlation import noise_correlation
 from losses.noise.level_model import LevelModel
+from losses.noise.material import Images, Material, best_material
 from losses.noise.model import FieldNoise, normalised_spectrum
 from losses.noise.periodograms import Patches
 
 Array = NDArray[np.float64]
-Images = Sequence[NDArray[np.generic]]
 
 NEGLIGIBLE = {"smooth regions": 0.06, "background": 0.06, "clean images": 0.04, "repeats": 0.04}
 """Correlation between neighbours up to which noise counts as white, by source: structure that is left looks like it."""
@@ -55,18 +54,6 @@ class Estimate:
     """What could not be known, a sentence each."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Material:
-    """What noise is measured in."""
-
-    patches: Patches
-    source: str
-    share: float
-    """Share of the patches that is free of structure."""
-    channels: list[list[Array]]
-    """Channel -> planes of all images, noisy or residuals."""
-
-
 def estimate_noise(
     images: Images, *, clean: Images | None = None, second: Images | None = None, background: Images | None = None
 ) -> Estimate:
@@ -82,16 +69,18 @@ def estimate_noise(
         The noise and its uncertainty.
 
     Raises:
-        DataError: There are no images, they are too small, or not finite.
+        DataError: There are no images, they are too small, constant or not finite.
     """
     if not images:
         raise DataError("noise cannot be estimated without images")
-    material = _material(images, clean, second, background)
+    material = best_material(images, clean, second, background)
     patches = material.patches
+    if not len(patches):
+        if material.share == 1:
+            return Estimate(FieldNoise(0.0), material.source, 0.0, 0.0)
+        raise DataError("noise cannot be estimated: all parts of the images are constant, masked or clipped")
     is_magnitude = not np.iscomplexobj(images[0]) and all(float(np.min(image.real)) >= 0 for image in images)
     air = rician.air(patches) if is_magnitude and material.share < 1 else np.zeros(len(patches), bool)
-    if not patches.power.any():
-        return Estimate(FieldNoise(0.0), material.source, 0.0, 0.0)
     if air.any():
         return _rician_estimate(material, air)
     spectrum = flat_patches.flat_spectrum(patches, share=material.share)
@@ -101,12 +90,12 @@ def estimate_noise(
         level = np.sqrt(model.variance_of(patches.image))
         spectrum = flat_patches.flat_spectrum(patches, level / np.sqrt(np.mean(level**2)), material.share)
         model, samples = _levels(material, spectrum)
-    noise = _field_noise(spectrum, model, material, samples)
     partial = [flat_patches.flat_spectrum(part, share=material.share, start=spectrum) for part in _folds(patches)]
+    noise = _field_noise(spectrum, model, material, samples, _correlation_error(partial))
     return _described(material, noise, spectrum, partial, model, samples)
 
 
-def _rician_estimate(material: _Material, air: NDArray[np.bool_]) -> Estimate:
+def _rician_estimate(material: Material, air: NDArray[np.bool_]) -> Estimate:
     """The noise of the components of magnitude images, from the air in them."""
     patches = material.patches.subset(air)
     sigma = rician.sigma_of_air(patches)
@@ -120,17 +109,16 @@ def _rician_estimate(material: _Material, air: NDArray[np.bool_]) -> Estimate:
     numbers, samples = np.unique(material.patches.image), _samples(material, magnitude)
     model = LevelModel("rician", dict.fromkeys(numbers.tolist(), sigma**2), 0.0, sigma)
     partial = [flat_patches.flat_spectrum(part, share=1) / rician.RAYLEIGH_VARIANCE for part in _folds(patches)]
-    background = _Material(material.patches, "background", material.share, material.channels)
+    background = Material(material.patches, "background", material.share, material.channels)
     return _described(background, noise, sigma**2 * components / components.mean(), partial, model, samples)
 
 
 def _described(
-    material: _Material, noise: FieldNoise, spectrum: Array, partial: list[Array], model: LevelModel, samples: Array
+    material: Material, noise: FieldNoise, spectrum: Array, partial: list[Array], model: LevelModel, samples: Array
 ) -> Estimate:
     """The estimate with its errors and what else was found; `partial` are spectra without a fold of the patches."""
     scale = (FOLDS - 1) / np.sqrt(FOLDS)
     sigmas = [float(np.sqrt(each.mean())) for each in partial]
-    correlations = [FieldNoise(1, normalised_spectrum(each)).correlation(0, 1) for each in partial if each.any()]
     lowest, highest = np.sqrt(np.quantile(list(model.image_variance.values()), [0.05, 0.95]))
     first = [plane for planes in material.channels for plane in planes]
     impulsive = impulses.impulse_share(first[:24])
@@ -141,7 +129,7 @@ def _described(
         notes.append("structure that no smooth region is free of would count as noise; repeats or clean images decide")
     if material.source == "smooth regions" and model.scatter > SCATTERED * level_model.CHANCE:
         notes.append(
-            f"measured levels scatter by {model.scatter / 2:.0%}, of which chance explains {level_model.CHANCE / 2:.0%}: "
+            f"measured levels scatter by {model.scatter / 2:.0%}, where chance explains {level_model.CHANCE / 2:.0%}: "
             "there is structure in all patches, or the noise follows something that is not modelled"
         )
     if impulsive > impulses.TOLERATED:
@@ -150,7 +138,7 @@ def _described(
         noise,
         material.source,
         float(scale * np.std(sigmas)),
-        float(scale * np.std(correlations)),
+        _correlation_error(partial),
         model.kind if model.kind in ("poisson", "rician", "multiplicative") else "independent",
         impulsive,
         _channel_correlations(material),
@@ -161,7 +149,7 @@ def _described(
     )
 
 
-def _levels(material: _Material, spectrum: Array) -> tuple[LevelModel, Array]:
+def _levels(material: Material, spectrum: Array) -> tuple[LevelModel, Array]:
     """The model of the level, and the measurements (M, 2) that it was fitted to."""
     patches = material.patches
     measured = levels.measure(patches, spectrum, share=levels.SHARE if material.share < 1 else 1)
@@ -171,12 +159,14 @@ def _levels(material: _Material, spectrum: Array) -> tuple[LevelModel, Array]:
     return model, np.stack([patches.mean[chosen], np.sqrt(variance)], -1)
 
 
-def _samples(material: _Material, spectrum: Array) -> Array:
+def _samples(material: Material, spectrum: Array) -> Array:
     measured = levels.measure(material.patches, spectrum)
     return np.stack([material.patches.mean[measured.patch], np.sqrt(measured.variance * spectrum.mean())], -1)
 
 
-def _field_noise(spectrum: Array, model: LevelModel, material: _Material, samples: Array) -> FieldNoise:
+def _field_noise(
+    spectrum: Array, model: LevelModel, material: Material, samples: Array, correlation_error: float
+) -> FieldNoise:
     patches, floor = material.patches, float(np.mean(list(model.image_variance.values())))
     gain = floor * model.coefficient if model.kind == "poisson" else 0.0
     level_map, mapped = None, model.map_variance()
@@ -190,7 +180,13 @@ def _field_noise(spectrum: Array, model: LevelModel, material: _Material, sample
     else:
         variance = float(np.mean(samples[:, 1] ** 2))
     noise = FieldNoise(float(np.sqrt(variance)), None, level_map, gain)
-    return _shaped(noise, periodograms.without_window(spectrum), NEGLIGIBLE[material.source])
+    power = periodograms.without_window(spectrum)
+    shaped = _shaped(noise, power, max(NEGLIGIBLE[material.source], 3 * correlation_error))
+    if material.source == "smooth regions" and not shaped.is_white:
+        share = whiteness.white_share(power)
+        if share:
+            return replace(noise, sigma=noise.sigma * float(np.sqrt(share)))
+    return shaped
 
 
 def _shaped(noise: FieldNoise, power: Array, negligible: float) -> FieldNoise:
@@ -200,7 +196,13 @@ def _shaped(noise: FieldNoise, power: Array, negligible: float) -> FieldNoise:
     return noise if is_white else coloured
 
 
-def _channel_correlations(material: _Material) -> Array:
+def _correlation_error(partial: list[Array]) -> float:
+    """Standard error of the correlation between neighbours, from spectra without a fold of the patches each."""
+    correlations = [FieldNoise(1, normalised_spectrum(each)).correlation(0, 1) for each in partial if each.any()]
+    return float((FOLDS - 1) / np.sqrt(FOLDS) * np.std(correlations)) if correlations else 0.0
+
+
+def _channel_correlations(material: Material) -> Array:
     """Correlation matrix of the channels' noise."""
     count = len(material.channels)
     matrix = np.eye(count)
@@ -210,67 +212,6 @@ def _channel_correlations(material: _Material) -> Array:
                 material.channels[first], material.channels[second], material.patches.size, share=material.share
             )
     return matrix
-
-
-def _material(images: Images, clean: Images | None, second: Images | None, background: Images | None) -> _Material:
-    """Patches to measure noise in, and what they are from."""
-    noisy = _channels(images)
-    shapes = [plane.shape for plane in noisy[0]]
-    size = periodograms.patch_size([(shape[0], shape[1]) for shape in shapes])
-    _check(noisy, size)
-    brightness = _brightness(images)
-    if second is not None:
-        pairs = zip(noisy, _channels(second), strict=True)
-        planes = [[(a - b) / np.sqrt(2) for a, b in zip(*channel, strict=True)] for channel in pairs]
-        return _Material(_patches(planes, brightness, size), "repeats", 1.0, planes)
-    if clean is not None:
-        pairs = zip(noisy, _channels(clean), strict=True)
-        planes = [[a - b for a, b in zip(*channel, strict=True)] for channel in pairs]
-        return _Material(_patches(planes, _brightness(clean), size), "clean images", 1.0, planes)
-    if background is not None:
-        masks = [np.asarray(mask, bool) for mask in background]
-        patches = _patches(noisy, brightness, size, masks)
-        if len(patches) >= flat_patches.FEWEST:
-            return _Material(patches, "background", 1.0, noisy)
-    return _Material(_patches(noisy, brightness, size), "smooth regions", flat_patches.SHARE, noisy)
-
-
-def _patches(
-    channels: list[list[Array]], brightness: list[Array], size: int, masks: list[NDArray[np.bool_]] | None = None
-) -> Patches:
-    """Patches of all channels, numbered as planes: channels have noise of different levels."""
-    planes = [plane for planes in channels for plane in planes]
-    every_mask = None if masks is None else masks * len(channels)
-    return periodograms.patches_of(planes, brightness * len(channels), size, every_mask)
-
-
-def _brightness(images: Images) -> list[Array]:
-    """The signal that noise may follow, (H, W): the magnitude of complex images, the mean over channels of colour."""
-    real = [np.abs(image) if np.iscomplexobj(image) else np.asarray(image, dtype=np.float64) for image in images]
-    return [image if image.ndim == 2 else image.mean(-1) for image in real]
-
-
-def _channels(images: Images) -> list[list[Array]]:
-    """Channel -> planes (H, W) of all images; real and imaginary parts are channels."""
-    per_image = []
-    for image in images:
-        planes = list(np.moveaxis(np.atleast_3d(image), -1, 0))
-        parts = [
-            part for plane in planes for part in ((plane.real, plane.imag) if np.iscomplexobj(plane) else (plane,))
-        ]
-        per_image.append([np.asarray(part, dtype=np.float64) for part in parts])
-    counts = {len(planes) for planes in per_image}
-    if len(counts) != 1:
-        raise DataError(f"noise is estimated in images of one kind, got some of {sorted(counts)} channels")
-    return [list(planes) for planes in zip(*per_image, strict=True)]
-
-
-def _check(channels: list[list[Array]], size: int) -> None:
-    for plane in (plane for planes in channels for plane in planes):
-        if min(plane.shape) < size:
-            raise DataError(f"noise can be estimated in images of at least {size} pixels a side, got {plane.shape}")
-        if not np.isfinite(plane).all():
-            raise DataError("noise cannot be estimated in images with values that are not finite")
 
 
 def _inequality(model: LevelModel) -> float:

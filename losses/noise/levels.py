@@ -30,8 +30,6 @@ TRUSTED = 0.5
 """Candidates deviate from the noise's spectrum by at most this multiple of what chance explains to 9 in 10."""
 LEAST = 0.05
 """At least this share of all patches are candidates."""
-CALIBRATION = 1.03
-"""Factor of the measured variances: the halves are not quite independent. Measured on images of noise alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +63,7 @@ def measure(patches: Patches, spectrum: Array, *, share: float = SHARE) -> Level
     for half, other in ((0, 1), (1, 0)):
         weakest = [_weakest(group, scores[half], share) for group in _groups(patches, candidates)]
         chosen = np.unique(np.concatenate(weakest))
-        variances.append(CALIBRATION * scores[other][chosen])
+        variances.append(flat_patches.CALIBRATION[patches.size] * scores[other][chosen])
         numbers.append(chosen)
     return LevelSamples(np.concatenate(variances), np.concatenate(numbers))
 

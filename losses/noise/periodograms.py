@@ -8,14 +8,18 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-SIZE = 32
-"""Side of a patch, in pixels."""
-SMALLEST = 16
-"""Side of a patch in images that hold too few larger ones."""
-PER_IMAGE, IN_ALL = 800, 12000
+SIZES = (32, 16)
+"""Sides of the patches, in pixels: larger ones see longer correlations, smaller ones find a place free of structure."""
+LARGE_ENOUGH = 192
+"""Smallest side of images in which larger patches are looked for."""
+PER_IMAGE, IN_ALL = 800, 8000
 """About this many patches of an image, and of all images, at most: more of them overlap and say little new."""
-CENTRE = 1
-"""Frequencies up to this many steps from 0 are not measured: there, patches hold shading and the subtracted mean."""
+CONSTANT = 0.2
+"""Share of a patch's pixels that may have its lowest value: more of them are masked or clipped."""
+CENTRE = {32: 1, 16: 2}
+"""Frequencies up to so many steps from 0 are not measured: there, patches hold shading and what is subtracted."""
+ORDER = {32: 0, 16: 2}
+"""Order of the polynomial that is subtracted from a patch. Small patches see shading as noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +56,9 @@ class Patches:
         return len(self.mean)
 
 
-def patch_size(shapes: list[tuple[int, int]]) -> int:
-    """Side of the patches for images of these heights and widths."""
-    return SIZE if min(min(shape) for shape in shapes) >= 3 * SIZE else SMALLEST
+def patch_sizes(shapes: list[tuple[int, int]]) -> tuple[int, ...]:
+    """Sides of the patches to try for images of these heights and widths, largest first."""
+    return SIZES if min(min(shape) for shape in shapes) >= LARGE_ENOUGH else SIZES[1:]
 
 
 def window(size: int) -> Array:
@@ -72,7 +76,7 @@ def window_correlation(size: int) -> Array:
 def patches_of(
     planes: list[Array], signals: list[Array], size: int, masks: list[NDArray[np.bool_]] | None = None
 ) -> Patches:
-    """Periodograms of overlapping patches of all images.
+    """Periodograms of overlapping patches of all images, without those that are constant in part.
 
     Args:
         planes: What is analysed: noisy images or residuals, (H, W) each.
@@ -88,6 +92,10 @@ def patches_of(
             continue
         rows, columns = corners[:, 0], corners[:, 1]
         cut = np.lib.stride_tricks.sliding_window_view(plane, (size, size))[rows, columns]
+        kept = (cut == cut.min((1, 2), keepdims=True)).mean((1, 2)) <= CONSTANT
+        cut, corners, rows, columns = cut[kept], corners[kept], rows[kept], columns[kept]
+        if not len(cut):
+            continue
         means = np.lib.stride_tricks.sliding_window_view(signal, (size, size))[rows, columns].mean((1, 2))
         position = (corners + size / 2) / np.array(plane.shape)
         parts.append(Patches(periodograms(cut), means, cut.var((1, 2)), np.full(len(corners), number), position))
@@ -104,31 +112,34 @@ def patches_of(
 
 
 def periodograms(patches: Array) -> NDArray[np.float32]:
-    """Windowed periodograms (N, P, P) of patches (N, P, P), each without its mean."""
-    weights = window(patches.shape[-1])
-    share = weights / weights.sum()
-    centred = patches - (patches * share).sum((1, 2), keepdims=True)
-    spectra = scipy.fft.fft2((centred * weights).astype(np.float32))
-    power: NDArray[np.float32] = (spectra.real**2 + spectra.imag**2) / np.float32(patches[0].size)
+    """Windowed periodograms (N, P, P) of patches (N, P, P), each without its mean, or its shading."""
+    size = patches.shape[-1]
+    weights = window(size)
+    flat = (patches * weights).reshape(len(patches), -1)
+    shading = _polynomials(size, ORDER[size]) * weights.reshape(-1, 1)
+    basis, _ = np.linalg.qr(shading)
+    flat = flat - (flat @ basis) @ basis.T
+    spectra = scipy.fft.fft2(flat.reshape(patches.shape).astype(np.float32))
+    power: NDArray[np.float32] = (spectra.real**2 + spectra.imag**2) / np.float32(size**2)
     return power
 
 
 def measured(size: int) -> NDArray[np.bool_]:
     """Which frequencies (size, size) are measured: all but those next to 0."""
     steps = np.abs(np.fft.fftfreq(size) * size)
-    return np.asarray(np.maximum.outer(steps, steps) > CENTRE)
+    return np.asarray(np.maximum.outer(steps, steps) > CENTRE[size])
 
 
 def fill_centre(power: Array) -> Array:
     """Replace the frequencies that are not measured by what those around them say.
 
-    A Gaussian in frequency, log S = a + b u^2 + c v^2 + d u v, is fitted to the bins within 3 steps.
+    A Gaussian in frequency, log S = a + b u^2 + c v^2 + d u v, is fitted to the two rings of bins around them.
     """
     size = power.shape[0]
     steps = np.fft.fftfreq(size) * size
     u, v = np.meshgrid(steps, steps, indexing="ij")
     missing = ~measured(size)
-    near = (np.maximum(np.abs(u), np.abs(v)) <= CENTRE + 2) & ~missing
+    near = (np.maximum(np.abs(u), np.abs(v)) <= CENTRE[size] + 2) & ~missing
     terms = np.stack([np.ones_like(u), u**2, v**2, u * v], -1)
     values = np.log(np.maximum(power, 1e-12 * power.max() + 1e-300))
     fitted, *_ = np.linalg.lstsq(terms[near], values[near], rcond=None)
@@ -168,3 +179,10 @@ def _corners(shape: tuple[int, ...], size: int, count: int, mask: NDArray[np.boo
         return np.asarray(corners)
     inside = np.lib.stride_tricks.sliding_window_view(mask, (size, size))[corners[:, 0], corners[:, 1]]
     return np.asarray(corners[inside.all((1, 2))])
+
+
+def _polynomials(size: int, order: int) -> Array:
+    """Polynomials in two variables up to this order, (P * P, terms)."""
+    line = np.linspace(-1, 1, size)
+    powers = [(row, column) for row in range(order + 1) for column in range(order + 1 - row)]
+    return np.stack([np.multiply.outer(line**row, line**column).ravel() for row, column in powers], -1)

@@ -70,3 +70,14 @@ def test_images_without_numbers_or_too_small_are_refused() -> None:
         estimate_noise([np.zeros((8, 64))])
     with pytest.raises(DataError, match="not finite"):
         estimate_noise([np.full((64, 64), np.nan)])
+
+
+def test_masked_regions_are_left_out() -> None:
+    random = np.random.default_rng(1)
+    inside = np.hypot(*np.mgrid[-1:1:128j, -1:1:128j]) < 0.9
+    noisy = [np.where(inside, 1 + blurred(random, 1.0), 0) for _ in range(4)]
+    noise = estimate_noise(noisy).noise
+    assert noise.sigma == pytest.approx(0.1, rel=0.05)
+    assert noise.correlation(0, 1) == pytest.approx(0.78, abs=0.04)
+    with pytest.raises(DataError, match="constant, masked or clipped"):
+        estimate_noise([np.ones((64, 64))])
