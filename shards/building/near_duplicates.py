@@ -7,6 +7,9 @@ import numpy as np
 from PIL import Image
 
 from configs.errors import DataError
+from shards.building.image_files import read_image
+from shards.image_files import pillow_formats
+from shards.image_files.geometry import turned_layout
 
 SIDE = 32
 """Images are compared by grey thumbnails with this side, in pixels."""
@@ -39,14 +42,28 @@ def near_duplicates(paths: Sequence[Path], threshold: float) -> list[int]:
 
 def _thumbnail(path: Path) -> np.ndarray:
     """A small grey version with zero mean and unit length: scalar products of these are correlations."""
+    is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    small = (_jpeg_thumbnail(path) if is_jpeg else _shrunk(path)).ravel()
+    small = small - small.mean()
+    return small / (np.linalg.norm(small) or 1.0)
+
+
+def _jpeg_thumbnail(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
+            orientation = pillow_formats.orientation_of(image)
             image.draft("L", (SIDE * 2, SIDE * 2))  # lets the JPEG decoder skip most of the work
             small = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float32)
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: not an image that Pillow can read ({error})") from error
-    small = (small - small.mean()).ravel()
-    return small / (np.linalg.norm(small) or 1.0)
+    return turned_layout(small.shape, "HW", "HW", orientation).apply(small)
+
+
+def _shrunk(path: Path) -> np.ndarray:
+    image = read_image(path, grey=True)
+    if image.dtype != np.uint8:
+        image = image.astype(np.float32)
+    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float32)
 
 
 def _root(parents: list[int], i: int) -> int:

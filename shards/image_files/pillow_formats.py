@@ -58,7 +58,7 @@ def _read(path: Path, file: ImageFile.ImageFile) -> StoredImage:
     array, photometric, bits = _pixels(path, file)
     info = dict(file.info)  # complete only after the pixels were read
     axes = "HWC" if array.ndim == 3 else "HW"
-    layout = turned_layout(array.shape, axes, axes, _orientation(file))
+    layout = turned_layout(array.shape, axes, axes, orientation_of(file))
     image = layout.apply(array)[None]
     alpha = None
     if image.ndim == 4 and image.shape[3] in (2, 4):
@@ -74,7 +74,8 @@ def _read(path: Path, file: ImageFile.ImageFile) -> StoredImage:
     return StoredImage(image, path, kind, values, Geometry(layout), (frame,), alpha=alpha, source=source)
 
 
-def _orientation(file: ImageFile.ImageFile) -> int:
+def orientation_of(file: Image.Image) -> int:
+    """The EXIF orientation of an open file; 1 where there is none or EXIF is damaged."""
     try:
         return int(file.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # EXIF is often damaged, and viewers show such images unturned

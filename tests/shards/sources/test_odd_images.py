@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 
 from shards import build
+from shards.building.near_duplicates import near_duplicates
 from shards.reading.shard_set import ShardSet
 from tests.shards.image_files.dicom_files import PICTURE, write_dicom
 from tests.shards.image_files.pictures import GREY, RGB, stored_for
@@ -230,3 +231,12 @@ def test_doses_of_other_places_are_refused(
     assert ldct(tmp_path) == 4
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+def test_a_copy_that_exif_turns_is_a_near_duplicate(tmp_path: Path) -> None:
+    smooth = np.dstack([np.add.outer(np.arange(64) * 2, np.arange(64)).astype(np.uint8)] * 3)
+    write_pil(tmp_path / "a.jpg", smooth)
+    write_pil(tmp_path / "b.jpg", stored_for(smooth, 6), exif=turned_exif(6))
+    write_tif(tmp_path / "c.tif", stored_for(smooth, 3), photometric="rgb", extratags=[(274, "H", 1, 3, True)])
+    write_pil(tmp_path / "d.png", smooth[::-1])
+    assert near_duplicates([tmp_path / name for name in ("a.jpg", "b.jpg", "c.tif", "d.png")], 0.95) == [0, 0, 0, 3]
