@@ -50,6 +50,11 @@ class Output:
     primary: bool = True
     """Whether it counts towards the run's headline metric."""
 
+    @property
+    def references(self) -> tuple[str, str]:
+        """The fields it may be compared with, the better one first: the clean image, or a second noisy copy."""
+        return self.clean, self.clean.removesuffix("_clean") + "_second"
+
 
 class Pipeline(nn.Module, ABC, Generic[ConfigT]):
     """A training method: its networks, as submodules, and the losses that train them.

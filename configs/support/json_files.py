@@ -1,6 +1,7 @@
 """Small JSON files and JSON lines, read so that a missing or half-written one is no exception."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,31 @@ def read_json_lines(file: Path, *, last_bytes: int | None = None) -> list[Record
     except OSError:
         return []
     return list(_objects(data))
+
+
+def strict_json(value: object) -> str:
+    """JSON text that any reader accepts, indented: NaN becomes null, infinity the texts "inf" and "-inf".
+
+    Python's own default writes NaN and Infinity, which are no JSON. `number` reads such values back.
+    """
+    return json.dumps(_strict(value), indent=1, allow_nan=False)
+
+
+def number(value: object) -> float | None:
+    """A number as `strict_json` has written it; None for null, and for what is no number."""
+    if isinstance(value, str):
+        return {"inf": math.inf, "-inf": -math.inf}.get(value)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _strict(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _strict(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
 
 
 def _objects(data: bytes) -> Iterator[Record]:

@@ -1,7 +1,6 @@
 """The work of launch/evaluate.py: measure a trained run and classical baselines on one split, and write the report."""
 
 import argparse
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,15 +9,19 @@ from configs.baseline_names import Baseline
 from configs.errors import ConfigError, DataError, MachineError
 from configs.fields import Needs
 from configs.schema import DataConfig
+from configs.support import logs
+from configs.support.json_files import strict_json
 from configs.support.paths import resolve
 from launch.data import loading, splits
-from launch.evaluation import evaluator, known_noise, report, report_picture
+from launch.evaluation import evaluator, fitness, known_noise, report, report_picture
 from launch.evaluation import metrics as metric_registry
 from launch.evaluation.baseline_evaluator import RISK_TUNED, BaselineEvaluator
 from launch.evaluation.baselines import BaselineOptions
 from launch.evaluation.evaluator import Rows
 from launch.inference import trained_model
 from launch.machine import acceleration
+
+log = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Summary:
     seconds: float
     noise: str = ""
     """The noise of the training images in words; empty where it is not known."""
+    warnings: tuple[str, ...] = ()
+    """Why the numbers may be wrong, such as images that contradict their data range."""
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -58,6 +63,7 @@ def evaluate(options: argparse.Namespace) -> int:
         needs = type(model.pipeline).needs(config.pipeline)
         data_range = splits.data_range(shards)
         noise = known_noise.noise_of_run(trained_model.folder_of(run), model.pipeline, data, needs)
+        fitness.refuse_small_images(model.pipeline.outputs, metrics, needs, data, shards)
         baselines = BaselineEvaluator(
             model.pipeline.outputs, options.baseline, metrics, data_range, pictures=options.pictures, noise=noise
         )
@@ -90,6 +96,7 @@ def evaluate(options: argparse.Namespace) -> int:
                 baselines=baselines.options,
                 seconds=round(time.perf_counter() - started, 2),
                 noise=known_noise.describe_model(noise),
+                warnings=tuple(fitness.range_problems(model.pipeline.outputs, needs, data, shards, data_range)),
             )
             write_report(resolve(options.output or run / "report.json"), summary, rows, baselines)
         return 0
@@ -117,7 +124,10 @@ def _choose_parameters(
 
 
 def write_report(path: Path, summary: Summary, rows: Rows, baselines: BaselineEvaluator) -> None:
-    """Write every row to the JSON file, and beside it the table (.md) and the pictures (.png); print the table."""
+    """Write every row to the JSON file, and beside it the table (.md) and the pictures (.png); print the table.
+
+    The file is strict JSON: an infinite PSNR is the text "inf", NaN is null (`strict_json`).
+    """
     table = summary_table(summary.method, rows, baselines)
     text = report.markdown_table(table)
     notes = " ".join(report_notes(summary, rows, baselines))
@@ -129,7 +139,7 @@ def write_report(path: Path, summary: Summary, rows: Rows, baselines: BaselineEv
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        path.write_text(strict_json(content) + "\n", encoding="utf-8")
         picture_line = f"\n![noisy, restored, clean]({path.stem}.png)\n" if baselines.picture_rows else ""
         path.with_suffix(".md").write_text(f"# {Path(summary.run).name}\n\n{text}\n{notes}\n{picture_line}")
         if baselines.picture_rows:
@@ -137,6 +147,8 @@ def write_report(path: Path, summary: Summary, rows: Rows, baselines: BaselineEv
     except OSError as error:
         raise MachineError(f"cannot write {path} ({error.strerror}): choose another --output") from error
     print(f"{text}\n{notes}", flush=True)
+    for problem in summary.warnings:
+        log.warning("%s", problem)
 
 
 def summary_table(method: str, rows: Rows, baselines: BaselineEvaluator) -> list[dict[str, str]]:
@@ -177,6 +189,7 @@ def report_notes(summary: Summary, rows: Rows, baselines: BaselineEvaluator) -> 
     if "none" in references:
         unavailable = [name.upper() for name, metric in baselines.metrics.items() if metric.needs_clean]
         notes.append(f"No clean images: {', '.join(unavailable) or 'nothing'} cannot be measured.")
+    notes += [f"Warning: {problem}." for problem in summary.warnings]
     if "gcmse" in baselines.metrics:
         notes.append("GCMSE grows with the area of an image, GCMSE_PER_PIXEL does not.")
     return notes

@@ -206,8 +206,7 @@ def headline(pipeline: Pipeline, averages: dict[str, float]) -> dict[str, float]
 
 def reference_field(output: Output, batch: Batch) -> str | None:
     """The field that an output is compared with: the clean image, else a second noisy copy, else none."""
-    second_copy = output.clean.removesuffix("_clean") + "_second"
-    return next((name for name in (output.clean, second_copy) if name in batch), None)
+    return next((name for name in output.references if name in batch), None)
 
 
 def stored_image(image_CHW: Tensor, scale: Tensor | float = 1.0) -> np.ndarray:

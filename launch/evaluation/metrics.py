@@ -32,6 +32,12 @@ class Metric:
         return inspect.signature(self.function).parameters["clean"].default is inspect.Parameter.empty
 
     @property
+    def smallest_px(self) -> int:
+        """The least height and width of an image that it can be computed of: SMALLEST_PX of its module."""
+        module = importlib.import_module(self.function.__module__)
+        return int(getattr(module, "SMALLEST_PX", 1))
+
+    @property
     def uses_regions(self) -> bool:
         """Whether it is computed on regions of interest."""
         return "rois" in inspect.signature(self.function).parameters

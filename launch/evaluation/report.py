@@ -17,7 +17,7 @@ class Spread(NamedTuple):
 
     mean: float
     std: float
-    """Sample standard deviation (n - 1); 0 for one image."""
+    """Sample standard deviation (n - 1); 0 for one image, and where a value is infinite."""
     images: int
 
 
@@ -26,7 +26,9 @@ def spread(rows: Rows, name: str) -> Spread | None:
     values = np.array([row.values[name] for row in rows if name in row.values and not math.isnan(row.values[name])])
     if not len(values):
         return None
-    return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0, len(values))
+    is_finite = bool(np.isfinite(values).all())  # equal images have an infinite PSNR, which has no deviation
+    deviation = float(values.std(ddof=1)) if len(values) > 1 and is_finite else 0.0
+    return Spread(float(values.mean()), deviation, len(values))
 
 
 def summary_row(rows: Rows, prefix: str, metrics: list[str], *, image: str, method: str) -> dict[str, str]:
@@ -37,7 +39,7 @@ def summary_row(rows: Rows, prefix: str, metrics: list[str], *, image: str, meth
         unit = f" ({UNITS[metric]})" if metric in UNITS else ""
         cell = "-"
         if statistics is not None:
-            deviation = f" ± {statistics.std:.3f}" if statistics.images > 1 else ""
+            deviation = f" ± {statistics.std:.3f}" if statistics.images > 1 and math.isfinite(statistics.mean) else ""
             cell = f"{statistics.mean:.3f}{deviation}"
         line[metric.upper() + unit] = cell
     return line

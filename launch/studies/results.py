@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from configs.baseline_names import DEFAULT_BASELINES, TITLES
-from configs.support.json_files import Record, read_json, read_json_lines
+from configs.support.json_files import Record, number, read_json, read_json_lines
 from launch.methods import method_of
 from launch.runs.folder import RunFolder
 from pipelines.reporting.columns import FollowedLoss, ReportColumn
@@ -118,7 +118,8 @@ def _loss_key(event: Record, followed_loss: FollowedLoss | None) -> str:
 def _report_means(file: Path) -> dict[str, float]:
     """The means of a report.json; empty if there is none yet."""
     means = read_json(file).get("means")
-    return means if isinstance(means, dict) else {}
+    numbers = {name: number(value) for name, value in means.items()} if isinstance(means, dict) else {}
+    return {name: value for name, value in numbers.items() if value is not None}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from configs.loader import dump
 from configs.schema import RunConfig
 from launch.data import loading, splits
+from launch.evaluation import evaluator, fitness
 from launch.machine.acceleration import require_wandb
 from launch.machine.precision import autocast_type
 from launch.training.build import length, make_order, make_pipeline, refuse_uneven_batch
@@ -35,7 +36,10 @@ def describe(config: RunConfig) -> int:
     autocast_type(config.loop, on_cpu=not torch.accelerator.is_available())
     shards = splits.open_training(config.data)
     pipeline = make_pipeline(config, shards)
-    splits.refuse_unfit_validation(type(pipeline).needs(config.pipeline), config.data, shards)
+    needs = type(pipeline).needs(config.pipeline)
+    splits.refuse_unfit_validation(needs, config.data, shards)
+    validation = splits.open_split(config.data, config.data.val_split)
+    fitness.refuse_small_images(pipeline.outputs, evaluator.DEFAULT_METRICS, needs, config.data, validation)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     refuse_uneven_batch(config, world)
     order = make_order(config, splits.size(shards, config.data.limit), 0, world)

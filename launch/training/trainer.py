@@ -11,6 +11,7 @@ from configs.support.git import git_commit
 from configs.support.paths import ROOT
 from launch.checkpoints.capture import TrainingState
 from launch.data import fields, loading, splits, training_levels
+from launch.evaluation import evaluator, fitness
 from launch.machine import memory_layout, precision
 from launch.machine.rng import seed_everything
 from launch.runs.folder import RunFolder
@@ -158,6 +159,8 @@ def assemble(
     build.synchronise_batch_norm(pipeline, device, world, config.loop, tracker)
     memory_layout.place(pipeline, device, config.loop)
     splits.refuse_unfit_validation(needs, config.data, shards)
+    validation = splits.open_split(config.data, config.data.val_split)
+    fitness.refuse_small_images(pipeline.outputs, evaluator.DEFAULT_METRICS, needs, config.data, validation)
     order = build.make_order(config, splits.size(shards, config.data.limit), rank, world)
     steps, epochs = build.length(config, order)
     context = RunContext(

@@ -10,6 +10,7 @@ from losses.metrics.common.images import checked_pair, checked_range, is_finite
 
 HALVINGS = 4
 LARGEST_WINDOW_PX = 11
+SMALLEST_PX = 2 * 2**HALVINGS + 1
 
 
 def ms_ssim(

@@ -8,6 +8,7 @@ from configs.errors import DataError
 from losses.metrics.common.images import checked_pair, checked_range, is_finite
 
 WINDOW_PX = 11
+SMALLEST_PX = WINDOW_PX
 
 
 def ssim(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:

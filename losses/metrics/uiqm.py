@@ -16,6 +16,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 TRIM = 0.1
 """Share of the lowest, and of the highest, values that the means of colourfulness leave out."""
 BLOCK_PX = 10
+SMALLEST_PX = BLOCK_PX
 
 
 def uiqm(restored: NDArray[np.generic], clean: NDArray[np.generic] | None = None, *, data_range: float) -> float:

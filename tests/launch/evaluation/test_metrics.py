@@ -150,3 +150,18 @@ def test_means_do_not_depend_on_the_order_of_rows_and_accept_infinities_of_both_
     assert evaluator.means(rows) == evaluator.means(rows[::-1]) == {"psnr": pytest.approx(1 / 3)}
     assert evaluator.means(rows_of(math.nan, 2.0)) == {"psnr": 2.0}
     assert math.isnan(evaluator.means(rows_of(math.inf, -math.inf))["psnr"])
+
+
+def test_evaluation_warns_of_a_contradicted_range_and_refuses_images_below_a_window(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, output = evaluate_run(run, capsys, "--metrics", "psnr", "--limit", "1")
+    assert content["warnings"] == [] and "Warning" not in output
+    for name, image in (("bright", 4000 * scene(0.1, 1)), ("small", scene(0.1, 1)[:10])):
+        pair = {"noisy.npy": image.astype(np.float32), "clean.npy": image.astype(np.float32)}
+        write_split(run / name / "test", [{"__key__": "a", **pair}], name="v", meta={"data_range": 1.0})
+    content, output = evaluate_run(run, capsys, "--data", str(run / "bright"), "--metrics", "psnr")
+    assert len(content["warnings"]) == 2 and "'noisy' does not fit the data range 1 " in output
+    words = ["--run", str(run / "run"), "--data", str(run / "small"), "--metrics", "ssim"]
+    assert evaluate.main(words) == 4
+    assert "go down to 10 x 64 px, but SSIM needs at least 11 px" in capsys.readouterr().err
