@@ -14,7 +14,7 @@ if not __package__:  # started as a script: the folder on the path must be the p
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from configs import studies
-from configs.errors import EXIT_REQUEUE, ConfigError, MachineError
+from configs.errors import EXIT_REQUEUE, ConfigError, MachineError, QuellError
 from configs.support import child_process, logs, paths
 from configs.support.arguments import whole_number
 from launch import cli
@@ -81,10 +81,19 @@ def run_all(runs: list[Experiment], *, processes: int, continue_on_error: bool) 
 
 def compare(folders: list[Path], output: Path) -> bool:
     """Write and print the table of the runs in these folders; False if none of them has started."""
-    runs = [run for run in map(results.read_result, folders) if run is not None]
+    runs = [run for run in map(_result, folders) if run is not None]
     if runs:
         print(f"\n{table.write(runs, output)}\n{output / 'results.md'}", flush=True)
     return bool(runs)
+
+
+def _result(folder: Path) -> results.RunResult | None:
+    """The results of a run; None, with a warning, where its folder is damaged, so that the others are compared."""
+    try:
+        return results.read_result(folder)
+    except QuellError as error:
+        log.warning("%s is left out: %s", folder.name, error)
+        return None
 
 
 def _parser() -> argparse.ArgumentParser:

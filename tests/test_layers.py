@@ -29,8 +29,8 @@ ONLY_IN = {
     "accelerate": ("launch/",),
     "fsspec": ("shards/remote/",),
     "submitit": ("slurm/",),
-    "tensorboard": ("launch/runs/tracker.py",),
-    "torch.utils.tensorboard": ("launch/runs/tracker.py",),
+    "tensorboard": ("launch/runs/board.py",),
+    "torch.utils.tensorboard": ("launch/runs/board.py",),
     "webdataset": ("shards/",),
 }
 """Library -> the only places that may import it, so that a change of the library affects few files."""
@@ -263,7 +263,7 @@ def test_allowed_imports_are_not_reported() -> None:
     text = "import torch\nfrom models import _blocks\nfrom . import _blocks\nfrom .unet import Net\nimport configs"
     assert forbidden_imports("models/unet.py", text) == []
     assert private_imports("models/unet.py", text) == []
-    assert forbidden_imports("launch/runs/tracker.py", "from torch.utils.tensorboard import SummaryWriter") == []
+    assert forbidden_imports("launch/runs/board.py", "from torch.utils.tensorboard import SummaryWriter") == []
     assert forbidden_imports("slurm/stages/preflight.py", "def f():\n    import torch") == []
 
 

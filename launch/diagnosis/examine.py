@@ -6,7 +6,7 @@ from pathlib import Path
 
 from configs import loader
 from configs.errors import EXIT_INTERRUPTED, CheckpointError, ConfigError, DataError, DivergedError
-from configs.support.json_files import read_json_lines
+from configs.support.event_log import read_events
 from configs.support.logs import get_logger
 from launch.diagnosis import probe
 from launch.diagnosis.diagnosis import Diagnosis
@@ -76,7 +76,7 @@ def read_facts(folder: RunFolder) -> RunFacts:
     Raises:
         CheckpointError: Nothing has been trained there.
     """
-    facts = RunFacts(folder.config(), read_json_lines(folder.metrics_file), folder.summary())
+    facts = RunFacts(folder.config(), read_events(folder.metrics_file), folder.summary())
     if not facts.train_events:
         raise CheckpointError(f"{folder.path} has no training log yet: train the run first")
     return facts

@@ -1,22 +1,27 @@
 """What a run records while it trains: one JSON line per event, TensorBoard, and the console; rank 0 only."""
 
+import contextlib
 import json
 import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from configs.errors import MachineError
+from configs.errors import MachineError, machine_problem
+from configs.support.atomic_files import temporary_beside
+from configs.support.event_log import EventLog, count_of, curves_of, read_log
+from configs.support.json_files import Record
 from configs.support.logs import get_logger
 from launch.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from launch.runs.board import Board
 
 log = get_logger(__name__)
 
@@ -27,7 +32,9 @@ _Picture = tuple[str, np.ndarray, int]
 class Tracker:
     """Records the events of rank 0; on other ranks every call does nothing.
 
-    Images go through a queue to a thread, because encoding one takes longer than many a training step.
+    Images go through a queue to a thread, because encoding one takes longer than many a training step. metrics.jsonl is
+    what counts: without it the run ends, whereas without TensorBoard it goes on, and the curves are made anew from the
+    log at the next start.
     """
 
     def __init__(self, folder: RunFolder, *, active: bool, tensorboard: bool, resumed_at: int = 0) -> None:
@@ -36,35 +43,43 @@ class Tracker:
         """Latest message of every warning, by name."""
         self.also: Callable[[dict[str, float], int], None] | None = None
         """Where curves go besides TensorBoard."""
-        self._board: SummaryWriter | None = None
+        self._path, self._board_folder = folder.metrics_file, folder.tensorboard
+        self._board: Board | None = None
+        self._board_error: OSError | None = None
         self._pictures: queue.Queue[_Picture | None] = queue.Queue(maxsize=8)
         self._thread: threading.Thread | None = None
         if not active:
             return
-        drop_events_after(folder.metrics_file, resumed_at)
-        self._file = folder.metrics_file.open("a", encoding="utf-8")
+        content = keep_events_until(folder.metrics_file, resumed_at)
+        with _log_errors(self._path):
+            self._file = folder.metrics_file.open("a", encoding="utf-8")
+        if content.damaged:
+            message = f"{count_of(content.damaged)} of {self._path} moved to {damaged_file(self._path).name}"
+            self.warning("damaged log", message, resumed_at)
         if tensorboard:
-            from torch.utils import tensorboard as board  # slow to import: only where it writes
-
-            purge_step = resumed_at + 1 if resumed_at else None
-            self._board = board.SummaryWriter(str(folder.tensorboard), purge_step=purge_step)
-            self._thread = threading.Thread(target=self._draw, name="tensorboard-images", daemon=True)
-            self._thread.start()
+            self._open_board(content.events, resumed_at)
 
     @property
     def draws(self) -> bool:
         """Whether pictures go anywhere, so that none are drawn for nothing."""
         return self._board is not None
 
-    def event(self, kind: str, step: int, values: Mapping[str, object], *, scalars: str = "") -> None:
-        """Append a line to metrics.jsonl; with `scalars`, a prefix, also add one TensorBoard point per number."""
+    def event(self, kind: str, step: int, values: Mapping[str, object]) -> None:
+        """Append a line to metrics.jsonl, and its numbers to the curves where the kind has curves (`CURVES`).
+
+        Raises:
+            MachineError: The line cannot be written.
+        """
         if not self.active:
             return
         line = {"event": kind, "step": step, "time": round(time.time(), 3), **{k: _plain(v) for k, v in values.items()}}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-        if scalars:
-            self._add_scalars(scalars, values, step)
+        with _log_errors(self._path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        if self._board is not None:
+            self._on_board(partial(self._board.curves, line))
+        if self.also is not None and (curves := curves_of(line)):
+            self.also(curves, step)
 
     def images(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
         """Add a picture, uint8 (H, W, 3), without blocking training; it is dropped while TensorBoard falls behind."""
@@ -78,7 +93,7 @@ class Tracker:
     def text(self, name: str, text: str) -> None:
         """Add a text to TensorBoard."""
         if self._board is not None:
-            self._board.add_text(name, text)
+            self._on_board(partial(self._board.text, name, text))
 
     def info(self, message: str) -> None:
         """Log a line on the console."""
@@ -97,7 +112,7 @@ class Tracker:
     def flush(self) -> None:
         """Have everything recorded so far on disk."""
         if self._board is not None:
-            self._board.flush()
+            self._on_board(self._board.flush)
 
     def close(self) -> None:
         """Finish drawing and close the files."""
@@ -106,49 +121,100 @@ class Tracker:
             self._thread.join()
             self._thread = None
         if self._board is not None:
-            self._board.close()
+            self._on_board(self._board.close)
             self._board = None
         if self.active:
-            self._file.close()
             self.active = False
+            with contextlib.suppress(OSError):  # every line was flushed when it was written
+                self._file.close()
 
-    def _add_scalars(self, prefix: str, values: Mapping[str, object], step: int) -> None:
-        curves = {
-            f"{prefix}/{name}": value
-            for name, value in values.items()
-            if isinstance(value, int | float) and math.isfinite(value)
-        }
-        if self.also is not None:
-            self.also(curves, step)
-        if self._board is not None:
-            for name, value in curves.items():
-                self._board.add_scalar(name, value, step)
+    def _open_board(self, events: Sequence[Record], resumed_at: int) -> None:
+        from launch.runs.board import Board  # slow to import: only where it writes
+
+        try:
+            self._board = Board(self._board_folder, events, resumed_at)
+        except OSError as error:
+            self._give_up_board(error)
+            return
+        self._thread = threading.Thread(target=self._draw, name="tensorboard-images", daemon=True)
+        self._thread.start()
+
+    def _on_board(self, write: Callable[[], None]) -> None:
+        """Write to TensorBoard; where that fails, or failed for a picture, warn and go on without it."""
+        try:
+            if self._board_error is None:
+                write()
+        except OSError as error:
+            self._board_error = error
+        if self._board_error is not None:
+            self._give_up_board(self._board_error)
+
+    def _give_up_board(self, error: OSError) -> None:
+        board, self._board = self._board, None
+        if board is not None:
+            with contextlib.suppress(OSError):
+                board.close()
+        self.warning(
+            "tensorboard",
+            f"{self._board_folder} cannot be written ({error.strerror or error}): the run goes on without it, its "
+            "curves are in metrics.jsonl and return with the next start",
+            0,
+        )
 
     def _draw(self) -> None:
-        assert self._board is not None
         while (picture := self._pictures.get()) is not None:
             name, pixels, step = picture
-            self._board.add_image(name, pixels, step, dataformats="HWC")
+            board = self._board
+            if board is None or self._board_error is not None:
+                continue
+            try:
+                board.picture(name, pixels, step)
+            except (OSError, ValueError) as error:  # ValueError: the file was closed meanwhile
+                self._board_error = error if isinstance(error, OSError) else self._board_error
 
 
-def drop_events_after(file: Path, step: int) -> None:
-    """Remove events that a killed process logged after the checkpoint training resumes from, and half-written lines."""
+def keep_events_until(file: Path, step: int) -> EventLog:
+    """Remove from a log what a killed process logged after the checkpoint that training continues from.
+
+    Damaged lines move to a file beside it.
+
+    Returns:
+        The log as it is now, and the damaged lines.
+
+    Raises:
+        MachineError: The log cannot be written.
+    """
     if not file.exists():
-        return
-    kept = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the last line of a killed process
-        if event["step"] <= step:
-            kept.append(line)
-    try:
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        return EventLog([], [], [])
+    if not file.is_file():
+        raise MachineError(f"{file}: is not a file; remove it, and start the same command again")
+    content = read_log(file)
+    kept = [i for i, event in enumerate(content.events) if event["step"] <= step]
+    lines = [content.lines[i] for i in kept]
+    with _log_errors(file):
+        if content.damaged:
+            with damaged_file(file).open("ab") as aside:
+                aside.write(b"".join(line + b"\n" for line in content.damaged))
+        temporary = temporary_beside(file)
+        temporary.write_bytes(b"".join(line + b"\n" for line in lines))
         temporary.replace(file)
+    return EventLog([content.events[i] for i in kept], lines, content.damaged)
+
+
+def damaged_file(file: Path) -> Path:
+    """Where the damaged lines of a log are kept."""
+    return file.with_suffix(f".damaged{file.suffix}")
+
+
+@contextlib.contextmanager
+def _log_errors(file: Path) -> Iterator[None]:
+    """Turn errors of the disk in the block into one sentence that names the log."""
+    try:
+        yield
     except OSError as error:
-        raise MachineError(f"cannot write {file} ({error.strerror}): make the run folder writable") from error
+        if error.filename is None:
+            error.filename = str(file)
+        raise MachineError(machine_problem(error)) from error
 
 
 def progress_line(step: int, steps: int, *, losses: str, rate: float, wait: float, seconds_left: float) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.baseline_names import DEFAULT_BASELINES
+from configs.errors import QuellError
 from configs.schema import RunConfig
 from configs.support import paths
 from launch.runs.folder import RunFolder
@@ -56,7 +57,10 @@ class Experiment:
     def is_trained(self) -> bool:
         """Whether the folder holds this very run, finished."""
         folder = RunFolder(self.folder)
-        return folder.summary().get("status") == "finished" and folder.config() == self.config
+        try:
+            return folder.summary().get("status") == "finished" and folder.config() == self.config
+        except QuellError:  # config.yaml is damaged: training writes it again
+            return False
 
     def is_evaluated(self) -> bool:
         """Whether the report is at least as new as the end of training."""

@@ -8,7 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from configs.baseline_names import DEFAULT_BASELINES, TITLES
-from configs.support.json_files import Record, number, read_json, read_json_lines
+from configs.support.event_log import read_events
+from configs.support.json_files import Record, number, read_json
 from launch.methods import method_of
 from launch.runs.folder import RunFolder
 from pipelines.reporting.columns import FollowedLoss, ReportColumn
@@ -45,7 +46,7 @@ class RunResult:
     def loss_curve(self) -> tuple[list[int], list[float]]:
         """Steps and values of the followed loss; NaN where it was not finite."""
         key = _loss_key(self.train_events[0], self.followed_loss)
-        values = [math.nan if event[key] is None else event[key] for event in self.train_events]
+        values = [math.nan if event.get(key) is None else event[key] for event in self.train_events]
         return [event["step"] for event in self.train_events], values
 
 
@@ -54,23 +55,24 @@ def read_result(path: Path) -> RunResult | None:
     folder = RunFolder(path)
     if not (folder.config_file.is_file() and folder.metrics_file.is_file()):
         return None
-    config, events, summary = folder.config(), read_json_lines(folder.metrics_file), folder.summary()
+    config, events, summary = folder.config(), read_events(folder.metrics_file), folder.summary()
     method = method_of(config)
-    train_events = [event for event in events if event["event"] == "train"]
+    train_events = [event for event in events if event["event"] == "train" and _has_loss(event)]
     last_evaluation: Record = next((event for event in reversed(events) if event["event"] == "eval"), {})
     report = _report_means(path / REPORT_FILE)
     metrics = {**last_evaluation, **report}
     followed_loss = method.followed_loss
     row: dict[str, Cell] = {"method": config.pipeline.name}
     if train_events:
-        if followed_loss and followed_loss.name not in train_events[0]:
+        if followed_loss and not any(followed_loss.name in event for event in train_events):
             followed_loss = None
         key = _loss_key(train_events[0], followed_loss)
         title = followed_loss.name if followed_loss else "loss"
-        row |= {f"{title} start": train_events[0][key], f"{title} end": train_events[-1][key]}
+        row |= {f"{title} start": train_events[0].get(key), f"{title} end": train_events[-1].get(key)}
     row |= {column.title: metrics.get(column.metric) for column in method.report_columns}
     row |= restoration_quality(report)
-    row |= {"steps": float(summary.get("step") or 0), "minutes": active_minutes(events)}
+    step = summary.get("step")
+    row |= {"steps": float(step) if isinstance(step, int | float) else 0.0, "minutes": active_minutes(events)}
     row |= {"status": summary.get("status", "?")}
     return RunResult(config.name, config.seed, row, train_events, followed_loss, method.report_columns)
 
@@ -108,6 +110,11 @@ def active_minutes(events: list[Record]) -> float:
         if event["event"] not in ("start", "resume")
     )
     return seconds / 60
+
+
+def _has_loss(event: Record) -> bool:
+    """Whether a training event has what every one logs; a damaged line may have lost it."""
+    return any(key.startswith("loss_") for key in event)
 
 
 def _loss_key(event: Record, followed_loss: FollowedLoss | None) -> str:

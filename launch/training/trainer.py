@@ -96,7 +96,7 @@ class Trainer:
         self.speeds.append(speed)
         rates = {f"lr_{phase.name}": phase.optimizer.param_groups[0]["lr"] for phase in self.phases}
         values = {**interval.means, **rates, "epoch": self.epoch, **speed}
-        context.tracker.event("train", step, values, scalars="train")
+        context.tracker.event("train", step, values)
         losses = {name: value for name, value in interval.means.items() if name.startswith("loss_")}
         context.tracker.info(
             progress_line(

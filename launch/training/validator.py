@@ -119,7 +119,7 @@ class Validator:
     def _log(self, data_range: float) -> None:
         tracker, step, metrics = self._context.tracker, self._state.step, self.metrics
         epoch = self._context.order.epoch_at(step)
-        tracker.event("eval", step, {"epoch": epoch, "data_range": data_range, **metrics}, scalars="val")
+        tracker.event("eval", step, {"epoch": epoch, "data_range": data_range, **metrics})
         numbers = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "/" not in name)
         tracker.info(f"validation at step {step}:  {numbers}")
         for finding in self._state.pipeline.findings(metrics):

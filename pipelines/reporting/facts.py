@@ -1,6 +1,7 @@
 """The facts about a run that the rules of a diagnosis judge."""
 
 import itertools
+import math
 import statistics
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -77,8 +78,8 @@ class RunFacts:
     def at_epoch(self, name: str, epoch: float) -> float | None:
         """The last value logged up to the end of an epoch; None if the run has not reached it."""
         end = epoch + EPOCH_TOLERANCE
-        values = [event[name] for event in self.train_events if event.get(name) is not None and event["epoch"] <= end]
-        is_reached = bool(self.train_events) and self.train_events[-1]["epoch"] >= epoch - EPOCH_TOLERANCE
+        values = [event[name] for event in self.train_events if event.get(name) is not None and _epoch(event) <= end]
+        is_reached = bool(self.train_events) and _epoch(self.train_events[-1]) >= epoch - EPOCH_TOLERANCE
         return values[-1] if values and is_reached else None
 
     def oscillation(self, name: str) -> float | None:
@@ -113,3 +114,9 @@ class RunFacts:
         if len(pairs) < len(prefixes):
             return None
         return statistics.fmean(r for r, _ in pairs) - statistics.fmean(n for _, n in pairs)
+
+
+def _epoch(event: Record) -> float:
+    """The epoch of a training event; infinity where a damaged line has lost it."""
+    value = event.get("epoch")
+    return math.inf if value is None else float(value)

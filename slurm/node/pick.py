@@ -40,7 +40,8 @@ def choose(task: Task) -> str:
     values, left_out = {}, {}
     for member, run in task.candidates.items():
         summary = records.summary(run)
-        value = summary.get("metrics", {}).get(metric)
+        metrics = summary.get("metrics")
+        value = metrics.get(metric) if isinstance(metrics, dict) else None
         if summary.get("status") != "finished":
             left_out[member] = f"not finished ({summary.get('status', 'no summary.json')})"
         elif not isinstance(value, int | float) or not math.isfinite(value):
@@ -80,7 +81,7 @@ def late_overrides(task: Task) -> list[str]:
 
 def _choice(task: Task, stage: str) -> Choice:
     choice = read_json(Path(task.choices[stage]))
-    if not choice:
+    if not (isinstance(choice.get("run"), str) and isinstance(choice.get("changes"), list)):
         raise DataError(f"{task.name}: '{stage}' has not chosen yet (no {task.choices[stage]}): run that stage first")
     return cast(Choice, choice)
 

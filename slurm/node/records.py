@@ -52,8 +52,8 @@ def append_event(folder: str | Path, event: str, **values: object) -> None:
 
 def history(folder: str | Path, job: str | None = None) -> list[Event]:
     """The task's events, oldest first; only those of one job if it is given."""
-    events = cast(list[Event], read_json_lines(Path(folder) / EVENTS_FILE))
-    return [event for event in events if job is None or event.get("job") == job]
+    events = [cast(Event, event) for event in read_json_lines(Path(folder) / EVENTS_FILE) if _is_event(event)]
+    return [event for event in events if job is None or event["job"] == job]
 
 
 def starts(folder: str | Path, job: str) -> list[Event]:
@@ -70,7 +70,7 @@ def write_failure(folder: str | Path, failure: Failure) -> None:
 def first_failure(folder: str | Path, job: str) -> Failure | None:
     """The earliest failure among a job's ranks; later ones are usually its consequences."""
     failures = [read_json(file) for file in sorted(Path(folder).glob("failure-*.json"))]
-    of_job = [cast(Failure, failure) for failure in failures if failure.get("job") == job]
+    of_job = [cast(Failure, failure) for failure in failures if failure.get("job") == job and _is_failure(failure)]
     return min(of_job, key=lambda failure: failure["time"], default=None)
 
 
@@ -90,3 +90,17 @@ def saved_step(run_dir: str | Path) -> int:
 def summary(run_dir: str | Path) -> Record:
     """The run's own summary.json, `interrupted` where its process is gone; empty before it is written."""
     return read_summary(run_dir)
+
+
+def _is_event(event: Record) -> bool:
+    """Whether a line of a history has what its kind has; a damaged one is left out."""
+    needed: dict[str, dict[str, type]] = {"start": {"step": int}, "stop": {}, "end": {"code": int, "reason": str}}
+    fields = needed.get(str(event.get("event")))
+    common: dict[str, type] = {"event": str, "job": str}
+    return fields is not None and all(isinstance(event.get(key), kind) for key, kind in (common | fields).items())
+
+
+def _is_failure(failure: Record) -> bool:
+    """Whether a failure's file has all that is shown of it."""
+    needed = {"rank": int, "node": str, "says": str, "time": int | float, "tail": list}
+    return all(isinstance(failure.get(key), kind) for key, kind in needed.items())

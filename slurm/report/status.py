@@ -4,7 +4,8 @@ import itertools
 from pathlib import Path
 
 from configs.errors import MachineError
-from configs.support.json_files import Record, read_json_lines
+from configs.support.event_log import read_events
+from configs.support.json_files import Record
 from slurm.node import records
 from slurm.submission import client
 from slurm.submission.client import QueuedJob
@@ -46,14 +47,19 @@ def _progress(task: SubmittedTask) -> tuple[str, str, str]:
     if task.kind != "train":
         return "", "", ""
     summary = records.summary(task.run_dir)
-    events = read_json_lines(Path(task.run_dir) / "metrics.jsonl", last_bytes=_METRICS_TAIL_BYTES)
-    train_events = [event for event in events if event.get("event") == "train"]
+    events = read_events(Path(task.run_dir) / "metrics.jsonl", last_bytes=_METRICS_TAIL_BYTES)
+    train_events = [event for event in events if event["event"] == "train"]
     last = train_events[-1] if train_events else {}
-    step = max(summary.get("step") or 0, last.get("step", 0))
-    steps = summary.get("steps")
+    step = max(_whole(summary.get("step")), last.get("step", 0))
+    steps = _whole(summary.get("steps"))
     losses = [value for name, value in last.items() if name.startswith("loss") and isinstance(value, int | float)]
     left = _time_left(train_events, steps) if summary.get("status") == "running" else ""
     return (f"{step}/{steps}" if steps else ""), (f"{losses[0]:.4g}" if losses else ""), left
+
+
+def _whole(value: object) -> int:
+    """A count in a summary.json; 0 where it is missing or damaged."""
+    return value if isinstance(value, int) else 0
 
 
 def _time_left(train_events: list[Record], steps: int | None) -> str:

@@ -100,10 +100,12 @@ def read_task(file: str | Path) -> Task:
     """Read the task of a job.
 
     Raises:
-        MachineError: The file is no longer there.
+        MachineError: The file is no longer there, or damaged.
     """
     try:
         return Task.model_validate_json(Path(file).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MachineError(f"the job's task {file} is damaged: submit the stage again") from error
     except OSError as error:
         raise MachineError(
             f"cannot read the job's task {file} ({error.strerror}): its folder was moved or removed after submission; "

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from configs.errors import ConfigError, MachineError
 from configs.schema import Section
 from configs.support.atomic_files import write_atomically
@@ -126,7 +124,7 @@ def read_manifest(root: Path) -> Manifest | None:
         return Manifest.model_validate_json((root / FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, not JSON, or not a manifest
         raise ConfigError(f"{root / FILE} is damaged: remove it and submit again (finished stages are kept)") from error
 
 

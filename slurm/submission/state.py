@@ -112,7 +112,7 @@ def _ended(task: SubmittedTask, end: records.Event | None, queued: QueuedJob | N
     if end is None:
         return None
     if queued is not None and queued.state == "CANCELLED" and end["code"] == EXIT_REQUEUE:
-        return TaskStatus(CANCELLED, f"with a checkpoint at step {end['step']}")
+        return TaskStatus(CANCELLED, f"with a checkpoint at step {end.get('step', '?')}")
     return TaskStatus(STOPPED if end["code"] == EXIT_REQUEUE else FAILED, end["reason"])
 
 
