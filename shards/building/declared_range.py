@@ -111,10 +111,13 @@ def _from_files(seen: _Seen) -> Proposal:
             f"--data-range auto: the files state different ranges, {first:g} ({first_why}, {keys[0]}) and {second:g} "
             f"({second_why}, {keys[1]}); bring them to one scale, or give the range as a number"
         )
+    spans = [span for of_field in seen.spans.values() for span in of_field]
     if seen.stated:
         value, reason = next(iter(seen.stated))
-        return Proposal(value, reason)
-    spans = [span for of_field in seen.spans.values() for span in of_field]
+        problem = contradiction(value, spans)  # a display window may be narrow, and more bits declared than are used
+        if problem is None:
+            return Proposal(value, reason)
+        log.info("data range: not %g (%s), because %s", value, reason, problem)
     proposal = propose(spans)
     if proposal is None or not all(span.is_whole for span in spans):
         told = f"; they hold {proposal.reason}, so --data-range {proposal.value:g} may be right" if proposal else ""

@@ -83,16 +83,19 @@ def add_encoded_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_data_range_argument(parser: argparse.ArgumentParser, default: str | None) -> None:
-    """Add --data-range, a number or `auto`; required without a default."""
+def add_data_range_argument(
+    parser: argparse.ArgumentParser, default: str | None, *, required: bool = True, explained: str = ""
+) -> None:
+    """Add --data-range, a number or `auto`; without a default it is required, or `explained` says what is taken."""
     parser.add_argument(
         "--data-range",
         type=_number_or_auto,
         default=None if default is None else _number_or_auto(default),
-        required=default is None,
+        required=required and default is None,
         metavar="R or auto",
         help="range of the images, used by PSNR and SSIM, after 8- and 16-bit images are scaled to [0, 1]; auto: as "
-        "the files state it (bits stored, window, dtype)" + (f" (default {default})" if default else ""),
+        "the files state it (bits stored, window, dtype)"
+        + (f" (default {default or explained})" if default or explained else ""),
     )
 
 

@@ -26,7 +26,13 @@ from shards.listing.left_out import HARMLESS, LeftOut, counts, sentences
 
 NOT_IN_PLAN = ("output", "workers", "dry_run", "verbose", "quiet", "strict", "trust_data_range")
 """Arguments that do not change what is written."""
-IN_PLAN_IF_CHANGED = {"skip_damaged": False, "resize": None, "resize_mode": "stretch"}
+IN_PLAN_IF_CHANGED = {
+    "skip_damaged": False,
+    "resize": None,
+    "resize_mode": "stretch",
+    "keep_units": False,
+    "data_range": None,
+}
 """Arguments that came later -> the value that writes what earlier versions wrote, which had another plan otherwise."""
 LEFT_OUT = "left_out.json"
 """Beside the shards of a split from whose items something was left out: the entries."""

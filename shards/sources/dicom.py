@@ -35,7 +35,13 @@ from shards.sources.common.contrast_pairing import (
     read_folder,
     warn_of_gaps,
 )
-from shards.sources.common.contrast_slices import UNITS, add_content_argument, slice_samples
+from shards.sources.common.contrast_slices import (
+    add_content_argument,
+    add_units_arguments,
+    slice_samples,
+    stated_range,
+    units_notes,
+)
 from shards.sources.common.field_arguments import add_field_argument, parse_fields
 
 SUFFIXES = (".dcm", ".ima", "")
@@ -66,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="slices of two contrasts are paired if their positions differ by at most this much (default 0.5)",
     )
     add_content_argument(parser, 0.0)
+    add_units_arguments(parser)
     add_licence_argument(parser)
     splits.add_split_arguments(parser, "80,10,10")
 
@@ -77,7 +84,7 @@ def build(args: argparse.Namespace) -> Headers:
     contrasts = {name: choose_series(read_folder(root, SUFFIXES), chosen.get(name)) for name, root in roots.items()}
     subjects = find_subjects(contrasts, roots, args.patient_by)
     items = [_item(subject, args) for subject in subjects]
-    meta = {"source": "dicom", "data_range": 1.0, "seed": args.seed, "licence": args.licence, "units": UNITS}
+    meta = {"source": "dicom", "seed": args.seed, "licence": args.licence, **units_notes(args)}
     return build_splits(args, "dicom", splits.divide(items, args), meta)
 
 
@@ -104,5 +111,11 @@ def _item(subject: Subject, args: argparse.Namespace) -> WorkItem:
 
 
 def _load(key: str, contrasts: dict[str, Series], args: argparse.Namespace) -> list[Sample]:
-    volumes = {name: read_series(series).pixels for name, series in contrasts.items()}
-    return slice_samples(key, volumes, least_content=args.least_content)
+    volumes = {name: read_series(series) for name, series in contrasts.items()}
+    return slice_samples(
+        key,
+        {name: volume.pixels for name, volume in volumes.items()},
+        least_content=args.least_content,
+        keep_units=args.keep_units,
+        suggested_range=stated_range(volumes.values()),
+    )

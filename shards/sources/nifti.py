@@ -27,7 +27,13 @@ from shards.image_files.geometry import differences
 from shards.image_files.image import StoredImage
 from shards.image_files.read import read_one
 from shards.listing.folders import list_files
-from shards.sources.common.contrast_slices import UNITS, add_content_argument, slice_samples
+from shards.sources.common.contrast_slices import (
+    add_content_argument,
+    add_units_arguments,
+    slice_samples,
+    stated_range,
+    units_notes,
+)
 from shards.sources.common.field_arguments import add_field_argument, parse_fields
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -51,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="axis to slice along: 0 gives sagittal slices, 1 coronal and 2 axial ones (default 2)",
     )
     add_content_argument(parser, 0.05)
+    add_units_arguments(parser)
     add_allow_missing_argument(parser)
     add_licence_argument(parser)
     splits.add_split_arguments(parser, "80,10,10")
@@ -66,11 +73,10 @@ def build(args: argparse.Namespace) -> Headers:
     ]
     meta = {
         "source": "nifti",
-        "data_range": 1.0,
         "seed": args.seed,
         "licence": args.licence,
         "axis": args.axis,
-        "units": UNITS,
+        **units_notes(args),
     }
     return build_splits(args, "nifti", splits.divide(items, args), meta)
 
@@ -91,7 +97,13 @@ def _load(key: str, files: dict[str, Path], args: argparse.Namespace) -> list[Sa
         _check_aligned(first, other)
     slices_first = {name: np.moveaxis(volume.pixels, (0, 1, 2), AXES) for name, volume in volumes.items()}
     slices_first = {name: np.moveaxis(volume, args.axis, 0) for name, volume in slices_first.items()}
-    return slice_samples(key, slices_first, least_content=args.least_content)
+    return slice_samples(
+        key,
+        slices_first,
+        least_content=args.least_content,
+        keep_units=args.keep_units,
+        suggested_range=stated_range(volumes.values()),
+    )
 
 
 def _read(path: Path) -> StoredImage:

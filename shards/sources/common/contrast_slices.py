@@ -1,15 +1,19 @@
 """Cutting volumes of co-registered contrasts into slices with a common scale."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from configs.errors import DataError
 from shards.building.items import Sample
+from shards.building.options import AUTO, add_data_range_argument
+from shards.format.index import Meta
+from shards.image_files.image import DataRange, StoredImage, suggested_data_range
 from shards.listing.finite import check_finite
 from shards.listing.left_out import leave_out
 
+KEPT_UNITS = "those of the files"
 PERCENTILE = 99.5
 UNITS = "each volume divided by its 99.5th percentile"
 BRIGHT = 0.1
@@ -28,7 +32,40 @@ def add_content_argument(parser: argparse.ArgumentParser, default: float) -> Non
     )
 
 
-def slice_samples(key: str, volumes: Mapping[str, np.ndarray], *, least_content: float = 0.0) -> list[Sample]:
+def add_units_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --keep-units and --data-range."""
+    parser.add_argument(
+        "--keep-units",
+        action="store_true",
+        help="store the values of the files, such as Hounsfield units, instead of dividing each volume by its "
+        f"{PERCENTILE}th percentile",
+    )
+    add_data_range_argument(parser, None, required=False, explained="1; auto with --keep-units")
+
+
+def units_notes(args: argparse.Namespace) -> Meta:
+    """The notes on units and data range that follow from the arguments of `add_units_arguments`."""
+    usual = AUTO if args.keep_units else 1.0
+    return {
+        "data_range": usual if args.data_range is None else args.data_range,
+        "units": KEPT_UNITS if args.keep_units else UNITS,
+    }
+
+
+def stated_range(volumes: Iterable[StoredImage]) -> DataRange | None:
+    """The data range that the files of one subject state, if all of them state the same."""
+    stated = {suggested_data_range(volume) for volume in volumes}
+    return stated.pop() if len(stated) == 1 else None
+
+
+def slice_samples(
+    key: str,
+    volumes: Mapping[str, np.ndarray],
+    *,
+    least_content: float = 0.0,
+    keep_units: bool = False,
+    suggested_range: tuple[float, str] | None = None,
+) -> list[Sample]:
     """Cut the contrasts of one subject into slices.
 
     Each volume is divided by the 99.5th percentile of its magnitude; slices in which less than `least_content` of the
@@ -38,6 +75,8 @@ def slice_samples(key: str, volumes: Mapping[str, np.ndarray], *, least_content:
         key: Key of the subject; the number of the slice is appended for each sample.
         volumes: Contrast -> volume (slices, H, W), real or complex.
         least_content: A fraction, 0 to 1.
+        keep_units: Whether to store the values as they are; the content is judged as if they were divided.
+        suggested_range: The data range that the files state, see `Sample`.
 
     Returns:
         Samples with a field for each contrast, float32 or complex64, and the divisors noted as `scales`.
@@ -63,9 +102,12 @@ def slice_samples(key: str, volumes: Mapping[str, np.ndarray], *, least_content:
             why = f"content of {darkest} {contents[darkest]:.3f}, less than {least_content:g}"
             leave_out("dark slice", f"{key}-{number:03d}", why)
         else:
+            chosen = {name: volume[number] for name, volume in volumes.items()} if keep_units else images
             fields = {
                 name: image.astype(np.complex64 if image.dtype.kind == "c" else np.float32)
-                for name, image in images.items()
+                for name, image in chosen.items()
             }
-            samples.append(Sample.of_arrays(f"{key}-{number:03d}", fields, slice=number, scales=scales))
+            notes = {"slice": number} if keep_units else {"slice": number, "scales": scales}
+            stated = suggested_range if keep_units else None
+            samples.append(Sample.of_arrays(f"{key}-{number:03d}", fields, suggested_range=stated, **notes))
     return samples

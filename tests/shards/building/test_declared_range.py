@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -95,3 +96,36 @@ def test_windowed_and_generated_images_are_not_looked_at() -> None:
     windowed = WorkItem("a", "a", lambda: pytest.fail("loaded"), (Path("a"),))
     meta: dict[str, object] = {"data_range": 1.0, "window_hu": [0, 1]}
     assert settle(meta, {"train": [windowed]}) == (meta, None)
+
+
+def test_auto_passes_over_a_stated_range_that_the_values_contradict() -> None:
+    whole = np.rint(SMOOTH * 3000 - 1000).astype("f4")
+    sample = Sample.of_arrays("s", {"pd": whole}, suggested_range=(400.0, "the range to display"))
+    narrow = WorkItem("s", "s", lambda: [sample], (Path("s"),))
+    meta, _ = settle({"data_range": "auto"}, {"train": [narrow]})
+    assert meta["data_range"] == 3000 and str(meta["data_range_from"]).startswith("values from -")
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.001])
+def test_hounsfield_units_of_nifti_volumes_are_refused_or_kept_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], slope: float
+) -> None:
+    for name in ("pd", "pdfs"):
+        (tmp_path / name).mkdir()
+        stored = np.rint(np.repeat(SMOOTH[..., None], 4, 2) * 2500 - 1000).astype("i2")
+        volume = nibabel.Nifti1Image(stored, np.eye(4))
+        volume.header.set_slope_inter(slope, 0)
+        nibabel.save(volume, tmp_path / name / "a.nii")
+    fields = [f"--field={name}={tmp_path / name}" for name in ("pd", "pdfs")]
+    words = ["nifti", *fields, "--split=1,0,0", "--output", str(tmp_path / "out")]
+    assert build.main(words) == 4
+    told = capsys.readouterr().err
+    assert "pd: the images contradict the data range 1: the values are signed" in told and "--keep-units" in told
+    if slope == 1:
+        assert build.main([*words, "--keep-units"]) == 0
+        meta = ShardSet.open(tmp_path / "out" / "train").meta
+        assert meta["data_range"] == 2500 and meta["units"] == "those of the files"
+    else:
+        assert build.main([*words, "--keep-units"]) == 4
+        assert "do not state the range" in capsys.readouterr().err
+        assert build.main([*words, "--keep-units", "--data-range", "2.5"]) == 0
