@@ -20,6 +20,13 @@ def step_of(checkpoint: Path) -> int | None:
     return int(name[1]) if name else None
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path means one checkpoint, even if it is damaged, rather than a run."""
+    return (path / META).is_file() or (
+        path.is_dir() and step_of(path) is not None and not (path / "checkpoints").is_dir()
+    )
+
+
 def step_folders(folder: Path) -> list[Path]:
     """The folders named after a step in a run's `checkpoints/`, in the order of the steps, intact or not."""
     steps = {path: step_of(path) for path in folder.glob("step-*") if path.is_dir()}

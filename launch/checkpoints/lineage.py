@@ -62,25 +62,34 @@ def came_from(checkpoint: Path, start: Path | None, request: Path) -> bool:
     )
 
 
-def is_ancestor(other: Path, checkpoint: Path) -> bool:
-    """Whether a checkpoint is an earlier one of the same line of descent, or the same."""
-    meta, own = (read_json(path / META) for path in (other, checkpoint))
-    if not meta or not own:
-        return False
-    if integrity.identity(other) == integrity.identity(checkpoint):
-        return True
-    line, own_line = line_of(other), line_of(checkpoint)
-    if not line and other.parent != checkpoint.parent:
-        return False  # trunks of different runs cannot be told apart
-    if own_line[: len(line)] != line:
-        return False
-    last = own_line[len(line)]["after"] if len(own_line) > len(line) else _step(own) - 1
-    return _step(meta) <= last
+class Ancestry:
+    """The line of descent of a checkpoint: itself, and the checkpoints that it comes from."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        self._checkpoint, self._meta = checkpoint, read_json(checkpoint / META)
+        self._identity, self._line = integrity.identity(checkpoint), line_of(checkpoint)
+
+    def includes(self, other: Path) -> bool:
+        """Whether another checkpoint is on the line; not where its meta.json cannot be read."""
+        meta = read_json(other / META)
+        if not meta or not self._meta:
+            return False
+        if integrity.identity(other) == self._identity:
+            return True
+        line = line_of(other)
+        if not line and other.parent != self._checkpoint.parent:
+            return False  # trunks of different runs cannot be told apart
+        if self._line[: len(line)] != line:
+            return False
+        own_step = _step(self._meta)
+        last = self._line[len(line)]["after"] if len(self._line) > len(line) else own_step - 1
+        return _step(meta) <= last
 
 
 def strangers(folder: Path, checkpoint: Path) -> list[Path]:
     """The checkpoints in a run's folder that `checkpoint` does not descend from, newest first."""
-    return [path for path in reversed(step_folders(folder)) if not is_ancestor(path, checkpoint)]
+    ancestry = Ancestry(checkpoint)
+    return [path for path in reversed(step_folders(folder)) if not ancestry.includes(path)]
 
 
 def aside_folder(folder: Path, checkpoint: Path) -> Path:

@@ -22,7 +22,7 @@ from configs.support.logs import get_logger
 from launch.checkpoints import integrity, lineage
 from launch.checkpoints.best import BEST_FILE, find_best, read_best
 from launch.checkpoints.files import REMOVED, explained, remove, sync, write_durably
-from launch.checkpoints.layout import META, complete, folder_name, step_folders, step_of
+from launch.checkpoints.layout import META, complete, folder_name, is_checkpoint, step_folders, step_of
 
 WEIGHTS, AVERAGE = "weights.safetensors", "ema.safetensors"
 
@@ -104,7 +104,8 @@ def retain(newest: Path, keep_last: int, metric: str) -> None:
         metric: What the best is chosen by.
     """
     best = find_best(newest.parent, metric)
-    line = [path for path in complete(newest.parent) if lineage.is_ancestor(path, newest)]
+    ancestry = lineage.Ancestry(newest)
+    line = [path for path in complete(newest.parent) if ancestry.includes(path)]
     with explained(newest.parent, "remove an old checkpoint in"):
         for path in line[:-keep_last]:
             if best is None or step_of(path) != best["step"]:
@@ -121,7 +122,7 @@ def choose(run: Path, which: str = "last") -> Path:
     Raises:
         CheckpointError: The run has no checkpoint.
     """
-    if (run / META).is_file() or (run.is_dir() and step_of(run) is not None):
+    if is_checkpoint(run):
         return run
     folder = run / "checkpoints"
     checkpoints = step_folders(folder)

@@ -10,6 +10,7 @@ from configs.fields import FieldSpec
 from configs.schema import RunConfig
 from configs.support.json_files import Record
 from launch.checkpoints import store
+from launch.checkpoints.layout import is_checkpoint
 from launch.data import fields, splits, training_levels
 from launch.data.fields import ImageKind
 from launch.data.training_levels import TrainingData
@@ -73,8 +74,7 @@ def load(
 
 def folder_of(run: Path) -> RunFolder:
     """The run folder, given itself or one of its checkpoint folders."""
-    is_checkpoint = (run / "meta.json").is_file()
-    return RunFolder(run.parent.parent if is_checkpoint else run)
+    return RunFolder(run.parent.parent if is_checkpoint(run) else run)
 
 
 def _method(config: RunConfig) -> type[Pipeline]:

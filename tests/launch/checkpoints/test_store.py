@@ -9,7 +9,7 @@ import torch
 from configs.errors import CheckpointError
 from launch.checkpoints import best, store
 from launch.checkpoints.layout import complete
-from tests.support.checkpoints import save
+from tests.support.checkpoints import forget_checksums, save
 
 
 def test_a_checkpoint_has_its_final_name_only_when_it_is_complete(tmp_path: Path) -> None:
@@ -33,6 +33,22 @@ def test_a_sealed_but_damaged_hidden_checkpoint_is_not_taken(tmp_path: Path) -> 
     (path / "state.pt").write_bytes(b"short")
     path.rename(tmp_path / ".step-00000001")
     assert store.recover(tmp_path) == [] and not list(tmp_path.iterdir())
+
+
+def test_a_complete_hidden_checkpoint_of_format_1_is_taken_too(tmp_path: Path) -> None:
+    """A kill of version 0.2 may have left it as the only one."""
+    path = save(tmp_path, 1)
+    forget_checksums(path)
+    path.rename(tmp_path / ".step-00000001")
+    assert len(store.recover(tmp_path)) == 1 and complete(tmp_path) == [path]
+
+
+def test_a_run_folder_may_be_named_like_a_checkpoint(tmp_path: Path) -> None:
+    run = tmp_path / "step-7"
+    path = save(run / "checkpoints", 1)
+    assert store.choose(run) == path
+    (path / "meta.json").unlink()
+    assert store.choose(path) == path, "a damaged checkpoint, which is refused when it is read"
 
 
 def test_retention_keeps_the_last_and_the_best(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_bit_for_bit(
 def test_ctrl_c_before_the_first_step_is_an_interruption_too(
     train_small: TrainSmall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "assemble", interrupted)
@@ -132,7 +132,7 @@ def test_no_error_leaves_the_status_running(
     status: str,
     reason: str,
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(loop, "train", fail)
