@@ -1,5 +1,6 @@
 """What --dry-run prints: the graph, every sbatch script, every resolved configuration."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 from slurm.stages.plan import Plan, PlannedStage
@@ -47,7 +48,7 @@ def _details(plan: Plan, stage: PlannedStage, chosen: Sequence[str]) -> Iterator
     yield executor.script(request).rstrip()
     for task in stage.tasks:
         yield f"\n==== {task.name}: runs"
-        yield " ".join(["python", *task.arguments]) if task.arguments else f"choose from {', '.join(task.candidates)}"
+        yield shlex.join(["python", *task.arguments]) if task.arguments else f"choose from {', '.join(task.candidates)}"
         if task.name in stage.configs:
             yield f"\n==== {task.name}: configuration"
             yield stage.configs[task.name].rstrip()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.errors import ConfigError, MachineError
+from configs.locations import name_problem
 from slurm.stages import command_tasks, graph, pick_tasks, training_tasks
 from slurm.stages.read import StageGraph
 from slurm.stages.schema import Site, Stage
@@ -67,6 +68,12 @@ def make(stage_graph: StageGraph, root: Path) -> Plan:
         ConfigError: With every problem of every stage.
     """
     problems = [*stage_graph.problems, *graph.check(stage_graph.stages)]
+    if "%" in str(root) or "\\" in str(root):
+        problems.append(
+            f"'{root}' contains % or \\, which SLURM replaces in the names of logs: choose another --run-dir"
+        )
+    if problem := name_problem(stage_graph.name):
+        problems.append(f"name: {problem}")
     stages = {}
     for name in graph.order(stage_graph.stages):
         built = _build(stage_graph, root, name)

@@ -1,10 +1,13 @@
 """The keys of a stage file: what each stage runs, what it runs on, what it waits for and what it starts from."""
 
+import math
 import re
+import shlex
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from configs.locations import name_problem, path_problem
 from configs.registry import SettingsError
 from configs.schema import Count, Positive, Section
 
@@ -16,7 +19,46 @@ Condition = Literal["afterok", "afterany", "afternotok"]
 RESERVED = {"code", "jobs", "logs"}
 """Names that no stage may have: these folders lie next to the stages' run folders."""
 
-Scalar = str | int | float | bool
+MAX_MEMBERS = 1000
+"""Most members of a sweep."""
+
+
+def _is_one_line(text: str) -> str:
+    """Refuse what would break out of its line of an sbatch script."""
+    if problem := path_problem(text):
+        raise ValueError(problem.replace("the path", "the value"))
+    return text
+
+
+def _is_command(text: str) -> str:
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"'{text}' is no command line ({str(error).lower()})") from error
+    return text
+
+
+def _check_options(options: dict[str, Any]) -> dict[str, Any]:
+    for name in options:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+            raise ValueError(f"{name!r} is not the long name of an sbatch option")
+    return options
+
+
+def _check_variables(variables: dict[str, str]) -> dict[str, str]:
+    for name, value in variables.items():
+        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or "\0" in value:
+            raise ValueError(f"{name!r} cannot be an environment variable")
+    return variables
+
+
+Word = Annotated[str, AfterValidator(_is_one_line)]
+"""Text that becomes part of one line of an sbatch script, quoted."""
+
+Scalar = Word | int | float | bool
+
+Options = Annotated[dict[str, Scalar], AfterValidator(_check_options)]
+"""Options of sbatch by their long names."""
 
 Overrides = dict[str, Any]
 """Configuration keys to change, `a.b: c`."""
@@ -49,6 +91,12 @@ def _check_names(mapping: dict[str, T]) -> dict[str, T]:
     return mapping
 
 
+def _check_graph_name(name: str) -> str:
+    if name and (problem := name_problem(name)):
+        raise ValueError(problem)
+    return name
+
+
 After = Annotated[dict[str, Condition], BeforeValidator(_expand_after)]
 
 
@@ -69,17 +117,17 @@ class Resources(Section):
     """Time limit of one start in minutes; a job that needs longer saves, is requeued and resumes."""
     grace_s: Positive = 120
     """Seconds before the time limit at which the job is signalled to save."""
-    partition: str | None = None
+    partition: Word | None = None
     """Partition; null takes the site's."""
-    account: str | None = None
+    account: Word | None = None
     """Account; null takes the site's."""
-    qos: str | None = None
+    qos: Word | None = None
     """Quality of service; null takes the site's."""
-    constraint: str | None = None
+    constraint: Word | None = None
     """Required node features; null takes the site's."""
     at_once: Positive | None = None
     """How many members of a sweep may run at the same time (`--array=...%N`); null does not limit them."""
-    extra: dict[str, Scalar] = {}
+    extra: Options = {}
     """Further sbatch options by their long names, e.g. `{exclusive: true, mail-type: FAIL}`."""
 
     @property
@@ -96,25 +144,26 @@ class Resources(Section):
 class Site(Section):
     """What differs between clusters; in a file of its own (`--site`, `$QUELL_SITE`) or in the stage file."""
 
-    partition: str | None = None
+    partition: Word | None = None
     """Partition of stages that do not set one."""
-    account: str | None = None
+    account: Word | None = None
     """Account of stages that do not set one."""
-    qos: str | None = None
+    qos: Word | None = None
     """Quality of service of stages that do not set one."""
-    constraint: str | None = None
+    constraint: Word | None = None
     """Node features of stages that do not set any."""
     setup: tuple[str, ...] = ()
     """Shell lines that run before a job starts, e.g. `module load cuda/12.4`."""
-    python: str | None = None
-    """Python interpreter on the nodes; null takes the one that submits."""
-    container: str | None = None
-    """Command prefix that starts Python in a container, e.g. `apptainer exec --nv quell.sif`."""
-    environment: dict[str, str] = {}
+    python: Word | None = None
+    """Python interpreter on the nodes; null takes the one that submits. `$NAME` is replaced on the node."""
+    container: Annotated[Word, AfterValidator(_is_command)] | None = None
+    """Command prefix that starts Python in a container, e.g. `apptainer exec --nv quell.sif`. `$NAME` is replaced on
+    the node; nothing else is left to the shell."""
+    environment: Annotated[dict[str, str], AfterValidator(_check_variables)] = {}
     """Environment variables of every job, e.g. `{NCCL_SOCKET_IFNAME: ib0}`."""
     max_jobs: Positive = 100
     """How many jobs you may have in the queue, including those of this submission."""
-    extra: dict[str, Scalar] = {}
+    extra: Options = {}
     """Further sbatch options of every job."""
 
 
@@ -210,6 +259,8 @@ class Stage(Section):
             if not (member.config or self.config)
         ]
         problems += [f"grid.{key}: no values" for key, values in self.grid.items() if not values]
+        if math.prod(map(len, self.grid.values())) > MAX_MEMBERS or len(self.members) > MAX_MEMBERS:
+            problems.append(f"a sweep may have {MAX_MEMBERS} members at most")
         if self.grid and self.members:
             problems.append("grid and list: a sweep is one or the other")
         if problems:
@@ -224,7 +275,7 @@ class Stage(Section):
 class StageFile(Section):
     """A graph of stages."""
 
-    name: str = ""
+    name: Annotated[str, AfterValidator(_check_graph_name)] = ""
     """Name of the graph; empty takes the file's name. Everything is written to runs/<name>."""
     site: Unchecked = {}
     """Settings of this cluster (see Site)."""

@@ -2,11 +2,13 @@
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.locations import name_problem
 from slurm.stages.schema import Overrides, Stage
 
 
@@ -31,6 +33,16 @@ def variants(stage: Stage) -> dict[str, Variant]:
     return {"": Variant(str(stage.config), stage.overrides)}
 
 
+def name_problems(stage: Stage) -> list[str]:
+    """Why the points of a grid cannot have folders of their own: names that are equal, or too long."""
+    names = list(variants(stage)) if stage.grid else []
+    points = math.prod(map(len, stage.grid.values())) if stage.grid else 0
+    problems = [f"grid: {problem}" for name in names if (problem := name_problem(name))]
+    if len(names) < points:
+        problems.append(f"grid: {points} points have only {len(names)} different folder names; write a list with names")
+    return problems
+
+
 def member_changes(sweep: Stage, member: str) -> tuple[str, ...]:
     """The `a.b=c` overrides that distinguish one member of a sweep from the others."""
     if sweep.members:
@@ -51,5 +63,8 @@ def run_dir(root: Path, stage: str, member: str = "") -> Path:
 
 def _point_name(point: Mapping[str, object]) -> str:
     """A folder name for one point of a grid: its values, labelled with the last part of each key if several."""
-    labelled = [(key.split(".")[-1], re.sub(r"[^\w.+-]+", "-", str(value)).strip("-")) for key, value in point.items()]
+    labelled = [
+        (key.split(".")[-1], re.sub(r"[^\w.+-]+", "-", str(value)).strip("-.") or "empty")
+        for key, value in point.items()
+    ]
     return labelled[0][1] if len(labelled) == 1 else "_".join(f"{label}-{value}" for label, value in labelled)

@@ -11,7 +11,7 @@ from slurm.stages import preflight
 from slurm.stages.graph import ancestors
 from slurm.stages.read import StageGraph
 from slurm.stages.schema import Stage
-from slurm.stages.sweep import Variant, as_arguments, member_changes, run_dir, variants
+from slurm.stages.sweep import Variant, as_arguments, member_changes, name_problems, run_dir, variants
 from slurm.stages.task import StageTasks, digest, new_task, task_name
 
 CONFIG_FILE = "config.yaml"
@@ -20,8 +20,9 @@ CHOICE_FILE = "choice.json"
 
 def build(graph: StageGraph, root: Path, name: str) -> StageTasks:
     """One task, or one for each member of a sweep; those whose configuration is invalid are left out."""
-    built = StageTasks()
-    for member, variant in variants(graph.stages[name]).items():
+    stage = graph.stages[name]
+    built = StageTasks(problems=[f"stages.{name}.{problem}" for problem in name_problems(stage)])
+    for member, variant in variants(stage).items():
         overrides = _overrides(graph, root, name, variant)
         config, problems = _load(graph, name, variant, overrides)
         built.problems += [f"stages.{task_name(name, member)}: {problem}" for problem in problems]

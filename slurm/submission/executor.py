@@ -3,6 +3,8 @@
 import contextlib
 import io
 import logging
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ from slurm.stages.schema import Condition, Site
 from slurm.stages.task import Task
 from slurm.submission import client
 
+_VARIABLE = re.compile(r"(\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\}))", re.ASCII)
 _UNLIMITED = 256
 """Members of a sweep that may run at the same time where the stage sets no limit; submitit's own default."""
 
@@ -77,6 +80,15 @@ def script(request: JobRequest) -> str:
     return str(executor._make_submission_file_text(executor._submitit_command_str, ""))
 
 
+def shell_word(word: str) -> str:
+    """A word quoted for the shell, which still replaces `$NAME` and `${NAME}` in it, and nothing else."""
+    if not _VARIABLE.search(word):
+        return shlex.quote(word)
+    parts = _VARIABLE.split(word)  # text, variable, text, ...
+    quoted = [part if i % 2 else re.sub(r'(["\\`$])', r"\\\1", part) for i, part in enumerate(parts)]
+    return f'"{"".join(quoted)}"'
+
+
 def log_files(root: Path, stage: str, job: str) -> list[Path]:
     """The log of each rank of a job, rank 0 first, by submitit's file names."""
     logs = (root / "logs" / stage / job).glob(f"{job}_*_log.out")
@@ -88,7 +100,8 @@ def _executor(request: JobRequest) -> _Executor:
     site = request.site
     python = site.python or ("python3" if site.container else None)
     executor = _Executor(request.root / "logs" / request.stage.name / "%j", python)
-    executor.python = " ".join(filter(None, [IGNORE_STOP_SIGNALS, site.container, executor.python]))
+    words = [*shlex.split(site.container or ""), executor.python]
+    executor.python = " ".join([IGNORE_STOP_SIGNALS, *map(shell_word, words)])
     executor.update_parameters(**_parameters(request))
     return executor
 
@@ -115,7 +128,7 @@ def _parameters(request: JobRequest) -> dict[str, Any]:
         "signal_delay_s": resources.grace_s,
         "array_parallelism": resources.at_once or _UNLIMITED,
         "stderr_to_stdout": True,
-        "setup": [*request.site.setup, f'export PYTHONPATH="{code}${{PYTHONPATH:+:$PYTHONPATH}}"'],
+        "setup": [*request.site.setup, f'export PYTHONPATH={shlex.quote(code)}"${{PYTHONPATH:+:$PYTHONPATH}}"'],
         "srun_args": ["--kill-on-bad-exit=1"],
         "additional_parameters": sbatch_options,
         **{key: value for key, value in optional.items() if value is not None},
