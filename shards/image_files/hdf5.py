@@ -9,11 +9,9 @@ import numpy as np
 from configs.errors import DataError
 from shards.image_files import fastmri
 from shards.image_files.arrays import numbers, stored_image
+from shards.image_files.errors import reading
 from shards.image_files.image import StoredImage
 from shards.listing.left_out import leave_out
-
-OPEN_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError)
-"""What h5py raises on damaged files and missing filters."""
 
 
 def read(path: Path) -> list[StoredImage]:
@@ -52,23 +50,12 @@ def read_arrays(path: Path, group: str = "/", *, recursive: bool = True) -> dict
     Raises:
         DataError: The file is damaged, or a link in it leads nowhere.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            sets = [
-                (name, data) for name, data in _data_sets(file[group], "", path, set()) if recursive or "/" not in name
-            ]
-            for name, data in sets:
-                if not _may_be_image(data):
-                    leave_out("data set without an image", f"{path}: {name}", f"shape {data.shape} of {data.dtype}")
-            return {name: np.asarray(data[()]) for name, data in sets if _may_be_image(data)}
-    except OPEN_ERRORS as error:
-        raise unreadable(path, error) from error
-
-
-def unreadable(path: Path, error: Exception) -> DataError:
-    """The error that names a file which h5py cannot read."""
-    reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
-    return DataError(f"{path}: not a readable HDF5 file ({reason})")
+    with reading(path, "not a readable HDF5 file"), h5py.File(path, "r") as file:
+        sets = [(name, data) for name, data in _data_sets(file[group], "", path, set()) if recursive or "/" not in name]
+        for name, data in sets:
+            if not _may_be_image(data):
+                leave_out("data set without an image", f"{path}: {name}", f"shape {data.shape} of {data.dtype}")
+        return {name: np.asarray(data[()]) for name, data in sets if _may_be_image(data)}
 
 
 def _may_be_image(data: h5py.Dataset) -> bool:

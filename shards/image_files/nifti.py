@@ -5,6 +5,7 @@ and superior. Slices are then axial: rows run across to the right, columns to th
 orientation is used as it is stored.
 """
 
+import gzip
 from pathlib import Path
 
 import nibabel
@@ -13,6 +14,7 @@ from nibabel.orientations import inv_ornt_aff, io_orientation
 
 from configs.errors import DataError
 from shards.image_files.arrays import numbers
+from shards.image_files.errors import reading
 from shards.image_files.geometry import Geometry, Layout
 from shards.image_files.image import Frame, StoredImage, Values
 from shards.listing.finite import check_finite
@@ -27,6 +29,11 @@ def read(path: Path) -> list[StoredImage]:
     Raises:
         DataError: The file is damaged, holds colours or something other than volumes, or its affine matrix is singular.
     """
+    with reading(path, "not a readable NIfTI volume"):
+        return [_read(path)]
+
+
+def _read(path: Path) -> StoredImage:
     image, stored = _load(path)
     if stored.ndim == 2:  # a single slice, which has a place all the same
         stored = stored[..., None]
@@ -53,30 +60,24 @@ def read(path: Path) -> list[StoredImage]:
         spacing = _three(np.array([zooms[2], zooms[0], zooms[1]], dtype=float))
     geometry = Geometry(layout, turned_affine, spacing)
     source = (image.header.copy(), np.asarray(image.affine))
-    return [
-        StoredImage(pixels, path, "nifti", _values(image, stored), geometry, frames, stack_axes, source=source),
-    ]
+    return StoredImage(pixels, path, "nifti", _values(image, stored), geometry, frames, stack_axes, source=source)
 
 
 def _load(path: Path) -> tuple[nibabel.spatialimages.SpatialImage, np.ndarray]:
     """The file, and its numbers after scaling, in native byte order."""
-    try:
-        image = nibabel.load(path)
-        if not isinstance(image, nibabel.spatialimages.SpatialImage):  # CIFTI, surface data in a .nii file
-            raise DataError(f"{path}: expected a volume, got a {type(image).__name__}")
-        kind = image.get_data_dtype()
-        if kind.names is not None:
-            raise DataError(
-                f"{path}: a colour volume ({' '.join(kind.names)}); expected grey values; convert it to one channel"
-            )
-        data = np.asarray(image.dataobj)
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except Exception as error:  # nibabel and gzip raise many types on damaged files
-        reason = " ".join(str(error).split()) or error.__class__.__name__
-        raise DataError(f"{path}: not a readable NIfTI volume ({reason})") from error
+    image = nibabel.load(path)
+    if not isinstance(image, nibabel.spatialimages.SpatialImage):  # CIFTI, surface data in a .nii file
+        raise DataError(f"{path}: expected a volume, got a {type(image).__name__}")
+    kind = image.get_data_dtype()
+    if kind.names is not None:
+        raise DataError(
+            f"{path}: a colour volume ({' '.join(kind.names)}); expected grey values; convert it to one channel"
+        )
+    data = np.asarray(image.dataobj)
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path) as packed:  # to the end, where the checksum is; nibabel stops before it
+            while packed.read(1 << 20):
+                pass
     if data.ndim == 0 or 0 in data.shape:
         raise DataError(f"{path}: holds no image (shape {data.shape})")
     return image, numbers(data, str(path))

@@ -1,18 +1,16 @@
 """NumPy files, .npy and .npz, in either byte order and either order of axes in memory."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from configs.errors import DataError
 from shards.image_files.arrays import numbers, stored_image
+from shards.image_files.errors import reading
 from shards.image_files.image import StoredImage
 from shards.listing.left_out import leave_out
 
-READ_ERRORS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-"""What numpy raises on damaged files, and on arrays of pickled objects."""
+PROBLEM = "cannot be read as an array"
 
 
 def read(path: Path) -> list[StoredImage]:
@@ -35,11 +33,8 @@ def read(path: Path) -> list[StoredImage]:
 
 def names_in(path: Path) -> list[str]:
     """The names of the arrays in a .npz file. Raises DataError where there are none."""
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            names = list(archive.files)
-    except (*READ_ERRORS, AttributeError, TypeError) as error:
-        raise _unreadable(path, error) from error
+    with reading(path, PROBLEM), open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        names = list(archive.files)
     if not names:
         raise DataError(f"{path}: holds no arrays")
     if len(set(names)) < len(names):
@@ -59,7 +54,7 @@ def load_array(path: Path, name: str = "", *, mapped: bool = False) -> np.ndarra
         DataError: It cannot be read, there is no such array, or its elements are no numbers.
     """
     where = f"{path}:{name}" if name else str(path)
-    try:
+    with reading(Path(where), PROBLEM):
         if path.suffix.lower() != ".npz":
             array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
             if not isinstance(array, np.ndarray):
@@ -69,17 +64,8 @@ def load_array(path: Path, name: str = "", *, mapped: bool = False) -> np.ndarra
             if not name and len(archive.files) > 1:
                 raise DataError(f"{path}: holds the arrays {', '.join(archive.files)}; name one, as in FILE.npz:KEY")
             return numbers(archive[name or archive.files[0]], where)
-    except (*READ_ERRORS, AttributeError, TypeError, IndexError) as error:
-        raise _unreadable(where, error) from error
 
 
 def _map_checked(array: np.ndarray, where: str) -> np.ndarray:
     numbers(array[:0], where)
     return array
-
-
-def _unreadable(where: object, error: Exception) -> DataError:
-    reason = " ".join(str(error).split()) or error.__class__.__name__
-    if isinstance(error, FileNotFoundError):
-        reason = "no such file"
-    return DataError(f"{where}: cannot be read as an array ({reason})")

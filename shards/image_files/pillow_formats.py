@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from configs.errors import DataError, MachineError
+from shards.image_files.errors import reading
 from shards.image_files.geometry import Geometry, turned_layout
 from shards.image_files.image import Frame, StoredImage, Values
 from shards.listing.finite import check_finite
@@ -33,24 +34,19 @@ def read(path: Path) -> list[StoredImage]:
         DataError: The file is damaged, an animation, or of another format.
         MachineError: imagecodecs is needed and missing.
     """
-    try:
-        with warnings.catch_warnings(), Image.open(path) as file:
-            warnings.simplefilter("ignore")  # about the size of images and about damaged EXIF
+    with reading(path, f"cannot be read as {path.suffix[1:].lower()}"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the size of images and about damaged EXIF
+        try:
+            file = Image.open(path)
+        except UnidentifiedImageError as error:
+            raise DataError(f"{path}: it is not an image") from error
+        with file:
             if file.format not in FORMATS:
                 raise DataError(f"{path}: its content is {file.format}; expected PNG, JPEG, BMP or WebP")
             frames = getattr(file, "n_frames", 1)
             if frames > 1 and file.format != "MPO":
                 raise DataError(f"{path}: an animation of {frames} frames; expected one image")
             return [_read(path, file)]
-    except (DataError, MachineError):
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path}: it is not an image") from error
-    except Exception as error:  # decoders raise many types on damaged files
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be read as {path.suffix[1:].lower()} ({reason})") from error
 
 
 def _read(path: Path, file: ImageFile.ImageFile) -> StoredImage:

@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from configs.errors import DataError
+from shards.image_files.errors import reading
 from shards.image_files.image import StoredImage
 
 FORMATS = {
@@ -71,7 +72,8 @@ def read_file(path: Path) -> list[StoredImage]:
     if module is None:
         raise DataError(f"{path}: cannot read '{path.suffix}' files, only {' '.join(SUFFIXES)}")
     reader: Callable[[Path], list[StoredImage]] = import_module(f"shards.image_files.{module}").read
-    return reader(path)
+    with reading(path, f"cannot be read as {suffix_of(path)[1:]}"):
+        return reader(path)
 
 
 def read_one(path: Path) -> StoredImage:

@@ -4,6 +4,11 @@ The numbers are those that a viewer shows: black is the smallest, palettes are e
 grey), 1-, 2- and 4-bit images become 8-bit ones, and the orientation tag is applied. Opacity is kept apart.
 """
 
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +16,7 @@ import numpy as np
 from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 from configs.errors import DataError
+from shards.image_files.errors import LONGEST, reading
 from shards.image_files.geometry import Geometry, Layout, turned_layout
 from shards.image_files.image import Frame, StoredImage, Values
 from shards.image_files.tiff_values import PixelMeaning, pixel_meaning
@@ -56,23 +62,21 @@ def read(path: Path) -> list[StoredImage]:
     Raises:
         DataError: The file is damaged, holds images of several kinds, or a kind that is not supported.
     """
-    try:
-        with TiffFile(path) as file:
-            image = describe(file, path)
-            stored = image.series.asarray()
-            return [_assemble(path, file, image, stored)]
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except Exception as error:  # tifffile and its decoders raise many types on damaged files
-        reason = " ".join(str(error).split()) or error.__class__.__name__
-        raise DataError(f"{path}: cannot be read as TIFF ({reason})") from error
+    with reading(path, "cannot be read as TIFF"), _complaints(path), TiffFile(path) as file:
+        image = describe(file, path)
+        return [_assemble(path, file, image, image.series.asarray())]
 
 
 def describe(file: TiffFile, path: Path) -> TiffImage:
     """How the image of an open file is stored. Raises DataError for what is not supported."""
-    series = _only_series(file, path)
+    with _complaints(path):  # the structure of the file is parsed only now
+        series = _only_series(file, path)
+        pages = [page for page in series.pages if isinstance(page, TiffPage)]
+    for number, each in enumerate(series.pages):
+        if each is None:
+            raise DataError(f"{path}: damaged: page {number} is missing")
+    for each in pages:
+        _check_segments(each, path)
     page = series.keyframe
     meaning = pixel_meaning(page, path)
     orientation = _common_tags(series, path)
@@ -83,7 +87,41 @@ def describe(file: TiffFile, path: Path) -> TiffImage:
     wanted = "".join(leading) + "HW" + ("S" if "S" in axes else "")
     layout = turned_layout(series.shape, axes, wanted, orientation)
     stack_axes = tuple((letter, series.shape[axes.index(letter)]) for letter in leading)
+    stated = (file.imagej_metadata or {}).get("images", 1)
+    if isinstance(stated, int) and stated > math.prod(length for _, length in stack_axes):
+        raise DataError(f"{path}: damaged: {stated} images are stated but {len(series.pages)} are present")
     return TiffImage(series, page, meaning, stack_axes, layout)
+
+
+@contextmanager
+def _complaints(path: Path) -> Iterator[None]:
+    """Raise DataError for damage that tifffile logs and passes over, giving fewer pages than the file has."""
+    logger, thread, found = logging.getLogger("tifffile"), threading.get_ident(), list[str]()
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.thread != thread:
+            return True
+        if record.levelno >= logging.ERROR and "TiffTag" not in record.getMessage():  # odd tags are common
+            found.append(record.getMessage().partition("> ")[2] or record.getMessage())
+        return False
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+    if found:
+        raise DataError(f"{path}: damaged: {' '.join(found[0].split())[:LONGEST]}")
+
+
+def _check_segments(page: TiffPage, path: Path) -> None:
+    """Raise DataError where tiles or strips of a page are missing, which tifffile would fill with zeros."""
+    expected = math.prod(page.chunked)
+    present = sum(
+        offset > 0 and count > 0 for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
+    )
+    if present < expected and not page.is_contiguous:
+        raise DataError(f"{path}: damaged: {expected - present} of {expected} strips or tiles are missing")
 
 
 def _only_series(file: TiffFile, path: Path) -> TiffPageSeries:

@@ -1,5 +1,6 @@
 """The pixels of one DICOM file, by pydicom: upright meaning of black and white, in physical units. Needs pydicom."""
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -9,12 +10,16 @@ from pydicom.dataset import Dataset, FileDataset
 
 from configs.errors import DataError
 from shards.image_files.dicom import lossless_jpeg
-from shards.image_files.dicom.headers import frame_headers, numbers_of, open_dicom, read_frames
+from shards.image_files.dicom.headers import UNREADABLE, frame_headers, numbers_of, open_dicom, read_frames
+from shards.image_files.errors import reading
 from shards.image_files.geometry import Geometry, Layout
 from shards.image_files.image import Frame, StoredImage, Values
 from shards.listing.finite import check_finite
 
 lossless_jpeg.register()
+for _name in ("pydicom", "openjpeg"):  # they log tracebacks of damaged pixels, which are reported in one sentence here
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+    logging.getLogger(_name).propagate = False
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 
@@ -50,6 +55,12 @@ def decode(path: Path, data: FileDataset) -> tuple[np.ndarray, Values]:
     Raises:
         DataError: The pixels cannot be decoded, are no grey values, or contradict what the file says about them.
     """
+    with reading(path, UNREADABLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _decode(path, data)
+
+
+def _decode(path: Path, data: FileDataset) -> tuple[np.ndarray, Values]:
     photometric = str(data.get("PhotometricInterpretation") or "MONOCHROME2")
     if photometric not in GREY or int(data.get("SamplesPerPixel") or 1) != 1:
         raise DataError(
@@ -89,16 +100,11 @@ def decode(path: Path, data: FileDataset) -> tuple[np.ndarray, Values]:
 
 def _stored_numbers(path: Path, data: FileDataset) -> np.ndarray:
     """The stored numbers (frames, H, W) without unused bits."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if getattr(data, "file_meta", None) is None or "TransferSyntaxUID" not in data.file_meta:
-                _assume_transfer_syntax(data)
-            # with unused bits, in which old files hide overlays, and others numbers that BitsStored denies
-            stored = np.asarray(pydicom.pixels.pixel_array(data, correct_unused_bits=False))
-    except Exception as error:  # pydicom's decoders raise exceptions of many types
-        reason = " ".join(str(error).split()) or error.__class__.__name__
-        raise DataError(f"{path}: its pixels cannot be decoded ({reason})") from error
+    with reading(path, "its pixels cannot be decoded"):
+        if getattr(data, "file_meta", None) is None or "TransferSyntaxUID" not in data.file_meta:
+            _assume_transfer_syntax(data)
+        # with unused bits, in which old files hide overlays, and others numbers that BitsStored denies
+        stored = np.asarray(pydicom.pixels.pixel_array(data, correct_unused_bits=False))
     frames = stored if stored.ndim == 3 else stored[None]
     if frames.ndim != 3 or 0 in frames.shape:
         raise DataError(f"{path}: expected grey slices, got shape {stored.shape}")

@@ -10,6 +10,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileDataset
 
 from configs.errors import DataError
+from shards.image_files.errors import reading
 
 Vector = tuple[float, float, float]
 
@@ -21,6 +22,8 @@ class NoImageError(DataError):
 class NoDicomError(DataError):
     """A file that is not DICOM at all."""
 
+
+UNREADABLE = "not a readable DICOM file"
 
 TRAITS = {
     "image type": ("ImageType",),
@@ -99,37 +102,30 @@ class DicomFrame:
 
 def open_dicom(path: Path, *, with_pixels: bool) -> FileDataset:
     """Read a file; one without the preamble of 128 bytes too. Raises DataError where it is not a DICOM image."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about values that do not conform, which are common and checked here
-            try:
-                data = pydicom.dcmread(path, stop_before_pixels=not with_pixels)
-            except pydicom.errors.InvalidDicomError as error:
-                data = _without_preamble(path, with_pixels, error)
-            has_image = "Rows" in data and "Columns" in data
-            kind = str(data.get("SOPClassUID", ""))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except pydicom.errors.InvalidDicomError as error:
-        raise NoDicomError(f"{path}: not a readable DICOM file (it does not begin like one)") from error
-    except Exception as error:  # pydicom raises many types on damaged files
-        reason = " ".join(str(error).split()) or error.__class__.__name__
-        raise DataError(f"{path}: not a readable DICOM file ({reason})") from error
+    with reading(path, UNREADABLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about values that do not conform, which are common and checked here
+        try:
+            data = pydicom.dcmread(path, stop_before_pixels=not with_pixels)
+        except pydicom.errors.InvalidDicomError as error:
+            data = _without_preamble(path, with_pixels, error)
+        has_image = "Rows" in data and "Columns" in data
+        kind = str(data.get("SOPClassUID", ""))
     if not has_image:
-        name = pydicom.uid.UID(kind).name or "of an unknown kind"
+        name = pydicom.uid.UID_dictionary[kind][0] if kind in pydicom.uid.UID_dictionary else "of an unknown kind"
         raise NoImageError(f"{path}: a DICOM file without an image ({name}); leave it out")
     return data
 
 
 def _without_preamble(path: Path, with_pixels: bool, why: Exception) -> FileDataset:
-    """Read a file that does not begin like DICOM; raises `why` if it does not go on like it either."""
+    """Read a file that does not begin like DICOM. Raises NoDicomError if it does not go on like it either."""
+    refusal = NoDicomError(f"{path}: {UNREADABLE} (it does not begin like one)")
     try:
         data = pydicom.dcmread(path, stop_before_pixels=not with_pixels, force=True)
         is_image = "SOPClassUID" in data and "Rows" in data
     except Exception as error:  # anything may happen when a file of another type is read like this
-        raise why from error
+        raise refusal from error
     if not is_image:
-        raise why
+        raise refusal from why
     return data
 
 
@@ -140,15 +136,9 @@ def read_frames(path: Path) -> list[DicomFrame]:
         DataError: It is not a DICOM image, or what it says about its frames cannot be understood.
     """
     data = open_dicom(path, with_pixels=False)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return [_describe(path, number, frame) for number, frame in enumerate(frame_headers(path, data))]
-    except DataError:
-        raise
-    except Exception as error:  # values are parsed only now
-        reason = " ".join(str(error).split()) or error.__class__.__name__
-        raise DataError(f"{path}: not a readable DICOM file ({reason})") from error
+    with reading(path, UNREADABLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [_describe(path, number, frame) for number, frame in enumerate(frame_headers(path, data))]
 
 
 def frame_headers(path: Path, data: FileDataset) -> list[Dataset]:

@@ -140,6 +140,18 @@ def test_what_is_no_grey_volume_is_refused_by_name(tmp_path: Path) -> None:
         read_one(tmp_path / "flat2.nii")
 
 
+def test_a_changed_byte_of_a_compressed_file_is_never_passed_over(tmp_path: Path) -> None:
+    whole = write(tmp_path / "a.nii.gz", np.random.default_rng(0).random((9, 8, 7)).astype(np.float32)).read_bytes()
+    expected = read_one(tmp_path / "a.nii.gz").pixels
+    for place in range(30, len(whole), 61):
+        damaged = bytearray(whole)
+        damaged[place] ^= 16
+        (tmp_path / "b.nii.gz").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"b\.nii\.gz: not a readable NIfTI volume"):
+            read_one(tmp_path / "b.nii.gz")
+    assert np.array_equal(read_one(tmp_path / "a.nii.gz").pixels, expected)
+
+
 def run(root: Path, *more: str) -> int:
     fields = ["--field", f"pd={root}/pd", "--field", f"pdfs={root}/pdfs"]
     return build.main(["nifti", *fields, "--output", str(root / "out"), "--split", "1,0,0", *more])

@@ -253,3 +253,54 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
     for name in ("cut", "start", "empty", "text", "missing"):
         with pytest.raises(DataError, match=rf"{name}\.tif"):
             read_one(tmp_path / f"{name}.tif")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"imagej": True},
+        {"ome": True, "metadata": {"axes": "TYX"}},
+        {"ome": True, "metadata": {"axes": "TYX"}, "compression": "zlib"},
+        {"photometric": "minisblack"},
+        {"photometric": "minisblack", "compression": "zlib"},
+        {"photometric": "minisblack", "tile": (16, 16)},
+        {"photometric": "minisblack", "metadata": None},
+    ],
+    ids=str,
+)
+def test_a_stack_that_was_cut_short_is_never_read_as_a_shorter_one(tmp_path: Path, options: dict[str, Any]) -> None:
+    stack = np.stack([DEEP + page for page in range(4)])
+    path = tmp_path / ("a.ome.tif" if "ome" in options else "a.tif")
+    whole = write(path, stack, **options).read_bytes()
+    refused = 0
+    for length in range(300, len(whole) - 1, len(whole) // 23):
+        path.write_bytes(whole[:length])
+        try:
+            read = read_one(path)
+        except DataError as error:
+            assert path.name in str(error)
+            refused += 1
+        else:
+            assert np.array_equal(read.pixels, stack)
+    assert refused > 15
+
+
+def test_missing_tiles_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", DEEP, tile=(16, 16), compression="zlib")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        tag = file.pages.first.tags["TileByteCounts"]
+        tag.overwrite((0, *tag.value[1:]))
+    with pytest.raises(DataError, match=r"a\.tif: damaged: 1 of 12 strips or tiles are missing"):
+        read_one(path)
+
+
+def test_the_message_about_a_damaged_file_is_short(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.tif", DEEP, compression="zlib").read_bytes()
+    for place in range(8, 300, 7):
+        damaged = bytearray(data)
+        damaged[place] ^= 255
+        (tmp_path / "b.tif").write_bytes(damaged)
+        try:
+            read_one(tmp_path / "b.tif")
+        except DataError as error:
+            assert "b.tif" in str(error) and len(str(error)) < 400 and "\n" not in str(error)
