@@ -91,24 +91,25 @@ def level_of(image: np.ndarray) -> Level:
 def measure(needs: Needs, data: DataConfig, shards: Split) -> TrainingData:
     """Measure the fields that restoring reads, on a few images of the training split.
 
-    Streams and remote shards are not measured: reading single samples would cost as much as training on them.
+    Of streams and remote shards, whose single samples are expensive to read, the statistics in the index are taken.
     """
     notes = {key: shards.meta[key] for key in NOTES if key in shards.meta}
     levels: dict[str, TrainingLevel] = {}
-    if isinstance(shards, ShardSet) and "://" not in str(shards.path):
-        for name, source in available_fields(needs, data, shards).items():
-            if source.draw != "same" or source.evaluation:
-                continue
-            try:
-                level = _of_field(shards, source.member or name)
-            except DataError:  # a damaged sample is reported by whoever trains on it
-                continue
-            if np.isfinite([level.low, level.high, level.mean]).all():
-                levels[name] = level
+    is_local = isinstance(shards, ShardSet) and "://" not in str(shards.path)
+    for name, source in available_fields(needs, data, shards).items():
+        member = source.member or name
+        if source.draw != "same" or source.evaluation:
+            continue
+        try:
+            level = _of_field(shards, member) if is_local else _of_statistics(shards, member)
+        except DataError:  # a damaged sample is reported by whoever trains on it
+            level = None
+        if level is not None and np.isfinite([level.low, level.high, level.mean]).all():
+            levels[name] = level
     return TrainingData(levels, notes)
 
 
-def _of_field(shards: ShardSet, member: str) -> TrainingLevel:
+def _of_field(shards: Split, member: str) -> TrainingLevel:
     numbers = np.unique(np.linspace(0, len(shards) - 1, IMAGES).astype(int))
     stored = shards.locate(numbers, member)
     levels = [
@@ -123,6 +124,27 @@ def _of_field(shards: ShardSet, member: str) -> TrainingLevel:
         least_high=_rounded(min(level.high for level in levels)),
         mean=_rounded(float(np.mean([level.mean for level in levels]))),
         least_mean=_rounded(min(level.mean for level in levels)),
+    )
+
+
+def _of_statistics(shards: Split, member: str) -> TrainingLevel | None:
+    """What the index knows: extremes and means over some images, of the magnitude. None where it knows less."""
+    entry, dtype = shards.statistics.get(member), shards.fields[member].dtype
+    if entry is None:
+        return None
+    low, high, mean, median = (entry[name] for name in ("min", "max", "mean", "median"))
+    if low is None or high is None or mean is None or median is None:
+        return None
+    divisor = INTEGER_MAX.get(dtype, 1.0)
+    is_signed = not dtype.startswith(("uint", "complex"))
+    return TrainingLevel(
+        dtype=dtype,
+        images=entry["images"],
+        low=_rounded((-high if is_signed else low) / divisor),
+        high=_rounded(high / divisor),
+        least_high=_rounded(median / divisor),
+        mean=_rounded(mean / divisor),
+        least_mean=_rounded(mean / 2 / divisor),
     )
 
 

@@ -153,7 +153,7 @@ def _key(path: Path, folder: Path) -> str:
 def _refuse_repeated(inputs: list[RestorationInput]) -> None:
     seen: dict[tuple[tuple[str, Path], ...], str] = {}
     for given in inputs:
-        files = tuple(sorted((name, path.resolve()) for name, path in given.files.items()))
+        files = tuple(sorted((name, path.absolute()) for name, path in given.files.items()))
         if files in seen:
             raise ConfigError(
                 f"{given.text} is given twice (also as {seen[files]}): two results would be written to one"

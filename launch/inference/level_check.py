@@ -39,6 +39,8 @@ def is_far(level: Level, training: TrainingLevel) -> bool:
 
 
 def _problem(level: Level, training: TrainingLevel) -> str | None:
+    if level.low == level.high == 0:
+        return None  # a black image, which has no level
     span = training.high - min(training.low, 0.0)
     if level.low < training.low - BELOW * span:
         return "it reaches far below them"

@@ -37,7 +37,7 @@ class LargeTiff(OpenedFile):
 
     @classmethod
     def suits(cls, path: Path) -> bool:
-        """Whether a file can be read in parts: grey or RGB without opacity, of whole bytes, in one series."""
+        """Whether a file can be read in parts: grey or RGB without opacity, of whole bytes."""
         import tifffile
 
         try:
@@ -46,7 +46,7 @@ class LargeTiff(OpenedFile):
                 page: Any = image.page
                 kind = image.meaning.values.photometric
                 is_plain = not image.meaning.has_alpha and page.bitspersample in (8, 16, 32, 64, 128)
-                return is_plain and kind not in ("PALETTE", "CMYK") and image.series is file.series[0]
+                return is_plain and kind not in ("PALETTE", "CMYK")
         except Exception:  # the reader says what is wrong
             return False
 

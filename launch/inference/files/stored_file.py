@@ -17,6 +17,7 @@ from shards.image_files.read import read_file
 PICTURES = ("png", "jpeg", "bmp", "webp", "tiff", "dicom")
 """Formats that say whether an image has colours; in the others that depends on the run."""
 CONTAINERS = ("npz", "hdf5")
+ARRAYS = ("npy", *CONTAINERS)
 _WRITE_PICTURE = {
     "png": pillow_copies.write_png,
     "jpeg": pillow_copies.write_jpeg,
@@ -62,7 +63,7 @@ class StoredFile(OpenedFile):
     def write(self, target: Path, results: Mapping[str, Result], description: str) -> list[str]:
         """Write a copy of the file in which arrays have other pixels."""
         images = self._load()
-        if self.has_names or self.format == "npy":
+        if self.format in ARRAYS:
             return self._write_arrays(target, results, images)
         (result,) = results.values()
         image = images[result.of]
@@ -109,8 +110,8 @@ class StoredFile(OpenedFile):
         return self._images
 
     def _array(self, image: StoredImage) -> np.ndarray:
-        if image.format not in PICTURES:
-            return image.plain if image.plain.ndim <= 4 else image.pixels
+        if image.format in ARRAYS:  # which axes hold channels depends on the run
+            return image.plain
         pixels = image.pixels[..., 0] if self.is_grey_in_colour(image) else image.pixels
         return pixels if image.stack_axes else pixels[0]
 

@@ -8,13 +8,14 @@ import numpy as np
 
 from launch.inference.files.stored_pixels import SMALL_DEPTHS
 from launch.inference.writers.tiff_copies import StoredRows
+from shards.image_files.tiff import describe
 from shards.image_files.tiff_values import palette_colours
 
 _PALETTE = 3
 
 
 def rows_of(source: Path, stored: np.ndarray) -> StoredRows:
-    """The pixels of each page, from an array in the layout of the first series.
+    """The pixels of each page, from an array in the layout of the file.
 
     Args:
         source: The TIFF file.
@@ -23,7 +24,7 @@ def rows_of(source: Path, stored: np.ndarray) -> StoredRows:
     import tifffile
 
     with tifffile.TiffFile(source) as file:
-        series = file.series[0]
+        series: Any = describe(file, source).series
         axes, convert = series.axes, numbers_of(series.keyframe)
         array = stored.reshape(series.shape)
     pages = pages_of(array, axes)

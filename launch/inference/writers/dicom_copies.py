@@ -43,7 +43,7 @@ def write_dicom(source: Path, target: Path, stored: np.ndarray, description: str
     data = pydicom.dcmread(source, force=True)
     if "PixelData" not in data:
         raise DataError(f"{source}: holds no pixels")
-    pixels = _with_padding(data, np.asarray(stored))
+    pixels = _with_unused_bits(data, _with_padding(data, np.asarray(stored)))
     notes = _set_pixels(data, pixels)
     _mark_as_derived(data, f"{description}, from instance {data.get('SOPInstanceUID', 'without a UID')}", pixels)
     data.save_as(target)
@@ -68,6 +68,17 @@ def _with_padding(data: Any, pixels: np.ndarray) -> np.ndarray:
     low, high = sorted((int(padding), int(limit)))
     old = data.pixel_array.reshape(pixels.shape)
     return np.where((old >= low) & (old <= high), old, pixels).astype(pixels.dtype)
+
+
+def _with_unused_bits(data: Any, pixels: np.ndarray) -> np.ndarray:
+    """The pixels, with what the source stores in the bits that no pixel uses: overlays, in old files."""
+    from pydicom.pixels import pixel_array
+
+    if pixels.dtype.kind != "u" or int(data.BitsStored) >= 8 * pixels.dtype.itemsize:
+        return pixels
+    old = np.asarray(pixel_array(data, correct_unused_bits=False)).reshape(pixels.shape)
+    used = pixels.dtype.type(2 ** int(data.BitsStored) - 1)
+    return (pixels & used) | (old.astype(pixels.dtype) & ~used)
 
 
 def _set_pixels(data: Any, pixels: np.ndarray) -> list[str]:

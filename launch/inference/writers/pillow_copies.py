@@ -42,7 +42,7 @@ def write_png(source: Path, target: Path, pixels: np.ndarray) -> list[str]:
     new = list(_png_chunks(_encode_png(pixels >= 128 if is_bilevel and pixels.ndim == 2 else pixels)))
     old_header, new_header = old[0][1], new[0][1]
     same_kind = old_header[8:10] == new_header[8:10]
-    notes = [] if same_kind else ["its palette, or its depth of less than 8 bits, became plain 8-bit values"]
+    notes = [] if same_kind else ["its palette, transparent colour or small depth became plain 8-bit values"]
     with open(target, "wb") as file:
         file.write(_PNG_SIGNATURE)
         _write_chunk(file, b"IHDR", new_header)

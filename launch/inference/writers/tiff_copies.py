@@ -15,6 +15,7 @@ import numpy as np
 
 from configs.errors import DataError
 from launch.inference.writers.tiff_segments import Encoder, segment_rows
+from shards.image_files.tiff import describe
 
 StoredRows = Callable[[int, int, int], np.ndarray]
 """(page, first row, row after the last) -> (rows, W, samples) in the dtype of the file."""
@@ -27,10 +28,10 @@ _BAND_BYTES = 1 << 24
 
 
 def write_tiff(source: Path, target: Path, rows: StoredRows) -> list[str]:
-    """Write a TIFF in which the pages of the first series have other pixels.
+    """Write a TIFF in which the pages of the image have other pixels.
 
     Args:
-        source: The file to copy. Pages of further series, such as thumbnails, stay as they are.
+        source: The file to copy. Further images in it, which are thumbnails, stay as they are.
         target: Where to write.
         rows: The new pixels of each page, asked for from top to bottom.
 
@@ -46,9 +47,9 @@ def write_tiff(source: Path, target: Path, rows: StoredRows) -> list[str]:
     os.chmod(target, target.stat().st_mode | 0o200)
     notes: dict[str, None] = {}
     with tifffile.TiffFile(target, mode="r+") as file:
-        series = file.series[0]
+        series: Any = describe(file, source).series
         if len(file.series) > 1:
-            notes[f"only the first of its {len(file.series)} series was restored, the others are as they were"] = None
+            notes["thumbnails in it are as they were"] = None
         if series.dataoffset is not None:
             _write_contiguous(file, series, rows)
             return list(notes)
