@@ -4,7 +4,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 from configs.errors import ConfigError, DataError
 from launch.inference.inputs import RestorationInput, parse_input
@@ -87,7 +88,11 @@ def _search(folder: Path, pattern: str | None, output: Path, left_out: LeftOut) 
 
 
 def _is_wanted(path: Path, folder: Path, pattern: str | None) -> bool:
-    return pattern is None or PurePath(path.relative_to(folder)).match(pattern)
+    """Whether the name of a file, or its path below the folder, matches; `**/` stands for any folders, or none."""
+    if pattern is None:
+        return True
+    texts = (path.name, path.relative_to(folder).as_posix())
+    return any(fnmatchcase(text, each) for text in texts for each in (pattern, pattern.replace("**/", "")))
 
 
 def _walk(folder: Path, output: Path, left_out: LeftOut, visited: set[Path]) -> Iterator[Path]:

@@ -21,9 +21,9 @@ from shards.reading.recipe import INTEGER_MAX
 
 MIN_SIDE_PX = 8
 """An array with a shorter side is more likely a colour image taken for a stack than an image."""
-PROBE_PX, PROBE_MULTIPLE = 64, 32
-"""The network is tried on an image of the size to come or, where that is larger, on one of about this size that leaves
-the same remainder: networks fail on sides that are too short, or no multiple of what they divide by."""
+TRIED_BELOW_PX = 64
+"""The network is tried on an image of the size to come where a side is shorter than this: some networks need more. So
+are methods that may read several fields, of which one may be missing."""
 
 
 class Layout(NamedTuple):
@@ -136,7 +136,9 @@ class Restorer:
             raise DataError(f"{source}: the fields differ in size: {listed}")
         first = next(iter(layouts.values()))
         sides = [min(side, self.tiles.size or side) for side in first[1:3]]
-        sides = [side if side < 2 * PROBE_PX else PROBE_PX + side % PROBE_MULTIPLE for side in sides]
+        if min(sides) >= TRIED_BELOW_PX and len(self.input_fields) == 1:
+            return first
+        sides = [min(side, TRIED_BELOW_PX) for side in sides]
         kinds = tuple((name, layout.channels, str(arrays[name].dtype)) for name, layout in layouts.items())
         if (*sides, kinds) not in self._tried:
             self._try(

@@ -8,7 +8,7 @@ import numpy as np
 from configs.errors import DataError
 from launch.inference.files.opened import ArrayFacts, ArrayRows, OpenedFile, PixelRows, Result
 from launch.inference.files.stored_pixels import to_file
-from launch.inference.files.tiff_rows import rows_of
+from launch.inference.files.tiff_rows import check_one_file, rows_of
 from launch.inference.writers import array_copies, dicom_copies, nifti_copies, pillow_copies, tiff_copies
 from launch.inference.writers.array_copies import Replacement
 from shards.image_files.image import StoredImage
@@ -79,6 +79,8 @@ class StoredFile(OpenedFile):
 
     def check_writable(self) -> None:
         """Raise DataError where a copy could not hold what the file holds."""
+        if self.format == "tiff":
+            check_one_file(self.path)
         for image in self._load().values():
             values = image.values
             if image.format == "dicom" and (np.isnan(values.slope) or np.dtype(values.stored_dtype).kind == "f"):

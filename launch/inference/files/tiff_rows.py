@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from configs.errors import DataError
 from launch.inference.files.stored_pixels import SMALL_DEPTHS
 from launch.inference.writers.tiff_copies import StoredRows
 from shards.image_files.tiff import describe
@@ -29,6 +30,18 @@ def rows_of(source: Path, stored: np.ndarray) -> StoredRows:
         array = stored.reshape(series.shape)
     pages = pages_of(array, axes)
     return lambda page, top, bottom: convert(pages[page, top:bottom])
+
+
+def check_one_file(source: Path) -> None:
+    """Raise DataError where the pages of an OME-TIFF are in several files, which one copy cannot replace."""
+    import tifffile
+
+    with tifffile.TiffFile(source) as file:
+        if describe(file, source).series.is_multifile:
+            raise DataError(
+                f"{source}: an OME-TIFF whose pages are in several files cannot be written again; choose --format tif, "
+                "or save it as one file"
+            )
 
 
 def pages_of(array: np.ndarray, axes: str) -> np.ndarray:

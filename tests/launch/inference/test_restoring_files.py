@@ -88,6 +88,11 @@ def test_a_pattern_chooses_files_and_an_output_folder_inside_is_not_searched(gre
     for _ in range(2):
         assert restore(grey, tmp_path, "--pattern", "a.*", "--output", tmp_path / "out") == 0
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == ["a.png", "a.png"]
+    for pattern, names in {"sub/*": ["a.png"], "**/*.png": ["a.png", "a.png", "b.png"], "?.bmp": ["c.bmp"]}.items():
+        shutil.rmtree(tmp_path / "out")
+        out = tmp_path / "out"
+        assert restore(grey, tmp_path, "--pattern", pattern, "--output", out) == 0
+        assert sorted(path.name for path in out.rglob("*.*")) == names
 
 
 def test_names_are_found_in_either_form_of_their_accents(grey: Path, tmp_path: Path) -> None:

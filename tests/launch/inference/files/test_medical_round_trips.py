@@ -34,10 +34,10 @@ CHANGED = {"SOPInstanceUID", "ImageType", "DerivationDescription"}
 def write_dicom(path: Path, pixels: np.ndarray, *, syntax: Any = ExplicitVRLittleEndian, **tags: Any) -> None:
     """Write a grey DICOM file with private tags and accents."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+    meta.MediaStorageSOPClassUID = pydicom.uid.UID("1.2.840.10008.5.1.4.1.1.4")
     meta.MediaStorageSOPInstanceUID = generate_uid()
     is_compressed = syntax in (RLELossless, JPEG2000Lossless, JPEGLSLossless)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian if is_compressed else syntax  # type: ignore[assignment]
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian if is_compressed else syntax
     data = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
     bits = 8 * pixels.dtype.itemsize
     plain: dict[str, Any] = {
