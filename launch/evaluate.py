@@ -44,6 +44,12 @@ def _parser() -> argparse.ArgumentParser:
         help="choose each baseline's strength on the first N training samples (needs clean images)",
     )
     parser.add_argument(
+        "--noise",
+        metavar="NPZ",
+        help="noise model that baselines are told, such as truth_noise.npz of made-up data (default: what was found in "
+        "the run's training images)",
+    )
+    parser.add_argument(
         "--preset",
         type=lambda name: FORMER_PRESETS.get(name, name),
         choices=PRESETS,

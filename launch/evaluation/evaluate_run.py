@@ -5,7 +5,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from configs.baseline_names import Baseline
+from configs.baseline_names import TITLES, Baseline
 from configs.errors import ConfigError, DataError, MachineError
 from configs.fields import Needs
 from configs.schema import DataConfig
@@ -18,6 +18,7 @@ from launch.evaluation import metrics as metric_registry
 from launch.evaluation.baseline_evaluator import RISK_TUNED, BaselineEvaluator
 from launch.evaluation.baselines import BaselineOptions
 from launch.evaluation.evaluator import Rows
+from launch.evaluation.paired_statistics import paired_difference
 from launch.inference import trained_model
 from launch.machine import acceleration
 
@@ -62,7 +63,7 @@ def evaluate(options: argparse.Namespace) -> int:
         model = trained_model.load(run, shards, which=options.which, device=accelerator.device)
         needs = type(model.pipeline).needs(config.pipeline)
         data_range = splits.data_range(shards)
-        noise = known_noise.noise_of_run(trained_model.folder_of(run), model.pipeline, data, needs)
+        noise = known_noise.noise_for_baselines(options.noise, trained_model.folder_of(run), model.pipeline, data)
         fitness.refuse_small_images(model.pipeline.outputs, metrics, needs, data, shards)
         baselines = BaselineEvaluator(
             model.pipeline.outputs, options.baseline, metrics, data_range, pictures=options.pictures, noise=noise
@@ -166,6 +167,23 @@ def summary_table(method: str, rows: Rows, baselines: BaselineEvaluator) -> list
     return table
 
 
+def comparisons(rows: Rows, baselines: BaselineEvaluator) -> list[str]:
+    """How the primary outputs compare with each baseline, image by image, in PSNR."""
+    sentences = []
+    primary = {name: output for name, output in baselines.outputs.items() if output.primary}
+    for baseline in baselines.names:
+        pairs = [
+            (row.values[f"{name}/psnr"], row.values[f"{output.noisy}/{baseline}/psnr"])
+            for row in rows
+            for name, output in primary.items()
+            if f"{name}/psnr" in row.values and f"{output.noisy}/{baseline}/psnr" in row.values
+        ]
+        if baseline != "noisy" and len(pairs) > 1:
+            difference = paired_difference(*zip(*pairs, strict=True))
+            sentences.append(f"PSNR over {TITLES[baseline]}: {difference.words('dB')}.")
+    return sentences
+
+
 def report_notes(summary: Summary, rows: Rows, baselines: BaselineEvaluator) -> list[str]:
     """Sentences that a reader of the table needs: what was measured, against which reference, with which parameters."""
     sizes = sorted({row.size_px for row in rows if row.size_px is not None})
@@ -180,9 +198,10 @@ def report_notes(summary: Summary, rows: Rows, baselines: BaselineEvaluator) -> 
     elif chosen:
         notes.append(f"Baselines tuned on training images: {chosen}.")
     if summary.noise:
-        notes.append(f"Noise of the training images: {summary.noise}.")
+        notes.append(f"Noise {summary.noise}.")
     if baselines.noise and baselines.names:
         notes.append("Baselines were told this noise: BM3D its spectrum and map, NLM and Gaussian its level and map.")
+    notes += comparisons(rows, baselines)
     references = {row.reference for row in rows}
     if "second noisy copy" in references:
         notes.append("No clean images: measured against a second noisy copy, whose noise bounds every number.")

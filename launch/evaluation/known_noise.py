@@ -3,6 +3,7 @@
 from configs.errors import DataError
 from configs.fields import Needs
 from configs.schema import DataConfig
+from configs.support.paths import resolve
 from launch.data import loading, splits
 from launch.runs.folder import RunFolder
 from losses.noise.model import FieldNoise, NoiseModel
@@ -29,6 +30,13 @@ def noise_of_run(folder: RunFolder, pipeline: Pipeline, data: DataConfig, needs:
     return noise_audit.audit(batches, fields, pipeline.fields)
 
 
+def noise_for_baselines(file: str | None, folder: RunFolder, pipeline: Pipeline, data: DataConfig) -> NoiseModel | None:
+    """The noise model of a file, or `noise_of_run`."""
+    if file is not None:
+        return NoiseModel.load(resolve(file))
+    return noise_of_run(folder, pipeline, data, type(pipeline).needs(pipeline.config))
+
+
 def describe(noise: FieldNoise) -> str:
     """A field's noise in a few words."""
     words = [f"sigma {noise.sigma:.3g}"]
@@ -44,4 +52,5 @@ def describe_model(model: NoiseModel | None) -> str:
     """The noise of every field in a part of a sentence; empty without a model."""
     if model is None:
         return ""
-    return "; ".join(f"{name}: {describe(noise)}" for name, noise in model.fields.items())
+    listed = "; ".join(f"{name}: {describe(noise)}" for name, noise in model.fields.items())
+    return f"({model.source}) {listed}"

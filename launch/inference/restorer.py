@@ -14,10 +14,14 @@ from torch import Tensor
 
 from configs.errors import DataError
 from configs.fields import FieldSpec
+from configs.support.logs import get_logger
 from launch.inference import tiling, trained_model
+from launch.inference.noise_comparison import NoiseComparison
 from pipelines.base import Batch, Output
 from shards.reading import transforms
 from shards.reading.recipe import INTEGER_MAX
+
+log = get_logger(__name__)
 
 MIN_SIDE_PX = 8
 """An array with a shorter side is more likely a colour image taken for a stack than an image."""
@@ -101,6 +105,7 @@ class Restorer:
         self.tiles, self.device = tiles, device or default_device()
         self.model = trained_model.load(run, which=which, device=self.device)
         self.pipeline = self.model.pipeline
+        self.noise = NoiseComparison.of_run(trained_model.folder_of(run), self.pipeline.fields)
         self.needs = type(self.pipeline).needs(self.model.config.pipeline)
         self.outputs: dict[str, Output] = {
             name: output for name, output in self.pipeline.outputs.items() if output.primary
@@ -170,6 +175,8 @@ class Restorer:
             listed = ", ".join(f"'{name}' has {n} of {height} x {width}" for name, (n, height, width) in sizes.items())
             raise DataError(f"{source}: the fields differ in size: {listed}")
         batch = self.to_batch(stacks, first_index=first_index)
+        for difference in self.noise.differences(batch) if first_index == 0 else ():
+            log.warning("%s: %s", source, difference)
         with torch.inference_mode():
             # measured on full images: tiles that measured themselves would show seams
             batch |= self.pipeline.image_statistics(batch)
