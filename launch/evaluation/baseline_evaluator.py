@@ -91,7 +91,7 @@ class BaselineEvaluator:
     def tune_without_clean_images(self, batches: list[Batch]) -> None:
         """Choose the strength of NLM, which cannot be told a spectrum, by an unbiased risk on noisy training images."""
         images = [
-            TrainingImage(stored_image(noisy, batch[f"{field}_scale"][i]), noise=noise)
+            TrainingImage(_part(noisy, batch[f"{field}_scale"][i]), noise=noise)
             for batch in batches
             for field, noise in self.noise.items()
             if field in self.fields
@@ -111,10 +111,10 @@ class BaselineEvaluator:
             noisy = stored_image(batch[field][i], batch[f"{field}_scale"][i])
             reference = reference_field(output, batch)
             clean = stored_image(batch[reference][i], batch[f"{reference}_scale"][i]) if reference else None
+            told = self.noise.get(field)
+            seen = noisy if told is None else _with_phase(batch[field][i], batch[f"{field}_scale"][i], noisy)
             denoised: dict[str, np.ndarray] = {
-                name: baselines.restore(
-                    noisy, name, data_range=self.data_range, noise=self.noise.get(field), **self.options[name]
-                )
+                name: baselines.restore(seen, name, data_range=self.data_range, noise=told, **self.options[name])
                 for name in self.names
             }
             values |= evaluator.measure_images(
@@ -175,3 +175,19 @@ class BaselineEvaluator:
                 guide += 1
         sample = key if self._name_samples else ""
         return report_picture.Row(report_picture.display_name(field), panels, guide, sample)
+
+
+def _part(image_CHW: Tensor, scale: Tensor) -> np.ndarray:
+    """An image with Gaussian noise in stored units: of a complex one the real part, of others the image itself."""
+    image = _with_phase(image_CHW, scale, stored_image(image_CHW, scale))
+    return np.ascontiguousarray(image.real) if np.iscomplexobj(image) else image
+
+
+def _with_phase(image_CHW: Tensor, scale: Tensor, magnitude: np.ndarray) -> np.ndarray:
+    """A complex image in stored units, as complex numbers; others as they are."""
+    if image_CHW.is_complex():
+        return image_CHW[0].cpu().numpy() * float(scale)
+    if image_CHW.shape[0] == 2:
+        real, imaginary = image_CHW.cpu().double().numpy() * float(scale)
+        return np.asarray(real + 1j * imaginary)
+    return magnitude

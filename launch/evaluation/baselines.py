@@ -1,6 +1,7 @@
 """Classical denoising to compare a trained network with: Gaussian blur, non-local means, BM3D, and none at all."""
 
 from dataclasses import replace
+from functools import partial
 from typing import TypedDict
 from unittest import mock
 
@@ -68,7 +69,8 @@ def restore(
     NLM, which has no place for one, the level. An image whose noise varies is divided by the map and multiplied again.
 
     Args:
-        noisy: (H, W) or (H, W, C), real or complex; complex images become magnitudes.
+        noisy: (H, W) or (H, W, C), real or complex. The result is a magnitude: of the restored real and imaginary part
+            where their noise is given, which is Gaussian in each; otherwise the magnitude is restored.
         baseline: One of the names above.
         data_range: Range of the values, in the units of the image.
         sigma: Standard deviation of the noise in the units of the image, per component for complex images; None
@@ -97,6 +99,9 @@ def restore(
         return magnitude.copy()
     if baseline == "gaussian" and blur_px is not None:
         return _blur(magnitude, blur_px)
+    if noise is not None and np.iscomplexobj(noisy):
+        known = partial(restore, data_range=data_range, noise=noise, strength=strength, preset=preset)
+        return np.hypot(known(noisy.real, baseline), known(noisy.imag, baseline))
     told = _told(noisy, sigma, noise, strength) if preset == "tuned" else FieldNoise(PUBLISHED_SIGMA * data_range)
     if told.sigma <= NO_NOISE * data_range:
         return magnitude.copy()

@@ -185,3 +185,12 @@ def test_nlm_is_tuned_without_clean_images() -> None:
         for chosen in (options, tune([TrainingImage(noisy, clean, noise)], "nlm", data_range=1))
     )
     assert tuned > best - 0.5
+
+
+def test_parts_of_a_complex_image_are_restored_apart_where_their_noise_is_known() -> None:
+    noise = FieldNoise(SIGMA, spectrum_of_kernel(BLUR))
+    noisy, clean = correlated_scene(noise)
+    imaginary = noise.sample(np.random.default_rng(8), clean.shape)
+    apart = restore(noisy + 1j * imaginary, "bm3d", data_range=1, noise=noise)
+    together = restore(np.abs(noisy + 1j * imaginary), "bm3d", data_range=1, noise=noise)
+    assert psnr(apart, clean, data_range=1) > psnr(together, clean, data_range=1) + 0.5
