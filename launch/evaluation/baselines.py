@@ -73,8 +73,7 @@ def restore(
             where their noise is given, which is Gaussian in each; otherwise the magnitude is restored.
         baseline: One of the names above.
         data_range: Range of the values, in the units of the image.
-        sigma: Standard deviation of the noise in the units of the image, per component for complex images; None
-            estimates it from the image (`losses.common.noise_level`).
+        sigma: Standard deviation of the noise (of each complex part), in the units of the image; None estimates it.
         noise: What is known of the noise, in stored units: level, spectrum and map. Replaces sigma.
         strength: Factor on sigma.
         blur_px: Standard deviation of the blur in pixels.
