@@ -200,11 +200,13 @@ class LoopConfig(Section):
     channels_last: bool | Literal["auto"] = "auto"
     """Use NHWC memory order; results differ by rounding. auto does so on GPUs, and on CPUs for networks with layers of
     fewer than 32 channels, where it is faster. Complex networks, and all under DeepSpeed, stay NCHW."""
+    patience: Positive | None = None
+    """Stop after this many evaluations in a row without a better evaluation.metric; null trains to the end."""
     sync_batchnorm: bool = False
     """Compute batch-norm statistics over all processes. CUDA only: elsewhere a warning says that they do not."""
 
 
-LOWER_IS_BETTER = ("rmse",)
+LOWER_IS_BETTER = ("rmse", "risk")
 """Those metrics of evaluation.metric that fall as images get better."""
 
 
@@ -217,8 +219,13 @@ class EvaluationConfig(Section):
     """Interval in steps."""
     limit: Positive | None = None
     """Evaluate only the first N validation samples."""
-    metric: Literal["psnr", "ssim", "rmse"] = "psnr"
-    """What the best checkpoint is chosen by: psnr, ssim (higher is better), or rmse (lower is better)."""
+    metric: Literal["psnr", "ssim", "rmse", "risk"] = "psnr"
+    """What the best checkpoint is chosen by: psnr, ssim (higher is better), rmse or risk (lower is better). risk is the
+    mean squared error to the clean images, estimated without them for Gaussian noise, at the cost of a second
+    restoration of each image (launch/evaluation/risk.py)."""
+    blind_checks: bool = True
+    """Compare what was removed from each image with the noise that the images themselves show, which needs no clean
+    images, and warn where they differ (launch/evaluation/blind_checks.py)."""
     images: Annotated[int, Field(ge=0, le=1000)] = 2
     """Samples shown as image grids."""
 

@@ -4,7 +4,7 @@
 |---|---|
 | weights.safetensors | `pipeline.checkpoint_state()` |
 | ema.safetensors | the moving average of the same tensors, where one is kept |
-| state.pt | step, loss scaler, plateau schedule, one optimizer state per phase |
+| state.pt | step, loss scaler, plateau schedule, early stop, one optimizer state per phase |
 | rank-R.pt | rank R's random number generators, image pools, and the epoch sums of its metric log |
 """
 
@@ -42,7 +42,7 @@ class CheckpointedPhase(Protocol):
 
 
 class Stateful(Protocol):
-    """Something with a state of plain values that may be replaced (the plateau schedule)."""
+    """Something with a state of plain values that may be replaced (the plateau schedule, the early stop)."""
 
     state: State
 
@@ -71,6 +71,7 @@ class TrainingState:
     phases: Sequence[CheckpointedPhase]
     scaler: torch.amp.GradScaler
     plateau: Stateful
+    early_stop: Stateful
     average: Averaged | None
     log: Resumable
     step: int = 0
@@ -119,6 +120,7 @@ def capture(state: TrainingState, *, rank: int, copy: bool) -> Capture:
             "step": state.step,
             "scaler": state.scaler.state_dict(),
             "plateau": state.plateau.state,
+            "early_stop": state.early_stop.state,
             "optimizers": {phase.name: phase.optimizer_state() for phase in state.phases},
         }
     )
@@ -150,6 +152,7 @@ def restore(state: TrainingState, checkpoint: Path, *, device: torch.device) -> 
         phase.load_optimizer_state(shared_state["optimizers"][phase.name])
     state.scaler.load_state_dict(shared_state["scaler"])
     state.plateau.state = shared_state["plateau"]
+    state.early_stop.state = shared_state.get("early_stop", state.early_stop.state)  # since version 0.3
     state.step = shared_state["step"]
 
 

@@ -30,6 +30,7 @@ RESUME_MUTABLE_KEYS = (
     "init_from",
     "loop.epochs",
     "loop.max_steps",
+    "loop.patience",
     "loop.threads",
     "loop.accumulate",
     "loop.channels_last",

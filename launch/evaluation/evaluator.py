@@ -6,7 +6,7 @@ says so; without either, only the metrics that need no reference are computed.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,9 +18,11 @@ from torch import Tensor
 from configs.errors import DataError, QuellError
 from launch.data import loading
 from launch.evaluation.metrics import Metric
+from launch.evaluation.risk import estimated_risk
 from losses.metrics.psnr import psnr
 from losses.metrics.rmse import rmse
 from losses.metrics.ssim import ssim
+from losses.noise.model import FieldNoise
 from pipelines.base import Batch, Output, Pipeline
 from shards.reading.batch_assembler import Verify
 from shards.reading.loaders import EvalLoader
@@ -80,6 +82,7 @@ def evaluate_split(
     metrics: dict[str, Metric] = DEFAULT_METRICS,
     on_image: OnImage | None = None,
     verify: Verify = "first",
+    noise: Mapping[str, FieldNoise] | None = None,
 ) -> Rows:
     """Measure a split on all ranks. Collective: every rank calls it, and every rank gets the rows of all.
 
@@ -97,6 +100,7 @@ def evaluate_split(
         metrics: What to compute, by name.
         on_image: See `OnImage`; sees the images of this rank only.
         verify: When checksums are compared (data.verify).
+        noise: Noisy field -> the model of its noise; with it, each output's `risk` is estimated (risk.py).
 
     Returns:
         One row per sample, in the order of the split.
@@ -116,6 +120,7 @@ def evaluate_split(
                 autocast=autocast,
                 metrics=metrics,
                 on_image=on_image,
+                noise=noise,
             )
 
     return gather_rows(measure_share, world)
@@ -130,6 +135,7 @@ def evaluate_batches(
     autocast: Callable[[], AbstractContextManager[object]],
     metrics: dict[str, Metric] = DEFAULT_METRICS,
     on_image: OnImage | None = None,
+    noise: Mapping[str, FieldNoise] | None = None,
 ) -> Rows:
     """Measure every image of these batches on this process; arguments as for `evaluate_split`."""
     rows: Rows = []
@@ -144,6 +150,8 @@ def evaluate_batches(
                     for name, value in pipeline.restore(on_device).items()
                 }
                 diagnostics = pipeline.diagnostics(on_device, restored)
+                if noise is not None:
+                    diagnostics |= estimated_risk(pipeline, on_device, restored, noise)
             for i, key in enumerate(batch["key"]):
                 row = ImageRow(int(batch["index"][i]), key)
                 row.values |= {name: float(values[i]) for name, values in diagnostics.items()}

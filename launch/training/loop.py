@@ -28,6 +28,8 @@ def train(trainer: Trainer, batches: Iterator[list[Batch]]) -> str:
     """
     context, state, config = trainer.context, trainer.state, trainer.context.config
     trainer.log.start(step=state.step, waited_s=trainer.waited_s)
+    if trainer.early_stop.is_due:  # stopped between its last evaluation and its end
+        return FINISHED
     for global_batch in batches:
         state.pipeline.on_step_start(state.step, trainer.epoch)
         trainer.set_learning_rates()
@@ -47,12 +49,18 @@ def train(trainer: Trainer, batches: Iterator[list[Batch]]) -> str:
             trainer.end_epoch()
         if is_due(config.evaluation.every_steps, state.step) or (epoch_ends and epoch_is_due(trainer)) or is_last:
             evaluate(trainer)
+        is_last |= trainer.early_stop.is_due
         save_after_epoch = epoch_ends and not config.checkpoint.every_steps
         if is_due(config.checkpoint.every_steps, state.step) or save_after_epoch or is_last:
             save(trainer, wait=is_last)
         if trainer.stop.sync_should_stop(failed=trainer.checkpointer.failed) and not is_last:
             save(trainer, wait=True)
             return INTERRUPTED if trainer.stop.by_keyboard else STOPPED
+        if is_last:
+            break
+    if trainer.early_stop.is_due:
+        patience = config.loop.patience
+        context.tracker.info(f"stopping early: {patience} evaluations without a better {config.evaluation.metric}")
     if state.step == context.steps:
         # both do nothing, unless the run was interrupted between its last step and its evaluation
         evaluate(trainer)

@@ -19,6 +19,7 @@ from launch.runs.tracker import Tracker, progress_line
 from launch.training import build, schedules
 from launch.training.checkpointer import Checkpointer
 from launch.training.context import RunContext
+from launch.training.early_stop import EarlyStop
 from launch.training.ema import Average
 from launch.training.metric_log import MetricLog
 from launch.training.phases import Phase
@@ -41,6 +42,7 @@ class Trainer:
     average: Average | None
     log: MetricLog
     plateau: Plateau
+    early_stop: EarlyStop
     validator: Validator
     checkpointer: Checkpointer
     stop: StopSignal
@@ -185,12 +187,16 @@ def assemble(
     phases = build.make_phases(accelerator, pipeline, config)
     with phases[0].gathered_parameters():
         average = Average(pipeline, config.loop.ema_decay) if config.loop.ema_decay else None
-    plateau = Plateau(config.schedule, higher_is_better=config.evaluation.metric not in LOWER_IS_BETTER)
+    higher_is_better = config.evaluation.metric not in LOWER_IS_BETTER
+    plateau = Plateau(config.schedule, higher_is_better)
+    early_stop = EarlyStop(config.loop.patience, higher_is_better)
     log = MetricLog(device, world=world)
-    state = TrainingState(pipeline, phases, scaler, plateau, average, log)
-    validator = Validator(context, state, plateau, average, shards, needs)
+    state = TrainingState(pipeline, phases, scaler, plateau, early_stop, average, log)
+    validator = Validator(context, state, plateau, early_stop, average, shards, needs)
     checkpointer = Checkpointer(context, state, validator, data=shards.fingerprint)
-    return Trainer(context, state, phases, average, log, plateau, validator, checkpointer, StopSignal(), shards)
+    return Trainer(
+        context, state, phases, average, log, plateau, early_stop, validator, checkpointer, StopSignal(), shards
+    )
 
 
 def _calibrate(

@@ -9,13 +9,16 @@ from torch import Tensor
 from configs.fields import Needs
 from launch.checkpoints.capture import TrainingState
 from launch.data import loading, splits
-from launch.evaluation import evaluator, images
+from launch.evaluation import blind_checks, evaluator, images
+from launch.evaluation.blind_checks import BlindChecks
 from launch.machine.precision import autocast
 from launch.training import build
 from launch.training.context import RunContext
+from launch.training.early_stop import EarlyStop
 from launch.training.ema import Average
 from launch.training.schedules import Plateau
 from pipelines.base import Batch, Pipeline
+from shards.reading.shard_set import ShardSet
 from shards.reading.split import Split
 
 
@@ -27,6 +30,7 @@ class Validator:
         context: RunContext,
         state: TrainingState,
         plateau: Plateau,
+        early_stop: EarlyStop,
         average: Average | None,
         shards: Split,
         needs: Needs,
@@ -34,7 +38,9 @@ class Validator:
         self.metrics: dict[str, float] = {}
         """Means of the latest evaluation: of the primary outputs by plain name, and of each output as `output/name`."""
         self._context, self._state, self._plateau, self._average = context, state, plateau, average
+        self._early_stop = early_stop
         self._shards, self._needs = shards, needs
+        self._blind_checks: BlindChecks | None = None
         self._evaluated_step = -1
 
     @property
@@ -91,14 +97,16 @@ class Validator:
         context, config = self._context, self._context.config
         shards = splits.open_split(config.data, config.data.val_split)
         data_range = splits.data_range(shards)
+        checks = self._checks(shards)
+        by_risk = config.evaluation.metric == "risk"
         drawn: list[str] = []
 
-        def draw(batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, float]:
+        def examine(batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, float]:
             if context.tracker.draws and len(drawn) < config.evaluation.images:
                 drawn.append(batch["key"][i])
                 for name, strip in images.strips(pipeline, batch, restored, i, data_range).items():
                     context.tracker.images(f"{name}/{drawn[-1]}", strip, self._state.step)
-            return {}
+            return checks(batch, restored, i) if config.evaluation.blind_checks else {}
 
         rows = evaluator.evaluate_split(
             pipeline,
@@ -111,18 +119,30 @@ class Validator:
             world=context.world,
             device=context.device,
             autocast=autocast(context.device, context.precision),
-            on_image=draw,
             verify=config.data.verify,
+            on_image=examine,
+            noise=checks.models() if by_risk else None,
         )
         return rows, data_range
+
+    def _checks(self, shards: ShardSet) -> BlindChecks:
+        """The checks against the noise of the validation images, which is estimated once."""
+        if self._blind_checks is None:
+            config, pipeline = self._context.config, self._state.pipeline
+            if config.evaluation.blind_checks or config.evaluation.metric == "risk":
+                self._blind_checks = BlindChecks.of_split(pipeline, shards, self._needs, config.data)
+            else:
+                self._blind_checks = BlindChecks(pipeline.outputs, {}, pipeline.fields)
+        return self._blind_checks
 
     def _log(self, data_range: float) -> None:
         tracker, step, metrics = self._context.tracker, self._state.step, self.metrics
         epoch = self._context.order.epoch_at(step)
         tracker.event("eval", step, {"epoch": epoch, "data_range": data_range, **metrics})
-        numbers = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "/" not in name)
+        shown = {name: value for name, value in metrics.items() if "/" not in name and not name.startswith("residual_")}
+        numbers = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
         tracker.info(f"validation at step {step}:  {numbers}")
-        for finding in self._state.pipeline.findings(metrics):
+        for finding in (*self._state.pipeline.findings(metrics), *blind_checks.findings(metrics)):
             if not finding.ok:
                 tracker.warning(finding.name, finding.message, step)
         if "psnr" in metrics and metrics["psnr"] < metrics.get("noisy_psnr", float("-inf")):
@@ -136,11 +156,17 @@ class Validator:
         metric = self._context.config.evaluation.metric
         if metric in self.metrics:
             self._plateau.update(self.metrics[metric])
-        elif self._plateau.config.name == "plateau":
+            self._early_stop.update(self.metrics[metric])
+        elif self._plateau.config.name == "plateau" or self._early_stop.patience is not None or metric == "risk":
             self._context.tracker.warning(
                 "no metric",
-                f"evaluation.metric {metric} could not be computed: the data have neither clean nor second noisy "
-                "images; the best checkpoint is the last one",
+                f"evaluation.metric {metric} could not be computed: "
+                + (
+                    "the noise of the validation images could not be estimated"
+                    if metric == "risk"
+                    else "the data have neither clean nor second noisy images (evaluation.metric risk needs none)"
+                )
+                + "; the best checkpoint is the last one",
                 self._state.step,
             )
 

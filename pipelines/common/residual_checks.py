@@ -31,7 +31,7 @@ REMEDIES = {
     ),
     "structure": (
         STRUCTURE,
-        "correlation of what was removed with edges: the restoration blurs; train longer, or use a larger network",
+        "is the correlation of what was removed with edges: the restoration blurs; train longer, or a larger network",
     ),
     "added": (
         ADDED,
@@ -76,7 +76,7 @@ def findings(metrics: Mapping[str, float]) -> list[Finding]:
         if math.isnan(value):
             continue
         passes = value <= threshold
-        message = f"residual_{check}: {value:.2f} " + (remedy if not passes else "is what a good restoration has")
+        message = f"{value:.2f} " + (remedy if not passes else "is what a good restoration has")
         verdicts.append(Finding(f"residual_{check}", value, threshold, passes, message))
     return verdicts
 

@@ -1,0 +1,85 @@
+"""Checks without clean images see what a method was told wrong, on shards whose noise is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from configs.fields import FieldSpec, Needs, Source
+from configs.schema import DataConfig
+from launch.evaluation import blind_checks
+from launch.evaluation.blind_checks import BlindChecks
+from losses.noise.model import FieldNoise, spectrum_of_kernel
+from pipelines.base import Output
+from shards.building.writer import write_split
+from shards.reading.shard_set import ShardSet
+
+SIGMA, SIZE, IMAGES = 0.1, 128, 6
+KERNEL = np.outer([1.0, 2.0, 1.0], [1.0, 2.0, 1.0])
+NOISES = {"white": FieldNoise(SIGMA), "correlated": FieldNoise(SIGMA, spectrum_of_kernel(KERNEL))}
+
+
+def clean() -> np.ndarray:
+    y, x = np.mgrid[:SIZE, :SIZE]
+    image = 0.4 + 0.05 * np.sin(x / 40)
+    image[(y - 60) ** 2 + (x - 70) ** 2 < 30**2] += 0.4
+    return np.asarray(image)
+
+
+def shards_of(root: Path, kind: str, *, second: bool = False) -> ShardSet:
+    random = np.random.default_rng(1)
+    samples = []
+    for i in range(IMAGES):
+        sample = {"__key__": f"s{i}"}
+        for name in ("noisy", "noisy_second")[: 1 + second]:
+            sample[f"{name}.npy"] = (clean() + NOISES[kind].sample(random, (SIZE, SIZE))).astype(np.float32)
+        samples.append(sample)
+    write_split(root, samples, name="known", meta={"data_range": 1.0})
+    return ShardSet.open(root)
+
+
+def checks_of(shards: ShardSet) -> BlindChecks:
+    class Restorer:
+        outputs = {"restored": Output("noisy", "clean")}
+        fields = {"noisy": FieldSpec(1)}
+
+    needs = Needs({"noisy": Source(), "noisy_second": Source(scale_of="noisy", optional=True, evaluation=True)})
+    return BlindChecks.of_split(Restorer(), shards, needs, DataConfig(normalise="none"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("second", [False, True], ids=["single images", "repeats"])
+@pytest.mark.parametrize("kind", NOISES)
+def test_noise_is_known_from_the_images_and_wrong_restorations_are_found(
+    tmp_path: Path, kind: str, second: bool
+) -> None:
+    shards = shards_of(tmp_path / "s", kind, second=second)
+    checks = checks_of(shards)
+    assert checks.models()["noisy"].sigma == pytest.approx(SIGMA, rel=0.1)
+    noisy = shards.read(0, "noisy")
+    random = np.random.default_rng(9)
+    results = {
+        "truth": clean(),
+        "nothing": noisy,
+        "white noise removed": noisy - 0.92 * SIGMA * random.standard_normal(noisy.shape),
+    }
+    failed = {}
+    for name, image in results.items():
+        batch = {"noisy": torch.from_numpy(noisy)[None, None], "noisy_scale": torch.ones(1, 1, 1, 1)}
+        restored = {"restored": torch.from_numpy(np.asarray(image, np.float32))[None, None]}
+        values = {key.partition("/")[2]: value for key, value in checks(batch, restored, 0).items()}
+        failed[name] = {finding.name for finding in blind_checks.findings(values) if not finding.ok}
+    assert failed["truth"] == set()
+    assert "residual_missing" in failed["nothing"]
+    assert "residual_added" in failed["white noise removed"]
+    if kind == "correlated":
+        assert {"residual_missing", "residual_excess"} <= failed["white noise removed"]
+    shards.files.close()
+
+
+def test_images_too_small_to_estimate_noise_are_not_checked(tmp_path: Path) -> None:
+    samples = [{"__key__": "s", "noisy.npy": np.ones((8, 8), np.float32)}]
+    write_split(tmp_path / "s", samples, name="small", meta={"data_range": 1.0})
+    checks = checks_of(ShardSet.open(tmp_path / "s"))
+    batch = {"noisy": torch.ones(1, 1, 8, 8), "noisy_scale": torch.ones(1, 1, 1, 1)}
+    assert checks.models() == {} and checks(batch, {"restored": torch.ones(1, 1, 8, 8)}, 0) == {}
