@@ -4,20 +4,19 @@ The noise is estimated from the noisy images of the split, whatever the method w
 wrong cannot make its own check agree with it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-import numpy as np
 from torch import Tensor
 
-from configs.errors import DataError
 from configs.fields import FieldSpec, Needs
 from configs.schema import DataConfig
 from configs.support.logs import get_logger
 from launch.data import loading
-from losses.noise.estimate import Estimate, estimate_noise
+from losses.noise.estimate import Estimate
 from losses.noise.model import FieldNoise
 from pipelines.base import Batch, Output, Pipeline
 from pipelines.common import residual_checks
+from pipelines.common.noise_audit import NoiseAudit
 from pipelines.reporting.checks import Finding
 from shards.reading.shard_set import ShardSet
 
@@ -45,14 +44,13 @@ class BlindChecks:
     @classmethod
     def of_split(cls, pipeline: Pipeline, shards: ShardSet, needs: Needs, data: DataConfig) -> "BlindChecks":
         """Estimate the noise of the fields that the pipeline restores, from the first images of a split."""
-        batches = loading.load_whole_images(shards, needs, data, SAMPLED)
-        fields = {output.noisy: None for output in pipeline.outputs.values() if output.primary}
-        noise = {}
-        for name in fields:
-            try:
-                noise[name] = _estimate(batches, name, pipeline.fields[name])
-            except DataError as error:
-                log.debug("no checks without clean images for '%s': %s", name, error)
+        fields = list(dict.fromkeys(output.noisy for output in pipeline.outputs.values() if output.primary))
+        audit = NoiseAudit(fields, pipeline.fields)
+        for batch in loading.load_whole_images(shards, needs, data, SAMPLED):
+            audit.add(batch)
+        noise, problems = audit.estimates()
+        for problem in problems:
+            log.debug("no checks without clean images: %s", problem)
         return cls(pipeline.outputs, noise, pipeline.fields)
 
     def models(self) -> dict[str, FieldNoise]:
@@ -77,25 +75,3 @@ class BlindChecks:
 def findings(metrics: Mapping[str, float]) -> list[Finding]:
     """A verdict per check, from the metrics of an evaluation."""
     return residual_checks.findings(metrics)
-
-
-def _estimate(batches: Iterable[Batch], name: str, spec: FieldSpec) -> Estimate:
-    """The noise of a field in stored units, from repeats if the batches hold some, else from the images alone."""
-    images, seconds = [], []
-    second = name + "_second"
-    for batch in batches:
-        images += [
-            _stored(image, scale, spec) for image, scale in zip(batch[name], batch[f"{name}_scale"], strict=True)
-        ]
-        if second in batch:
-            pairs = zip(batch[second], batch[f"{second}_scale"], strict=True)
-            seconds += [_stored(image, scale, spec) for image, scale in pairs]
-    return estimate_noise(images, second=seconds if len(seconds) == len(images) else None)
-
-
-def _stored(image_CHW: Tensor, scale: Tensor, spec: FieldSpec) -> np.ndarray:
-    """An image in stored units, (H, W) or (H, W, C), complex where the channels are its parts."""
-    array = np.moveaxis((image_CHW * scale).detach().cpu().numpy(), 0, -1)
-    if spec.layout == "ri":
-        array = array[..., ::2] + 1j * array[..., 1::2]
-    return array[..., 0] if array.shape[-1] == 1 else array

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from configs.support.json_files import read_json
 from launch.training.early_stop import EarlyStop
+from shards.building.writer import write_split
 from tests.support.runs import read_events, read_summary
 from tests.support.small_runs import TrainSmall
 
@@ -48,9 +50,26 @@ def test_patience_is_counted_on_after_a_resume(train_small: TrainSmall, tmp_path
     assert read_summary(tmp_path / "run")["step"] == 9
 
 
+def test_risk_that_cannot_be_estimated_is_named(train_small: TrainSmall) -> None:
+    code, output = train_small("evaluation.metric=risk", "loop.max_steps=2")  # the images have 24 px
+    assert code == 0 and "risk could not be computed: the noise of the validation images could not be" in output
+
+
 def test_risk_chooses_the_best_checkpoint_without_clean_images(train_small: TrainSmall, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 2)):
+        samples = []
+        for i in range(count):
+            images = {name: 0.5 + 0.1 * random.standard_normal((72, 80)) for name in ("pd", "pdfs")}
+            arrays = {f"{name}.npy": image.astype(np.complex64) for name, image in images.items()}
+            samples.append({"__key__": f"{split}{i}", **arrays})
+        write_split(tmp_path / "noisy" / split, samples, name="noisy", meta={"data_range": 1.0})
     code, _ = train_small(
-        "evaluation.metric=risk", "evaluation.every_epochs=null", "evaluation.every_steps=2", "loop.max_steps=6"
+        f"data.root={tmp_path / 'noisy'}",
+        "evaluation.metric=risk",
+        "evaluation.every_epochs=null",
+        "evaluation.every_steps=2",
+        "loop.max_steps=6",
     )
     assert code == 0
     risks = {event["step"]: event["risk"] for event in read_events(tmp_path / "run", "eval")}
