@@ -1,6 +1,7 @@
 """Checks without clean images see what a method was told wrong, on shards whose noise is known."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def shards_of(root: Path, kind: str, *, second: bool = False) -> ShardSet:
     random = np.random.default_rng(1)
     samples = []
     for i in range(IMAGES):
-        sample = {"__key__": f"s{i}"}
+        sample: dict[str, Any] = {"__key__": f"s{i}"}
         for name in ("noisy", "noisy_second")[: 1 + second]:
             sample[f"{name}.npy"] = (clean() + NOISES[kind].sample(random, (SIZE, SIZE))).astype(np.float32)
         samples.append(sample)

@@ -60,8 +60,8 @@ def test_risk_chooses_the_best_checkpoint_without_clean_images(train_small: Trai
     for split, count in (("train", 8), ("val", 2)):
         samples = []
         for i in range(count):
-            images = {name: 0.5 + 0.1 * random.standard_normal((72, 80)) for name in ("pd", "pdfs")}
-            arrays = {f"{name}.npy": image.astype(np.complex64) for name, image in images.items()}
+            noise = 0.1 * random.standard_normal((2, 72, 80, 2)).view(complex)[..., 0]
+            arrays = {f"{name}.npy": (0.5 + noise[n]).astype(np.complex64) for n, name in enumerate(("pd", "pdfs"))}
             samples.append({"__key__": f"{split}{i}", **arrays})
         write_split(tmp_path / "noisy" / split, samples, name="noisy", meta={"data_range": 1.0})
     code, _ = train_small(
