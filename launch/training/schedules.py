@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step, so that a resumed run needs no schedule state."""
+"""The learning rate as a pure function of the step, and what follows the metric of evaluations: plateau, early stop."""
 
 import math
 from dataclasses import dataclass, field
@@ -58,3 +58,25 @@ class Plateau:
         self.state["waited"] += 1
         if self.state["waited"] > self.config.patience:
             self.state.update(factor=self.state["factor"] * self.config.gamma, waited=0)
+
+
+@dataclass
+class EarlyStop:
+    """Ends a run after `patience` evaluations in a row without a better metric; never, where that is None."""
+
+    patience: int | None
+    higher_is_better: bool
+    state: State = field(default_factory=lambda: {"best": None, "waited": 0})
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the run has waited long enough."""
+        return self.patience is not None and int(self.state["waited"]) >= self.patience
+
+    def update(self, value: float) -> None:
+        """Record the metric of an evaluation."""
+        best = self.state["best"]
+        if best is None or (value > best if self.higher_is_better else value < best):
+            self.state.update(best=value, waited=0)
+        else:
+            self.state["waited"] += 1

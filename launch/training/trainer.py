@@ -19,11 +19,10 @@ from launch.runs.tracker import Tracker, progress_line
 from launch.training import build, schedules
 from launch.training.checkpointer import Checkpointer
 from launch.training.context import RunContext
-from launch.training.early_stop import EarlyStop
 from launch.training.ema import Average
 from launch.training.metric_log import MetricLog
 from launch.training.phases import Phase
-from launch.training.schedules import Plateau
+from launch.training.schedules import EarlyStop, Plateau
 from launch.training.stop_signal import StopSignal
 from launch.training.validator import Validator
 from pipelines.base import Pipeline

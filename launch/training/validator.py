@@ -14,9 +14,8 @@ from launch.evaluation.blind_checks import BlindChecks
 from launch.machine.precision import autocast
 from launch.training import build
 from launch.training.context import RunContext
-from launch.training.early_stop import EarlyStop
 from launch.training.ema import Average
-from launch.training.schedules import Plateau
+from launch.training.schedules import EarlyStop, Plateau
 from pipelines.base import Batch, Pipeline
 from shards.reading.shard_set import ShardSet
 from shards.reading.split import Split
