@@ -1,5 +1,7 @@
 """The published HDF5 files of fastMRI: description, reconstructions, and images from k-space."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 from configs.errors import DataError
 from shards.image_files import coils
 from shards.image_files.coils import CombinedCoils
+from shards.image_files.errors import reading
 from shards.listing.finite import check_finite
 
 RECONSTRUCTIONS = ("reconstruction_esc", "reconstruction_rss")
@@ -125,18 +128,15 @@ def image_name(path: Path) -> str:
         return _reconstruction(file) or "kspace"
 
 
-def _open(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"{path}: not a readable HDF5 file ({error})") from error
+@contextmanager
+def _open(path: Path) -> Iterator[h5py.File]:
+    with reading(path, "not a readable HDF5 file"), h5py.File(path, "r") as file:
+        yield file
 
 
 def _read(file: h5py.File, name: str, slices: slice | list[int], path: Path) -> np.ndarray:
-    try:
+    with reading(path, f"{name} cannot be read"):
         array = np.asarray(file[name][slices])
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        raise DataError(f"{path}: {name}: cannot be read ({' '.join(str(error).split())})") from error
     kinds = "c" if name == "kspace" else "uif"
     if array.dtype.kind not in kinds or not 3 <= array.ndim <= 4 or 0 in array.shape:
         what = "complex numbers (slices, [coils,] H, W)" if name == "kspace" else "magnitudes (slices, H, W)"

@@ -21,7 +21,6 @@ misregistration between two scans would.
 import argparse
 from functools import partial
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from scipy.ndimage import fourier_shift
@@ -30,6 +29,8 @@ from configs.errors import DataError
 from configs.support.arguments import real_number
 from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample, WorkItem
+from shards.image_files.numpy_arrays import load_array
+from shards.listing.finite import check_finite
 from shards.reading.transforms import generator
 from shards.sources.common import made_up_noise
 from shards.sources.common.gaussian_noise import add_second_argument, gaussian_noise
@@ -116,10 +117,10 @@ def read_contrasts(path: Path) -> dict[str, np.ndarray]:
     """
     file = path / FILE if path.is_dir() else path
     try:
-        with open(file, "rb") as opened, np.load(opened) as archive:
-            volume = archive["vol"]
-    except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
+        volume = load_array(file, "vol")
+    except DataError as error:
         raise DataError(f"{file}: expected an .npz file with the array 'vol' ({error})") from error
+    check_finite(volume, f"{file}: vol", "slice,echo,row,column")
     if volume.ndim != 4 or volume.shape[1] < 8 or volume.shape[0] < 18:
         raise DataError(f"{file}: expected 'vol' to be (18 slices, 8 echoes, H, W), got {volume.shape}")
     contrasts = {name: volume[:, echo].astype(np.float64) for name, echo in ECHOES.items()}

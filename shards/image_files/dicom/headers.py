@@ -129,6 +129,24 @@ def _without_preamble(path: Path, with_pixels: bool, why: Exception) -> FileData
     return data
 
 
+def dicom_suffixes(root: Path) -> set[str]:
+    """The suffixes, in lower case, of files below a folder that begin like DICOM: '.dicom', or the '.7' of a UID."""
+    found: set[str] = set()
+    for path in root.rglob("*"):
+        if path.suffix and path.suffix.lower() not in found and path.is_file() and begins_like_dicom(path):
+            found.add(path.suffix.lower())
+    return found
+
+
+def begins_like_dicom(path: Path) -> bool:
+    """Whether a file has the mark of DICOM after a preamble of 128 bytes."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
 def read_frames(path: Path) -> list[DicomFrame]:
     """Describe every frame of a file.
 

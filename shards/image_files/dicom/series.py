@@ -74,8 +74,9 @@ class Series:
 def find_series(frames: Iterable[DicomFrame], root: Path) -> list[Series]:
     """Tell apart the series among the slices of a folder.
 
-    Slices are of one series if they agree in patient, series, size, orientation, pixel spacing, image type and echo.
-    Where their positions repeat even so, sub-folder, acquisition, temporal position and the like tell them apart.
+    Slices are of one series if they agree in patient (in the sub-folder where there is no PatientID), series, size,
+    orientation, pixel spacing, image type and echo. Where their positions repeat even so, sub-folder, acquisition,
+    temporal position and the like tell them apart.
 
     Args:
         frames: The slices, from `read_frames`.
@@ -89,9 +90,9 @@ def find_series(frames: Iterable[DicomFrame], root: Path) -> list[Series]:
     """
     frames = list(frames)
     folder_of = _folder_names({frame.path for frame in frames}, root)
-    groups: dict[Hashable, list[list[DicomFrame]]] = defaultdict(list)
+    groups: dict[Hashable, list[list[DicomFrame]]] = defaultdict(list)  # the groups of an identity differ in geometry
     for frame in frames:
-        alike = groups[_identity(frame)]
+        alike = groups[_identity(frame), "" if frame.patient else folder_of[frame.path]]
         group = next((group for group in alike if _is_parallel(group[0], frame)), None)
         alike.append([frame]) if group is None else group.append(frame)
     series = []

@@ -11,7 +11,7 @@ import numpy as np
 
 from configs.errors import DataError
 from configs.support.logs import get_logger
-from shards.image_files.dicom.headers import DicomFrame, NoDicomError, NoImageError, read_frames
+from shards.image_files.dicom.headers import DicomFrame, NoDicomError, NoImageError, dicom_suffixes, read_frames
 from shards.image_files.dicom.series import Series, find_series, geometry_of, turned_origin, turned_size
 from shards.image_files.geometry import ORIGIN_PIXELS, as_text, differences
 from shards.listing.folders import list_files
@@ -76,7 +76,7 @@ def read_folder(root: Path, suffixes: Sequence[str]) -> list[Series]:
         DataError: A file is damaged, or slices cannot be told apart or put in order.
     """
     frames: list[DicomFrame] = []
-    for path in list_files(root, suffixes, recursive=True, what="DICOM files"):
+    for path in list_files(root, (*suffixes, *dicom_suffixes(root)), recursive=True, what="DICOM files"):
         try:
             frames += read_frames(path)
         except NoImageError:

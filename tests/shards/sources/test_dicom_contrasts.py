@@ -221,3 +221,19 @@ def test_a_pattern_that_chooses_no_series_lists_them(tmp_path: Path, capsys: pyt
     write_pair(tmp_path, 0)
     refused(tmp_path, capsys, "no description matches 'echo 7'", "series 1.2.3", more=("--series", "pd=echo 7"))
     assert run(tmp_path, "--series", "pd=(") == 2
+
+
+def test_names_that_end_in_a_uid_are_found(tmp_path: Path) -> None:
+    for z in range(3):
+        write_dicom(tmp_path / "pd" / f"MR.1.2.840.{z}", z=z)
+        write_dicom(tmp_path / "pdfs" / f"{z}.dicom", z=z)
+    (tmp_path / "pd" / "notes.ini").write_text("window = 3", encoding="utf-8")
+    assert run(tmp_path) == 0 and len(samples(tmp_path)) == 3
+
+
+def test_patients_without_an_id_are_never_joined(tmp_path: Path) -> None:
+    """Their slices lie at different places, so nothing repeats."""
+    for number, name in enumerate(("a", "b")):
+        for contrast in ("pd", "pdfs"):
+            write_dicom(tmp_path / contrast / name / "0.dcm", z=100 * number, PatientID="")
+    assert run(tmp_path) == 0 and sorted(samples(tmp_path)) == ["a-000", "b-000"]
