@@ -10,7 +10,7 @@ import pytest
 
 from launch import denoise
 from shards.sources.common.contrast_slices import UNITS
-from tests.launch.inference.files.test_medical_round_trips import write_dicom
+from tests.launch.inference.dicom_files import write_dicom
 from tests.launch.inference.identity_runs import identity_run
 
 RNG = np.random.default_rng(13)

@@ -9,63 +9,24 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
     RLELossless,
-    generate_uid,
 )
 
 from configs.errors import DataError
 from launch.inference.files.opened import ArrayRows, Result
 from launch.inference.files.stored_file import StoredFile
+from tests.launch.inference.dicom_files import write_dicom
 
 RNG = np.random.default_rng(2)
 SLICE = RNG.integers(0, 4096, (64, 48)).astype("<u2")
 AFFINE = np.array([[0, 0, 3, 1], [-1, 0, 0, 2], [0, 1, 0, 3], [0, 0, 0, 1.0]])
 CHANGED = {"SOPInstanceUID", "ImageType", "DerivationDescription"}
 """What a derived DICOM instance has of its own, besides its pixels."""
-
-
-def write_dicom(path: Path, pixels: np.ndarray, *, syntax: Any = ExplicitVRLittleEndian, **tags: Any) -> None:
-    """Write a grey DICOM file with private tags and accents."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = pydicom.uid.UID("1.2.840.10008.5.1.4.1.1.4")
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    is_compressed = syntax in (RLELossless, JPEG2000Lossless, JPEGLSLossless)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian if is_compressed else syntax
-    data = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
-    bits = 8 * pixels.dtype.itemsize
-    plain: dict[str, Any] = {
-        "SpecificCharacterSet": "ISO_IR 100",
-        "ImageType": ["ORIGINAL", "PRIMARY", "M"],
-        "SOPClassUID": meta.MediaStorageSOPClassUID,
-        "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
-        "PatientID": "P1",
-        "PatientName": "Ünal^X",
-        "SeriesInstanceUID": "1.2.3",
-        "InstanceNumber": 1,
-        "Rows": pixels.shape[-2],
-        "Columns": pixels.shape[-1],
-        "SamplesPerPixel": 1,
-        "PhotometricInterpretation": "MONOCHROME2",
-        "BitsAllocated": bits,
-        "BitsStored": bits,
-        "HighBit": bits - 1,
-        "PixelRepresentation": int(pixels.dtype.kind == "i"),
-    }
-    for name, value in (plain | tags).items():
-        setattr(data, name, value)
-    data.add_new(0x00091010, "LO", "private")
-    data.PixelData = pixels.tobytes() + bytes(pixels.nbytes % 2)
-    data["PixelData"].VR = "OB" if bits == 8 else "OW"
-    if is_compressed:
-        data.compress(syntax, generate_instance_uid=False)
-    data.save_as(path, enforce_file_format=True)
 
 
 def copy(path: Path, change: float = 0) -> tuple[StoredFile, Path, list[str]]:
