@@ -9,14 +9,14 @@ import pydicom
 from pydicom.dataset import Dataset, FileDataset
 
 from configs.errors import DataError
-from shards.image_files.dicom import lossless_jpeg
+from shards.image_files.dicom import jpeg_plugin
 from shards.image_files.dicom.headers import UNREADABLE, frame_headers, numbers_of, open_dicom, read_frames
 from shards.image_files.errors import reading
 from shards.image_files.geometry import Geometry, Layout
 from shards.image_files.image import Frame, StoredImage, Values
 from shards.listing.finite import check_finite
 
-lossless_jpeg.register()
+jpeg_plugin.register()
 for _name in ("pydicom", "openjpeg"):  # they log tracebacks of damaged pixels, which are reported in one sentence here
     logging.getLogger(_name).addHandler(logging.NullHandler())
     logging.getLogger(_name).propagate = False

@@ -15,6 +15,8 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -120,6 +122,22 @@ def test_lossless_jpeg_is_decoded(tmp_path: Path, syntax: str, dtype: str) -> No
     data.file_meta.TransferSyntaxUID = UID(syntax)
     data.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     assert np.array_equal(read_one(tmp_path / "a.dcm").pixels, [stored, stored[::-1]])
+
+
+@pytest.mark.parametrize(("syntax", "bits"), [(JPEGBaseline8Bit, 8), (JPEGExtended12Bit, 12)])
+def test_lossy_jpeg_is_decoded(tmp_path: Path, syntax: str, bits: int) -> None:
+    stored = np.tile(np.arange(64) * (3 if bits == 8 else 60), (48, 1)).astype("u1" if bits == 8 else "u2")
+    frame = bytes(imagecodecs.jpeg8_encode(stored, level=98, bitspersample=bits))
+    data = make_dicom(stored, BitsStored=bits)
+    data.PixelData = encapsulate([frame + b"\0" * (len(frame) % 2)])
+    data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
+    data.file_meta.TransferSyntaxUID = UID(syntax)
+    data.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    assert np.abs(read_pixels(tmp_path / "a.dcm") - stored).max() <= 2
+    data.PixelData = encapsulate([frame[: len(frame) // 4 * 2]])
+    data.save_as(tmp_path / "b.dcm", enforce_file_format=True)
+    with pytest.raises(DataError, match=r"b\.dcm: its pixels cannot be decoded"):
+        read_pixels(tmp_path / "b.dcm")
 
 
 def test_files_without_a_preamble_and_without_a_suffix_are_read(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""A decoder plugin for pydicom: lossless JPEG, by imagecodecs.
+"""A decoder plugin for pydicom: lossless JPEG and JPEG with 12 bits, by imagecodecs.
 
 Most compressed CT and MR images are lossless JPEG. Of the decoders that pydicom knows for it, GDCM crashes the whole
-process on damaged files, and pylibjpeg-libjpeg is under the GPL.
+process on damaged files, and pylibjpeg-libjpeg is under the GPL. Pillow decodes JPEG with 8 bits only.
 """
 
 from importlib import import_module
@@ -10,11 +10,13 @@ from importlib.util import find_spec
 import numpy as np
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import DecodeRunner
-from pydicom.uid import JPEGLossless, JPEGLosslessSV1
+from pydicom.uid import JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
 LABEL = "imagecodecs"
-SYNTAXES = (JPEGLossless, JPEGLosslessSV1)
-DECODER_DEPENDENCIES = dict.fromkeys(SYNTAXES, ("numpy", "imagecodecs"))
+FUNCTIONS = {JPEGLossless: "ljpeg_decode", JPEGLosslessSV1: "ljpeg_decode", JPEGExtended12Bit: "jpeg8_decode"}
+"""Transfer syntax -> the function of imagecodecs."""
+END = b"\xff\xd9"
+DECODER_DEPENDENCIES = dict.fromkeys(FUNCTIONS, ("numpy", "imagecodecs"))
 """What pydicom names where the plugin is not available."""
 
 
@@ -25,14 +27,17 @@ def is_available(uid: str) -> bool:
 
 def decode_frame(source: bytes, runner: DecodeRunner) -> bytearray:
     """Decode one frame; called by pydicom."""
-    pixels = np.asarray(import_module("imagecodecs").ljpeg_decode(bytes(source)))
+    decode = getattr(import_module("imagecodecs"), FUNCTIONS[runner.transfer_syntax])
+    if END not in bytes(source[-4:]):  # the decoder would fill the missing part with grey
+        raise ValueError("the JPEG image is truncated")
+    pixels = np.asarray(decode(bytes(source)))
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     return bytearray(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).tobytes())
 
 
 def register() -> None:
     """Make pydicom use the plugin; does nothing the second time."""
-    for syntax in SYNTAXES:
+    for syntax in FUNCTIONS:
         decoder = get_decoder(syntax)
         if LABEL not in (*decoder.available_plugins, *decoder.missing_dependencies):
             try:
