@@ -23,10 +23,12 @@ def noise_correlation(first: list[Array], second: list[Array], size: int, *, sha
     first, second = first[:ENOUGH], second[:ENOUGH]
     patches = [periodograms.patches_of(planes, planes, size) for planes in (first, second)]
     spectra = [flat_patches.flat_spectrum(each, share=share) for each in patches]
-    sums = periodograms.patches_of([a + b for a, b in zip(*_scaled(first, second, spectra), strict=True)], first, size)
-    differences = periodograms.patches_of(
-        [a - b for a, b in zip(*_scaled(first, second, spectra), strict=True)], first, size
-    )
+    levels = [max(float(np.sqrt(spectrum.mean())), 1e-300) for spectrum in spectra]
+    scaled = [(a / levels[0], b / levels[1]) for a, b in zip(first, second, strict=True)]
+    sums = periodograms.patches_of([a + b for a, b in scaled], first, size)
+    differences = periodograms.patches_of([a - b for a, b in scaled], first, size)
+    # Relative to the noise's spectrum, high frequencies, which hold little structure, count as much as low ones.
+    common = np.sqrt(spectra[0] * spectra[1]) / (levels[0] * levels[1])
     total = difference = 0.0
     halves = flat_patches.halves(size)
     for half, other in ((0, 1), (1, 0)):
@@ -40,12 +42,6 @@ def noise_correlation(first: list[Array], second: list[Array], size: int, *, sha
         count = max(min(flat_patches.FEWEST, len(score)), round(share * len(score)))
         chosen = np.argsort(score)[:count]
         # var(a + b) - var(a - b) = 4 cov(a, b), over the frequencies that did not choose.
-        total += float(sums.power[chosen][:, halves[other]].sum())
-        difference += float(differences.power[chosen][:, halves[other]].sum())
+        total += float(flat_patches.structure(sums.power[chosen], common, halves[other]).sum())
+        difference += float(flat_patches.structure(differences.power[chosen], common, halves[other]).sum())
     return (total - difference) / max(total + difference, 1e-300)
-
-
-def _scaled(first: list[Array], second: list[Array], spectra: list[Array]) -> tuple[list[Array], list[Array]]:
-    """Both with noise of standard deviation 1."""
-    levels = [max(float(np.sqrt(spectrum.mean())), 1e-300) for spectrum in spectra]
-    return [plane / levels[0] for plane in first], [plane / levels[1] for plane in second]

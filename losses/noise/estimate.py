@@ -22,6 +22,8 @@ FOLDS = 5
 """Groups of images (patches, if there are few images) that are left out in turn to see how uncertain an estimate is."""
 UNEQUAL = 1.3
 """Ratio of the levels of the noisiest and the least noisy images above which images are said to differ."""
+NEARLY_ALL = 0.99
+"""Share of the air that is free of structure: ghosts and flow reach into it."""
 SCATTERED = 2.5
 """Scatter of measured levels, relative to that of chance, above which an estimate from smooth regions is doubtful."""
 
@@ -103,12 +105,14 @@ def _rician_estimate(material: Material, air: NDArray[np.bool_]) -> Estimate:
     in_tissue = None
     if tissue.sum() > flat_patches.FEWEST:
         in_tissue = periodograms.without_window(flat_patches.flat_spectrum(material.patches.subset(tissue)))
-    magnitude = flat_patches.flat_spectrum(patches, share=1)
+    magnitude = flat_patches.flat_spectrum(patches, share=NEARLY_ALL)
     components = rician.component_spectrum(periodograms.without_window(magnitude), in_tissue)
     noise = _shaped(FieldNoise(sigma), components, NEGLIGIBLE["background"])
     numbers, samples = np.unique(material.patches.image), _samples(material, magnitude)
     model = LevelModel("rician", dict.fromkeys(numbers.tolist(), sigma**2), 0.0, sigma)
-    partial = [flat_patches.flat_spectrum(part, share=1) / rician.RAYLEIGH_VARIANCE for part in _folds(patches)]
+    partial = [
+        flat_patches.flat_spectrum(part, share=NEARLY_ALL) / rician.RAYLEIGH_VARIANCE for part in _folds(patches)
+    ]
     background = Material(material.patches, "background", material.share, material.channels)
     return _described(background, noise, sigma**2 * components / components.mean(), partial, model, samples)
 
@@ -127,9 +131,10 @@ def _described(
         notes.append(f"the level differs from image to image: {lowest:.4g} to {highest:.4g}")
     if material.source == "smooth regions":
         notes.append("structure that no smooth region is free of would count as noise; repeats or clean images decide")
-    if material.source == "smooth regions" and model.scatter > SCATTERED * level_model.CHANCE:
+    chance = level_model.CHANCE[material.patches.size]
+    if material.source == "smooth regions" and model.scatter > SCATTERED * chance:
         notes.append(
-            f"measured levels scatter by {model.scatter / 2:.0%}, where chance explains {level_model.CHANCE / 2:.0%}: "
+            f"measured levels scatter by {model.scatter / 2:.0%}, where chance explains {chance / 2:.0%}: "
             "there is structure in all patches, or the noise follows something that is not modelled"
         )
     if impulsive > impulses.TOLERATED:
@@ -155,7 +160,13 @@ def _levels(material: Material, spectrum: Array) -> tuple[LevelModel, Array]:
     measured = levels.measure(patches, spectrum, share=levels.SHARE if material.share < 1 else 1)
     variance = measured.variance * spectrum.mean()
     chosen = measured.patch
-    model = level_model.fit(variance, patches.mean[chosen], patches.position[chosen], patches.image[chosen])
+    model = level_model.fit(
+        variance,
+        patches.mean[chosen],
+        patches.position[chosen],
+        patches.image[chosen],
+        level_model.CHANCE[patches.size],
+    )
     return model, np.stack([patches.mean[chosen], np.sqrt(variance)], -1)
 
 
@@ -177,6 +188,9 @@ def _field_noise(
         variance, level_map = floor * float(mapped.mean()), np.sqrt(mapped / mapped.mean())
     elif material.share < 1:
         variance = float(np.mean(model.variance_of(patches.image) * model.shape(patches.mean, patches.position)))
+        if model.kind == "uniform" and _inequality(model) <= UNEQUAL:
+            # All levels are one: the flattest patches of all images know it best.
+            variance = min(variance, float(spectrum.mean()))
     else:
         variance = float(np.mean(samples[:, 1] ** 2))
     noise = FieldNoise(float(np.sqrt(variance)), None, level_map, gain)

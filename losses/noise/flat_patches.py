@@ -54,7 +54,7 @@ def flat_spectrum(
     if level is not None:
         power = np.asarray(power / (level**2)[:, None, None], dtype=np.float32)
     parts = halves(patches.size)
-    count = _count(len(patches), share)
+    count, average = _count(len(patches), share), _typical if share < 1 else _mean
     if start is None:
         chosen = np.argsort(power[:, periodograms.measured(patches.size)].mean(1))[:count]
         start = _symmetric(power[chosen].mean(0, dtype=np.float64))
@@ -67,7 +67,7 @@ def flat_spectrum(
         updated = np.zeros_like(spectrum)
         for half, other in ((0, 1), (1, 0)):
             chosen = np.argsort(scores[other])[:count]
-            updated[parts[half]] = power[chosen].mean(0, dtype=np.float64)[parts[half]]
+            updated[parts[half]] = average(power[chosen])[parts[half]]
         spectrum = _symmetric(periodograms.fill_centre(updated))
     return spectrum if share >= 1 else CALIBRATION[patches.size] * spectrum
 
@@ -86,3 +86,13 @@ def _symmetric(power: Array) -> Array:
     """The mean of S(f) and S(-f), which are equal for real noise."""
     mirrored = np.roll(power[::-1, ::-1], (1, 1), (0, 1))
     return np.asarray((power + mirrored) / 2)
+
+
+def _mean(power: NDArray[np.float32]) -> Array:
+    """Mean power (P, P) of all patches."""
+    return power.mean(0, dtype=np.float64)
+
+
+def _typical(power: NDArray[np.float32]) -> Array:
+    """Mean power (P, P) of most patches: from the median, since the power of noise is exponentially distributed."""
+    return np.asarray(np.median(power, axis=0) / np.log(2), dtype=np.float64)

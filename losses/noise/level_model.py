@@ -21,8 +21,10 @@ STEPS = 12
 """Steps of the robust fit."""
 LARGEST = 1.5
 """Largest residual of a log variance that counts: patches with structure may exceed it."""
-CHANCE = 0.12
-"""Scatter of log variances that chance explains."""
+CHANCE = {32: 0.12, 16: 0.26}
+"""Scatter of log variances that chance explains, by the side of the patches."""
+SIMPLER = 1.1
+"""Poisson noise is preferred to multiplicative noise if it explains levels almost as well."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +63,7 @@ class LevelModel:
         return self.shape(np.zeros(len(position)), position).reshape(GRID, GRID)
 
 
-def fit(
-    variance: Array, mean: Array, position: Array, image: NDArray[np.int64], *, rician_sigma: float | None = None
-) -> LevelModel:
+def fit(variance: Array, mean: Array, position: Array, image: NDArray[np.int64], chance: float) -> LevelModel:
     """The simplest model that explains measured variances.
 
     Args:
@@ -71,7 +71,7 @@ def fit(
         mean: Mean of the image in each, (M,).
         position: Position of each, from 0 to 1, (M, 2).
         image: Number of the image of each, (M,).
-        rician_sigma: Sigma of the noise if the images are known to be magnitudes of complex ones.
+        chance: Scatter of log variances that chance explains.
     """
     log_variance = np.log(np.maximum(variance, 1e-30))
     images, index = np.unique(image, return_inverse=True)
@@ -82,17 +82,16 @@ def fit(
         variances = dict(zip(images.tolist(), np.exp(offsets).tolist(), strict=True))
         return LevelModel(kind, variances, _scatter(residual - offsets[index]), coefficient)
 
-    if rician_sigma is not None:
-        return result("rician", rician_sigma)
     uniform = result("uniform", 0.0)
     brightest = max(float(np.quantile(np.abs(mean), 0.99)), 1e-12)
-    candidates = [min((result("poisson", gain / brightest) for gain in GAINS), key=lambda model: model.scatter)]
-    candidates += [
-        min((result("multiplicative", gain / brightest**2) for gain in GAINS), key=lambda model: model.scatter)
-    ]
-    candidates += [_fit_map(log_variance, position, index, images)]
+    poisson, multiplicative = (
+        min((result(kind, gain / brightest**power) for gain in GAINS), key=lambda model: model.scatter)
+        for kind, power in (("poisson", 1), ("multiplicative", 2))
+    )
+    candidates = [poisson if poisson.scatter < SIMPLER * multiplicative.scatter else multiplicative]
+    candidates += [_fit_map(log_variance, position, index, images, chance)]
     best = min(candidates, key=lambda model: model.scatter)
-    excess, left = (np.sqrt(max(model.scatter**2 - CHANCE**2, 0)) for model in (uniform, best))
+    excess, left = (np.sqrt(max(model.scatter**2 - chance**2, 0)) for model in (uniform, best))
     return best if best.scatter < NEEDED * uniform.scatter and left < excess else uniform
 
 
@@ -106,7 +105,9 @@ def _shape(kind: str, coefficient: float, mean: Array) -> Array:
     return np.ones_like(mean)
 
 
-def _fit_map(log_variance: Array, position: Array, index: NDArray[np.int64], images: NDArray[np.int64]) -> LevelModel:
+def _fit_map(
+    log_variance: Array, position: Array, index: NDArray[np.int64], images: NDArray[np.int64], chance: float
+) -> LevelModel:
     """Images' levels and cosines that they share, fitted robustly against patches with structure."""
     terms = _cosines(position)
     offsets = _image_offsets(log_variance, index, len(images))
@@ -114,7 +115,7 @@ def _fit_map(log_variance: Array, position: Array, index: NDArray[np.int64], ima
     ridge = 1e-2 * len(terms) / terms.shape[1] * np.eye(terms.shape[1])
     for _ in range(STEPS):
         residual = log_variance - offsets[index] - terms @ coefficients
-        weights = _weights(residual)
+        weights = _weights(residual, 0.7 * chance)
         target = log_variance - offsets[index]
         coefficients = np.linalg.solve(terms.T @ (weights[:, None] * terms) + ridge, terms.T @ (weights * target))
         offsets = _image_offsets(log_variance - terms @ coefficients, index, len(images))
@@ -131,9 +132,8 @@ def _cosines(position: Array) -> Array:
     )
 
 
-def _weights(residual: Array) -> Array:
+def _weights(residual: Array, limit: float) -> Array:
     """Huber's weights, for residuals that are too large only: structure adds power, and nothing takes it away."""
-    limit = 0.7 * CHANCE
     return np.asarray(np.minimum(1, limit / np.maximum(residual - np.median(residual), limit)))
 
 

@@ -19,9 +19,9 @@ RAYLEIGH_MEAN = float(np.sqrt(np.pi / 2))
 """Mean of a Rayleigh variable, in units of sigma."""
 RAYLEIGH_VARIANCE = 2 - np.pi / 2
 """Variance of a Rayleigh variable, in units of sigma**2."""
-RATIOS = (1.75, 2.1)
-"""Mean over standard deviation of a patch of air; 1.91 in large ones."""
-DARKEST = 0.1
+RATIOS, SINGLE_RATIOS = (1.75, 2.1), (1.6, 2.4)
+"""Mean over standard deviation, which is 1.91 in air: the median of dark patches, and what single ones may have."""
+DARKEST = 0.03
 """Share of the patches among which air is looked for first."""
 SPREAD = 0.25
 """Patches of air have the same mean but for this share of it."""
@@ -38,13 +38,13 @@ TABLE = np.linspace(0, 12, 1201)
 def air(patches: Patches) -> NDArray[np.bool_]:
     """Which patches (N,) of images without negative values are air with Rayleigh noise: none or at least FEWEST."""
     nothing = np.zeros(len(patches), bool)
-    ratio = patches.mean / np.sqrt(np.maximum(patches.variance, 1e-30))
     darkest = patches.mean <= np.quantile(patches.mean, DARKEST)
-    level = np.median(patches.mean[darkest])
-    alike = np.abs(patches.mean / max(level, 1e-30) - 1) < SPREAD
-    found = alike & (ratio > RATIOS[0]) & (ratio < RATIOS[1])
-    is_air = RATIOS[0] < np.median(ratio[darkest]) < RATIOS[1] and found.sum() >= FEWEST
-    return found if is_air else nothing
+    level = max(float(np.median(patches.mean[darkest])), 1e-30)
+    alike = np.abs(patches.mean / level - 1) < SPREAD
+    ratio = patches.mean / np.sqrt(np.maximum(patches.variance, 1e-30))
+    found = alike & (ratio > SINGLE_RATIOS[0]) & (ratio < SINGLE_RATIOS[1])
+    is_air = found.sum() >= FEWEST and RATIOS[0] < np.median(ratio[alike]) < RATIOS[1]
+    return found if is_air and found.sum() > alike.sum() / 2 else nothing
 
 
 def sigma_of_air(patches: Patches) -> float:

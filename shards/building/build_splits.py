@@ -6,6 +6,7 @@ from pathlib import Path
 
 from configs.errors import ConfigError, DataError
 from configs.support import logs
+from shards.auditing import at_build
 from shards.building import declared_range
 from shards.building.description import build_report, dataset_card
 from shards.building.items import WorkItem
@@ -62,6 +63,7 @@ def build_splits(args: argparse.Namespace, name: str, splits: Mapping[str, Seque
         entries[split] = split_build.left_out
     _tell([entry for of_split in entries.values() for entry in of_split])
     dataset_card.write(output, name, headers, entries)
+    at_build.describe(output, next(iter(headers)))
     build_report.write(output, name, headers, entries)
     return headers
 

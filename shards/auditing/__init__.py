@@ -1,0 +1,1 @@
+"""The noise of a data set: which images are read, and what is written about them."""
