@@ -96,7 +96,7 @@ def open_shard_writer(
     current: list[BinaryIO] = []
 
     def open_shard(path: str) -> BinaryIO:
-        current.append(open(path, "wb", buffering=BUFFER_BYTES))
+        current.append(open(path, "wb", buffering=BUFFER_BYTES))  # noqa: SIM115  closed by `close_shard`
         return current[-1]
 
     def close_shard(path: str) -> None:

@@ -136,7 +136,7 @@ class Split(ABC):
     def interrupted(self) -> AbstractContextManager[None]:
         """Inside the block reads that wait for the network give up, so that a loader can be closed."""
 
-    def expect(self, samples: np.ndarray) -> None:
+    def expect(self, samples: np.ndarray) -> None:  # noqa: B027  local shards and streams need no announcement
         """Announce samples (n,) that will be read, in this order."""
 
     def read_member(self, sample: int, field: str, member: StoredMember, *, verify: bool) -> np.ndarray:

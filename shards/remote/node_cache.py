@@ -158,7 +158,7 @@ def default_folder() -> Path:
 
 def _lock_file(path: Path, *, shared: bool = False) -> TextIO | None:
     """Open and lock a file; None where another process holds the lock. The lock ends when the file is closed."""
-    file = open(path, "a")
+    file = open(path, "a")  # noqa: SIM115  the lock outlives this function
     outcome = try_lock(file, shared=shared)
     if outcome is Lock.ACQUIRED:
         return file
