@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from configs.errors import DataError
+from configs.errors import DataError, MachineError
 from shards.image_files.errors import reading
 from shards.image_files.image import StoredImage
 
@@ -71,7 +71,10 @@ def read_file(path: Path) -> list[StoredImage]:
         module = "tiff" if _start(path, 4) in TIFF_STARTS else "pillow_formats" if _is_picture(path) else module
     if module is None:
         raise DataError(f"{path}: cannot read '{path.suffix}' files, only {' '.join(SUFFIXES)}")
-    reader: Callable[[Path], list[StoredImage]] = import_module(f"shards.image_files.{module}").read
+    try:
+        reader: Callable[[Path], list[StoredImage]] = import_module(f"shards.image_files.{module}").read
+    except ModuleNotFoundError as error:
+        raise MachineError(f"{path}: needs the package '{error.name}'; pip install {error.name}") from error
     with reading(path, f"cannot be read as {suffix_of(path)[1:]}"):
         return reader(path)
 

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.errors import DataError
-from shards.image_files.read import read_one
+from configs.errors import DataError, MachineError
+from shards.image_files.read import read_file, read_one
 from tests.shards.image_files.pictures import GREY, RGB, stored_for
 
 
@@ -194,6 +195,20 @@ def test_the_content_decides_and_not_the_suffix(tmp_path: Path) -> None:
     Image.fromarray(RGB).save(tmp_path / "c.png")
     (tmp_path / "c.png").rename(tmp_path / "c.tif")
     assert np.array_equal(read_one(tmp_path / "c.tif").single(), RGB)
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "module"), [("a.dcm", "pydicom", "dicom.files"), ("a.nii.gz", "nibabel", "nifti")]
+)
+def test_a_missing_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    for loaded in [loaded for loaded in sys.modules if loaded.startswith("shards.image_files.")]:
+        if loaded.startswith(f"shards.image_files.{module.partition('.')[0]}"):
+            monkeypatch.delitem(sys.modules, loaded)
+    with pytest.raises(MachineError, match=f"{name}: needs the package '{package}'; pip install {package}"):
+        read_file(tmp_path / name)
 
 
 def test_what_is_no_image_is_refused_by_name(tmp_path: Path) -> None:

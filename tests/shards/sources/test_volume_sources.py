@@ -185,7 +185,7 @@ def test_arrays_are_grouped_and_checked(tmp_path: Path, capsys: pytest.CaptureFi
 
     refused(4, "name one, as in FILE.npz:KEY", "--field", f"c={tmp_path}/c.npz")
     refused(4, "cannot be read as an array", "--field", f"c={tmp_path}/c.npz:none")
-    refused(4, "cannot be read as an array", "--field", f"c={tmp_path}/none.npy")
+    refused(4, "none.npy: no such file", "--field", f"c={tmp_path}/none.npy")
     for name in ("empty.npy", "cut.npz"):
         (tmp_path / name).write_bytes((tmp_path / "c.npz").read_bytes()[: 100 if name == "cut.npz" else 0])
         refused(4, f"{name}: cannot be read as an array", "--field", f"c={tmp_path}/{name}")
