@@ -1,4 +1,4 @@
-"""Damaged image files of every format, read by the readers: `python -m tests.support.image_fuzz --count 2000 --seed 1`.
+"""Damaged image files of every format, read by the readers: `python -m tests.shards.image_files.image_fuzz --count 2000 --seed 1`.
 
 Each mutation must end in a named refusal or in an image, never in another exception or a hang. Where every byte of the
 format is covered by a checksum, an image must have the intact file's pixels. Whatever goes wrong is printed with the
@@ -7,6 +7,7 @@ seed that repeats it, and the exit code is 1.
 
 import argparse
 import faulthandler
+import gzip
 import io
 import logging
 import resource
@@ -92,7 +93,7 @@ def fuzz(folder: Path, count: int, seed: int, only: str = "") -> Iterator[Failur
 
 def main() -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.support.image_fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.shards.image_files.image_fuzz", description=__doc__)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="files whose name contains this")
@@ -249,15 +250,13 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def _gzipped(data: bytes) -> bytes:
-    import gzip
-
     return gzip.compress(data, mtime=0)
 
 
 def _dicom(pixels: np.ndarray, *, syntax: str = "", compress: str = "", **tags: object) -> bytes:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
-    meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    meta.MediaStorageSOPClassUID = pydicom.uid.MRImageStorage
+    meta.MediaStorageSOPInstanceUID = pydicom.uid.UID("1.2.3.4")
     meta.TransferSyntaxUID = pydicom.uid.UID(syntax or pydicom.uid.ExplicitVRLittleEndian)
     data = FileDataset("x", {}, file_meta=meta, preamble=b"\0" * 128)
     values = {
