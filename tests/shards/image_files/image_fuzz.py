@@ -1,4 +1,6 @@
-"""Damaged image files of every format, read by the readers: `python -m tests.shards.image_files.image_fuzz --count 2000 --seed 1`.
+"""Damaged image files of every format, read by the readers.
+
+  python -m tests.shards.image_files.image_fuzz --count 2000 --seed 1
 
 Each mutation must end in a named refusal or in an image, never in another exception or a hang. Where every byte of the
 format is covered by a checksum, an image must have the intact file's pixels. Whatever goes wrong is printed with the
