@@ -16,7 +16,7 @@ from losses.noise.model import NoiseModel
 from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from pipelines.common import guided_views, recorruption, rician
 from pipelines.common.dual_domain.instruments import correlation
-from pipelines.common.noise_calibration import NoiseLevel
+from pipelines.common.noise_calibration import FAILS_FROM, NoiseLevel
 from pipelines.common.noise_sampling import oriented, undo_orientation
 from pipelines.common.noise_settings import NoiseSetting
 from pipelines.reporting.checks import Finding
@@ -24,6 +24,9 @@ from pipelines.reporting.checks import Finding
 KEEPS_NOISE, REMOVES_STRUCTURE = 0.8, 1.1
 """RMS of what a restoration removed over the noise level: a finding warns below the first and above the second. The
 best restorations measured removed 0.94 to 0.98; below 1, since even the best one is not perfect."""
+
+SHOWS_HIDDEN = 0.2
+"""Correlation between neighbours from which a hidden pixel's noise shows in what is visible."""
 
 
 class CrossGuided(Pipeline["CrossGuided.Config"]):
@@ -132,11 +135,16 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         views = guided_views.training(
             self.config.scheme, noisy, normal, sigma=sigma, alpha=self.config.alpha, widths=self.widths
         )
-        restored = self._restored(views.seen)
+        relative = self._relative(batch)
+        if relative is not None:
+            relative = relative.repeat(len(views.seen) // len(relative), 1, 1, 1)
+        evened = self._restored(_divided(views.seen, relative))
+        target = _divided(views.target, relative)
         if views.mask is None:
-            loss = self.distance(restored, views.target)
+            loss = self.distance(evened, target)
         else:
-            loss = self.distance(views.mask * restored, views.mask * views.target) / views.mask.mean()
+            loss = self.distance(views.mask * evened, views.mask * target) / views.mask.mean()
+        restored = evened if relative is None else evened * relative
         levels = sigma.detach().split(self.widths, dim=1)
         scalars = {"l2": loss, "mse_to_clean": _expected_error(restored, noisy, sigma, views)}
         for name, level in zip(self.config.contrasts, levels, strict=True):
@@ -145,9 +153,9 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
 
     def restore(self, batch: Batch) -> dict[str, Tensor]:
         """The restored contrasts by name; their recorruption depends on the sample's index alone."""
-        noisy, sigma = self._stack(batch), self._sigma(batch)
+        noisy, sigma, relative = self._stack(batch), self._sigma(batch), self._relative(batch)
         if self.config.passes == 0:
-            total = self._restored(noisy).float()
+            total = self._restored(_divided(noisy, relative)).float()
         else:
             indices = [int(index) for index in batch["index"]]
             total = torch.zeros_like(noisy)
@@ -158,10 +166,16 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
                 normal = self._coloured(normal, batch)
                 first, _ = recorruption.gaussian(noisy, normal, sigma=sigma, alpha=self.config.alpha)
                 seen = guided_views.inference(self.config.scheme, noisy, first, self.widths)
+                if relative is not None:
+                    seen = seen / relative.repeat(len(seen) // len(relative), 1, 1, 1)
                 views = undo_orientation(self._restored(oriented(seen, turn)), turn).float()
                 total += guided_views.merged(self.config.scheme, views, self.widths) / self.config.passes
+        if relative is not None:
+            total = total * relative
         if self.config.magnitude != "as_is":
-            total = (rician.from_mean if self.config.magnitude == "koay" else rician.from_square)(total, sigma)
+            total = (rician.from_mean if self.config.magnitude == "koay" else rician.from_square)(
+                total, self._level(batch)
+            )
         return dict(zip(self.config.contrasts, total.split(self.widths, dim=1), strict=True))
 
     def image_statistics(self, batch: Batch) -> dict[str, Tensor]:
@@ -176,14 +190,22 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         # scheme masked trains without a noise level
         is_masked = self.config.scheme == "masked"
         self.noise_level.calibrate(batches, required=not is_masked)
+        if is_masked and (shown := self._shown_by_neighbours(FAILS_FROM)):
+            raise DataError(f"{shown[0]}: set pipeline.scheme to stack, and pipeline.noise to auto")
+
+    def _shown_by_neighbours(self, least: float) -> list[str]:
+        """Why hiding single pixels does not hide their noise, for each contrast with at least this correlation."""
         found = self.noise_level.found
-        for name, noise in (found.fields if found is not None and is_masked else {}).items():
-            if not noise.is_white:
-                raise DataError(
-                    f"scheme masked hides single pixels, but the noise of '{name}' has a correlation of "
-                    f"{noise.correlation(0, 1):.2f} with the next pixel, which shows it: set pipeline.scheme to stack, "
-                    "and pipeline.noise to auto"
-                )
+        strongest = {
+            name: max(abs(noise.correlation(0, 1)), abs(noise.correlation(1, 0)))
+            for name, noise in (found.fields if found else {}).items()
+        }
+        return [
+            f"scheme masked hides single pixels, but the noise of '{name}' has a correlation of {value:.2f} with the "
+            "next pixel, which shows it"
+            for name, value in strongest.items()
+            if value >= least
+        ]
 
     def noise_model(self) -> NoiseModel | None:
         """The noise found in the training images."""
@@ -191,7 +213,8 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
 
     def warnings(self) -> list[str]:
         """Whether the noise is what the settings say."""
-        return self.noise_level.warnings()
+        shown = self._shown_by_neighbours(SHOWS_HIDDEN) if self.config.scheme == "masked" else []
+        return [*self.noise_level.warnings(), *shown]
 
     def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Old checkpoints have no calibrated noise levels, and no shape of the noise."""
@@ -242,16 +265,46 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         """Noise of unit variance with each contrast's correlation, from standard-normal numbers for the stack."""
         if self.config.scheme == "masked" or self.noise_level.is_white:
             return normal
-        parts = zip(self.config.contrasts, normal.split(self.widths, dim=1), strict=True)
-        window = batch.get("window")
-        return torch.cat([self.noise_level.coloured(name, part, batch[name], window) for name, part in parts], dim=1)
+        parts = list(zip(self.config.contrasts, normal.split(self.widths, dim=1), strict=True))
+        window, level = batch.get("window"), self.noise_level
+        coloured = torch.cat([level.coloured(name, part, batch[name], window) for name, part in parts], dim=1)
+        if not self._is_rician:
+            return coloured
+        without_signal = [level.coloured_magnitudes(name, part, batch[name], window) for name, part in parts]
+        gaussian = (rician.spread(self._stack(batch), self._level(batch)) - rician.RAYLEIGH) / (1 - rician.RAYLEIGH)
+        return torch.lerp(torch.cat(without_signal, dim=1), coloured, gaussian)
+
+    @property
+    def _is_rician(self) -> bool:
+        """Whether noise is drawn as that of magnitudes: weaker, and less correlated, where there is no signal."""
+        return self.config.magnitude != "as_is" and not self.noise_level.is_white
 
     def _sigma(self, batch: Batch) -> Tensor:
         """The noise level of every channel of the stack in the units of the batch, (N, C, 1, 1) or (N, C, H, W)."""
+        level = self._level(batch)
+        return level * rician.spread(self._stack(batch), level) if self._is_rician else level
+
+    def _level(self, batch: Batch) -> Tensor:
+        """As `_sigma`; of magnitudes, the level of a component."""
         levels = self.noise_level.of_batch(batch)
-        widths = zip(self.config.contrasts, self.widths, strict=True)
-        sigmas = torch.broadcast_tensors(*[levels[name].expand(-1, width, -1, -1)[:, :1] for name, width in widths])
-        return torch.cat([s.expand(-1, width, -1, -1) for s, width in zip(sigmas, self.widths, strict=True)], dim=1)
+        return self._of_channels([levels[name] for name in self.config.contrasts])
+
+    def _relative(self, batch: Batch) -> Tensor | None:
+        """The noise level of every pixel of the stack over that of its image, (N, C, H, W), where the noise varies.
+
+        The network sees images divided by it, in which noise is equally strong everywhere, and so does the loss, to
+        which every pixel then contributes alike: the squared error in any such units has the clean image as minimiser.
+        """
+        if not self.noise_level.has_maps:
+            return None
+        relative = self.noise_level.relative(batch)
+        count = len(batch[self.config.contrasts[0]])
+        return self._of_channels([relative[name].expand(count, -1, -1, -1) for name in self.config.contrasts])
+
+    def _of_channels(self, values: list[Tensor]) -> Tensor:
+        """One value per contrast, (N, 1, 1, 1) or (N, 1, H, W) each, for every channel of the stack."""
+        alike = torch.broadcast_tensors(*values)
+        return torch.cat([v.expand(-1, width, -1, -1) for v, width in zip(alike, self.widths, strict=True)], dim=1)
 
     def _restored(self, stack: Tensor) -> Tensor:
         """The network's output for the stack, or for each of its contrasts alone."""
@@ -259,6 +312,10 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
             return self.network(stack)
         alone = torch.cat(stack.split(self.widths, dim=1))
         return torch.cat(self.network(alone).chunk(len(self.widths)), dim=1)
+
+
+def _divided(images: Tensor, relative: Tensor | None) -> Tensor:
+    return images if relative is None else images / relative
 
 
 @torch.no_grad()

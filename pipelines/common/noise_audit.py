@@ -18,6 +18,9 @@ Image = NDArray[np.generic]
 LARGEST_PX = 2**24
 """Pixels of a field after which no further images are examined."""
 
+MOSTLY_CONSTANT = 0.5
+"""Share of constant pixels from which an image has too few others to tell noise from structure."""
+
 SMALLEST_PX = 64
 """Shortest side of images in which smooth regions are told from structure; noise in smaller ones counts as white."""
 
@@ -58,6 +61,11 @@ class NoiseAudit:
             smallest = min((min(image.shape[:2]) for image in images), default=0)
             if not seconds and smallest < SMALLEST_PX:
                 continue
+            if not seconds and np.median([_constant_share(image) for image in images]) > MOSTLY_CONSTANT:
+                problems.append(
+                    f"the noise of '{name}' could not be examined, as most of each image is constant (masked or padded)"
+                )
+                continue
             try:
                 with np.errstate(all="ignore"):  # images that are mostly constant
                     found[name] = estimate_noise(images, second=seconds)
@@ -82,6 +90,11 @@ def model_of(estimates: dict[str, Estimate]) -> NoiseModel | None:
         {name: estimate.noise for name, estimate in estimates.items()},
         source=", ".join(dict.fromkeys(estimate.source for estimate in estimates.values())),
     )
+
+
+def _constant_share(image: Image) -> float:
+    """Share of the pixels that equal the next one exactly, which noise does by chance only in coarse integers."""
+    return float(np.mean(image[:, 1:] == image[:, :-1]))
 
 
 def second_of(field: str) -> str:

@@ -35,6 +35,8 @@ SigmaSetting = float | dict[str, float] | Literal["estimate", "estimate_each"]
 
 FAILS_FROM = 0.5
 """Correlation between neighbours from which recorruption with white noise leaves the images worse than they were."""
+SMALLEST_LEVEL = 0.05
+"""Relative level below which a map is cut off before images are divided by it."""
 DIFFERS_BY = 1.25
 """Ratio between a configured level and the one found from which a run is warned."""
 
@@ -90,6 +92,11 @@ class NoiseLevel:
         """Whether the noise of every field is taken to be uncorrelated and equally strong everywhere."""
         return all(shape.is_white and not shape.has_map for shape in self.shapes.values())
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether the noise of any field varies over the image."""
+        return any(shape.has_map for shape in self.shapes.values())
+
     def completed(self, needs: Needs) -> Needs:
         """`Pipeline.training_needs`: where noise has a shape, the windows of the crops, and margins around them."""
         if self.is_white:
@@ -129,9 +136,28 @@ class NoiseLevel:
                     levels[name] = levels[name] * self._relative(name, image, window)
         return levels
 
+    def relative(self, batch: Batch) -> dict[str, Tensor]:
+        """Level of every pixel over that of its image, by field: (N, 1, H, W), or (1, 1, 1, 1) without a map.
+
+        Images divided by it have noise that is equally strong everywhere.
+        """
+        window = batch.get("window")
+        return {
+            name: batch[f"{name}_relative"]
+            if f"{name}_relative" in batch  # of the whole image, where the batch holds tiles of it
+            else self._relative(name, batch[name], window).clamp_min(SMALLEST_LEVEL)
+            for name in self._fields
+        }
+
     def coloured(self, name: str, normal_NCPQ: Tensor, like_NCHW: Tensor, window_N7: Tensor | None) -> Tensor:
         """Noise of unit variance with a field's correlation, in the shape of `like`; times `of_batch`, its noise."""
         return self.shapes[name].coloured(normal_NCPQ, Size(*like_NCHW.shape[-2:]), window_N7)
+
+    def coloured_magnitudes(
+        self, name: str, normal_NCPQ: Tensor, like_NCHW: Tensor, window_N7: Tensor | None
+    ) -> Tensor:
+        """As `coloured`, for magnitudes without signal."""
+        return self.shapes[name].of_magnitudes().coloured(normal_NCPQ, Size(*like_NCHW.shape[-2:]), window_N7)
 
     def image_statistics(self, batch: Batch) -> dict[str, Tensor]:
         """`Pipeline.image_statistics`: `<field>_sigma` of the fields whose level is not one number for all images."""
@@ -146,6 +172,9 @@ class NoiseLevel:
             else:
                 scaled = level / whole[f"{name}_scale"]
                 statistics[f"{name}_sigma"] = scaled * self._relative(name, whole[name], None)
+            if self.shapes[name].has_map:
+                relative = self._relative(name, whole[name], None).clamp_min(SMALLEST_LEVEL)
+                statistics[f"{name}_relative"] = relative.expand(len(whole[name]), -1, -1, -1)
         return statistics
 
     @torch.no_grad()

@@ -43,6 +43,7 @@ class NoiseShape:
         self.margin_px = math.ceil(_reach_px(noise) / EVEN_PX) * EVEN_PX
         """Rows and columns to draw beyond a window so that its opposite borders are not correlated."""
         self._filters: dict[tuple[int, int, torch.device], Tensor] = {}
+        self._of_magnitudes: NoiseShape | None = None
         self._map: Tensor | None = None
         if noise.level_map is not None:
             self._map = torch.from_numpy(noise.level_map / np.sqrt(np.mean(noise.level_map**2))).float()
@@ -67,6 +68,19 @@ class NoiseShape:
         rows, columns = stored_pixels(window_N7, size)
         source = (rows * size.width + columns).flatten(1)[:, None].expand(-1, coloured.shape[1], -1)
         return coloured.flatten(2).gather(2, source).view_as(coloured)
+
+    def of_magnitudes(self) -> "NoiseShape":
+        """The shape of the noise of magnitudes without signal: their correlation is about the square of a component's.
+
+        Goodman, Speckle Phenomena in Optics, 2007, section 3: exact for the square of the magnitude.
+        """
+        if self.noise.spectrum is None:
+            return self
+        if self._of_magnitudes is None:
+            correlation = np.fft.ifft2(self.noise.spectrum).real
+            squared = np.fft.fft2((correlation / correlation[0, 0]) ** 2).real.clip(0)
+            self._of_magnitudes = NoiseShape(FieldNoise(self.noise.sigma, squared / squared.mean()))
+        return self._of_magnitudes
 
     def levels(self, size: Size, window_N7: Tensor | None = None, *, device: torch.device | None = None) -> Tensor:
         """Relative standard deviation of every pixel, (N, 1, height, width), or (1, 1, 1, 1) without a map.

@@ -9,10 +9,15 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 TOP = 12.0
 """Signal over sigma up to which the mean is tabulated; beyond it E[m] = x + sigma^2 / (2 x) to six digits."""
 POINTS = 2401
+LOCAL_PX = 7
+"""Side of the window over which `spread` takes the mean of a noisy image."""
+RAYLEIGH = math.sqrt(2 - math.pi / 2)
+"""Standard deviation of a magnitude without signal, for sigma = 1."""
 TINY = 1e-30
 """Lower limit of sigma, so that signals can be divided by a sigma of 0."""
 
@@ -21,6 +26,17 @@ def mean(signal: Tensor) -> Tensor:
     """E[m] for sigma = 1, in float64."""
     s = signal.double().square() / 2
     return math.sqrt(math.pi / 2) * ((1 + s) * torch.special.i0e(s / 2) + s * torch.special.i1e(s / 2))
+
+
+def spread(noisy_NCHW: Tensor, sigma: Tensor) -> Tensor:
+    """Standard deviation of magnitudes over that of a component, at the signal that their local mean shows.
+
+    From 0.655 without signal (Rayleigh) to 1 at a high signal-to-noise ratio (Gaussian); shapes as for `from_mean`.
+    """
+    padded = functional.pad(noisy_NCHW, (LOCAL_PX // 2,) * 4, mode="reflect")
+    local = functional.avg_pool2d(padded, LOCAL_PX, stride=1)
+    signal = (from_mean(local, sigma).double() / sigma.double().clamp_min(TINY)).clamp(0, TOP)
+    return (signal.square() + 2 - mean(signal).square()).clamp(RAYLEIGH**2, 1).sqrt().to(noisy_NCHW.dtype)
 
 
 def from_mean(restored: Tensor, sigma: Tensor) -> Tensor:
