@@ -1,6 +1,7 @@
 """What every entry script shares: arguments, one-line errors, exit codes."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -8,6 +9,9 @@ from typing import NoReturn
 
 from configs.errors import run_command
 from configs.support import logs
+
+# torch's C++ code prints stack traces as warnings when a connection is lost; what matters is raised as well
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -47,7 +51,8 @@ def leave(code: int) -> NoReturn:
     process ("terminate called without an active exception"), and with it a run that had finished.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):  # nobody reads them any more
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

@@ -34,10 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
             from launch.training import dry_run
 
             return dry_run.describe(config)
+        from launch.machine import ranks
         from launch.training import run
 
         run_dir = locations.run_folder(options.run_dir or f"runs/{config.name}")
-        return run.train(config, run_dir, mode=options.resume)
+        with ranks.explained():
+            return run.train(config, run_dir, mode=options.resume)
 
     return cli.run(work)
 

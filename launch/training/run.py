@@ -18,7 +18,7 @@ from launch.checkpoints import best, lineage, resume, store
 from launch.checkpoints.capture import restore, restore_rank
 from launch.checkpoints.files import explained
 from launch.checkpoints.resume import Resumption
-from launch.machine import acceleration, agreement
+from launch.machine import acceleration, agreement, ranks
 from launch.machine.profiling import profiled
 from launch.machine.rng import seed_everything
 from launch.runs.folder import RunFolder
@@ -66,7 +66,8 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
                     if accelerator.is_main_process:
                         log.info("%s is finished (step %s): nothing to do", folder.path, saved["step"])
                     return 0
-            return _train(config, accelerator, folder, resumption, until_closed)
+            with ranks.explained():
+                return _train(config, accelerator, folder, resumption, until_closed)
         except BaseException as error:
             if isinstance(error, OSError) and error.filename is None:  # writing to an open file does not name it
                 error.filename = str(folder.path)
