@@ -9,7 +9,11 @@ from configs.fields import FieldSpec
 from configs.schema import Count, Weight
 from pipelines.base import Batch, PhaseOutput, detached
 from pipelines.common.self_supervised import subsampling
-from pipelines.common.self_supervised.base import SelfSupervisedConfig, SelfSupervisedPipeline
+from pipelines.common.self_supervised.base import (
+    SelfSupervisedConfig,
+    SelfSupervisedPipeline,
+    correlation_warnings,
+)
 
 
 class Neighbor2Neighbor(SelfSupervisedPipeline["Neighbor2Neighbor.Config"]):
@@ -38,6 +42,10 @@ class Neighbor2Neighbor(SelfSupervisedPipeline["Neighbor2Neighbor.Config"]):
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
         self.gamma = config.regularisation
+
+    def warnings(self) -> list[str]:
+        """Whether the noise of the training images is correlated between pixels."""
+        return correlation_warnings(self.found, "neighbor2neighbor")
 
     def on_step_start(self, step: int, epoch: float) -> None:
         """Ramp up the regularisation."""

@@ -7,7 +7,11 @@ from configs.schema import Count, Network, Rate
 from pipelines.base import Batch, PhaseOutput, detached
 from pipelines.common.self_supervised import subsampling
 from pipelines.common.self_supervised.adaptation import adapted
-from pipelines.common.self_supervised.base import SelfSupervisedConfig, SelfSupervisedPipeline
+from pipelines.common.self_supervised.base import (
+    SelfSupervisedConfig,
+    SelfSupervisedPipeline,
+    correlation_warnings,
+)
 
 
 class ZsN2N(SelfSupervisedPipeline["ZsN2N.Config"]):
@@ -27,15 +31,27 @@ class ZsN2N(SelfSupervisedPipeline["ZsN2N.Config"]):
     class Config(SelfSupervisedConfig):
         """Settings of Zero-Shot Noise2Noise."""
 
-        network: Network = {"name": "dncnn", "depth": 3, "width": 48, "bias": True, "norm": "none"}
+        network: Network = {
+            "name": "dncnn",
+            "depth": 3,
+            "width": 48,
+            "bias": True,
+            "norm": "none",
+            "activation": "leaky_relu",
+            "init_std": 0.02,
+        }
         """Network from the noisy image to the restored one; small, because a single image is little data."""
         adapt_steps: Count = 200
         """Steps on each image before it is restored; 0 restores with the trained weights."""
         adapt_lr: Rate = 1e-3
         """Learning rate of these steps."""
-        adapt_crop: Count = 128
+        adapt_crop: Count = 64
         """Side in pixels of the random window that each of these steps sees; 0 for the whole image, or the whole tile
         (launch/denoise.py --tile)."""
+
+    def warnings(self) -> list[str]:
+        """Whether the noise of the training images is correlated between pixels."""
+        return correlation_warnings(self.found, "zs_n2n")
 
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """The squared errors between the halves, and between the restored halves and the halves of the restored."""

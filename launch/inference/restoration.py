@@ -1,6 +1,6 @@
 """Restoring many files: everything is opened, measured and checked before the first result is written."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from configs.errors import ConfigError, DataError, QuellError
 from configs.support import logs
 from launch.inference.files.open_file import open_file
 from launch.inference.files.opened import OpenedFile
-from launch.inference.files.stored_file import StoredFile
 from launch.inference.inputs import ArrayRef, RestorationInput, RestorationJob, restoration_jobs
 from launch.inference.measuring import Measurements
 from launch.inference.restorer import Layout, Restorer
@@ -140,7 +139,6 @@ class Restoration:
                     f"{file.path}: a colour image, but this run was trained on grey images: convert it to grey, or "
                     "choose a run that was trained on colour"
                 )
-        _check_aligned(files, given)
         contents = {name: ArrayRef.all_of(file) for name, file in files.items()}
         jobs = list(restoration_jobs(given, contents, restorer.input_fields, restorer.restored_fields))
         task = Task(given, files, jobs, [])
@@ -166,15 +164,6 @@ class Restoration:
     def _description(self) -> str:
         checkpoint = self._restorer.model.checkpoint
         return f"Noise reduced by Quell, run {self._restorer.model.config.name}, checkpoint {checkpoint.name}"
-
-
-def _check_aligned(files: Mapping[str, OpenedFile], given: RestorationInput) -> None:
-    """Raise DataError where the files of several fields say that they show different places."""
-    first, *others = files
-    for name in others:
-        a, b = files[first], files[name]
-        if isinstance(a, StoredFile) and isinstance(b, StoredFile) and (problem := a.misalignment(b)):
-            raise DataError(f"{given.text}: '{first}' and '{name}' are not aligned: {problem}; register them first")
 
 
 def _together(problems: list[QuellError], count: int) -> QuellError:

@@ -166,7 +166,7 @@ def _told(method: str, missing: str) -> str:
     if method in ("nlm", "bm3d"):
         return "give it the noise model that python -m shards.noise --save writes"
     if method == "noise2void":
-        return "make the mask as wide as the correlation (pipeline.noise=auto)"
+        return "make the mask as wide as the correlation (pipeline.mask=auto)"
     return f"set pipeline.noise=auto, or pipeline.noise={missing}"
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from losses.common.noise_level import MAD_OF_UNIT_NORMAL
 
 
-def gaussian(noisy: Tensor, normal: Tensor, *, sigma: Tensor | float, alpha: float) -> tuple[Tensor, Tensor]:
+def gaussian(noisy: Tensor, normal: Tensor, *, sigma: Tensor | float, alpha: Tensor | float) -> tuple[Tensor, Tensor]:
     """Recorrupt Gaussian noise: y + alpha sigma z and y - sigma z / alpha for standard-normal z.
 
     Their noise variances are (1 + alpha^2) sigma^2 and (1 + alpha^-2) sigma^2. For correlated noise z must have its

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from configs.fields import FieldSpec
 from pipelines.base import PhaseOutput
@@ -87,3 +88,15 @@ def test_images_of_odd_sizes_and_several_channels_train() -> None:
     batch = {"noisy": normals(0, 2, 2, 17, 19), "neighbours": normals(1, 2, 2, 17, 19)}
     made.loss("restorer", batch, {}).loss.backward()
     assert made.restore(batch)["restored"].shape == (2, 2, 17, 19)
+
+
+def test_correlated_noise_is_warned_of_before_training() -> None:
+    made = method()
+    batch = {"noisy": 0.5 + 0.1 * normals(4, 4, 1, 128, 130), "noisy_scale": torch.ones(4, 1, 1, 1)}
+    made.calibrate([batch])
+    assert not made.warnings()
+    batch["noisy"] = 0.5 + functional.avg_pool2d(batch["noisy"] - 0.5, (1, 3), 1) * 3**0.5
+    made.calibrate([batch])
+    (sentence,) = made.warnings()
+    assert "correlation of 0.6" in sentence and "neighbor2neighbor assumes" in sentence and "use r2r" in sentence
+    assert made.noise_model() is made.found

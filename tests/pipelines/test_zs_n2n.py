@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from configs.fields import FieldSpec
 from pipelines.common.self_supervised import subsampling
@@ -60,3 +61,13 @@ def test_adapting_lowers_the_loss_on_the_image() -> None:
         with torch.no_grad():
             losses.append(float(made.loss("restorer", image, {}).loss))
     assert losses[1] < 0.8 * losses[0]
+
+
+def test_correlated_noise_is_warned_of_before_training() -> None:
+    made = method()
+    random = torch.Generator().manual_seed(2)
+    white = 0.1 * torch.randn(4, 1, 128, 130, generator=random)
+    streaks = functional.avg_pool2d(white, (1, 3), 1) * 3**0.5
+    for noise, count in ((white, 0), (streaks, 1)):
+        made.calibrate([{"noisy": 0.5 + noise, "noisy_scale": torch.ones(4, 1, 1, 1)}])
+        assert len(made.warnings()) == count

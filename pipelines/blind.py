@@ -1,0 +1,184 @@
+"""Blind denoising: one network for a random family of noise levels, spectra and maps."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import torch
+from pydantic import AfterValidator, model_validator
+from torch import Tensor, nn
+
+from configs import registry
+from configs.errors import ConfigError
+from configs.fields import FieldSpec, Needs, Source
+from configs.schema import Network, PipelineConfig, Rate, Weight
+from losses.l2 import L2
+from losses.noise.model import NoiseModel
+from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
+from pipelines.common import recorruption
+from pipelines.common.noise_calibration import NoiseLevel
+from pipelines.common.noise_settings import NoiseSetting
+from pipelines.common.self_supervised import noise_family
+from pipelines.common.self_supervised.base import signal_warnings
+
+
+def _is_range(values: tuple[float, float]) -> tuple[float, float]:
+    if values[0] > values[1]:
+        raise ValueError(f"expected [lowest, highest], got {list(values)}")
+    return values
+
+
+Range = Annotated[tuple[Rate, Rate], AfterValidator(_is_range)]
+"""Lowest and highest value."""
+
+
+class Blind(Pipeline["Blind.Config"]):
+    """One network restores images whatever their noise, as long as a random family of Gaussian noise contains it.
+
+    With clean images (`learn_from: clean`), noise of the family is added to them at every step. Without
+    (`learn_from: noisy`), a noisy image y with noise of covariance S = A A^T is recorrupted, for standard-normal z, to
+
+        y + alpha A z + w   and its target   y - A z / alpha
+
+    with a random alpha, and noise w of the family. The noise of the two is independent given the clean image whatever
+    w is, so that the squared error has the same minimiser as with clean targets; the network sees noise of covariance
+    (1 + alpha^2) S plus that of w. Theory of recorruption: Pang et al., CVPR 2021.
+    """
+
+    class Config(PipelineConfig):
+        """Settings of blind denoising."""
+
+        network: Network = {"name": "residual_unet"}
+        """Network from the noisy image to the restored one. Where it `sees` the level, that is an extra channel, and
+        the network needs `residual: false`, because its input and output differ in their channels."""
+        learn_from: Literal["noisy", "clean"] = "noisy"
+        """What it is trained on: single noisy images, whose noise `noise` describes; or clean images."""
+        sees: Literal["nothing", "level"] = "nothing"
+        """What it is told about the noise: nothing; or the standard deviation of every pixel."""
+        levels: Range = (0.02, 0.3)
+        """Standard deviation of the noise of the family in stored units; with learn_from noisy, that which is added to
+        the noise of the images."""
+        blur_px: Weight = 1.5
+        """Widest Gaussian filter of the noise, its standard deviation in pixels."""
+        map_ratio: Rate = 4.0
+        """Largest ratio between the standard deviations of two pixels, 1 or more."""
+        alpha: Range = (0.3, 1.0)
+        """Recorruption of noisy images: range of alpha."""
+        sigma: Rate | Literal["estimate", "estimate_each"] = "estimate"
+        """Noise standard deviation of the noisy images in stored units, as for cross_guided."""
+        noise: NoiseSetting = "auto"
+        """Covariance of the noise of the noisy images (pipelines/common/noise_settings.py)."""
+
+        @model_validator(mode="after")
+        def _has_a_ratio(self) -> "Blind.Config":
+            if self.map_ratio < 1:
+                raise registry.SettingsError(
+                    [f"map_ratio is the larger level over the smaller: it must be 1 or more, got {self.map_ratio:g}"]
+                )
+            return self
+
+    def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
+        super().__init__(config, fields)
+        noisy = fields["noisy"]
+        if noisy.is_complex:
+            raise ConfigError("blind trains real networks: set data.representation to ri (two channels)")
+        self.network: nn.Module = registry.build(
+            "models",
+            config.network,
+            in_channels=noisy.channels + (config.sees == "level"),
+            out_channels=noisy.channels,
+        )
+        self.distance = L2()
+        uses_noise = config.learn_from == "noisy" or config.sees == "level"
+        self.noise_level = NoiseLevel(self, config.sigma, ["noisy"], config.noise) if uses_noise else None
+        self.calibrates = self.noise_level is not None
+        self.phases = {"restorer": ("network",)}
+        self.outputs = {"restored": Output("noisy", "clean")}
+
+    @classmethod
+    def needs(cls, config: Config) -> Needs:
+        """Noisy or clean images, and random numbers for the noise; clean images for evaluation in either case."""
+        learns_from_clean = config.learn_from == "clean"
+        clean = Source(scale_of="noisy", optional=not learns_from_clean, evaluation=not learns_from_clean)
+        normals = {"added": "noisy", "family": "noisy"}
+        return Needs({"noisy": Source(), "clean": clean}, normals if learns_from_clean else {**normals, "own": "noisy"})
+
+    def training_needs(self) -> Needs:
+        """As `needs`; where the noise has a shape, also the window of each crop, and numbers beyond its borders."""
+        needs = type(self).needs(self.config)
+        if self.noise_level is None or self.config.learn_from == "clean":
+            return needs
+        completed = self.noise_level.completed(needs)
+        return replace(completed, margins={name: px for name, px in completed.margins.items() if name == "own"})
+
+    def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
+        """The squared error to the clean image, or to the second recorrupted one, weighted by its noise."""
+        scale = batch["noisy_scale"]
+        family = noise_family.Family(self.config.levels, self.config.blur_px, self.config.map_ratio)
+        clean = batch["clean"] if self.config.learn_from == "clean" else None
+        signal = None if clean is None else clean * scale
+        added, sigma = noise_family.draw(family, batch["added"], batch["family"], signal)
+        added, sigma = added / scale, sigma / scale
+        if clean is not None:
+            restored = self._restored(clean + added, sigma)
+            loss = self.distance(restored, clean)
+            return PhaseOutput(loss, detached({"l2": loss, "sigma": (sigma * scale).mean()}), {})
+        assert self.noise_level is not None
+        own_sigma = self.noise_level.of_batch(batch)["noisy"]
+        alpha = self._alpha(batch["family"])
+        own = self.noise_level.coloured("noisy", batch["own"], batch["noisy"], batch.get("window"))
+        first, second = recorruption.gaussian(batch["noisy"], own, sigma=own_sigma, alpha=alpha)
+        seen_sigma = ((1 + alpha.square()) * own_sigma.square() + sigma.square()).sqrt()
+        error = (self._restored(first + added, seen_sigma) - second).square()
+        power = (1 + alpha**-2) * own_sigma.square()
+        weight = 1 / (1 + alpha**-2)  # targets with much noise count less
+        loss = (weight * error).mean() / weight.mean()
+        scalars = {"l2": error.mean(), "mse_to_clean": (error - power).mean(), "sigma": (seen_sigma * scale).mean()}
+        return PhaseOutput(loss, detached(scalars), {})
+
+    def restore(self, batch: Batch) -> dict[str, Tensor]:
+        """The network's output for the noisy image itself."""
+        sigma = None
+        if self.config.sees == "level":
+            assert self.noise_level is not None
+            sigma = self.noise_level.of_batch(batch)["noisy"]
+        return {"restored": self._restored(batch["noisy"], sigma)}
+
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Estimate what the settings leave open about the noise, from whole training images."""
+        assert self.noise_level is not None
+        self.noise_level.calibrate(batches, required=self.config.learn_from == "noisy")
+
+    def noise_model(self) -> NoiseModel | None:
+        """The noise found in the training images."""
+        return self.noise_level.found if self.noise_level is not None else None
+
+    def warnings(self) -> list[str]:
+        """Whether the noise is what the settings say, and independent of the signal where it is recorrupted."""
+        if self.noise_level is None:
+            return []
+        follows_signal = signal_warnings(self.noise_level.found, "blind") if self.config.learn_from == "noisy" else []
+        return self.noise_level.warnings() + follows_signal
+
+    def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add the buffers of the noise where a checkpoint has none."""
+        return tensors if self.noise_level is None else self.noise_level.migrate_state(tensors)
+
+    def image_statistics(self, batch: Batch) -> dict[str, Tensor]:
+        """The noise level of the whole image, where the network sees it, and it is estimated or varies."""
+        return self.noise_level.image_statistics(batch) if self.noise_level and self.config.sees == "level" else {}
+
+    def _alpha(self, numbers_NCHW: Tensor) -> Tensor:
+        """One alpha per image, uniform on a logarithmic scale, (N, 1, 1, 1)."""
+        low, high = self.config.alpha
+        uniform = torch.special.ndtr(numbers_NCHW.flatten(1)[:, -noise_family.NUMBERS - 1].float())
+        return torch.exp(math.log(low) + uniform * math.log(high / low)).view(-1, 1, 1, 1)
+
+    def _restored(self, image_NCHW: Tensor, sigma: Tensor | None) -> Tensor:
+        """The network's output, told the noise level at every pixel where it sees it."""
+        if self.config.sees == "nothing":
+            return self.network(image_NCHW)
+        assert sigma is not None
+        level = sigma.mean(1, keepdim=True).expand(-1, -1, *image_NCHW.shape[-2:])
+        return image_NCHW + self.network(torch.cat([image_NCHW, level.to(image_NCHW.dtype)], dim=1))
