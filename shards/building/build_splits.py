@@ -85,8 +85,9 @@ def _with_changes(
             raise ConfigError(
                 "--resize would change the noise that this source adds (sigma); resize the clean images beforehand"
             )
+        if "resize" not in meta:  # the others do it themselves, before they add noise
+            changes.append(resizing)
         meta = {**meta, "resize": resizing.notes()}
-        changes.append(resizing)
     settled = declared_range.settle(meta, splits, trust=args.trust_data_range, skip_damaged=args.skip_damaged)
     if settled.check is not None:
         changes.append(settled.check)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from configs.errors import ConfigError, DataError
 from shards.building.items import Sample, WorkItem
+from shards.format.index import Meta
 
 MODES = ("stretch", "crop", "window")
 """Choices of --resize-mode."""
@@ -67,7 +68,9 @@ class Resizing:
             raise ConfigError("--resize cannot change files that are stored as they are: omit --encoded")
         sizes = {name: image.shape[:2] for name, image in arrays.items()}
         if len(set(sizes.values())) > 1:
-            described = ", ".join(f"{name} {height} x {width}" for name, (height, width) in sizes.items())
+            described = ", ".join(
+                f"{name.removesuffix('.npy')} {height} x {width}" for name, (height, width) in sizes.items()
+            )
             raise DataError(
                 f"{item.key}: sample {sample.key}: the fields differ in size ({described}); --resize changes all "
                 "fields of a sample alike and cannot align them"
@@ -75,17 +78,24 @@ class Resizing:
         before = Size(*next(iter(sizes.values())))
         if before == self.size:
             return sample
-        if self.mode == "window" and (before.height < self.size.height or before.width < self.size.width):
-            raise DataError(
-                f"{item.key}: sample {sample.key} is {before} pixels, smaller than the window of {self.size}; choose "
-                "a smaller --resize or another --resize-mode"
-            )
-        members = {name: self.resize(image) for name, image in arrays.items()}
+        where = f"{item.key}: sample {sample.key}"
+        members = {name: self.resize(image, where) for name, image in arrays.items()}
         return Sample(sample.key, members, {**sample.metadata, "size_before": list(before)}, sample.suggested_range)
 
-    def resize(self, image: np.ndarray) -> np.ndarray:
-        """An image (H, W) or (H, W, C) in the new size and its own dtype; integers are rounded and kept in range."""
-        top, left, height, width = self._source(Size(*image.shape[:2]))
+    def resize(self, image: np.ndarray, where: str) -> np.ndarray:
+        """An image (H, W) or (H, W, C) in the new size and its own dtype; integers are rounded and kept in range.
+
+        Raises DataError, naming `where` it is from, for one that is smaller than the window.
+        """
+        before = Size(*image.shape[:2])
+        if before == self.size:
+            return image
+        if self.mode == "window" and (before.height < self.size.height or before.width < self.size.width):
+            raise DataError(
+                f"{where} is {before} pixels, smaller than the window of {self.size}; choose a smaller --resize or "
+                "another --resize-mode"
+            )
+        top, left, height, width = self._source(before)
         if self.mode == "window":
             return np.ascontiguousarray(image[int(top) : int(top) + height, int(left) : int(left) + width])
         box = (left, top, left + width, top + height)
@@ -101,6 +111,12 @@ class Resizing:
         factor = max(self.size.height / before.height, self.size.width / before.width)
         kept_height, kept_width = self.size.height / factor, self.size.width / factor
         return (before.height - kept_height) / 2, (before.width - kept_width) / 2, kept_height, kept_width
+
+
+def resize_notes(args: argparse.Namespace) -> Meta:
+    """The note `resize` of a source that resizes its images itself, before it adds noise; empty without --resize."""
+    resizing = Resizing.of(args)
+    return {} if resizing is None else {"resize": resizing.notes()}
 
 
 def resize_antialiased(image: np.ndarray, size: Size, box: Box | None = None) -> np.ndarray:

@@ -21,6 +21,7 @@ from shards.building.build_splits import Headers, build_splits
 from shards.building.image_files import by_key, list_images, read_image
 from shards.building.items import Sample, WorkItem
 from shards.building.options import add_licence_argument
+from shards.building.resizing import Resizing, resize_notes
 from shards.reading.recipe import INTEGER_MAX, stream_number
 from shards.reading.transforms import generator
 from shards.sources.common.gaussian_noise import gaussian_noise
@@ -57,6 +58,7 @@ def build(args: argparse.Namespace) -> Headers:
         "noise": "gaussian, added, not clipped",
         "licence": args.licence,
         "second": args.second,
+        **resize_notes(args),
     }
     return build_splits(args, "awgn", items, meta)
 
@@ -71,6 +73,9 @@ def _items(args: argparse.Namespace, folder: Path, prefix: str) -> list[WorkItem
 def _load(key: str, path: Path, args: argparse.Namespace) -> list[Sample]:
     stored = read_image(path, grey=not args.colour)
     clean = (stored / INTEGER_MAX.get(stored.dtype.name, 1.0)).astype(np.float32)
+    resizing = Resizing.of(args)
+    if resizing is not None:  # before the noise is added, whose level would change
+        clean = resizing.resize(clean, str(path))
     fields = {"clean": clean}
     for copy, name in enumerate(("noisy", "noisy_other") if args.second else ("noisy",)):
         random = generator(args.seed, copy, 0, stream_number(key))

@@ -40,6 +40,8 @@ from shards.image_files.fastmri import (
     read_description,
     read_magnitude,
 )
+from shards.listing.folders import list_files
+from shards.listing.left_out import leave_out
 from shards.sources.common import keyed_slices, stated_noise
 from shards.sources.common.pairing_report import write_report
 from shards.sources.common.volume_pairing import VolumePair, pairs_by_patient, pairs_by_similarity, pairs_from_csv
@@ -114,6 +116,7 @@ def build(args: argparse.Namespace) -> Headers:
         "units": "each volume divided by its greatest magnitude",
     }
     usable = _usable(pairs, args)
+    _note_left_out(volumes, pairs, usable)
     headers = build_splits(args, "fastmri", _divide(usable, args), meta)
     if args.complex and headers:
         stated_noise.write(output / next(iter(headers)), {"pd": usable[0].pd.path, "pdfs": usable[0].pdfs.path})
@@ -121,14 +124,7 @@ def build(args: argparse.Namespace) -> Headers:
 
 
 def _list_files(folders: list[str]) -> list[Path]:
-    files = []
-    for folder in map(Path, folders):
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder")
-        files += sorted(folder.rglob("*.h5"))
-    if not files:
-        raise DataError(f"{', '.join(folders)}: no .h5 files")
-    return files
+    return [file for folder in folders for file in list_files(Path(folder), (".h5",), recursive=True, what=".h5 files")]
 
 
 def _pair(args: argparse.Namespace, volumes: list[FastmriVolume]) -> list[VolumePair]:
@@ -153,6 +149,22 @@ def _usable(pairs: list[VolumePair], args: argparse.Namespace) -> list[VolumePai
     if not usable:
         raise DataError("the input holds no pair of a PD (CORPD_FBK) and a PDFS (CORPDFS_FBK) volume")
     return usable
+
+
+def _note_left_out(volumes: list[FastmriVolume], pairs: list[VolumePair], usable: list[VolumePair]) -> None:
+    """Note the volumes and slices that no sample is built from."""
+    in_pairs = {volume.path for pair in pairs for volume in (pair.pd, pair.pdfs)}
+    for volume in volumes:
+        if volume.path not in in_pairs:
+            leave_out("volume without partner", volume.path, volume.contrast)
+    for pair in pairs:
+        if pair not in usable:
+            leave_out("doubtful pair", f"{pair.pd.path} and {pair.pdfs.path}", f"edges correlate by {pair.score:.2f}")
+    for pair in usable:
+        partners = [number + pair.offset for number in pair.slices]
+        for volume, used in ((pair.pd, list(pair.slices)), (pair.pdfs, partners)):
+            for number in sorted(set(range(volume.slices)) - set(used)):
+                leave_out("slice without partner", f"{volume.path}: slice {number}")
 
 
 def _divide(pairs: list[VolumePair], args: argparse.Namespace) -> dict[str, list[WorkItem]]:

@@ -35,6 +35,8 @@ from shards.building.items import Sample, WorkItem
 from shards.building.options import add_licence_argument
 from shards.building.text_files import read_lines
 from shards.format.index import Meta
+from shards.listing.folders import is_junk
+from shards.listing.left_out import leave_out
 from shards.reading.shard_set import ShardSet
 from shards.sources.common import frame_registration
 
@@ -128,12 +130,15 @@ def find_subjects(root: Path) -> list[Subject]:
         raise DataError(f"{root}: no such folder")
     if (root / "noisy").is_dir() and (root / "clean").is_dir():
         return _pku_subjects(root)
-    subjects = [
-        subject
-        for folder in sorted(root.iterdir(), key=_number)
-        if folder.is_dir()
-        if (subject := _duke_subject(folder)) is not None
-    ]
+    subjects = []
+    for entry in sorted(root.iterdir(), key=_number):
+        subject = _duke_subject(entry) if entry.is_dir() else None
+        if subject is not None:
+            subjects.append(subject)
+        elif is_junk(entry.name):
+            leave_out("junk file", entry)
+        else:
+            leave_out("folder without frame and average" if entry.is_dir() else "file outside a folder", entry)
     if not subjects:
         raise DataError(
             f"{root}: expected folders N with test.tif and average.tif, or with `N_Raw Image.tif` and `N_Averaged "
@@ -174,6 +179,8 @@ def _pku_subjects(root: Path) -> list[Subject]:
         if subject not in clean:
             raise DataError(f"{path}: there is no clean/{subject}.tif; expected frames SSSSFF.tif of subjects SSSS.tif")
         frames.setdefault(subject, []).append(path)
+    for name in sorted(clean.keys() - frames.keys()):
+        leave_out("average without frames", clean[name])
     return [
         Subject(f"subject-{name}", tuple(frames[name]), clean[name], is_same_location=True) for name in sorted(frames)
     ]
@@ -182,6 +189,8 @@ def _pku_subjects(root: Path) -> list[Subject]:
 def _together(subject: Subject, subjects: list[Subject], args: argparse.Namespace) -> WorkItem:
     """One sample with as many further frames as every subject has, since all samples need the same fields."""
     further = min(len(each.frames) for each in subjects) - 1
+    for path in subject.frames[further + 1 :]:
+        leave_out("frame that not every subject has", path)
     files = {
         "noisy": subject.frames[0],
         "clean": subject.clean,

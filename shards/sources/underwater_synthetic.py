@@ -23,6 +23,7 @@ from shards.building.build_splits import Headers, build_splits
 from shards.building.image_files import by_key, list_images, read_image
 from shards.building.items import Sample, WorkItem
 from shards.building.options import add_licence_argument
+from shards.building.resizing import Resizing, resize_notes
 from shards.reading.recipe import stream_number
 from shards.reading.transforms import generator
 from shards.sources.common.generated import LICENCE
@@ -64,6 +65,7 @@ def build(args: argparse.Namespace) -> Headers:
         "seed": args.seed,
         "sigma": args.sigma / 255,
         "licence": args.licence if args.input else LICENCE,
+        **(resize_notes(args) if args.input else {}),
     }
     return build_splits(args, "underwater", splits.divide(items, args), meta)
 
@@ -111,6 +113,9 @@ def _load_photograph(key: str, path: Path, args: argparse.Namespace) -> list[Sam
     clean = read_image(path)
     if clean.ndim != 3 or clean.dtype != np.uint8:
         raise DataError(f"{path}: expected an 8-bit colour photograph, got {clean.dtype} {clean.shape}")
+    resizing = Resizing.of(args)
+    if resizing is not None:  # before the noise is added, whose level would change
+        clean = resizing.resize(clean, str(path))
     return _degrade(key, clean / 255.0, args)
 
 
