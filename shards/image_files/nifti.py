@@ -19,6 +19,9 @@ from shards.image_files.geometry import Geometry, Layout
 from shards.image_files.image import Frame, StoredImage, Values
 from shards.listing.finite import check_finite
 
+MUCH_LONGER = 1.5
+"""Voxels that are this many times as long along one axis come from a 2-D acquisition."""
+
 
 def read(path: Path) -> list[StoredImage]:
     """Read a volume, or a series of volumes (4-D).
@@ -31,6 +34,33 @@ def read(path: Path) -> list[StoredImage]:
     """
     with reading(path, "not a readable NIfTI volume"):
         return [_read(path)]
+
+
+def slice_axis(path: Path) -> int | None:
+    """The axis (0 to the right, 1 anterior, 2 superior) across the slices of a 2-D acquisition, from the header alone.
+
+    Returns:
+        The axis along which voxels are much longer than along the others; None where there is none.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    with reading(path, "not a readable NIfTI volume"):
+        image = nibabel.load(path)
+        if not isinstance(image, nibabel.spatialimages.SpatialImage):
+            return None
+        spacing = np.ones(3)
+        zooms = np.asarray(image.header.get_zooms()[:3], dtype=float)
+        spacing[: len(zooms)] = zooms
+        if _states_place(image, path):
+            affine = np.asarray(image.affine, dtype=float)
+            orientation = io_orientation(affine)
+            if not np.isfinite(orientation).all():
+                return None
+            spacing = np.linalg.norm(affine[:3, :3], axis=0)[np.argsort(orientation[:, 0])]
+        widest = int(np.argmax(spacing))
+        is_clear = spacing[widest] >= MUCH_LONGER * np.delete(spacing, widest).max()
+        return widest if is_clear else None
 
 
 def _read(path: Path) -> StoredImage:

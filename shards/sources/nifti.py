@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import DataError
+from configs.support.logs import get_logger
 from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
 from shards.building.image_files import add_file, key_of, match_fields
@@ -25,6 +26,7 @@ from shards.building.items import Sample, WorkItem
 from shards.building.options import add_allow_missing_argument, add_licence_argument
 from shards.image_files.geometry import differences
 from shards.image_files.image import StoredImage
+from shards.image_files.nifti import slice_axis
 from shards.image_files.read import read_one
 from shards.listing.folders import list_files
 from shards.sources.common.contrast_slices import (
@@ -36,7 +38,10 @@ from shards.sources.common.contrast_slices import (
 )
 from shards.sources.common.field_arguments import add_field_argument, parse_fields
 
+log = get_logger(__name__)
+
 SUFFIXES = (".nii", ".nii.gz")
+PLANES = ("sagittal", "coronal", "axial")
 AXES = (2, 0, 1)
 """Axes of `StoredImage.pixels` (z, x, y) -> those of the patient."""
 
@@ -51,10 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--axis",
-        type=int,
-        default=2,
-        choices=(0, 1, 2),
-        help="axis to slice along: 0 gives sagittal slices, 1 coronal and 2 axial ones (default 2)",
+        default="auto",
+        choices=("auto", "0", "1", "2"),
+        help="axis to slice along: 0 gives sagittal slices, 1 coronal and 2 axial ones; auto: the one along which "
+        "voxels are longest, across the slices of a 2-D acquisition, or 2 where they are about as long along all "
+        "(default auto)",
     )
     add_content_argument(parser, 0.05)
     add_units_arguments(parser)
@@ -67,15 +73,16 @@ def build(args: argparse.Namespace) -> Headers:
     """Write the splits to args.output; returns split -> index header."""
     files = {name: _list_volumes(Path(folder), args.match) for name, folder in parse_fields(args.field).items()}
     matched = match_fields(files, allow_missing=args.allow_missing)
+    axis = _axis([path for contrasts in matched.values() for path in contrasts.values()], args.axis)
     items = [
-        WorkItem(key, key, partial(_load, key, contrasts, args), tuple(contrasts.values()))
+        WorkItem(key, key, partial(_load, key, contrasts, axis, args), tuple(contrasts.values()))
         for key, contrasts in matched.items()
     ]
     meta = {
         "source": "nifti",
         "seed": args.seed,
         "licence": args.licence,
-        "axis": args.axis,
+        "axis": axis,
         **units_notes(args),
     }
     return build_splits(args, "nifti", splits.divide(items, args), meta)
@@ -90,13 +97,35 @@ def _list_volumes(folder: Path, pattern: str | None) -> dict[str, Path]:
     return files
 
 
-def _load(key: str, files: dict[str, Path], args: argparse.Namespace) -> list[Sample]:
+def _axis(paths: list[Path], wanted: str) -> int:
+    """The axis to slice along. Raises DataError where volumes come from acquisitions of different planes."""
+    if wanted != "auto":
+        return int(wanted)
+    found: dict[int, Path] = {}
+    for path in paths:
+        try:
+            axis = slice_axis(path)
+        except DataError:
+            continue  # reported when the volume is read
+        if axis is not None:
+            found.setdefault(axis, path)
+    if len(found) > 1:
+        places = ", ".join(f"{PLANES[axis]} in {path}" for axis, path in sorted(found.items()))
+        raise DataError(
+            f"the volumes have slices of different planes ({places}); choose one with --axis, or separate them"
+        )
+    axis = next(iter(found), 2)
+    log.info(f"slices: {PLANES[axis]} (--axis {axis})")
+    return axis
+
+
+def _load(key: str, files: dict[str, Path], axis: int, args: argparse.Namespace) -> list[Sample]:
     volumes = {name: _read(path) for name, path in files.items()}
     first, *others = volumes.values()
     for other in others:
         _check_aligned(first, other)
     slices_first = {name: np.moveaxis(volume.pixels, (0, 1, 2), AXES) for name, volume in volumes.items()}
-    slices_first = {name: np.moveaxis(volume, args.axis, 0) for name, volume in slices_first.items()}
+    slices_first = {name: np.moveaxis(volume, axis, 0) for name, volume in slices_first.items()}
     return slice_samples(
         key,
         slices_first,

@@ -181,6 +181,33 @@ def test_subjects_and_contrasts_in_other_orders_give_the_same_slices(tmp_path: P
         assert np.allclose(sample["pd"], expected, rtol=1e-4) and np.allclose(sample["pdfs"], expected * 2, rtol=1e-4)
 
 
+@pytest.mark.parametrize("plane", [0, 1, 2])
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0)])
+def test_slices_are_cut_in_the_plane_of_the_acquisition(tmp_path: Path, plane: int, order: tuple[int, ...]) -> None:
+    spacing = np.ones(3)
+    spacing[plane] = 4
+    affine = np.diag([*spacing, 1])[:, [*order, 3]]
+    for contrast in ("pd", "pdfs"):
+        write(tmp_path / contrast / "s.nii", VOLUME.transpose(order), affine)
+    assert run(tmp_path) == 0
+    read = samples(tmp_path)
+    assert len(read) == VOLUME.shape[plane]
+    assert np.allclose(read["s-001"]["pd"], np.take(VOLUME, 1, axis=plane), rtol=1e-4)
+
+
+def test_volumes_of_different_planes_are_refused_unless_one_is_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for contrast in ("pd", "pdfs"):
+        write(tmp_path / contrast / "a.nii", VOLUME, np.diag([1, 1, 4, 1]))
+        write(tmp_path / contrast / "b.nii", VOLUME, np.diag([4, 1, 1, 1]))
+        write(tmp_path / contrast / "c.nii", VOLUME, np.eye(4))
+    assert run(tmp_path) == 4
+    error = capsys.readouterr().err
+    assert "slices of different planes (sagittal in" in error and "b.nii" in error and "axial in" in error
+    assert run(tmp_path, "--axis", "1") == 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
