@@ -4,6 +4,8 @@ The design follows the Contrast2Contrast configurations; docs/dual_domain.md has
 terms are in the same unit: images divided by their median magnitude.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -12,12 +14,14 @@ from configs.errors import DataError
 from configs.fields import FieldSpec, Needs, Source
 from losses.edge import Edge
 from losses.l1 import L1
+from losses.noise.model import NoiseModel
 from models.contrast_decoder import ContrastDecoder
 from models.contrast_encoder import ContrastEncoder
 from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from pipelines.common.dual_domain import diagnosis, instruments
 from pipelines.common.dual_domain.settings import DualDomainSettings
 from pipelines.common.host_copy import HostCopy
+from pipelines.common.noise_calibration import NoiseLevel
 from pipelines.reporting.checks import Finding, MethodDiagnosis
 from pipelines.reporting.facts import RunFacts
 
@@ -67,6 +71,9 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         modulus = pd.layout != "real"
         self.distance, self.edge = L1(modulus=modulus), Edge(modulus=modulus)
         self.content = registry.build("losses", config.content, channels=self.encoder.latent_width)
+        self.calibrates = True
+        self.noise_level = NoiseLevel(self, "estimate_each", instruments.DOMAINS, "auto")
+        """Of the targets' own noise, for the diagnostics; the losses do not read it."""
         self.ramp = 1.0
         self.register_buffer("weights", torch.tensor([getattr(config.weights, term) for term in TERMS]))
         self._host_weights = HostCopy()
@@ -88,6 +95,18 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         }
         second = {f"{f}_second": Source(scale_of=f, optional=True, evaluation=True) for f in ("pd", "pdfs")}
         return Needs({"pd": Source(), "pdfs": Source(), **clean, **second}, {"pd_normal": "pd", "pdfs_normal": "pdfs"})
+
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Examine the noise of whole training images: the noise floor of correlated noise needs its spectrum."""
+        self.noise_level.calibrate(batches, required=False)
+
+    def noise_model(self) -> NoiseModel | None:
+        """The noise found in the training images."""
+        return self.noise_level.found
+
+    def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Old checkpoints know no shape of the noise."""
+        return self.noise_level.migrate_state(tensors)
 
     def on_step_start(self, step: int, epoch: float) -> None:
         """Ramp up the content and cross weights."""
@@ -144,10 +163,21 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         z = self.encoder(torch.cat([batch["pd"], batch["pdfs"]]))[0]
         z_a, z_b = z.chunk(2)
         return {
-            **instruments.levels(batch, restored, self.distance, self.fields["pd"].layout),
+            **instruments.levels(batch, restored, self.distance, self.fields["pd"].layout, self._noise_levels(batch)),
             **instruments.latents(z_a, z_b),
             **instruments.leakage(batch, restored),
         }
+
+    def _noise_levels(self, batch: Batch) -> dict[str, Tensor] | None:
+        """Noise level of each image, (N,) by field, if the noise is correlated or varies; None for white noise."""
+        if self.noise_level.is_white:
+            return None
+        parts = {
+            key: torch.view_as_real(value).movedim(-1, 2).flatten(1, 2) if _is_complex(value) else value
+            for key, value in batch.items()
+        }
+        levels = self.noise_level.of_batch(parts)
+        return {name: level.square().flatten(1).mean(1).sqrt().cpu() for name, level in levels.items()}
 
     def findings(self, metrics: dict[str, float]) -> list[Finding]:
         """Judge the metrics for a leak, a collapse and a flat cross loss."""
@@ -211,3 +241,7 @@ class DualDomain(Pipeline["DualDomain.Config"]):
                 return [torch.zeros_like(t) for t in target]
             case _:
                 return None
+
+
+def _is_complex(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_complex()

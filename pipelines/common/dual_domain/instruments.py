@@ -25,16 +25,20 @@ DOMAINS = ("pd", "pdfs")
 
 
 def levels(
-    batch: Batch, restored: dict[str, Tensor], distance: Callable[[Tensor, Tensor], Tensor], layout: Layout
+    batch: Batch,
+    restored: dict[str, Tensor],
+    distance: Callable[[Tensor, Tensor], Tensor],
+    layout: Layout,
+    noise: dict[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Measure the cross loss, its noise floor and the loss of the best constant image, each per image (N,).
 
     The floor is the mean modulus of the targets' own noise, summed over both contrasts: sigma sqrt(pi/2) for complex
     noise of sigma per component, sigma sqrt(2/pi) for real noise. sigma is estimated by the MAD of a wavelet sub-band
-    (losses/common/noise_level.py).
+    (losses/common/noise_level.py), which is right for white noise only; for other noise it is given as `noise`.
     """
     out: dict[str, list[Tensor]] = {"val_cross": [], "floor": [], "constant": []}
-    sigmas = {f"sigma_{name}": sigma(batch[name]) for name in DOMAINS}
+    sigmas = {f"sigma_{name}": sigma(batch[name]) if noise is None else noise[name].double() for name in DOMAINS}
     for name in DOMAINS:
         noisy = batch[name]
         out["val_cross"].append(_each(distance, restored[f"{name}_cross"], noisy))
