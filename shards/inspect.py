@@ -15,6 +15,7 @@ if not __package__:
 
 from configs.errors import ConfigError, MachineError, run_command
 from configs.support.arguments import whole_number
+from configs.support.secrets import mask
 from configs.support.suggestions import did_you_mean
 from shards.building.description.contact_sheet import contact_sheet
 from shards.building.description.dataset_card import NOTES
@@ -122,7 +123,7 @@ def describe(shards: ShardSet, samples: int) -> str:
         shapes = ", ".join(f"{name} {shards.shape(sample, name)}" for name in complete)
         notes = json.dumps(shards.json(sample), ensure_ascii=False)
         lines.append(f"  [{sample}] {shards.key(sample)}: {shapes} {notes}")
-    return "\n".join(lines)
+    return mask("\n".join(lines))
 
 
 if __name__ == "__main__":

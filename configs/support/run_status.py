@@ -23,6 +23,9 @@ RUNNING, INTERRUPTED = "running", "interrupted"
 HEARTBEAT_S, STALE_S = 20.0, 120.0
 """Interval of the heartbeat, and its age from which on a process on another machine counts as gone."""
 
+_TYPES: dict[str, type] = {"status": str, "step": int, "steps": int, "metrics": dict, "warnings": dict, "error": str}
+"""What every reader relies on; a value of another type is damage, and left out."""
+
 _HOST = re.compile(r" on ([^\s,]+)")
 
 
@@ -43,7 +46,7 @@ def read_summary(run_dir: str | Path) -> Record:
         summary = read_json(file)  # the run may have ended, and said how, since it was read
         if summary.get("status") == RUNNING:
             summary["status"] = INTERRUPTED
-    return summary
+    return {key: value for key, value in summary.items() if key not in _TYPES or _is_a(value, _TYPES[key])}
 
 
 def is_alive(run_dir: str | Path) -> bool:
@@ -84,3 +87,7 @@ def heartbeat(run_dir: Path) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def _is_a(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -10,6 +10,7 @@ from configs.errors import ConfigError, DataError, MachineError
 from configs.fields import Needs
 from configs.schema import DataConfig
 from configs.support import logs
+from configs.support.atomic_files import naming, write_atomically
 from configs.support.json_files import strict_json
 from configs.support.paths import resolve
 from launch.data import loading, splits
@@ -140,11 +141,12 @@ def write_report(path: Path, summary: Summary, rows: Rows, baselines: BaselineEv
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(strict_json(content) + "\n", encoding="utf-8")
+        write_atomically(path, strict_json(content) + "\n")
         picture_line = f"\n![noisy, restored, clean]({path.stem}.png)\n" if baselines.picture_rows else ""
-        path.with_suffix(".md").write_text(f"# {Path(summary.run).name}\n\n{text}\n{notes}\n{picture_line}")
+        write_atomically(path.with_suffix(".md"), f"# {Path(summary.run).name}\n\n{text}\n{notes}\n{picture_line}")
         if baselines.picture_rows:
-            report_picture.save(baselines.picture_rows, path.with_suffix(".png"))
+            with naming(path.with_suffix(".png")):
+                report_picture.save(baselines.picture_rows, path.with_suffix(".png"))
     except OSError as error:
         raise MachineError(f"cannot write {path} ({error.strerror}): choose another --output") from error
     print(f"{text}\n{notes}", flush=True)

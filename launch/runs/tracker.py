@@ -18,6 +18,7 @@ from configs.support.atomic_files import temporary_beside
 from configs.support.event_log import EventLog, count_of, curves_of, read_log
 from configs.support.json_files import Record
 from configs.support.logs import get_logger
+from configs.support.secrets import mask
 from launch.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -235,7 +236,9 @@ def progress_line(step: int, steps: int, *, losses: str, rate: float, wait: floa
 
 
 def _plain(value: object) -> object:
-    """A value JSON can hold: NaN and infinity become null."""
+    """A value JSON can hold: NaN and infinity become null, and credentials in URLs are masked."""
+    if isinstance(value, str):
+        return mask(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from configs.support.atomic_files import naming
 from launch.studies.results import RunResult
 
 BASELINE_SHADES = {"PSNR noisy": "0.6", "PSNR NLM": "0.2"}
@@ -31,7 +32,8 @@ def draw(runs: list[RunResult], path: Path) -> bool:
         if bars:
             _draw_bars(next(free_axes), runs, names, bars)
         figure.tight_layout()
-        figure.savefig(path, dpi=110, metadata={"Software": None})
+        with naming(path):
+            figure.savefig(path, dpi=110, metadata={"Software": None})
     finally:
         plt.close(figure)
     return True

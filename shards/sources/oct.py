@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from configs.errors import ConfigError, DataError
 from configs.support.arguments import whole_number
+from configs.support.atomic_files import write_atomically
 from configs.support.logs import get_logger
 from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
@@ -227,7 +228,7 @@ def _write_shifts(output: Path, names: list[str]) -> None:
         shards = ShardSet.open(output / name)
         shifts.update({shards.key(i): shards.json(i)["shift_rows"] for i in range(len(shards))})
         shards.files.close()
-    (output / "registration.json").write_text(json.dumps(shifts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_atomically(output / "registration.json", json.dumps(shifts, indent=1, sort_keys=True) + "\n")
 
 
 def _unpaired_items(args: argparse.Namespace) -> dict[str, list[WorkItem]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 from configs.errors import DataError
+from configs.support.atomic_files import write_atomically
 from configs.support.json_files import read_json
 from slurm.node import records
 from slurm.stages.task import Task
@@ -62,7 +63,7 @@ def choose(task: Task) -> str:
     )
     folder = Path(task.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "choice.json").write_text(json.dumps(choice, indent=1) + "\n", encoding="utf-8")
+    write_atomically(folder / "choice.json", json.dumps(choice, indent=1) + "\n")
     _print(choice)
     return f"{best}: {metric} {values[best]:.6g}"
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Literal, TypedDict, cast
 
+from configs.support.atomic_files import naming, write_atomically
 from configs.support.json_files import Record, read_json, read_json_lines
 from configs.support.run_status import read_summary
 
@@ -46,7 +47,8 @@ class Failure(TypedDict):
 def append_event(folder: str | Path, event: str, **values: object) -> None:
     """Append an event (see Event) to the task's history."""
     line = json.dumps({"event": event, "time": time.time(), **values})
-    with (Path(folder) / EVENTS_FILE).open("a", encoding="utf-8") as file:
+    path = Path(folder) / EVENTS_FILE
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
@@ -64,7 +66,7 @@ def starts(folder: str | Path, job: str) -> list[Event]:
 def write_failure(folder: str | Path, failure: Failure) -> None:
     """Record that a rank failed."""
     file = Path(folder) / f"failure-{failure['rank']}.json"
-    file.write_text(json.dumps(failure, indent=1) + "\n", encoding="utf-8")
+    write_atomically(file, json.dumps(failure, indent=1) + "\n")
 
 
 def first_failure(folder: str | Path, job: str) -> Failure | None:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from configs.support.atomic_files import naming, write_atomically
+from configs.support.secrets import mask
 from shards.building.description.contact_sheet import contact_sheet
 from shards.format.index import FieldEntry, FieldStatistics, IndexHeader
 from shards.listing import left_out
@@ -22,9 +24,10 @@ def write(
     """Write the card and the preview of the splits in `output`; `entries` is what was left out, by split."""
     first = next(iter(headers))
     shards = ShardSet.open(output / first)
-    contact_sheet(shards).save(output / "preview.png")
+    with naming(output / "preview.png"):
+        contact_sheet(shards).save(output / "preview.png")
     shards.files.close()
-    (output / "dataset.md").write_text("\n".join(_lines(name, headers, entries)) + "\n", encoding="utf-8")
+    write_atomically(output / "dataset.md", mask("\n".join(_lines(name, headers, entries))) + "\n")
 
 
 def _lines(name: str, headers: Mapping[str, IndexHeader], entries: Mapping[str, Sequence[LeftOut]]) -> Iterator[str]:

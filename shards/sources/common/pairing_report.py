@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from configs.support.atomic_files import write_atomically
 from shards.building.description.contact_sheet import THUMBNAIL_PX, WHITE_PERCENTILE, thumbnail
 from shards.image_files.fastmri import FastmriVolume, read_magnitude
 from shards.sources.common.volume_pairing import VolumePair
@@ -38,10 +39,10 @@ def write_report(
         for pair in pairs
     ]
     lines = ["pd,pdfs,score", *(f"{row['pd']},{row['pdfs']},{row['score']}" for row in rows)]
-    (output / "pairing.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_atomically(output / "pairing.csv", "\n".join(lines) + "\n")
     unpaired = sorted(volume.path.stem for volume in volumes if volume.path not in used)
     report = {"least_score": least_score, "pairs": rows, "left_over": unpaired}
-    (output / "pairing.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_atomically(output / "pairing.json", json.dumps(report, indent=1) + "\n")
     if pairs:
         _picture(sorted(pairs, key=lambda pair: pair.score)[:MAX_ROWS]).save(output / "pairing.png")
 
