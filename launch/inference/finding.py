@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from configs.errors import ConfigError, DataError
+from launch.inference.files.dicom_pairs import pairs_by_position
 from launch.inference.inputs import RestorationInput, parse_input
 from launch.inference.writers.zarr_copies import is_zarr
 from shards.image_files.read import SUFFIXES, suffix_of
@@ -59,9 +60,8 @@ def find_inputs(texts: list[str], pattern: str | None, output: Path) -> tuple[li
             continue
         found = {name: _search(path, pattern, output, left_out) for name, path in folders.items()}
         if set(folders) == {""}:
-            inputs += [
-                RestorationInput(str(path), {"": path}, path.parent.relative_to(given.files[""])) for path in found[""]
-            ]
+            root = given.files[""]
+            inputs += [RestorationInput(str(p), {"": p}, p.parent.relative_to(root), is_found=True) for p in found[""]]
         elif set(folders) == set(given.files):
             inputs += _match_fields(given, found)
         else:
@@ -123,12 +123,18 @@ def _walk(folder: Path, output: Path, left_out: LeftOut, visited: set[Path]) -> 
 
 
 def _match_fields(given: RestorationInput, found: dict[str, list[Path]]) -> list[RestorationInput]:
-    """Inputs of several fields from folders that hold files of the same names. Raises DataError where they do not."""
+    """Inputs of several fields from folders that hold files of the same names, or DICOM slices of the same places.
+
+    Raises:
+        DataError: They do not.
+    """
     keyed = {
         name: {_key(path, given.files[name]): path for path in paths if not path.is_dir() or is_zarr(path)}
         for name, paths in found.items()
     }
     first = next(iter(keyed))
+    if (pairs := pairs_by_position(found, given.files)) is not None:
+        return [_several(pair, pair[first].parent.relative_to(given.files[first])) for pair in pairs]
     for name, files in keyed.items():
         alone = sorted(set(files) ^ set(keyed[first]))
         if alone:
@@ -137,14 +143,11 @@ def _match_fields(given: RestorationInput, found: dict[str, list[Path]]) -> list
                 f"{given.text}: {len(alone)} names are in one folder only; the first, {alone[0]}, has no partner in "
                 f"{given.files[lacking]}: give the same names for every field"
             )
-    return [
-        RestorationInput(
-            ",".join(f"{name}={files[key]}" for name, files in keyed.items()),
-            {name: files[key] for name, files in keyed.items()},
-            Path(key).parent,
-        )
-        for key in keyed[first]
-    ]
+    return [_several({name: files[key] for name, files in keyed.items()}, Path(key).parent) for key in keyed[first]]
+
+
+def _several(files: dict[str, Path], folder: Path) -> RestorationInput:
+    return RestorationInput(",".join(f"{name}={path}" for name, path in files.items()), files, folder, is_found=True)
 
 
 def _key(path: Path, folder: Path) -> str:

@@ -25,6 +25,8 @@ class RestorationInput:
     """Field -> file; the field is "" where the argument names none."""
     folder: Path = Path()
     """Where below the output folder its results go: where the file was below the folder that was searched."""
+    is_found: bool = False
+    """Whether a folder was searched for it, rather than the user naming it."""
 
     def file_of(self, field: str) -> Path:
         """The file that holds a field."""

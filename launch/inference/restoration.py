@@ -1,6 +1,6 @@
 """Restoring many files: everything is opened, measured and checked before the first result is written."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,8 +8,9 @@ import numpy as np
 
 from configs.errors import ConfigError, DataError, QuellError
 from configs.support import logs
-from launch.inference.files.open_file import open_file
+from launch.inference.files.open_file import is_without_image, open_file
 from launch.inference.files.opened import OpenedFile
+from launch.inference.files.stored_file import StoredFile
 from launch.inference.inputs import ArrayRef, RestorationInput, RestorationJob, restoration_jobs
 from launch.inference.measuring import Measurements
 from launch.inference.restorer import Layout, Restorer
@@ -97,7 +98,10 @@ class Restoration:
                 for _, ref, layout, source in task.refs():
                     self._measurements.add(ref, layout, source)
             except (DataError, ConfigError) as error:
-                problems.append(error)
+                if given.is_found and is_without_image(error):
+                    _logger.warning(f"left out: {error}")
+                else:
+                    problems.append(error)
                 continue
             tasks.append(task)
             kept += sum(int(np.prod(ref.shape)) * ref.dtype.itemsize for _, ref, _, _ in task.refs())
@@ -139,6 +143,7 @@ class Restoration:
                     f"{file.path}: a colour image, but this run was trained on grey images: convert it to grey, or "
                     "choose a run that was trained on colour"
                 )
+        _check_aligned(files, given)
         contents = {name: ArrayRef.all_of(file) for name, file in files.items()}
         jobs = list(restoration_jobs(given, contents, restorer.input_fields, restorer.restored_fields))
         task = Task(given, files, jobs, [])
@@ -164,6 +169,15 @@ class Restoration:
     def _description(self) -> str:
         checkpoint = self._restorer.model.checkpoint
         return f"Noise reduced by Quell, run {self._restorer.model.config.name}, checkpoint {checkpoint.name}"
+
+
+def _check_aligned(files: Mapping[str, OpenedFile], given: RestorationInput) -> None:
+    """Raise DataError where the files of several fields say that they show different places."""
+    first, *others = files
+    for name in others:
+        a, b = files[first], files[name]
+        if isinstance(a, StoredFile) and isinstance(b, StoredFile) and (problem := a.misalignment(b)):
+            raise DataError(f"{given.text}: '{first}' and '{name}' are not aligned: {problem}; register them first")
 
 
 def _together(problems: list[QuellError], count: int) -> QuellError:

@@ -27,6 +27,8 @@ def open_file(path: Path, channels: int) -> OpenedFile:
         DataError: There is no such file, or it is damaged or not supported.
         MachineError: The library that reads the format is not installed.
     """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
     if is_zarr(path):
         return ZarrImage(path)
     if path.is_dir():
@@ -34,6 +36,15 @@ def open_file(path: Path, channels: int) -> OpenedFile:
     if suffix_of(path) in (".tif", ".tiff") and _values_in(path) > LARGE_VALUES and LargeTiff.suits(path):
         return LargeTiff(path)
     return StoredFile(path, channels)
+
+
+def is_without_image(error: Exception) -> bool:
+    """Whether opening failed because a DICOM file is no image: a report, a presentation state, a directory."""
+    try:
+        from shards.image_files.dicom.headers import NoImageError
+    except ImportError:
+        return False
+    return isinstance(error, NoImageError)
 
 
 def _values_in(path: Path) -> int:

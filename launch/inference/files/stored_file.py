@@ -11,12 +11,17 @@ from launch.inference.files.stored_pixels import to_file
 from launch.inference.files.tiff_rows import check_one_file, rows_of
 from launch.inference.writers import array_copies, dicom_copies, nifti_copies, pillow_copies, tiff_copies
 from launch.inference.writers.array_copies import Replacement
+from shards.image_files.geometry import differences
 from shards.image_files.image import StoredImage
 from shards.image_files.read import read_file
 
 PICTURES = ("png", "jpeg", "bmp", "webp", "tiff", "dicom")
 """Formats that say whether an image has colours; in the others that depends on the run."""
 CONTAINERS = ("npz", "hdf5")
+KSPACE, FROM_KSPACE = "kspace", "reconstruction"
+"""The data set of a fastMRI file without reconstructions, and the name that images computed from it get."""
+SAME_PLACE_MM = 0.5
+"""Two slices that are restored together may be this far apart."""
 ARRAYS = ("npy", *CONTAINERS)
 _WRITE_PICTURE = {
     "png": pillow_copies.write_png,
@@ -103,6 +108,20 @@ class StoredFile(OpenedFile):
         """Forget the pixels; they are read again when they are needed."""
         self._images = None
 
+    def misalignment(self, other: "StoredFile") -> str:
+        """What keeps the first image of this file from showing the same places as that of another; "" if nothing does.
+
+        Only what both files state is compared.
+        """
+        mine, theirs = (next(iter(file._load().values())) for file in (self, other))
+        found = differences(mine.geometry, theirs.geometry) if mine.pixels.shape[:3] == theirs.pixels.shape[:3] else []
+        place, other_place = mine.frames[0].position_mm, theirs.frames[0].position_mm
+        if not found and place is not None and other_place is not None:
+            apart_mm = float(np.linalg.norm(np.subtract(place, other_place)))
+            if apart_mm > SAME_PLACE_MM:
+                found = [f"their first pixels are {apart_mm:.3g} mm apart"]
+        return "; ".join(found)
+
     def _is_colour(self, image: StoredImage) -> bool:
         return image.format in PICTURES and image.is_colour and not self.is_grey_in_colour(image)
 
@@ -130,12 +149,16 @@ class StoredFile(OpenedFile):
         replaced = Replacement()
         for name, (of, pixels) in results.items():
             values = _in_memory(pixels).reshape(self.facts[of].shape)
-            replaced[name] = of, _in_dtype_of(values, images[of].values.stored_dtype)
+            values = _in_dtype_of(values, images[of].values.stored_dtype)
+            if of == KSPACE and self.format == "hdf5":
+                replaced[name.replace(KSPACE, FROM_KSPACE)] = "", values
+            else:
+                replaced[name] = of, values
         if self.format == "npy":
             ((_, values),) = replaced.values()
             return array_copies.write_npy(self.path, target, values)
         write = array_copies.write_npz if self.format == "npz" else array_copies.write_hdf5
-        return write(self.path, target, replaced, set(images))
+        return write(self.path, target, replaced, set(images) - {KSPACE})
 
 
 def _series_of(image: StoredImage) -> object:

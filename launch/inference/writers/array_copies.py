@@ -11,7 +11,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Replacement(dict[str, tuple[str, np.ndarray]]):
-    """Name in the copy -> (name of the array in the source whose layout and attributes it gets, values)."""
+    """Name in the copy -> (name of the array in the source that it replaces, or "" for a new one; values)."""
 
 
 def write_npy(source: Path, target: Path, values: np.ndarray) -> list[str]:
@@ -67,16 +67,17 @@ def write_hdf5(source: Path, target: Path, replaced: Replacement, left_out: set[
     """
     import h5py
 
-    skipped = left_out | {of for of, _ in replaced.values()}
     with h5py.File(source, "r") as old, h5py.File(target, "w", userblock_size=old.userblock_size) as new:
+        skipped = left_out | {of for of, _ in replaced.values()}
         _copy_group(old, new, skipped)
         for name, (of, values) in replaced.items():
+            if not of:
+                new.create_dataset(name, data=values)
+                continue
             dataset = old[of]
             dtype = _with_byte_order(values.dtype, dataset.dtype)
-            fits = dataset.shape == values.shape
-            layout = _layout_of(dataset) if fits else {}  # images that were computed from k-space have no old dataset
-            created = new.create_dataset(name, data=np.asarray(values, dtype), **layout)
-            for key, value in dataset.attrs.items() if fits else ():
+            created = new.create_dataset(name, data=np.asarray(values, dtype), **_layout_of(dataset))
+            for key, value in dataset.attrs.items():
                 created.attrs[key] = value
     return []
 

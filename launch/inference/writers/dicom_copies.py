@@ -44,8 +44,11 @@ def write_dicom(source: Path, target: Path, stored: np.ndarray, description: str
     if "PixelData" not in data:
         raise DataError(f"{source}: holds no pixels")
     pixels = _with_unused_bits(data, _with_padding(data, np.asarray(stored)))
+    is_changed = not np.array_equal(data.pixel_array.reshape(pixels.shape), stored)
     notes = _set_pixels(data, pixels)
     _mark_as_derived(data, f"{description}, from instance {data.get('SOPInstanceUID', 'without a UID')}", pixels)
+    if is_changed:  # else what the source states stays, right or wrong
+        _update_extremes(data, np.asarray(stored))
     data.save_as(target)
     return notes
 
@@ -139,10 +142,9 @@ def _mark_as_derived(data: Any, description: str, pixels: np.ndarray) -> None:
     data.SOPInstanceUID = uid
     if getattr(data, "file_meta", None):
         data.file_meta.MediaStorageSOPInstanceUID = uid
-    if pixels.ndim == 3:
-        for keyword, value in (
-            ("SmallestImagePixelValue", pixels.min()),
-            ("LargestImagePixelValue", pixels.max()),
-        ):
-            if keyword in data:
-                data[keyword].value = int(value)
+
+
+def _update_extremes(data: Any, pixels: np.ndarray) -> None:
+    for keyword, value in (("SmallestImagePixelValue", pixels.min()), ("LargestImagePixelValue", pixels.max())):
+        if keyword in data:
+            data[keyword].value = int(value)

@@ -89,10 +89,11 @@ class Encoder:
 
         page = self._page
         pack = self._packing()
-        compress = tifffile.TIFF.COMPRESSORS[page.compression] if page.compression > 1 else None
-        predict = tifffile.TIFF.PREDICTORS[page.predictor] if page.predictor > 1 else None
 
         def encode(block: np.ndarray) -> bytes:
+            # looked up here: codecs that are not installed fail when they are tried
+            compress = tifffile.TIFF.COMPRESSORS[page.compression] if page.compression > 1 else None
+            predict = tifffile.TIFF.PREDICTORS[page.predictor] if page.predictor > 1 else None
             if compress is None:
                 data: Any = pack(block)
             elif predict is not None:

@@ -57,7 +57,9 @@ def test_nifti_of_any_scale_is_restored_as_its_builder_would_have_stored_it(
         )
 
 
-def test_a_folder_of_dicom_is_restored_slice_by_slice_in_the_units_of_its_series(scans: Path, tmp_path: Path) -> None:
+def test_a_folder_of_dicom_is_restored_slice_by_slice_in_the_units_of_its_series(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A dark slice is not brightened: all slices are divided by the percentile of the series."""
     folder = tmp_path / "scan"
     (folder / "sub").mkdir(parents=True)
@@ -67,7 +69,13 @@ def test_a_folder_of_dicom_is_restored_slice_by_slice_in_the_units_of_its_series
         name = "sub/IM_0005" if number == 4 else f"IM{number}.dcm"
         write_dicom(folder / name, pixels, InstanceNumber=None if number == 3 else number)
     (folder / "DICOMDIR").write_bytes(bytes(200))
+    write_dicom(folder / "report.dcm", volume[0], SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
+    report = pydicom.dcmread(folder / "report.dcm")
+    del report.PixelData, report.Rows, report.Columns, report.BitsAllocated, report.BitsStored, report.HighBit
+    del report.SamplesPerPixel, report.PhotometricInterpretation, report.PixelRepresentation
+    report.save_as(folder / "report.dcm")
     assert restore(scans, folder, "--output", tmp_path / "out") == 0
+    assert "left out: " in (error := capsys.readouterr().err) and "report.dcm" in error
     files = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*IM*"))
     assert files == ["IM0.dcm", "IM1.dcm", "IM2.dcm", "IM3.dcm", "sub/IM_0005"]
     for number, file in enumerate(files):

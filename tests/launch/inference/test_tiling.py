@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from configs.errors import ConfigError
-from launch.inference.tiling import blend_weights, tile_starts, tiled
+from launch.inference.tiling import blend_weights, tile_starts, tiled, tiled_bands
 
 RADIUS_PX = 3
 
@@ -97,3 +97,29 @@ def test_tiles_cover_every_pixel() -> None:
 def test_invalid_tile_sizes_are_refused(tile: int, overlap: int) -> None:
     with pytest.raises(ConfigError, match="cannot overlap"):
         tiled(lambda images: images, {"x": torch.zeros(1, 1, 64, 64)}, tile=tile, overlap=overlap)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "tile", "overlap"),
+    [(70, 41, 32, 16), (100, 100, 32, 8), (20, 90, 32, 16), (33, 33, 32, 0), (64, 64, 32, 0), (32, 32, 32, 16)],
+)
+def test_bands_of_rows_give_exactly_the_pixels_of_the_whole_image(
+    height: int, width: int, tile: int, overlap: int
+) -> None:
+    image, scale = torch.rand(1, 2, height, width), torch.rand(1, 1, 1, 1)
+    network = torch.nn.Conv2d(2, 3, 5, padding=2).requires_grad_(False)
+
+    def restore(tiles: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"restored": network(tiles["image"]) * tiles["scale"]}
+
+    def read(top: int, bottom: int) -> dict[str, torch.Tensor]:
+        return {"image": image[:, :, top:bottom], "scale": scale}
+
+    whole = tiled(restore, {"image": image, "scale": scale}, tile=tile, overlap=overlap, batch=3)["restored"][0]
+    bands = tiled_bands(restore, read, height, width, tile=tile, overlap=overlap, batch=3, device=torch.device("cpu"))
+    rows = 0
+    for top, band in bands:
+        assert top == rows
+        rows += band["restored"].shape[1]
+        torch.testing.assert_close(band["restored"], whole[:, top:rows], rtol=0, atol=0)
+    assert rows == height

@@ -340,6 +340,16 @@ def test_fastmri_files_are_restored_without_tripping_over_kspace(tmp_path: Path)
         np.testing.assert_array_equal(new["reconstruction_esc"][()], old["reconstruction_esc"][()] + 1)
 
 
+def test_images_that_were_computed_from_kspace_are_added_to_it(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"] = (RNG.random((2, 40, 30)) + 0j).astype(np.complex64)
+    _, target, _ = copy(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5") as old, h5py.File(target) as new:
+        assert sorted(new) == ["kspace", "reconstruction"]
+        np.testing.assert_array_equal(new["kspace"][()], old["kspace"][()])
+        assert new["reconstruction"].dtype == np.float32
+
+
 def test_grey_images_stored_in_three_equal_channels_are_grey_to_a_grey_run(tmp_path: Path) -> None:
     Image.fromarray(np.dstack([GREY] * 3)).save(tmp_path / "a.png")
     file, target, _ = copy(tmp_path / "a.png")
