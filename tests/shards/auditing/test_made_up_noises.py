@@ -92,6 +92,13 @@ def test_noise_that_contrasts_share_is_measured() -> None:
     assert verdict("cross_guided", audit.model).status == "do not use"
 
 
+def test_fields_that_are_masked_differently_are_compared_where_both_are_not() -> None:
+    images, _ = noisy("gaussian")
+    masked = [np.where(np.arange(SIZE) < SIZE // 2, image, 0) for image in images]
+    audit = audit_noise({"whole": FieldImages(images), "half": FieldImages(masked)})
+    assert audit.between["whole", "half"] == pytest.approx(1, abs=0.05)
+
+
 def test_impulses_are_refused() -> None:
     images, _ = noisy("salt")
     audit = audit_noise({"noisy": FieldImages(images)})
