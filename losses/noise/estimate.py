@@ -142,7 +142,7 @@ def _described(
     return Estimate(
         noise,
         material.source,
-        float(scale * np.std(sigmas)),
+        noise.sigma * float(scale * np.std(sigmas) / max(np.mean(sigmas), 1e-300)),
         _correlation_error(partial),
         model.kind if model.kind in ("poisson", "rician", "multiplicative") else "independent",
         impulsive,
