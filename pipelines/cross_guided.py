@@ -214,7 +214,7 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
     def warnings(self) -> list[str]:
         """Whether the noise is what the settings say."""
         shown = self._shown_by_neighbours(SHOWS_HIDDEN) if self.config.scheme == "masked" else []
-        return [*self.noise_level.warnings(), *shown]
+        return [*self.noise_level.warnings(self.config.name), *shown]
 
     def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Old checkpoints have no calibrated noise levels, and no shape of the noise."""

@@ -104,6 +104,10 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         """The noise found in the training images."""
         return self.noise_level.found
 
+    def warnings(self) -> list[str]:
+        """Whether the noise of a contrast says something of the other's, or is of a kind that the method cannot do."""
+        return self.noise_level.warnings(self.config.name)
+
     def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Old checkpoints know no shape of the noise."""
         return self.noise_level.migrate_state(tensors)

@@ -163,7 +163,7 @@ class R2R(Pipeline["R2R.Config"]):
     def warnings(self) -> list[str]:
         """Whether the noise is what the settings say."""
         if self.config.distribution == "gaussian":
-            return self.noise_level.warnings()
+            return self.noise_level.warnings(self.config.name)
         found = self.noise_level.found.fields["noisy"] if self.noise_level.found else FieldNoise(0.0)
         if found.is_white:
             return []

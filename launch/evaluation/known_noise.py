@@ -27,7 +27,7 @@ def noise_of_run(folder: RunFolder, pipeline: Pipeline, data: DataConfig, needs:
         batches = loading.load_whole_images(shards, needs, data, AUDITED)
     except DataError:
         return None
-    return noise_audit.audit(batches, fields, pipeline.fields)
+    return noise_audit.noise_of(batches, fields, pipeline.fields)
 
 
 def noise_for_baselines(file: str | None, folder: RunFolder, pipeline: Pipeline, data: DataConfig) -> NoiseModel | None:

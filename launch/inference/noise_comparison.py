@@ -34,7 +34,7 @@ class NoiseComparison:
             return []
         fields = [name for name in self.trained_on.fields if name in batch]
         first = {key: value[:1] for key, value in batch.items()}
-        found = noise_audit.audit([first], fields, self.specs)
+        found = noise_audit.noise_of([first], fields, self.specs)
         sentences = []
         for name, noise in (found.fields if found else {}).items():
             trained = self.trained_on.fields[name]

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from configs.errors import DataError
 from configs.fields import FieldSpec
-from losses.noise.estimate import Estimate, estimate_noise
+from losses.noise import audit
+from losses.noise.estimate import Estimate
 from losses.noise.model import NoiseModel
 from pipelines.base import Batch
 
@@ -44,12 +45,21 @@ class NoiseAudit:
             if (second := second_of(name)) in batch:
                 self._seconds[name] += _stored(batch[second], batch[f"{second}_scale"], spec)
 
-    def estimates(self, *, from_repeats: bool = False) -> tuple[dict[str, Estimate], list[str]]:
-        """Field -> its noise, for the fields in which it could be estimated; and why it could not in the others.
+    def estimates(self) -> tuple[dict[str, Estimate], list[str]]:
+        """Field -> its noise, for the fields in which it could be examined; and why it could not be in the others."""
+        found, problems = self._examined(from_repeats=False)
+        return dict(found.estimates) if found else {}, problems
+
+    def model(self, *, from_repeats: bool = False) -> tuple[NoiseModel | None, list[str]]:
+        """The same as a model, with what contrasts share; None where no field could be examined.
 
         Raises DataError where repeats are required and missing.
         """
-        found: dict[str, Estimate] = {}
+        found, problems = self._examined(from_repeats=from_repeats)
+        return found.model if found else None, problems
+
+    def _examined(self, *, from_repeats: bool) -> tuple[audit.NoiseAudit | None, list[str]]:
+        usable: dict[str, audit.FieldImages] = {}
         problems: list[str] = []
         for name, images in self._images.items():
             seconds = self._seconds[name] if len(self._seconds[name]) == len(images) else None
@@ -66,30 +76,20 @@ class NoiseAudit:
                     f"the noise of '{name}' could not be examined, as most of each image is constant (masked or padded)"
                 )
                 continue
-            try:
-                with np.errstate(all="ignore"):  # images that are mostly constant
-                    found[name] = estimate_noise(images, second=seconds)
-            except DataError as error:
-                problems.append(f"the noise of '{name}' could not be examined: {error}")
-        return found, problems
+            usable[name] = audit.FieldImages(images, second=seconds or None)
+        try:
+            with np.errstate(all="ignore"):
+                return (audit.audit_noise(usable) if usable else None), problems
+        except DataError as error:
+            return None, [*problems, f"the noise could not be examined: {error}"]
 
 
-def audit(batches: Iterable[Batch], fields: Sequence[str], specs: dict[str, FieldSpec]) -> NoiseModel | None:
-    """The noise of these fields; None where it could be estimated in none of them."""
+def noise_of(batches: Iterable[Batch], fields: Sequence[str], specs: dict[str, FieldSpec]) -> NoiseModel | None:
+    """The noise of these fields; None where it could be examined in none of them."""
     collected = NoiseAudit(fields, specs)
     for batch in batches:
         collected.add(batch)
-    return model_of(collected.estimates()[0])
-
-
-def model_of(estimates: dict[str, Estimate]) -> NoiseModel | None:
-    """The estimates as a noise model; None where there are none."""
-    if not estimates:
-        return None
-    return NoiseModel(
-        {name: estimate.noise for name, estimate in estimates.items()},
-        source=", ".join(dict.fromkeys(estimate.source for estimate in estimates.values())),
-    )
+    return collected.model()[0]
 
 
 def _constant_share(image: Image) -> float:

@@ -15,6 +15,7 @@ from configs.fields import Needs
 from configs.support.paths import resolve
 from losses.common.noise_level import noise_levels
 from losses.noise.model import FieldNoise, NoiseModel
+from losses.noise.verdicts import verdict
 from pipelines.base import Batch
 from pipelines.common import noise_audit
 from pipelines.common.host_copy import HostCopy
@@ -33,6 +34,8 @@ GRID = 64
 SigmaSetting = float | dict[str, float] | Literal["estimate", "estimate_each"]
 """The setting `pipeline.sigma`: one number or one per field, calibrated (estimate), or per image (estimate_each)."""
 
+GENERAL = "r2r"
+"""Method by which settings are judged where none is named: it needs the noise's model, and nothing else."""
 FAILS_FROM = 0.5
 """Correlation between neighbours from which recorruption with white noise leaves the images worse than they were."""
 SMALLEST_LEVEL = 0.05
@@ -196,8 +199,7 @@ class NoiseLevel:
             for name in self._fields if self.is_calibrated else ():
                 level = torch.from_numpy(noise_levels(batch[name].cpu().numpy()))
                 levels[name].append(level * batch[f"{name}_scale"].flatten().cpu())
-        estimates, self._notes = audit.estimates(from_repeats=self._noise == "from_repeats")
-        self.found = noise_audit.model_of(estimates)
+        self.found, self._notes = audit.model(from_repeats=self._noise == "from_repeats")
         assumed = self._assumed()
         if self._noise != "white":
             self._keep_shapes(assumed)
@@ -207,17 +209,16 @@ class NoiseLevel:
         if self._noise == "white" and required:
             self._refuse_strong_correlation()
 
-    def warnings(self) -> list[str]:
-        """What the audit found that contradicts the settings, a sentence each."""
+    def warnings(self, method: str = "") -> list[str]:
+        """What the audit found that the settings, and a method of this name where given, do not suit."""
         sentences = list(self._notes)
-        for name, noise in (self.found.fields if self.found else {}).items():
-            own, level = self.shapes[name], self._stored()[name]
-            if own.is_white and not noise.is_white:
-                sentences.append(
-                    f"the noise of '{name}' is correlated ({noise.correlation(0, 1):.2f} with the next pixel, "
-                    f"{noise.correlation(1, 0):.2f} with the one below), but the method was told that it is white: set "
-                    "pipeline.noise to auto"
-                )
+        if self.found is None:
+            return sentences
+        for name, noise in self.found.fields.items():
+            level, told = self._stored()[name], self.shapes[name].noise.kind
+            judged = verdict(method or GENERAL, self.found, told=told, field=name)
+            if judged.status.startswith("needs") or (method and judged.status != "fits"):
+                sentences.append(f"{judged.reason}: {judged.remedy}")
             if level and noise.sigma and max(level / noise.sigma, noise.sigma / level) > DIFFERS_BY:
                 sentences.append(
                     f"pipeline.sigma of '{name}' is {level:.3g}, but the training images' noise has a standard "

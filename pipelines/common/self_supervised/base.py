@@ -60,7 +60,7 @@ class SelfSupervisedPipeline(Pipeline[SelfSupervisedT]):
 
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Examine the noise of whole training images, for `warnings`."""
-        self.found = noise_audit.audit(batches, ["noisy"], self.fields)
+        self.found = noise_audit.noise_of(batches, ["noisy"], self.fields)
 
     def noise_model(self) -> NoiseModel | None:
         """The noise found in the training images."""
