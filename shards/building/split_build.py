@@ -93,7 +93,9 @@ class SplitBuild:
 
     def _existing(self) -> IndexHeader:
         """The header of a split that is complete already. Raises DataError if it was built from something else."""
-        header: IndexHeader = json.loads((self.folder / index.HEADER).read_text(encoding="utf-8"))
+        path = self.folder / index.HEADER
+        remedy = "remove the folder, or run python -m shards.verify --repair on it"
+        header = index.parse_header(path, path.read_bytes(), remedy=remedy)
         if header["meta"].get("plan") != self.plan:
             raise DataError(
                 f"{self.folder}: already holds shards built from other input or with other settings; remove the "
