@@ -31,6 +31,9 @@ IN_PLAN_IF_CHANGED = {
     "resize": None,
     "resize_mode": "stretch",
     "keep_units": False,
+    "slice_gap": None,
+    "series": [],
+    "patient_by": "auto",
     "data_range": None,
 }
 """Arguments that came later -> the value that writes what earlier versions wrote, which had another plan otherwise."""
@@ -173,10 +176,14 @@ def plan_hash(items: Sequence[WorkItem], name: str, meta: Meta, args: argparse.N
     Folders are left out, so that a data set that has moved is recognised as the same.
     """
     files = [[item.key, item.group, [[path.name, path.stat().st_size] for path in item.files]] for item in items]
-    settings = {
+    text = json.dumps([index.VERSION, name, meta, hashed_settings(args), files], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def hashed_settings(args: argparse.Namespace) -> dict[str, object]:
+    """The arguments that belong to the plan."""
+    return {
         key: Path(value).name if isinstance(value, str) and "/" in value else value
         for key, value in vars(args).items()
         if key not in NOT_IN_PLAN and IN_PLAN_IF_CHANGED.get(key, ...) != value
     }
-    text = json.dumps([index.VERSION, name, meta, settings, files], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
