@@ -26,7 +26,7 @@ from shards.listing.left_out import HARMLESS, LeftOut, counts, sentences
 
 NOT_IN_PLAN = ("output", "workers", "dry_run", "verbose", "quiet", "strict", "trust_data_range")
 """Arguments that do not change what is written."""
-IN_PLAN_IF_CHANGED = {
+IN_PLAN_IF_CHANGED: dict[str, object] = {
     "skip_damaged": False,
     "resize": None,
     "resize_mode": "stretch",
