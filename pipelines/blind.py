@@ -159,7 +159,7 @@ class Blind(Pipeline["Blind.Config"]):
         if self.noise_level is None:
             return []
         follows_signal = signal_warnings(self.noise_level.found, "blind") if self.config.learn_from == "noisy" else []
-        return self.noise_level.warnings() + follows_signal
+        return follows_signal or self.noise_level.warnings()
 
     def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add the buffers of the noise where a checkpoint has none."""

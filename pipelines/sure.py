@@ -60,7 +60,7 @@ class Sure(SelfSupervisedPipeline["Sure.Config"]):
 
     def warnings(self) -> list[str]:
         """Whether the noise is what the settings say, and independent of the signal."""
-        return self.noise_level.warnings() + signal_warnings(self.found, "sure")
+        return signal_warnings(self.found, "sure") or self.noise_level.warnings("sure")
 
     def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add the buffers of the noise where a checkpoint has none."""
