@@ -86,6 +86,8 @@ def estimate_noise(
     if air.any():
         return _rician_estimate(material, air)
     spectrum = flat_patches.flat_spectrum(patches, share=material.share)
+    if not spectrum.any():
+        return Estimate(FieldNoise(0.0), material.source, 0.0, 0.0)
     model, samples = _levels(material, spectrum)
     if _inequality(model) > UNEQUAL and len(model.image_variance) > 1:
         # Otherwise only the least noisy images would tell the spectrum.

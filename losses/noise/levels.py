@@ -82,6 +82,8 @@ def shape_deviation(patches: Patches, spectrum: Array) -> Array:
             if band.sum() >= 16:
                 powers.append(flat_patches.structure(patches.power, spectrum, band))
                 counts.append(band.sum())
+    if not powers:  # noise of so few frequencies has no shape to compare
+        return np.zeros(len(patches))
     relative = np.array(powers) / np.maximum(np.average(powers, axis=0, weights=counts), 1e-300)
     return np.asarray((np.array(counts)[:, None] / VARIANCE * (relative - 1) ** 2).sum(0))
 

@@ -29,7 +29,8 @@ def describe(output: Path, split: str) -> None:
             audit = audit_noise(read_fields(shards, fields, samples=SAMPLES, largest_px=LARGEST_PX))
         lines = noise_report.markdown(audit, f"{min(SAMPLES, len(shards))} samples of {split}")
         audit.model.save(output / FILE)
-    except DataError as error:
+    except (DataError, ArithmeticError, ValueError) as error:
+        # Not even images that no estimate was made for may stop a build.
         lines = [f"Not measured: {error}"]
     except OSError as error:
         raise MachineError(f"{output / FILE}: cannot be written ({error.strerror or error})") from error

@@ -81,3 +81,10 @@ def test_masked_regions_are_left_out() -> None:
     assert noise.correlation(0, 1) == pytest.approx(0.78, abs=0.04)
     with pytest.raises(DataError, match="constant, masked or clipped"):
         estimate_noise([np.ones((64, 64))])
+
+
+def test_images_without_noise_have_almost_none() -> None:
+    smooth = [gaussian_filter(anatomy(number), 4) for number in range(4)]
+    assert estimate_noise(smooth).noise.sigma < 0.01
+    assert estimate_noise([np.clip(image, 0.3, 0.6) for image in smooth]).noise.sigma < 0.01
+    assert estimate_noise(smooth, clean=smooth).noise.sigma == 0
