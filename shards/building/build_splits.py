@@ -46,14 +46,14 @@ def build_splits(args: argparse.Namespace, name: str, splits: Mapping[str, Seque
     if not limited:
         raise DataError("the input holds nothing to build shards from")
     _check_keys_and_groups(limited)
+    listed = left_out.noted()
+    _refuse_if_strict(args, listed)
     if args.dry_run:
         for split, items in limited.items():
             groups = len({item.group for item in items})
             print(f"{split}: {len(items)} files or volumes in {groups} groups, {items[0].key} ... {items[-1].key}")
-        _tell(left_out.noted())
+        _tell(listed)
         return {}
-    listed = left_out.noted()
-    _refuse_if_strict(args, listed)
     meta, changes = _with_changes(args, meta, limited)
     output = Path(args.output)
     headers, entries = {}, {"": listed}

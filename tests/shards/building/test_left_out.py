@@ -49,6 +49,7 @@ def test_left_out_files_are_named_on_the_screen_in_the_card_and_in_the_report(
     command += ["--allow-missing", "--output", str(tmp_path / "out")]
     assert build.main([*command, "--strict"]) == 4
     refused = capsys.readouterr().err
+    assert build.main([*command, "--strict", "--dry-run"]) == 4 and capsys.readouterr().err == refused
     assert "1 broken link: " in refused and "gt/e.png (to " in refused and "1 sub-folder: " in refused
     assert not (tmp_path / "out").exists() and ".DS_Store" not in refused
     assert build.main(command) == 0
