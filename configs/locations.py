@@ -66,7 +66,9 @@ def location_problem(location: str) -> str | None:
         return mask(problem)
     protocol, separator, rest = location.partition("://")
     if not separator:
-        return None
+        protocol = location.partition(":/")[0]
+        is_misspelt = protocol != location and protocol in PROTOCOLS
+        return f"'{mask(location)}': a URL has two slashes after {protocol}:" if is_misspelt else None
     if protocol not in PROTOCOLS or "::" in location:
         return f"'{mask(location)}': unknown protocol; known: {', '.join(f'{name}://' for name in PROTOCOLS)}"
     if not rest.strip("/"):

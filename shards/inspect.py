@@ -15,6 +15,7 @@ if not __package__:
 
 from configs.errors import ConfigError, MachineError, run_command
 from configs.support.arguments import whole_number
+from configs.support.json_files import parse_json
 from configs.support.secrets import mask
 from configs.support.suggestions import did_you_mean
 from shards.building.description.contact_sheet import contact_sheet
@@ -85,7 +86,7 @@ def _value(key: str, text: str) -> object:
         ConfigError: A data_range that is not a positive number.
     """
     try:
-        value: object = json.loads(text)
+        value: object = parse_json(text)
     except ValueError:
         value = text
     is_positive = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

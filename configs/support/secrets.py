@@ -4,10 +4,11 @@ import re
 
 MASK = "***"
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]+")
-_USER = re.compile(r"(?<=://)(?:[^/?#\s:]*:(?!\d+(?:/|$))[^?#\s]*|[^/?#\s]*)@")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,3}[^\s'\"<>`]+")
+"""A URL, also one that went through a path, which leaves one slash of two."""
+_USER = re.compile(r"(?<=:)(/{1,3})(?:[^/?#\s:]*:(?!\d+(?:/|$))[^?#\s]*|[^/?#\s]*)@")
 """User and password; a slash in the password should have been escaped, and often is not."""
-_PARAMETER = re.compile(r"(?<=[?&;])([^=&#;\s]+)=[^&#;\s]*")
+_PARAMETER = re.compile(r"(?<=[?&;])([^=&#;\s]+)=[^&#;\s]*?(?=[:,.)]*(?:[&#;\s]|$))")
 _TOKEN = re.compile(
     r"\b(hf_[A-Za-z0-9]{16,}|gh[opsu]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|AKIA[A-Z0-9]{16}|ya29\.[\w-]{20,}"
     r"|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]+)"
@@ -17,7 +18,7 @@ _TOKEN = re.compile(
 
 def mask(text: str) -> str:
     """The text with the credentials of its URLs replaced: user and password, the values of a query, known tokens."""
-    if "://" in text:
+    if ":/" in text:
         text = _URL.sub(lambda url: _masked_url(url[0]), text)
     return _TOKEN.sub(MASK, text)
 
@@ -28,5 +29,5 @@ def has_secret(url: str) -> bool:
 
 
 def _masked_url(url: str) -> str:
-    url = _USER.sub(f"{MASK}@", url)
+    url = _USER.sub(rf"\1{MASK}@", url, count=1)
     return _PARAMETER.sub(rf"\1={MASK}", url)

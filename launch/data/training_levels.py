@@ -20,7 +20,7 @@ TAIL_PERCENT = 0.1
 """The darkest and the brightest pixels that do not count: dead and hot pixels are no level."""
 MAX_PX = 1 << 20
 """Of a larger image every n-th pixel is measured."""
-NOTES = ("source", "units", "window_hu", "data_range")
+NOTES = ("source", "units", "window_hu", "data_range", "axis")
 """What of the builder's notes says how files became the images of the shards."""
 
 

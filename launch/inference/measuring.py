@@ -40,6 +40,12 @@ class Measurements:
         self._series: dict[_Place, object] = {}
         self._samples: dict[object, list[np.ndarray]] = {}
 
+    @property
+    def slice_axis(self) -> int | None:
+        """The axis across the slices of the training volumes, where the builder noted it."""
+        axis = self._notes.get("axis")
+        return axis if isinstance(axis, int) and axis in (0, 1, 2) else None
+
     def add(self, ref: ArrayRef, layout: Layout, source: str) -> None:
         """Read an array once. Raises DataError where it cannot be read, or holds NaN or Inf."""
         place = _place(ref)

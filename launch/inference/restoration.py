@@ -136,7 +136,7 @@ class Restoration:
     def _open(self, given: RestorationInput) -> Task:
         restorer = self._restorer
         channels = restorer.model.images[restorer.restored_fields[0]].channels
-        files = {name: open_file(path, channels) for name, path in given.files.items()}
+        files = {name: open_file(path, channels, self._measurements.slice_axis) for name, path in given.files.items()}
         for file in files.values():
             if channels == 1 and any(facts.is_colour for facts in file.facts.values()):
                 raise DataError(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shards.sources.common.contrast_slices import PERCENTILE
+from shards.sources.common.contrast_slices import KEPT_UNITS, PERCENTILE
 from shards.sources.common.contrast_slices import UNITS as PERCENTILE_UNITS
 
 _VOLUMES = ("dicom", "nifti")
@@ -20,11 +20,13 @@ class Units(NamedTuple):
 
     offset: float = 0.0
     scale: float = 1.0
+    is_float: bool = False
+    """Whether integers are read as the numbers they are, and not as fractions of their maximum."""
 
     @property
     def is_identity(self) -> bool:
         """Whether the file's values are the stored ones."""
-        return self.offset == 0.0 and self.scale == 1.0
+        return self.offset == 0.0 and self.scale == 1.0 and not self.is_float
 
     def to_training(self, array: np.ndarray) -> np.ndarray:
         """The file's values in the units of the training images, float32 or complex64; unchanged for the identity."""
@@ -55,6 +57,8 @@ def rule_for(notes: Mapping[str, object], file_format: str, array_name: str) -> 
     """
     if notes.get("units") == PERCENTILE_UNITS and file_format in _VOLUMES:
         return _by_percentile
+    if notes.get("units") == KEPT_UNITS and file_format in _VOLUMES:
+        return lambda volume: Units(is_float=True)
     if notes.get("source") == "fastmri" and "units" in notes and file_format == "hdf5" and _is_fastmri(array_name):
         return _by_maximum
     window = notes.get("window_hu")

@@ -26,11 +26,14 @@ from shards.listing.left_out import HARMLESS, LeftOut, counts, sentences
 
 NOT_IN_PLAN = ("output", "workers", "dry_run", "verbose", "quiet", "strict", "trust_data_range")
 """Arguments that do not change what is written."""
-IN_PLAN_IF_CHANGED = {
+IN_PLAN_IF_CHANGED: dict[str, object] = {
     "skip_damaged": False,
     "resize": None,
     "resize_mode": "stretch",
     "keep_units": False,
+    "slice_gap": None,
+    "series": [],
+    "patient_by": "auto",
     "data_range": None,
 }
 """Arguments that came later -> the value that writes what earlier versions wrote, which had another plan otherwise."""
@@ -93,7 +96,9 @@ class SplitBuild:
 
     def _existing(self) -> IndexHeader:
         """The header of a split that is complete already. Raises DataError if it was built from something else."""
-        header: IndexHeader = json.loads((self.folder / index.HEADER).read_text(encoding="utf-8"))
+        path = self.folder / index.HEADER
+        remedy = "remove the folder, or run python -m shards.verify --repair on it"
+        header = index.parse_header(path, path.read_bytes(), remedy=remedy)
         if header["meta"].get("plan") != self.plan:
             raise DataError(
                 f"{self.folder}: already holds shards built from other input or with other settings; remove the "
@@ -171,10 +176,14 @@ def plan_hash(items: Sequence[WorkItem], name: str, meta: Meta, args: argparse.N
     Folders are left out, so that a data set that has moved is recognised as the same.
     """
     files = [[item.key, item.group, [[path.name, path.stat().st_size] for path in item.files]] for item in items]
-    settings = {
+    text = json.dumps([index.VERSION, name, meta, hashed_settings(args), files], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def hashed_settings(args: argparse.Namespace) -> dict[str, object]:
+    """The arguments that belong to the plan."""
+    return {
         key: Path(value).name if isinstance(value, str) and "/" in value else value
         for key, value in vars(args).items()
         if key not in NOT_IN_PLAN and IN_PLAN_IF_CHANGED.get(key, ...) != value
     }
-    text = json.dumps([index.VERSION, name, meta, settings, files], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

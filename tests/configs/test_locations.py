@@ -57,6 +57,7 @@ def test_a_command_refuses_such_a_folder(capsys: pytest.CaptureFixture[str]) -> 
         ("https://me:geheim@host/x", "contains credentials"),
         ("s3://key:gehe/im@bucket/x", "contains credentials"),
         ("https://host/x?X-Amz-Signature=geheim", "contains credentials"),
+        ("https:/me:geheim@host/x", "two slashes after https:"),
         ("data\nx", "line break"),
     ],
 )
@@ -78,6 +79,7 @@ def test_credentials_are_masked_in_every_error(capsys: pytest.CaptureFixture[str
         raise DataError("https://me:geheim@host/a?sig=geheim&v=1: does not exist; hf_abcdefghijklmnopqrst")
 
     assert run_command(work) == 4
-    assert capsys.readouterr().err == "error: https://***@host/a?sig=***&v=*** does not exist; ***\n"
+    assert capsys.readouterr().err == "error: https://***@host/a?sig=***&v=***: does not exist; ***\n"
+    assert mask(f"{Path('https://me:geheim@host/a')}: no such folder") == "https:/***@host/a: no such folder"
     assert mask("hf://datasets/me/data@main/train") == "hf://datasets/me/data@main/train"
     assert mask("s3://user:pa/ss@bucket/x and 'https://t@h/x'") == "s3://***@bucket/x and 'https://***@h/x'"

@@ -16,12 +16,13 @@ LARGE_VALUES = 1 << 24
 """TIFF files of more values than this are read in parts."""
 
 
-def open_file(path: Path, channels: int) -> OpenedFile:
+def open_file(path: Path, channels: int, slice_axis: int | None = None) -> OpenedFile:
     """Open a file for restoring.
 
     Args:
         path: A file, or a folder that is a Zarr image.
         channels: Of the images that the run was trained on.
+        slice_axis: Of the slices that it was trained on, for NIfTI; see StoredFile.
 
     Raises:
         DataError: There is no such file, or it is damaged or not supported.
@@ -35,7 +36,7 @@ def open_file(path: Path, channels: int) -> OpenedFile:
         raise DataError(f"{path}: a folder that is no image")
     if suffix_of(path) in (".tif", ".tiff") and _values_in(path) > LARGE_VALUES and LargeTiff.suits(path):
         return LargeTiff(path)
-    return StoredFile(path, channels)
+    return StoredFile(path, channels, slice_axis)
 
 
 def is_without_image(error: Exception) -> bool:

@@ -34,11 +34,13 @@ _WRITE_PICTURE = {
 class StoredFile(OpenedFile):
     """A file in one of the formats of shards/image_files/."""
 
-    def __init__(self, path: Path, channels: int) -> None:
+    def __init__(self, path: Path, channels: int, slice_axis: int | None = None) -> None:
         """Read a file.
 
         Args:
             path: The file.
+            slice_axis: The axis of the patient (0 to the right, 1 anterior, 2 superior) across the slices that NIfTI
+                volumes are cut into; None: the one across the slices of the acquisition.
             channels: Of the images the run was trained on; a colour image whose three channels are equal is read as
                 grey where this is 1.
 
@@ -46,7 +48,7 @@ class StoredFile(OpenedFile):
             DataError: The file is damaged, not supported, or holds NaN or Inf.
         """
         super().__init__(path)
-        self._channels = channels
+        self._channels, self._slice_axis = channels, slice_axis
         self._images: dict[str, StoredImage] | None = None
         images = self._load()
         self.format = next(iter(images.values())).format
@@ -133,15 +135,41 @@ class StoredFile(OpenedFile):
     def _array(self, image: StoredImage) -> np.ndarray:
         if image.format in ARRAYS:  # which axes hold channels depends on the run
             return image.plain
+        if image.format == "nifti":
+            return self._slices(image.plain)
         pixels = image.pixels[..., 0] if self.is_grey_in_colour(image) else image.pixels
         return pixels if image.stack_axes else pixels[0]
 
     def _pixels(self, image: StoredImage, result: Result) -> np.ndarray:
         """Restored pixels in the shape of `image.pixels`."""
         array = _in_memory(result.pixels)
+        if image.format == "nifti":
+            return self._from_slices(array, image)
         if self.is_grey_in_colour(image):
             return np.repeat(array.reshape(*image.pixels.shape[:3], 1), 3, axis=-1)
         return array.reshape(image.pixels.shape)
+
+    def _slices(self, volume: np.ndarray) -> np.ndarray:
+        """A volume ([time,] z, x, y) as slices (N, H, W) across the slice axis, as the builder of NIfTI cuts it."""
+        volume = np.moveaxis(np.moveaxis(volume, -3, -1), self._nifti_axis() - 3, -3)
+        return volume.reshape(-1, *volume.shape[-2:])
+
+    def _from_slices(self, slices: np.ndarray, image: StoredImage) -> np.ndarray:
+        """The reverse of `_slices`, in the shape of `image.pixels`."""
+        *time, depth, width, height = image.plain.shape
+        sides = [width, height, depth]
+        across = sides.pop(self._nifti_axis())
+        volume = slices.reshape(*time, across, *sides)
+        volume = np.moveaxis(np.moveaxis(volume, -3, self._nifti_axis() - 3), -1, -3)
+        return volume.reshape(image.pixels.shape)
+
+    def _nifti_axis(self) -> int:
+        if self._slice_axis is None:
+            from shards.image_files.nifti import slice_axis
+
+            found = slice_axis(self.path)
+            self._slice_axis = 2 if found is None else found
+        return self._slice_axis
 
     def _write_arrays(
         self, target: Path, results: Mapping[str, Result], images: Mapping[str, StoredImage]

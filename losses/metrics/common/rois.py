@@ -1,6 +1,5 @@
 """Regions of interest: homogeneous boxes of background and foreground, from a file or found in an image."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from configs.errors import DataError
+from configs.support.json_files import parse_json
 from losses.metrics.common.images import Image, checked_image
 
 FOREGROUNDS = 5
@@ -56,9 +56,9 @@ class Rois:
             DataError: The file cannot be read, or is not of this form.
         """
         try:
-            content = json.loads(path.read_text())
+            content = parse_json(path.read_bytes())
             boxes = {key: tuple(Box(*map(int, box)) for box in content[key]) for key in ("background", "foreground")}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise DataError(
                 f'{path}: expected {{"background": [[row, column, height, width], ...], "foreground": [...]}} ({error})'
             ) from error

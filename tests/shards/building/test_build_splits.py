@@ -154,3 +154,26 @@ def test_the_output_must_be_writable(tmp_path: Path) -> None:
         (tmp_path / "o").mkdir(mode=0o500)
     with pytest.raises(MachineError):
         build_splits(arguments(tmp_path / "o"), "demo", {"train": items(1)}, {})
+
+
+def test_a_damaged_index_of_a_finished_split_is_refused_by_name(tmp_path: Path) -> None:
+    arguments = [
+        "phantom",
+        "--output",
+        str(tmp_path / "d"),
+        "--train",
+        "1",
+        "--val",
+        "1",
+        "--test",
+        "1",
+        "--size",
+        "32",
+    ]
+    assert build.main(arguments) == 0
+    header = tmp_path / "d" / "train" / "index.json"
+    changed = header.read_bytes().replace(b'"samples": 1', b'"samples": 2')
+    for content in (b"[" * 100_000, b"\xff\xfe", b"null", changed):
+        header.write_bytes(content)
+        with pytest.raises(DataError, match="train/index.json: .*remove the folder, or run python -m shards.verify"):
+            build.build(arguments)

@@ -133,6 +133,26 @@ def nifti_bytes(path: Path) -> bytes:
     return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2, None])
+@pytest.mark.parametrize("series", [1, 3])
+def test_nifti_is_cut_as_its_builder_cuts_it_and_put_together_again(
+    tmp_path: Path, axis: int | None, series: int
+) -> None:
+    """Sagittal slices of 4 mm, stored with the slices last, as scanners do; the file's axes are turned."""
+    volume = RNG.integers(0, 999, (20, 24, 5, series)).astype(np.int16)
+    affine = np.array([[0, 0, 4, 1], [-1, 0, 0, 2], [0, 1, 0, 3], [0, 0, 0, 1.0]])
+    nibabel.save(nibabel.Nifti1Image(volume, affine), tmp_path / "a.nii")
+    file = StoredFile(tmp_path / "a.nii", 1, axis)
+    canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image.from_filename(tmp_path / "a.nii"))
+    across = 0 if axis is None else axis
+    first = np.moveaxis(np.asarray(canonical.dataobj)[..., 0], across, 0)
+    slices = file.read("")
+    np.testing.assert_array_equal(slices[: len(first)], first)
+    target = tmp_path / "copy.nii"
+    file.write(target, {"": Result("", ArrayRows(slices, (1, 1, 1, -1)))}, "")
+    assert target.read_bytes() == (tmp_path / "a.nii").read_bytes()
+
+
 @pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
 @pytest.mark.parametrize(
     ("dtype", "shape", "affine", "byte_order"),
