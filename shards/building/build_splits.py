@@ -88,7 +88,13 @@ def _with_changes(
         if "resize" not in meta:  # the others do it themselves, before they add noise
             changes.append(resizing)
         meta = {**meta, "resize": resizing.notes()}
-    settled = declared_range.settle(meta, splits, trust=args.trust_data_range, skip_damaged=args.skip_damaged)
+    settled = declared_range.settle(
+        meta,
+        splits,
+        trust=args.trust_data_range,
+        skip_damaged=args.skip_damaged,
+        is_choosable="data_range" in vars(args),
+    )
     if settled.check is not None:
         changes.append(settled.check)
     return settled.meta, changes

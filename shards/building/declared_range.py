@@ -40,7 +40,12 @@ class _Seen(NamedTuple):
 
 
 def settle(
-    meta: Meta, splits: Mapping[str, Sequence[WorkItem]], *, trust: bool = False, skip_damaged: bool = False
+    meta: Meta,
+    splits: Mapping[str, Sequence[WorkItem]],
+    *,
+    trust: bool = False,
+    skip_damaged: bool = False,
+    is_choosable: bool = True,
 ) -> Settled:
     """Resolve `--data-range auto`, and refuse a declared range that the images contradict.
 
@@ -51,6 +56,7 @@ def settle(
         splits: Split -> its items.
         trust: Take the declared range as it is.
         skip_damaged: Pass over items that cannot be read.
+        is_choosable: Whether the source has the argument --data-range.
 
     Raises:
         DataError: The images contradict the range, or do not tell one.
@@ -71,7 +77,10 @@ def settle(
     for field, spans in seen.spans.items():
         problem = contradiction(float(declared), spans, is_normalised=is_normalised)
         if problem is not None:
-            raise DataError(_refusal(field, float(declared), problem, seen, is_normalised))
+            told = _refusal(
+                field, float(declared), problem, seen, is_normalised=is_normalised, is_choosable=is_choosable
+            )
+            raise DataError(told)
     return Settled(meta, _checking(float(declared)))
 
 
@@ -125,14 +134,18 @@ def _from_files(seen: _Seen) -> Proposal:
     return proposal
 
 
-def _refusal(field: str, declared: float, problem: str, seen: _Seen, is_normalised: bool) -> str:
+def _refusal(field: str, declared: float, problem: str, seen: _Seen, *, is_normalised: bool, is_choosable: bool) -> str:
     values = {value for value, _ in seen.stated}
     proposal = propose(seen.spans[field])
     value = values.pop() if len(values) == 1 else proposal.value if proposal else declared
-    remedy = f"declare --data-range {value:.6g}" if not is_normalised else "keep the units of the files (--keep-units)"
+    remedy = f"declare --data-range {value:.6g}, or --data-range auto"
+    if is_normalised:
+        remedy = "keep the units of the files (--keep-units), where the source can"
+    elif not is_choosable:
+        remedy = f"bring them to a range of {declared:g}, since this source adds noise of a level relative to it"
     return (
         f"{field}: the images contradict the data range {declared:g}: {problem}; PSNR and SSIM would be wrong without "
-        f"a word: {remedy}, or --data-range auto, or --trust-data-range to keep {declared:g}"
+        f"a word: {remedy}, or --trust-data-range to keep {declared:g}"
     )
 
 

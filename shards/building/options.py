@@ -99,5 +99,10 @@ def add_data_range_argument(
     )
 
 
+def declared_range(args: argparse.Namespace) -> float | str:
+    """What `add_data_range_argument` without a default has read; 1 where nothing is given."""
+    return 1.0 if args.data_range is None else args.data_range
+
+
 def _number_or_auto(text: str) -> float | str:
     return AUTO if text == AUTO else real_number(above=0)(text)

@@ -31,6 +31,7 @@ from configs.errors import ConfigError, DataError
 from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample, WorkItem
+from shards.building.options import add_data_range_argument, declared_range
 from shards.image_files.fastmri import (
     FastmriVolume,
     image_name,
@@ -85,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take the splits from folders whose names contain train, val or test, instead of --split",
     )
+    add_data_range_argument(parser, None, required=False, explained="1")
     splits.add_split_arguments(parser, "80,10,10")
 
 
@@ -107,7 +109,7 @@ def build(args: argparse.Namespace) -> Headers:
         return {}
     meta = {
         "source": "fastmri",
-        "data_range": 1.0,
+        "data_range": declared_range(args),
         "seed": args.seed,
         "licence": LICENCE,
         "pair_by": args.pair_by,

@@ -33,7 +33,7 @@ from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
 from shards.building.image_files import key_of, list_images, read_fields
 from shards.building.items import Sample, WorkItem
-from shards.building.options import add_licence_argument
+from shards.building.options import add_data_range_argument, add_licence_argument, declared_range
 from shards.building.text_files import read_lines
 from shards.format.index import Meta
 from shards.listing.folders import is_junk
@@ -86,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="align frames with the average along depth, by at most this many rows, and write the shifts to "
         "registration.json (default 0: off)",
     )
+    add_data_range_argument(parser, None, required=False, explained="1")
     add_licence_argument(parser, "not stated; see where the images come from")
     meaning = f"{DUKE_SPLIT.name} for the subjects it lists if all of them are present, {PARTS} for the others"
     splits.add_split_arguments(parser, AUTO, meaning)
@@ -95,7 +96,7 @@ def build(args: argparse.Namespace) -> Headers:
     """Write the splits to args.output; returns split -> index header."""
     meta: Meta = {
         "source": "oct",
-        "data_range": 1.0,
+        "data_range": declared_range(args),
         "seed": args.seed,
         "licence": args.licence,
         "noise": "speckle of the instrument",

@@ -24,7 +24,13 @@ from shards.building.build_splits import Headers, build_splits
 from shards.building.image_files import by_key, check_encodable, list_images, match_fields, read_image
 from shards.building.items import Sample, WorkItem
 from shards.building.near_duplicates import near_duplicates
-from shards.building.options import add_allow_missing_argument, add_encoded_argument, add_licence_argument
+from shards.building.options import (
+    add_allow_missing_argument,
+    add_data_range_argument,
+    add_encoded_argument,
+    add_licence_argument,
+    declared_range,
+)
 
 LAYOUTS = (
     ("raw-890", "reference-890"),
@@ -67,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_allow_missing_argument(parser)
     add_encoded_argument(parser)
+    add_data_range_argument(parser, None, required=False, explained="1")
     add_licence_argument(parser, "not stated; see where the images come from")
     splits.add_split_arguments(parser, "760,40,90")
 
@@ -80,7 +87,7 @@ def build(args: argparse.Namespace) -> Headers:
     items = {split: published[split] + divided for split, divided in splits.divide(pooled, args).items()}
     meta = {
         "source": "underwater",
-        "data_range": 1.0,
+        "data_range": declared_range(args),
         "seed": args.seed,
         "licence": args.licence,
         "split_rule": "seeded by scene" if pooled else "as published",

@@ -15,6 +15,7 @@ from configs.errors import DataError
 from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample, WorkItem
+from shards.building.options import declared_range
 from shards.image_files import hdf5
 from shards.listing.finite import check_finite
 from shards.listing.folders import list_files
@@ -32,7 +33,7 @@ def build(args: argparse.Namespace) -> Headers:
         items = splits.divide(_items(root), args)
     meta = {
         "source": "fastmri keyed",
-        "data_range": 1.0,
+        "data_range": declared_range(args),
         "seed": args.seed,
         "licence": "not stated",
         "units": "as stored; data_range 1 is right only where the images reach about 1",

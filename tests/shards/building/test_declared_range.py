@@ -129,3 +129,12 @@ def test_hounsfield_units_of_nifti_volumes_are_refused_or_kept_on_request(
         assert build.main([*words, "--keep-units"]) == 4
         assert "do not state the range" in capsys.readouterr().err
         assert build.main([*words, "--keep-units", "--data-range", "2.5"]) == 0
+
+
+def test_a_source_that_adds_noise_asks_for_images_in_its_range(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "in", lambda n: (SMOOTH * 4000).astype("f4"))
+    assert build.main(["awgn", "--train", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 4
+    told = capsys.readouterr().err
+    assert "bring them to a range of 1" in told and "declare" not in told
