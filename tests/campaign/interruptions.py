@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.campaign.outcomes import Outcome, of_code
 from tests.campaign.processes import HUNG, outcome, signal_after, start, train_words, wait
-from tests.campaign.workspace import GAN, GAN_STEPS, Workspace, gan_shards
+from tests.campaign.workspace import GAN, GAN_STEPS_PER_KILL, Workspace, gan_shards
 from tests.support.fault_points import FaultPoints, kill
 from tests.support.runs import read_weights, same_bits
 
@@ -45,7 +45,8 @@ def stop_at_a_moment(space: Workspace, random: np.random.Generator) -> tuple[Out
 def kill_two_processes(space: Workspace, random: np.random.Generator, kills: int) -> tuple[Outcome, str]:
     """Kill both ranks of an adversarial run again and again, then compare with an undisturbed one."""
     with space.folder() as folder:
-        words = (*GAN, f"data.root={gan_shards(folder / 'shards')}")
+        steps = GAN_STEPS_PER_KILL * kills
+        words = (*GAN, f"data.root={gan_shards(folder / 'shards')}", f"loop.max_steps={steps}")
         undisturbed, run = folder / "undisturbed", folder / "run"
         if outcome(train_words(words, undisturbed), folder / "log-undisturbed", ranks=2) != 0:
             return Outcome.CRASHED, (folder / "log-undisturbed.0").read_text()[-2000:]
@@ -58,7 +59,7 @@ def kill_two_processes(space: Workspace, random: np.random.Generator, kills: int
             if killed == kills or code == 0:
                 break
         code = outcome(train_words(words, run), folder / "log", ranks=2)
-        right = code == 0 and same_bits(read_weights(run, GAN_STEPS), read_weights(undisturbed, GAN_STEPS))
+        right = code == 0 and same_bits(read_weights(run, steps), read_weights(undisturbed, steps))
         return of_code(code, right=right), f"{killed} kills of two processes, then exit code {code}"
 
 

@@ -20,10 +20,12 @@ SMALL = (
 )  # fmt: skip
 """A run of milliseconds a step, which saves after every step and keeps the last two."""
 
-GAN_STEPS = 400
+GAN_STEPS_PER_KILL = 40
+"""Steps of the run for every kill, about as many as it makes between two of them."""
+
 GAN = (
     "--config", "configs/tcfl.yaml", "data.crop=32", "data.batch_size=4", "data.normalise=none", "loop.epochs=null",
-    f"loop.max_steps={GAN_STEPS}", "loop.threads=1", "checkpoint.every_steps=2", "evaluation.every_epochs=null",
+    "loop.threads=1", "checkpoint.every_steps=2", "evaluation.every_epochs=null",
     "tracking.tensorboard=false", "pipeline.generator.width=4", "pipeline.generator.depth=3",
     "pipeline.critic.width=2", "pipeline.pool_size=2", "pipeline.gan=wgan_gp", "pipeline.weights.critic_fake=null",
     "pipeline.critic_updates=2", "loop.accumulate=2",
