@@ -15,6 +15,7 @@ from configs.errors import DataError, MachineError
 from shards.image_files.errors import reading
 from shards.image_files.geometry import Geometry, turned_layout
 from shards.image_files.image import Frame, StoredImage, Values
+from shards.image_files.png_chunks import check_chunks
 from shards.listing.finite import check_finite
 
 FORMATS = {"PNG": "png", "JPEG": "jpeg", "MPO": "jpeg", "BMP": "bmp", "DIB": "bmp", "WEBP": "webp"}
@@ -46,6 +47,8 @@ def read(path: Path) -> list[StoredImage]:
             frames = getattr(file, "n_frames", 1)
             if frames > 1 and file.format != "MPO":
                 raise DataError(f"{path}: an animation of {frames} frames; expected one image")
+            if file.format == "PNG":
+                check_chunks(path)
             return [_read(path, file)]
 
 

@@ -19,6 +19,7 @@ from configs.errors import DataError
 from shards.image_files.errors import LONGEST, reading
 from shards.image_files.geometry import Geometry, Layout, turned_layout
 from shards.image_files.image import Frame, StoredImage, Values
+from shards.image_files.tiff_chain import check_page_chain
 from shards.image_files.tiff_values import PixelMeaning, pixel_meaning
 from shards.listing.finite import check_finite
 
@@ -69,6 +70,7 @@ def read(path: Path) -> list[StoredImage]:
 
 def describe(file: TiffFile, path: Path) -> TiffImage:
     """How the image of an open file is stored. Raises DataError for what is not supported."""
+    check_page_chain(path)
     with _complaints(path):  # the structure of the file is parsed only now
         series = _only_series(file, path)
         pages = [page for page in series.pages if isinstance(page, TiffPage)]

@@ -18,6 +18,7 @@ Splits are by patient.
 
 import argparse
 import re
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -83,7 +84,8 @@ def build(args: argparse.Namespace) -> Headers:
     chosen = _chosen(args.series, roots)
     contrasts = {name: choose_series(read_folder(root, SUFFIXES), chosen.get(name)) for name, root in roots.items()}
     subjects = find_subjects(contrasts, roots, args.patient_by)
-    items = [_item(subject, args) for subject in subjects]
+    keys = _keys([subject.key for subject in subjects])
+    items = [_item(key, subject, args) for key, subject in zip(keys, subjects, strict=True)]
     meta = {"source": "dicom", "seed": args.seed, "licence": args.licence, **units_notes(args)}
     return build_splits(args, "dicom", splits.divide(items, args), meta)
 
@@ -102,8 +104,18 @@ def _chosen(texts: list[str], roots: dict[str, Path]) -> dict[str, str]:
     return chosen
 
 
-def _item(subject: Subject, args: argparse.Namespace) -> WorkItem:
-    key = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in subject.key)
+def _keys(patients: list[str]) -> list[str]:
+    """Keys of samples: the patients without letters that a key cannot have; a checksum tells equal ones apart."""
+    plain = [
+        "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in patient) for patient in patients
+    ]
+    return [
+        f"{key}-{zlib.crc32(patient.encode()):08x}" if plain.count(key) > 1 else key
+        for key, patient in zip(plain, patients, strict=True)
+    ]
+
+
+def _item(key: str, subject: Subject, args: argparse.Namespace) -> WorkItem:
     warn_of_gaps(subject)
     contrasts = pair_slices(subject, args.tolerance_mm)
     files = tuple(dict.fromkeys(frame.path for series in contrasts.values() for frame in series.frames))

@@ -86,6 +86,8 @@ class DicomFrame:
     """What else tells images of one place apart: name of TRAITS, value."""
     reference: str
     """FrameOfReferenceUID; empty where there is none."""
+    description: str
+    """SeriesDescription; empty where there is none."""
 
     @property
     def where(self) -> str:
@@ -206,7 +208,7 @@ def _group_elements(group: Dataset) -> dict[str, object]:
 
 def _copy_identity(data: Dataset, frame: Dataset, number: int) -> None:
     """Copy what holds for all frames of a file."""
-    for name in ("PatientID", "SeriesInstanceUID", "Rows", "Columns", "FrameOfReferenceUID"):
+    for name in ("PatientID", "SeriesInstanceUID", "Rows", "Columns", "FrameOfReferenceUID", "SeriesDescription"):
         if data.get(name) is not None:
             setattr(frame, name, data.get(name))
     frame.InstanceNumber = number + 1
@@ -265,6 +267,7 @@ def _describe(path: Path, number: int, data: Dataset) -> DicomFrame:
         int(instance[0]) if instance else None,
         tuple(traits),
         str(data.get("FrameOfReferenceUID") or ""),
+        str(data.get("SeriesDescription") or "").strip(),
     )
 
 

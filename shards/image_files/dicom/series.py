@@ -262,6 +262,8 @@ def _label(series: list[Series]) -> list[Series]:
         first = each.frames[0]
         others = [other.frames[0] for other in series if other.patient == each.patient]
         parts = [f"series {first.series or '(no SeriesInstanceUID)'}"]
+        if first.description:
+            parts.append(f"'{first.description}'")
         for name, value in first.traits:
             if any(dict(other.traits).get(name) != value for other in others):
                 parts.append(f"{name} {value}")

@@ -105,7 +105,7 @@ def choose_series(series: list[Series], pattern: str | None) -> list[Series]:
         raise DataError(f"--series: no description matches {pattern!r}; there are: {labels}")
     for each in series:
         if each not in chosen:
-            leave_out("series that was not chosen", f"patient {each.patient or each.folder}: {each.label}")
+            leave_out("unchosen scan", f"patient {each.patient or each.folder}: {each.label}")
     return chosen
 
 
@@ -161,7 +161,7 @@ def _subjects_of(
         for name, series in by_contrast.items():
             for each in series:
                 if each.folder not in common:
-                    leave_out("series without partner", f"{patient}: {name}: {each.label}")
+                    leave_out("scan without partner", f"{patient}: {name}: {each.label}")
         return [
             Subject(
                 f"{patient}-{folder}",

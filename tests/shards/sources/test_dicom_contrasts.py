@@ -237,3 +237,25 @@ def test_patients_without_an_id_are_never_joined(tmp_path: Path) -> None:
         for contrast in ("pd", "pdfs"):
             write_dicom(tmp_path / contrast / name / "0.dcm", z=100 * number, PatientID="")
     assert run(tmp_path) == 0 and sorted(samples(tmp_path)) == ["a-000", "b-000"]
+
+
+def test_patients_whose_ids_differ_in_punctuation_stay_two(tmp_path: Path) -> None:
+    for number, patient in enumerate(("A.1", "A 1")):
+        for contrast in ("pd", "pdfs"):
+            write_dicom(tmp_path / contrast / f"{number}.dcm", PICTURE + np.uint16(number), 0, PatientID=patient)
+    assert run(tmp_path) == 0
+    shards = ShardSet.open(tmp_path / "out" / "train")
+    assert len({shards.key(i) for i in range(len(shards))}) == 2
+    assert {shards.json(i)["group"] for i in range(len(shards))} == {"A.1", "A 1"}
+
+
+def test_the_description_of_a_series_chooses_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for contrast in ("pd", "pdfs"):
+        write_dicom(tmp_path / contrast / "a.dcm", PICTURE, 0, SeriesDescription="T2 TSE sag")
+        second: dict[str, Any] = {"SeriesDescription": "PD TSE", "SeriesInstanceUID": "7"}
+        write_dicom(tmp_path / contrast / "b.dcm", PICTURE * 2, 0, **second)
+    refused(tmp_path, capsys, "'T2 TSE sag' (1 slices)", "'PD TSE' (1 slices)")
+    assert run(tmp_path, "--series", "pd=PD TSE", "--series", "pdfs=T2") == 0
+    (sample,) = samples(tmp_path).values()
+    assert np.allclose(sample["pd"], PICTURE * 2, rtol=1e-4) and np.allclose(sample["pdfs"], PICTURE, rtol=1e-4)
+    assert "unchosen scan" in (tmp_path / "out" / "dataset.md").read_text("utf-8")
