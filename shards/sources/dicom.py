@@ -10,10 +10,12 @@ Slices of the contrasts are paired one to one by position along the slice normal
 MONOCHROME1 is inverted, and rescale slope and intercept are applied.
 
 Writes a sample per slice, float32, with the fields named by --field. Each volume is divided by its 99.5th percentile.
-Splits are by patient.
+Splits are by patient. With --repeats the series of a contrast are repeats, paired in order: each sample has the fields
+NAME and NAME_second, for noise2noise and for measuring noise. Sub-folders of one patient need --patient-by then.
 
   python -m shards.build dicom --field pd=PD --field pdfs=PDFS --output DIR
   python -m shards.build dicom --field pd=T2 --field pdfs=T2 --series 'pd=echo 1' --series 'pdfs=echo 2' --output DIR
+  python -m shards.build dicom --field noisy=SCANS --repeats --output DIR
 """
 
 import argparse
@@ -34,6 +36,7 @@ from shards.sources.common.contrast_pairing import (
     find_subjects,
     pair_slices,
     read_folder,
+    series_by_patient,
     warn_of_gaps,
 )
 from shards.sources.common.contrast_slices import (
@@ -44,6 +47,7 @@ from shards.sources.common.contrast_slices import (
     units_notes,
 )
 from shards.sources.common.field_arguments import add_field_argument, parse_fields
+from shards.sources.common.repeats import add_repeats_argument, check_names, common_scales, find_repeats
 
 SUFFIXES = (".dcm", ".ima", "")
 
@@ -72,6 +76,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.5,
         help="slices of two contrasts are paired if their positions differ by at most this much (default 0.5)",
     )
+    add_repeats_argument(
+        parser,
+        "the series of a contrast of one patient are repeats, told apart by series, acquisition or temporal position",
+    )
     add_content_argument(parser, 0.0)
     add_units_arguments(parser)
     add_licence_argument(parser)
@@ -81,11 +89,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def build(args: argparse.Namespace) -> Headers:
     """Write the splits to args.output; returns split -> index header."""
     roots = {name: Path(folder) for name, folder in parse_fields(args.field).items()}
+    if args.repeats:
+        check_names(list(roots))
     chosen = _chosen(args.series, roots)
     contrasts = {name: choose_series(read_folder(root, SUFFIXES), chosen.get(name)) for name, root in roots.items()}
-    subjects = find_subjects(contrasts, roots, args.patient_by)
+    numbers: list[tuple[int, int] | None]
+    if args.repeats:
+        pairs = list(find_repeats(series_by_patient(contrasts, args.patient_by), args.patient_by))
+        subjects, numbers = [pair.subject for pair in pairs], [pair.numbers for pair in pairs]
+    else:
+        subjects = find_subjects(contrasts, roots, args.patient_by)
+        numbers = [None] * len(subjects)
     keys = _keys([subject.key for subject in subjects])
-    items = [_item(key, subject, args) for key, subject in zip(keys, subjects, strict=True)]
+    items = [_item(*each, args) for each in zip(keys, subjects, numbers, strict=True)]
     meta = {"source": "dicom", "seed": args.seed, "licence": args.licence, **units_notes(args)}
     return build_splits(args, "dicom", splits.divide(items, args), meta)
 
@@ -115,19 +131,27 @@ def _keys(patients: list[str]) -> list[str]:
     ]
 
 
-def _item(key: str, subject: Subject, args: argparse.Namespace) -> WorkItem:
+def _item(key: str, subject: Subject, repeats: tuple[int, int] | None, args: argparse.Namespace) -> WorkItem:
     warn_of_gaps(subject)
     contrasts = pair_slices(subject, args.tolerance_mm)
     files = tuple(dict.fromkeys(frame.path for series in contrasts.values() for frame in series.frames))
-    return WorkItem(key, subject.group, partial(_load, key, contrasts, args), files)
+    return WorkItem(key, subject.group, partial(_load, key, contrasts, args, repeats), files)
 
 
-def _load(key: str, contrasts: dict[str, Series], args: argparse.Namespace) -> list[Sample]:
-    volumes = {name: read_series(series) for name, series in contrasts.items()}
+def _load(
+    key: str, contrasts: dict[str, Series], args: argparse.Namespace, repeats: tuple[int, int] | None
+) -> list[Sample]:
+    stacks = {name: read_series(series) for name, series in contrasts.items()}
+    volumes = {name: stack.pixels for name, stack in stacks.items()}
+    notes: dict[str, object] = {}
+    if repeats is not None:
+        notes = {"repeats": list(repeats), "series": {name: series.label for name, series in contrasts.items()}}
     return slice_samples(
         key,
-        {name: volume.pixels for name, volume in volumes.items()},
+        volumes,
         least_content=args.least_content,
         keep_units=args.keep_units,
-        suggested_range=stated_range(volumes.values()),
+        suggested_range=stated_range(stacks.values()),
+        scales=None if repeats is None else common_scales(key, volumes),
+        notes=notes,
     )

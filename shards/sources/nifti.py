@@ -5,9 +5,12 @@ part of it that --match selects. All volumes are brought into canonical orientat
 1 to the front, 2 to the head, and volumes of a subject must have the same shape and affine matrix then.
 
 Writes a sample per slice along --axis, float32 or complex64, with the fields named by --field. Each volume is divided
-by its 99.5th percentile. Splits are by subject.
+by its 99.5th percentile. Splits are by subject. With --repeats the files are series of volumes (X, Y, Z, T) whose last
+axis holds repeats of one contrast, paired in order: each sample has the fields NAME and NAME_second, for noise2noise
+and for measuring noise.
 
   python -m shards.build nifti --field pd=T1w --field pdfs=T2w --match '(sub-\d+)' --output DIR
+  python -m shards.build nifti --field noisy=BOLD --repeats --output DIR
 """
 
 import argparse
@@ -37,6 +40,7 @@ from shards.sources.common.contrast_slices import (
     units_notes,
 )
 from shards.sources.common.field_arguments import add_field_argument, parse_fields
+from shards.sources.common.repeats import SECOND, add_repeats_argument, check_names, common_scales, pair_numbers
 
 log = get_logger(__name__)
 
@@ -62,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "voxels are longest, across the slices of a 2-D acquisition, or 2 where they are about as long along all "
         "(default auto)",
     )
+    add_repeats_argument(parser, "the last of the four axes of each file holds repeats of one contrast")
     add_content_argument(parser, 0.05)
     add_units_arguments(parser)
     add_allow_missing_argument(parser)
@@ -71,7 +76,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def build(args: argparse.Namespace) -> Headers:
     """Write the splits to args.output; returns split -> index header."""
-    files = {name: _list_volumes(Path(folder), args.match) for name, folder in parse_fields(args.field).items()}
+    folders = parse_fields(args.field)
+    if args.repeats:
+        check_names(list(folders))
+    files = {name: _list_volumes(Path(folder), args.match) for name, folder in folders.items()}
     matched = match_fields(files, allow_missing=args.allow_missing)
     axis = _axis([path for contrasts in matched.values() for path in contrasts.values()], args.axis)
     items = [
@@ -120,27 +128,54 @@ def _axis(paths: list[Path], wanted: str) -> int:
 
 
 def _load(key: str, files: dict[str, Path], axis: int, args: argparse.Namespace) -> list[Sample]:
-    volumes = {name: _read(path) for name, path in files.items()}
-    first, *others = volumes.values()
+    stacks = {name: _read(path, repeats=args.repeats) for name, path in files.items()}
+    first, *others = stacks.values()
     for other in others:
         _check_aligned(first, other)
-    slices_first = {name: np.moveaxis(volume.pixels, (0, 1, 2), AXES) for name, volume in volumes.items()}
-    slices_first = {name: np.moveaxis(volume, axis, 0) for name, volume in slices_first.items()}
-    return slice_samples(
-        key,
-        slices_first,
+    slices_first = {
+        name: np.moveaxis(stack.plain, (-3, -2, -1), np.subtract(AXES, 3)) for name, stack in stacks.items()
+    }
+    slices_first = {name: np.moveaxis(stack, axis - 3, -3) for name, stack in slices_first.items()}
+    cut = partial(
+        slice_samples,
         least_content=args.least_content,
         keep_units=args.keep_units,
-        suggested_range=stated_range(volumes.values()),
+        suggested_range=stated_range(stacks.values()),
     )
+    if not args.repeats:
+        return cut(key, slices_first)
+    samples = []
+    volumes = {
+        name: [f"volume {i} of {files[name]}" for i in range(len(stack))] for name, stack in slices_first.items()
+    }
+    for numbers in pair_numbers(key, volumes):
+        pair_key = f"{key}-r{numbers[0]:02d}"
+        pair = {
+            name + suffix: stack[number]
+            for name, stack in slices_first.items()
+            for suffix, number in zip(("", SECOND), numbers, strict=True)
+        }
+        samples += cut(pair_key, pair, scales=common_scales(pair_key, pair), notes={"repeats": list(numbers)})
+    return samples
 
 
-def _read(path: Path) -> StoredImage:
-    volume = read_one(path)
-    if volume.format != "nifti" or len(volume.stack_axes) != 1:
-        shape = volume.geometry.layout.file_shape
-        raise DataError(f"{path}: expected a single volume with 3 axes, got shape {shape}")
-    return volume
+def _read(path: Path, *, repeats: bool) -> StoredImage:
+    stack = read_one(path)
+    shape = stack.geometry.layout.file_shape
+    if stack.format != "nifti" or len(stack.stack_axes) not in (1, 2):
+        raise DataError(f"{path}: expected a volume with 3 axes, got shape {shape}")
+    is_series = len(stack.stack_axes) == 2
+    if repeats and not is_series:
+        raise DataError(
+            f"{path}: --repeats expects a series of volumes with 4 axes, the last over repeats of one contrast, got "
+            f"shape {shape}; build without --repeats, or leave the file out"
+        )
+    if is_series and not repeats:
+        raise DataError(
+            f"{path}: expected a single volume with 3 axes, got shape {shape}; if its last axis holds repeats of one "
+            "contrast, --repeats makes pairs of noisy copies of them, else divide it into one file per volume"
+        )
+    return stack
 
 
 def _check_aligned(a: StoredImage, b: StoredImage) -> None:
@@ -151,6 +186,6 @@ def _check_aligned(a: StoredImage, b: StoredImage) -> None:
             f"{without.path} states no orientation (sform and qform have code 0) but {with_place.path} does; set it, "
             "or remove it from both"
         )
-    found = differences(a.geometry, b.geometry) if a.pixels.shape == b.pixels.shape else []
+    found = differences(a.geometry, b.geometry) if a.plain.shape[-3:] == b.plain.shape[-3:] else []
     if found:
         raise DataError(f"{b.path} and {a.path} are not aligned: {'; '.join(found)}; register the contrasts first")

@@ -42,23 +42,9 @@ def find_subjects(contrasts: Mapping[str, Sequence[Series]], roots: Mapping[str,
     Raises:
         DataError: A patient has several series of a contrast, or no patient has all contrasts.
     """
-    found: dict[str, dict[str, list[Series]]] = defaultdict(lambda: defaultdict(list))
-    for name, series in contrasts.items():
-        for each in series:
-            patient = each.folder if by == "folder" or not each.patient else each.patient
-            found[patient or "unnamed"][name].append(each)
     subjects = []
-    for patient, by_contrast in sorted(found.items()):
-        missing = [name for name in contrasts if name not in by_contrast]
-        if missing:
-            leave_out("patient without all contrasts", patient, f"no {' or '.join(missing)}")
-        else:
-            subjects += _subjects_of(patient, by_contrast, roots, by)
-    if not subjects:
-        raise DataError(
-            f"no patient has all of the contrasts {', '.join(contrasts)}; their PatientID must agree, or else the "
-            "names of their sub-folders (--patient-by folder)"
-        )
+    for patient, by_contrast in series_by_patient(contrasts, by).items():
+        subjects += _subjects_of(patient, by_contrast, roots, by)
     patients = {subject.group for subject in subjects}
     if by == "auto" and len(patients) == 1 and len(subjects) > 1:
         log.warning(
@@ -67,6 +53,36 @@ def find_subjects(contrasts: Mapping[str, Sequence[Series]], roots: Mapping[str,
         )
         return [subject._replace(group=subject.key) for subject in subjects]
     return subjects
+
+
+def series_by_patient(contrasts: Mapping[str, Sequence[Series]], by: str) -> dict[str, dict[str, list[Series]]]:
+    """Patient -> contrast -> its series, for the patients that have all contrasts; the others are noted as left out.
+
+    Args:
+        contrasts: Contrast -> its series.
+        by: As in `find_subjects`; `auto` is PatientID here.
+
+    Raises:
+        DataError: No patient has all contrasts.
+    """
+    found: dict[str, dict[str, list[Series]]] = defaultdict(lambda: defaultdict(list))
+    for name, series in contrasts.items():
+        for each in series:
+            patient = each.folder if by == "folder" or not each.patient else each.patient
+            found[patient or "unnamed"][name].append(each)
+    complete = {}
+    for patient, by_contrast in sorted(found.items()):
+        missing = [name for name in contrasts if name not in by_contrast]
+        if missing:
+            leave_out("patient without all contrasts", patient, f"no {' or '.join(missing)}")
+        else:
+            complete[patient] = dict(by_contrast)
+    if not complete:
+        raise DataError(
+            f"no patient has all of the contrasts {', '.join(contrasts)}; their PatientID must agree, or else the "
+            "names of their sub-folders (--patient-by folder)"
+        )
+    return complete
 
 
 def read_folder(root: Path, suffixes: Sequence[str]) -> list[Series]:

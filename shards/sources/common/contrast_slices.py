@@ -65,6 +65,8 @@ def slice_samples(
     least_content: float = 0.0,
     keep_units: bool = False,
     suggested_range: tuple[float, str] | None = None,
+    scales: Mapping[str, float] | None = None,
+    notes: Mapping[str, object] | None = None,
 ) -> list[Sample]:
     """Cut the contrasts of one subject into slices.
 
@@ -77,6 +79,8 @@ def slice_samples(
         least_content: A fraction, 0 to 1.
         keep_units: Whether to store the values as they are; the content is judged as if they were divided.
         suggested_range: The data range that the files state, see `Sample`.
+        scales: Contrast -> its divisor, where it is not the percentile of the contrast itself.
+        notes: Metadata of all samples.
 
     Returns:
         Samples with a field for each contrast, float32 or complex64, and the divisors noted as `scales`.
@@ -92,7 +96,8 @@ def slice_samples(
         )
     for name, volume in volumes.items():
         check_finite(volume, f"{key}: {name}")
-    scales = {name: float(np.percentile(np.abs(volume), PERCENTILE)) or 1.0 for name, volume in volumes.items()}
+    if scales is None:
+        scales = {name: float(np.percentile(np.abs(volume), PERCENTILE)) or 1.0 for name, volume in volumes.items()}
     samples = []
     for number in range(len(next(iter(volumes.values())))):
         images = {name: volume[number] / scales[name] for name, volume in volumes.items()}
@@ -107,7 +112,9 @@ def slice_samples(
                 name: image.astype(np.complex64 if image.dtype.kind == "c" else np.float32)
                 for name, image in chosen.items()
             }
-            notes = {"slice": number} if keep_units else {"slice": number, "scales": scales}
+            own = {"slice": number} if keep_units else {"slice": number, "scales": dict(scales)}
             stated = suggested_range if keep_units else None
-            samples.append(Sample.of_arrays(f"{key}-{number:03d}", fields, suggested_range=stated, **notes))
+            samples.append(
+                Sample.of_arrays(f"{key}-{number:03d}", fields, suggested_range=stated, **own, **(notes or {}))
+            )
     return samples
