@@ -65,7 +65,6 @@ class BaselineEvaluator:
 
     def use_published_parameters(self) -> None:
         """Run each baseline with the fixed parameters of the published scripts, where they have any."""
-        self.noise = {}
         for name in self.names:
             if name in baselines.HAVE_PUBLISHED_PARAMETERS:
                 self.options[name] = {"preset": "published"}
@@ -114,7 +113,9 @@ class BaselineEvaluator:
             told = self.noise.get(field)
             seen = noisy if told is None else _with_phase(batch[field][i], batch[f"{field}_scale"][i], noisy)
             denoised: dict[str, np.ndarray] = {
-                name: baselines.restore(seen, name, data_range=self.data_range, noise=told, **self.options[name])
+                name: baselines.restore(noisy, name, data_range=self.data_range, **self.options[name])
+                if "preset" in self.options[name]
+                else baselines.restore(seen, name, data_range=self.data_range, noise=told, **self.options[name])
                 for name in self.names
             }
             values |= evaluator.measure_images(
