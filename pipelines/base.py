@@ -12,7 +12,8 @@ from typing_extensions import TypeVar
 from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs
 from configs.schema import PipelineConfig
-from losses.noise.model import NoiseModel
+from losses.noise.model import FieldNoise, NoiseModel
+from pipelines.reporting.assumed_noise import AssumedNoise
 from pipelines.reporting.checks import Finding, MethodDiagnosis
 from pipelines.reporting.columns import FollowedLoss, ReportColumn
 from pipelines.reporting.facts import RunFacts
@@ -125,6 +126,10 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
 
     def noise_model(self) -> NoiseModel | None:
         """The noise that `calibrate` found in the training images, which is saved with the run."""
+        return None
+
+    def assumed_noise(self, field: str, found: FieldNoise) -> AssumedNoise | None:
+        """What a field's noise was taken for where it is `found` in the images; None where no setting says."""
         return None
 
     def warnings(self) -> list[str]:

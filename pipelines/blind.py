@@ -14,13 +14,14 @@ from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Network, PipelineConfig, Rate, Weight
 from losses.l2 import L2
-from losses.noise.model import NoiseModel
+from losses.noise.model import FieldNoise, NoiseModel
 from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from pipelines.common import recorruption
 from pipelines.common.noise_calibration import NoiseLevel
 from pipelines.common.noise_settings import NoiseSetting
 from pipelines.common.self_supervised import noise_family
 from pipelines.common.self_supervised.base import signal_warnings
+from pipelines.reporting.assumed_noise import AssumedNoise
 
 
 def _is_range(values: tuple[float, float]) -> tuple[float, float]:
@@ -153,6 +154,12 @@ class Blind(Pipeline["Blind.Config"]):
     def noise_model(self) -> NoiseModel | None:
         """The noise found in the training images."""
         return self.noise_level.found if self.noise_level is not None else None
+
+    def assumed_noise(self, field: str, found: FieldNoise) -> AssumedNoise | None:
+        """What the method was told of the noise that it recorrupts, or found; nothing with clean images."""
+        if self.noise_level is None or self.config.learn_from == "clean":
+            return None
+        return self.noise_level.assumed(field)
 
     def warnings(self) -> list[str]:
         """Whether the noise is what the settings say, and independent of the signal where it is recorrupted."""

@@ -1,6 +1,7 @@
 """Cross-guided restoration: one network restores all contrasts of a slice jointly, from noisy images alone."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -12,13 +13,14 @@ from configs.errors import ConfigError, DataError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Rate
 from losses.l2 import L2
-from losses.noise.model import NoiseModel
+from losses.noise.model import FieldNoise, NoiseModel
 from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from pipelines.common import guided_views, recorruption, rician
 from pipelines.common.dual_domain.instruments import correlation
 from pipelines.common.noise_calibration import FAILS_FROM, NoiseLevel
 from pipelines.common.noise_sampling import oriented, undo_orientation
 from pipelines.common.noise_settings import NoiseSetting
+from pipelines.reporting.assumed_noise import AssumedNoise
 from pipelines.reporting.checks import Finding
 
 KEEPS_NOISE, REMOVES_STRUCTURE = 0.8, 1.1
@@ -119,8 +121,12 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         return Needs(fields, {f"{name}_normal": name for name in config.contrasts})
 
     def training_needs(self) -> Needs:
-        """As `needs`; where the noise has a shape, also the window of each crop, and numbers beyond its borders."""
-        return self.noise_level.completed(type(self).needs(self.config))
+        """As `needs`; where the noise has a shape, also the window of each crop, and numbers beyond its borders.
+
+        The random numbers of scheme masked choose pixels, and are not filtered.
+        """
+        completed = self.noise_level.completed(type(self).needs(self.config))
+        return replace(completed, margins={}) if self.config.scheme == "masked" else completed
 
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """Mean squared error between the restored first stack and the second one.
@@ -160,9 +166,10 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
             indices = [int(index) for index in batch["index"]]
             total = torch.zeros_like(noisy)
             orientations = self.noise_level.orientations
+            margin = 0 if self.config.scheme == "masked" else self.noise_level.margin_px
             for draw in range(self.config.passes):
                 turn = orientations[draw % len(orientations)]
-                normal = recorruption.seeded_normals(noisy, indices, draw, self.noise_level.margin_px)
+                normal = recorruption.seeded_normals(noisy, indices, draw, margin)
                 normal = self._coloured(normal, batch)
                 first, _ = recorruption.gaussian(noisy, normal, sigma=sigma, alpha=self.config.alpha)
                 seen = guided_views.inference(self.config.scheme, noisy, first, self.widths)
@@ -210,6 +217,13 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
     def noise_model(self) -> NoiseModel | None:
         """The noise found in the training images."""
         return self.noise_level.found
+
+    def assumed_noise(self, field: str, found: FieldNoise) -> AssumedNoise | None:
+        """What the method was told of the noise, or found."""
+        if self.config.scheme == "masked":  # the neighbours of a hidden pixel show correlated noise, whatever is known
+            kind = "map" if self.noise_level.shapes[field].has_map else "white"
+            return replace(self.noise_level.assumed(field), kind=kind, cure="set pipeline.scheme=stack")
+        return self.noise_level.assumed(field)
 
     def warnings(self) -> list[str]:
         """Whether the noise is what the settings say."""

@@ -14,7 +14,7 @@ from configs.errors import DataError
 from configs.fields import FieldSpec, Needs, Source
 from losses.edge import Edge
 from losses.l1 import L1
-from losses.noise.model import NoiseModel
+from losses.noise.model import FieldNoise, NoiseModel
 from models.contrast_decoder import ContrastDecoder
 from models.contrast_encoder import ContrastEncoder
 from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
@@ -22,6 +22,7 @@ from pipelines.common.dual_domain import diagnosis, instruments
 from pipelines.common.dual_domain.settings import DualDomainSettings
 from pipelines.common.host_copy import HostCopy
 from pipelines.common.noise_calibration import NoiseLevel
+from pipelines.reporting.assumed_noise import AssumedNoise
 from pipelines.reporting.checks import Finding, MethodDiagnosis
 from pipelines.reporting.facts import RunFacts
 
@@ -103,6 +104,10 @@ class DualDomain(Pipeline["DualDomain.Config"]):
     def noise_model(self) -> NoiseModel | None:
         """The noise found in the training images."""
         return self.noise_level.found
+
+    def assumed_noise(self, field: str, found: FieldNoise) -> AssumedNoise | None:
+        """Whatever it is: the networks learn one contrast from the other, and the noise floor follows the images."""
+        return AssumedNoise(found.kind)
 
     def warnings(self) -> list[str]:
         """Whether the noise of a contrast says something of the other's, or is of a kind that the method cannot do."""

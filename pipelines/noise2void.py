@@ -9,12 +9,14 @@ from torch import Tensor
 
 from configs.fields import FieldSpec
 from configs.schema import Count, Section
+from losses.noise.model import FieldNoise
 from pipelines.base import Batch, PhaseOutput, detached
 from pipelines.common import recorruption
 from pipelines.common.host_copy import HostCopy
 from pipelines.common.self_supervised import blind_spots
 from pipelines.common.self_supervised.base import SelfSupervisedConfig, SelfSupervisedPipeline
 from pipelines.common.self_supervised.blind_spots import Extent
+from pipelines.reporting.assumed_noise import AssumedNoise
 from pipelines.reporting.checks import Finding
 
 MASK = "mask_extent"
@@ -82,6 +84,11 @@ class Noise2Void(SelfSupervisedPipeline["Noise2Void.Config"]):
         super().calibrate(batches)
         if self.config.mask == "auto":
             self.get_buffer(MASK).copy_(torch.tensor([min(lag, WIDEST_PX) for lag in self._correlated_px()]))
+
+    def assumed_noise(self, field: str, found: FieldNoise) -> AssumedNoise | None:
+        """Correlated noise where the mask is as wide as it, else white noise."""
+        hidden, (rows, columns) = self.extent, found.correlation_length(CORRELATED)
+        return AssumedNoise("spectrum" if hidden.rows >= rows and hidden.columns >= columns else "white")
 
     def warnings(self) -> list[str]:
         """Whether the noise is correlated beyond the mask."""

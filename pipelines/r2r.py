@@ -1,6 +1,7 @@
 """Recorrupted-to-Recorrupted: a network learns from single noisy images whose noise distribution is known."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Annotated, Any, Literal, get_args
 
 import torch
@@ -17,6 +18,7 @@ from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from pipelines.common import recorruption
 from pipelines.common.noise_calibration import NoiseLevel
 from pipelines.common.noise_settings import NoiseSetting
+from pipelines.reporting.assumed_noise import AssumedNoise
 
 PARAMETER = {"gaussian": "sigma", "poisson": "gain", "gamma": "looks"}
 """Noise distribution -> the setting that holds its parameter."""
@@ -159,6 +161,14 @@ class R2R(Pipeline["R2R.Config"]):
     def noise_model(self) -> NoiseModel | None:
         """The noise found in the training images."""
         return self.noise_level.found
+
+    def assumed_noise(self, field: str, found: FieldNoise) -> AssumedNoise | None:
+        """What the method was told of the noise, or found."""
+        if self.config.distribution == "gaussian":
+            return replace(self.noise_level.assumed(field), signal="independent")
+        signal = {"poisson": "poisson", "gamma": "multiplicative"}[self.config.distribution]
+        cure = "train noise2noise on repeats, or set pipeline.noise=auto if the noise hardly depends on the signal"
+        return AssumedNoise(signal=signal, cure=cure)
 
     def warnings(self) -> list[str]:
         """Whether the noise is what the settings say."""

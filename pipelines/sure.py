@@ -8,12 +8,14 @@ from torch import Tensor
 
 from configs.fields import FieldSpec, Needs
 from configs.schema import Rate
+from losses.noise.model import FieldNoise
 from pipelines.base import Batch, PhaseOutput, detached
 from pipelines.common import recorruption
 from pipelines.common.noise_calibration import NoiseLevel
 from pipelines.common.noise_settings import NoiseSetting
 from pipelines.common.self_supervised.base import SelfSupervisedConfig, SelfSupervisedPipeline, signal_warnings
 from pipelines.common.self_supervised.divergence import divergence
+from pipelines.reporting.assumed_noise import AssumedNoise
 from pipelines.reporting.checks import Finding
 
 
@@ -57,6 +59,10 @@ class Sure(SelfSupervisedPipeline["Sure.Config"]):
         """Estimate what the settings leave open about the noise, from whole training images."""
         self.noise_level.calibrate(batches)
         self.found = self.noise_level.found
+
+    def assumed_noise(self, field: str, found: FieldNoise) -> AssumedNoise | None:
+        """What the method was told of the noise, or found."""
+        return self.noise_level.assumed(field)
 
     def warnings(self) -> list[str]:
         """Whether the noise is what the settings say, and independent of the signal."""

@@ -11,6 +11,7 @@ from configs.support.logs import get_logger
 from launch.diagnosis import probe
 from launch.diagnosis.diagnosis import Diagnosis
 from launch.diagnosis.general_rules import general_checks
+from launch.diagnosis.noise_rules import noise_checks
 from launch.methods import method_of
 from launch.runs.folder import RunFolder
 from launch.training import run
@@ -55,15 +56,21 @@ def diagnose_run(folder: Path) -> Diagnosis:
     last_evaluation = facts.eval_events[-1] if facts.eval_events else {}
     metrics = {name: value for name, value in last_evaluation.items() if isinstance(value, float)}
     try:
-        measured, findings = probe.probe(folder, metrics)
-        facts = replace(facts, probe=measured, findings=findings)
+        probed = probe.probe(folder, metrics)
+        facts = replace(
+            facts,
+            probe=probed.values,
+            findings=probed.findings,
+            noise=probed.noise,
+            assumed_noise=probed.assumed_noise,
+        )
     except (CheckpointError, DataError) as error:
         notes.append(f"Networks and data were not examined: {error}")
     method = method_of(facts.config).diagnose(facts)
     return Diagnosis(
         folder,
         facts,
-        checks=[*general_checks(facts), *method.checks],
+        checks=[*general_checks(facts), *noise_checks(facts), *method.checks],
         disputes=list(method.disputes),
         notes=[*notes, *method.notes],
         recommendation=method.recommendation,

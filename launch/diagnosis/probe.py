@@ -3,6 +3,7 @@
 import math
 import statistics
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from torch import Tensor
 
 from configs.schema import RunConfig
 from launch.data import loading, splits
-from launch.evaluation import evaluator
+from launch.evaluation import evaluator, known_noise
 from launch.evaluation.evaluator import Rows, reference_field, stored_image
 from launch.inference import trained_model
 from losses.common.noise_level import noise_levels
+from losses.noise.model import NoiseModel
 from pipelines.base import Batch, Pipeline
+from pipelines.reporting.assumed_noise import AssumedNoise
 from pipelines.reporting.checks import Finding
 from shards.reading.loaders import Loader
 from shards.reading.order import SampleOrder
@@ -30,7 +33,21 @@ BLUR_PX = 2.0
 """Standard deviation of the blur before edges of two contrasts are compared, which noise would hide otherwise."""
 
 
-def probe(run: Path, metrics: dict[str, float]) -> tuple[dict[str, float], list[Finding]]:
+@dataclass(frozen=True)
+class Probed:
+    """What was measured on a trained run."""
+
+    values: dict[str, float]
+    """See `probe`."""
+    findings: list[Finding]
+    """The method's findings on the metrics of the last evaluation."""
+    noise: NoiseModel | None
+    """The noise of the training images."""
+    assumed_noise: dict[str, AssumedNoise]
+    """Field -> what the method took its noise for, where a setting says."""
+
+
+def probe(run: Path, metrics: dict[str, float]) -> Probed:
     """Examine the last checkpoint of a run.
 
     Args:
@@ -38,7 +55,7 @@ def probe(run: Path, metrics: dict[str, float]) -> tuple[dict[str, float], list[
         metrics: Means of the last evaluation.
 
     Returns:
-        Measured values by name, and the method's findings on `metrics`. The values:
+        Measured values by name, the method's findings on `metrics`, and the noise. The values:
 
         - `grad_<part>`, `reached_<part>`: mean magnitude of the gradient of one training batch in a part of the
           pipeline, and the share of its parameters whose gradient is not zero;
@@ -69,7 +86,10 @@ def probe(run: Path, metrics: dict[str, float]) -> tuple[dict[str, float], list[
     train_rows = measure(pipeline, train_images, splits.data_range(train_shards))
     values |= psnr_gains(pipeline, train_rows, val_rows)
     values |= pairing(val_images, type(pipeline).paired_fields)
-    return values, pipeline.findings(metrics)
+    noise = known_noise.noise_of_run(trained_model.folder_of(run), pipeline, config.data, needs)
+    assumed = {name: pipeline.assumed_noise(name, found) for name, found in (noise.fields if noise else {}).items()}
+    told = {name: value for name, value in assumed.items() if value is not None}
+    return Probed(values, pipeline.findings(metrics), noise, told)
 
 
 def first_training_batch(pipeline: Pipeline, config: RunConfig, shards: ShardSet) -> Batch:

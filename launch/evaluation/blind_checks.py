@@ -53,6 +53,11 @@ class BlindChecks:
             log.debug("no checks without clean images: %s", problem)
         return cls(pipeline.outputs, noise, pipeline.fields)
 
+    @classmethod
+    def none(cls, pipeline: Pipeline) -> "BlindChecks":
+        """Checks that measure nothing."""
+        return cls(pipeline.outputs, {}, pipeline.fields)
+
     def models(self) -> dict[str, FieldNoise]:
         """Field -> the model of its noise, in stored units."""
         return {name: estimate.noise for name, estimate in self.noise.items()}
@@ -63,7 +68,7 @@ class BlindChecks:
         for name, output in self._outputs.items():
             field = output.noisy
             one = {field: batch[field][i : i + 1], f"{field}_scale": batch[f"{field}_scale"][i : i + 1]}
-            image = {field: restored[name][i : i + 1]}
+            image = {field: restored[name][i : i + 1].cpu()}  # as the batch is
             measured = residual_checks.diagnostics(one, image, self.models(), self._specs)
             values |= {f"{name}/{check}": float(value) for check, value in measured.items()}
             if self.noise[field].signal != "independent":

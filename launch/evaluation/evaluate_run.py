@@ -8,20 +8,23 @@ from pathlib import Path
 from configs.baseline_names import TITLES, Baseline
 from configs.errors import ConfigError, DataError, MachineError
 from configs.fields import Needs
-from configs.schema import DataConfig
+from configs.schema import DataConfig, RunConfig
 from configs.support import logs
 from configs.support.atomic_files import naming, write_atomically
 from configs.support.json_files import strict_json
 from configs.support.paths import resolve
 from launch.data import loading, splits
-from launch.evaluation import evaluator, fitness, known_noise, report, report_picture
+from launch.evaluation import blind_checks, evaluator, fitness, known_noise, report, report_picture
 from launch.evaluation import metrics as metric_registry
 from launch.evaluation.baseline_evaluator import RISK_TUNED, BaselineEvaluator
 from launch.evaluation.baselines import BaselineOptions
+from launch.evaluation.blind_checks import BlindChecks
 from launch.evaluation.evaluator import Rows
 from launch.evaluation.paired_statistics import paired_difference
 from launch.inference import trained_model
 from launch.machine import acceleration
+from pipelines.base import Pipeline
+from shards.reading.shard_set import ShardSet
 
 log = logs.get_logger(__name__)
 
@@ -70,12 +73,12 @@ def evaluate(options: argparse.Namespace) -> int:
             model.pipeline.outputs, options.baseline, metrics, data_range, pictures=options.pictures, noise=noise
         )
         _choose_parameters(baselines, options, data, needs)
-        recipe = loading.evaluation_recipe(needs, data, shards)
+        checks = _blind_checks(model.pipeline, config, data, shards)
         started = time.perf_counter()
         rows = evaluator.evaluate_split(
             model.pipeline,
             shards,
-            recipe,
+            loading.evaluation_recipe(needs, data, shards),
             count=splits.size(shards, options.limit),
             batch_size=data.eval_batch_size,
             data_range=data_range,
@@ -84,7 +87,7 @@ def evaluate(options: argparse.Namespace) -> int:
             device=accelerator.device,
             autocast=accelerator.autocast,
             metrics=metrics,
-            on_image=baselines,
+            on_image=lambda *image: {**baselines(*image), **checks(*image)},
             verify=data.verify,
         )
         if accelerator.is_main_process:
@@ -104,6 +107,17 @@ def evaluate(options: argparse.Namespace) -> int:
         return 0
     finally:
         acceleration.close(accelerator)
+
+
+def _blind_checks(pipeline: Pipeline, config: RunConfig, data: DataConfig, shards: ShardSet) -> BlindChecks:
+    """Checks against the noise of the split's own images; none if the run is set so, or an image cannot be read."""
+    if not config.evaluation.blind_checks:
+        return BlindChecks.none(pipeline)
+    try:
+        return BlindChecks.of_split(pipeline, shards, type(pipeline).needs(config.pipeline), data)
+    except DataError as error:  # an image that is to be measured is refused when it is its turn
+        log.debug("no checks without clean images: %s", error)
+        return BlindChecks.none(pipeline)
 
 
 def _choose_parameters(
@@ -186,6 +200,22 @@ def comparisons(rows: Rows, baselines: BaselineEvaluator) -> list[str]:
     return sentences
 
 
+def failed_checks(rows: Rows, baselines: BaselineEvaluator) -> list[str]:
+    """A sentence per check without clean images that the restored images fail."""
+    means = evaluator.means(rows)
+    primary = [name for name, output in baselines.outputs.items() if output.primary]
+    sentences = []
+    for name in primary:
+        values = {key.removeprefix(f"{name}/"): value for key, value in means.items() if key.startswith(f"{name}/")}
+        subject = f"'{name}' fails a check" if len(primary) > 1 else "The restored images fail a check"
+        sentences += [
+            f"{subject} without clean images ({finding.name}): {finding.message}."
+            for finding in blind_checks.findings(values)
+            if not finding.ok
+        ]
+    return sentences
+
+
 def report_notes(summary: Summary, rows: Rows, baselines: BaselineEvaluator) -> list[str]:
     """Sentences that a reader of the table needs: what was measured, against which reference, with which parameters."""
     sizes = sorted({row.size_px for row in rows if row.size_px is not None})
@@ -210,6 +240,7 @@ def report_notes(summary: Summary, rows: Rows, baselines: BaselineEvaluator) -> 
     if "none" in references:
         unavailable = [name.upper() for name, metric in baselines.metrics.items() if metric.needs_clean]
         notes.append(f"No clean images: {', '.join(unavailable) or 'nothing'} cannot be measured.")
+    notes += failed_checks(rows, baselines)
     notes += [f"Warning: {problem}." for problem in summary.warnings]
     if "gcmse" in baselines.metrics:
         notes.append("GCMSE grows with the area of an image, GCMSE_PER_PIXEL does not.")

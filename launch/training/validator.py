@@ -131,7 +131,7 @@ class Validator:
             if config.evaluation.blind_checks or config.evaluation.metric == "risk":
                 self._blind_checks = BlindChecks.of_split(pipeline, shards, self._needs, config.data)
             else:
-                self._blind_checks = BlindChecks(pipeline.outputs, {}, pipeline.fields)
+                self._blind_checks = BlindChecks.none(pipeline)
         return self._blind_checks
 
     def _log(self, data_range: float) -> None:

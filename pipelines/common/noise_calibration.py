@@ -22,6 +22,7 @@ from pipelines.common.host_copy import HostCopy
 from pipelines.common.noise_sampling import ORIENTATIONS, NoiseShape, Size
 from pipelines.common.noise_settings import GivenNoise, NoiseSetting
 from pipelines.common.recorruption import estimated_sigma
+from pipelines.reporting.assumed_noise import AssumedNoise
 
 BUFFER = "levels"
 """Name of the buffer with the calibrated levels."""
@@ -122,6 +123,10 @@ class NoiseLevel:
             },
             source="calibrated" if self.is_calibrated or self._noise != "white" else "given",
         )
+
+    def assumed(self, name: str, *, cure: str = "") -> AssumedNoise:
+        """The same for a field, as a diagnosis compares it with what the noise is."""
+        return AssumedNoise(self.shapes[name].noise.kind, self._stored()[name] or 0.0, cure=cure)
 
     def of_batch(self, batch: Batch) -> dict[str, Tensor]:
         """The level of each image in the units of the batch, by field: (N, 1, 1, 1), or (N, 1, H, W) with a map."""

@@ -3,11 +3,14 @@
 import itertools
 import math
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from configs.schema import RunConfig
 from configs.support.json_files import Record
+from losses.noise.model import NoiseModel
+from pipelines.reporting.assumed_noise import AssumedNoise
 from pipelines.reporting.checks import Finding
 
 MAX_OSCILLATION = 0.25
@@ -35,6 +38,10 @@ class RunFacts:
     """Measured on the trained networks (launch/diagnosis/probe.py); empty where that was not possible."""
     findings: list[Finding] = field(default_factory=list)
     """The method's own findings on the last evaluation."""
+    noise: NoiseModel | None = None
+    """The noise of the training images; None where it could not be estimated."""
+    assumed_noise: Mapping[str, AssumedNoise] = field(default_factory=dict)
+    """Field -> what the method took its noise for, where a setting says."""
 
     @cached_property
     def train_events(self) -> list[Record]:

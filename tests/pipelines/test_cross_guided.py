@@ -165,6 +165,23 @@ def test_an_estimated_noise_level_of_zero_is_refused_by_schemes_that_need_it() -
             make(scheme=scheme, sigma="estimate").calibrate([masked])
 
 
+def test_masked_trains_and_restores_where_noise_is_correlated_but_does_not_filter_the_masks() -> None:
+    pipeline = make(scheme="masked", sigma="estimate", passes=2)
+    data = batch(*pictures(2, 96, seed=3))
+    kernel = torch.tensor([1.0, 4.0, 1.0])[:, None] * torch.tensor([1.0, 4.0, 1.0]) / 18
+    for seed, name in enumerate(("pd", "pdfs")):
+        noise = torch.nn.functional.conv2d(normals(2, 1, 98, 98, seed=seed), kernel[None, None])
+        data[name] = data[f"{name}_clean"] + SIGMA * noise
+    pipeline.calibrate([data])
+    assert not pipeline.noise_level.is_white and pipeline.training_needs().margins == {}
+    assert torch.isfinite(pipeline.loss("restorer", data, {}).loss)
+    assert pipeline.restore(data)["pd"].shape == data["pd"].shape
+    found = pipeline.noise_level.found
+    assert found is not None
+    told = pipeline.assumed_noise("pd", found.fields["pd"])
+    assert told is not None and told.kind in ("white", "map") and told.cure
+
+
 def test_tiles_use_the_noise_level_of_their_full_image() -> None:
     pipeline, data = make(sigma="estimate_each"), batch(*pictures(2, 64, seed=3))
     tile = {name: value[..., :24, :24] if value.shape[-1] == 64 else value for name, value in data.items()}

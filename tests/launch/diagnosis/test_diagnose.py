@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch import diagnose
-from launch.diagnosis import examine
+from launch.diagnosis import examine, noise_rules
 from launch.diagnosis.diagnosis import Diagnosis
 from launch.diagnosis.general_rules import METHOD_GROUP
 from pipelines.common.dual_domain.symptoms import RECOMMENDED
@@ -169,7 +169,7 @@ def test_other_methods_get_the_general_checks(diagnosed: Diagnosed, mini: Path, 
     examine.train_for_diagnosis(config, [], tmp_path / "run", steps=10)
     result = examine.diagnose_run(tmp_path / "run")
     assert result.disputes == []
-    assert {check.group for check in result.checks} <= {"Training", METHOD_GROUP}
+    assert {check.group for check in result.checks} <= {"Training", METHOD_GROUP, noise_rules.GROUP}
     assert find(result.checks, "gradient reaches network").verdict == "ok"
 
 
