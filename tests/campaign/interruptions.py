@@ -1,6 +1,7 @@
 """Kills and signals: at every kind of moment, the run started again has to end in the undisturbed run's weights."""
 
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -48,19 +49,26 @@ def kill_two_processes(space: Workspace, random: np.random.Generator, kills: int
         steps = GAN_STEPS_PER_KILL * kills
         words = (*GAN, f"data.root={gan_shards(folder / 'shards')}", f"loop.max_steps={steps}")
         undisturbed, run = folder / "undisturbed", folder / "run"
-        if outcome(train_words(words, undisturbed), folder / "log-undisturbed", ranks=2) != 0:
-            return Outcome.CRASHED, (folder / "log-undisturbed.0").read_text()[-2000:]
-        killed = 0
-        for _ in range(4 * kills):
+        started = time.monotonic()
+        short = outcome(train_words((*words, "loop.max_steps=2"), folder / "short"), folder / "log-short", ranks=2)
+        seconds = time.monotonic() - started
+        code = short or outcome(train_words(words, undisturbed), folder / "log-undisturbed", ranks=2)
+        if code != 0:
+            return Outcome.CRASHED, f"the undisturbed run ended with exit code {code}"
+        expected = read_weights(undisturbed, steps)
+        killed = lives = runs = 0
+        while killed < kills and lives < 4 * kills:
             children = start(train_words(words, run), folder / "log", ranks=2)
-            signal_after(children, float(random.uniform(0.3, 3.0)), int(signal.SIGKILL))
+            signal_after(children, float(random.uniform(0.2, 2.0)) * seconds, int(signal.SIGKILL))
             code = wait(children)
-            killed += code == 128 + signal.SIGKILL
-            if killed == kills or code == 0:
-                break
+            lives, killed = lives + 1, killed + (code == 128 + signal.SIGKILL)
+            if code == 0:  # finished before the next kill: compare it, and go on with another
+                if not same_bits(read_weights(run, steps), expected):
+                    return Outcome.SILENT, f"run {runs} differs after {killed} kills of two processes"
+                runs, run = runs + 1, folder / f"run-{runs + 1}"
         code = outcome(train_words(words, run), folder / "log", ranks=2)
-        right = code == 0 and same_bits(read_weights(run, steps), read_weights(undisturbed, steps))
-        return of_code(code, right=right), f"{killed} kills of two processes, then exit code {code}"
+        right = code == 0 and killed == kills and same_bits(read_weights(run, steps), expected)
+        return of_code(code, right=right), f"{killed} kills of two processes in {runs + 1} runs, exit code {code}"
 
 
 def _signalled(space: Workspace, random: np.random.Generator, number: int) -> tuple[Outcome, str]:

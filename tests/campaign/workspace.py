@@ -20,8 +20,8 @@ SMALL = (
 )  # fmt: skip
 """A run of milliseconds a step, which saves after every step and keeps the last two."""
 
-GAN_STEPS_PER_KILL = 40
-"""Steps of the run for every kill, about as many as it makes between two of them."""
+GAN_STEPS_PER_KILL = 10
+"""Steps of the run for every kill; some lives end before their first step, others make a hundred."""
 
 GAN = (
     "--config", "configs/tcfl.yaml", "data.crop=32", "data.batch_size=4", "data.normalise=none", "loop.epochs=null",
