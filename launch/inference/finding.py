@@ -112,10 +112,14 @@ def _walk(folder: Path, output: Path, left_out: LeftOut, visited: set[Path]) -> 
                 yield path
             elif path.resolve() == output:
                 left_out.add("output folder", path)
-            elif path.resolve() not in visited:
+            elif path.resolve() in visited:
+                left_out.add("folder that is reached twice", path)
+            else:
                 yield from _walk(path, output, left_out, visited)
         elif path.name.startswith(".") or is_junk(path.name):
             left_out.add("hidden file", path)
+        elif not path.is_file():  # a pipe or a device, which may never end
+            left_out.add("special file", path)
         elif suffix_of(path) in SUFFIXES:
             yield path
         else:

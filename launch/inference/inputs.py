@@ -64,8 +64,12 @@ def parse_input(text: str) -> RestorationInput:
     """Parse `FILE` or `field=FILE,field=FILE`; an existing file whose own name has that form counts as a file.
 
     Raises:
-        ConfigError: A field without a file, or given twice.
+        ConfigError: A field without a file, or given twice; an empty text.
     """
+    if not text.strip():
+        raise ConfigError(
+            "an input is empty (a variable of the shell that is not set?); give FILE, FOLDER or field=FILE"
+        )
     if Path(text).exists() or not _FIELD_AND_FILE.match(text):
         return RestorationInput(text, {"": Path(text)})
     files: dict[str, Path] = {}

@@ -38,9 +38,11 @@ def read_image(path: Path, *, grey: bool = False) -> np.ndarray:
 
 def _pixels(image: StoredImage, grey: bool) -> np.ndarray:
     pixels = image.single()
+    if pixels.dtype == bool:  # as 1-bit images, which are read over the full range of 8 bits
+        pixels = pixels.astype(np.uint8) * 255
     if grey and pixels.ndim == 3:
         luminance = pixels[..., :3].astype(np.float64) @ LUMA
-        pixels = (np.rint(luminance) if pixels.dtype.kind == "u" else luminance).astype(pixels.dtype)
+        pixels = (np.rint(luminance) if pixels.dtype.kind in "ui" else luminance).astype(pixels.dtype)
     return pixels
 
 

@@ -52,6 +52,8 @@ def _is_picture(path: Path) -> bool:
 
 
 def _start(path: Path, count: int) -> bytes:
+    if not path.is_file():  # a pipe or a device may never answer
+        return b""
     try:
         with open(path, "rb") as file:
             return file.read(count)
@@ -66,6 +68,8 @@ def read_file(path: Path) -> list[StoredImage]:
         DataError: The format is not supported, the file is damaged, or its pixels cannot be understood.
         MachineError: The library that reads the format is not installed.
     """
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: not a regular file but a folder, pipe or device; give an image file")
     module = FORMATS.get(suffix_of(path))
     if module in ("pillow_formats", "tiff"):  # often misnamed, and the content is never mistaken
         module = "tiff" if _start(path, 4) in TIFF_STARTS else "pillow_formats" if _is_picture(path) else module

@@ -52,6 +52,9 @@ def build(args: argparse.Namespace) -> Headers:
     if len(set(lengths.values())) > 1:
         sizes = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise DataError(f"fields of different length: {sizes} images")
+    if len({stack.shape[1:3] for stack in stacks.values()}) > 1:
+        sides = ", ".join(f"{places[name]} has {stack.shape[1]} x {stack.shape[2]}" for name, stack in stacks.items())
+        raise DataError(f"images of different size: {sides} pixels; all fields of a sample show the same place")
     count = next(iter(lengths.values()))
     files = tuple(place.path for place in places.values())
     items = [

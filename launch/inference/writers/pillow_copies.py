@@ -85,7 +85,7 @@ def write_jpeg(source: Path, target: Path, pixels: np.ndarray) -> list[str]:
     Image.fromarray(pixels).save(
         buffer,
         "JPEG",
-        qtables=tables,
+        **({"qtables": tables} if tables else {"quality": 100}),
         subsampling=0 if stores_rgb else sampling,
         progressive=is_progressive,
         keep_rgb=stores_rgb,
@@ -96,7 +96,10 @@ def write_jpeg(source: Path, target: Path, pixels: np.ndarray) -> list[str]:
         + b"".join(struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data for marker, data in markers)
         + _without_markers(encoded)
     )
-    notes = ["JPEG loses a little again on writing; its quality and subsampling are those of the input"]
+    if tables:
+        notes = ["JPEG loses a little again on writing; its quality and subsampling are those of the input"]
+    else:
+        notes = ["it is a lossless JPEG, which became an ordinary one of quality 100"]
     return notes if len(markers) == len(found) else [*notes, "the further pictures in it (MPO) are left out"]
 
 
@@ -172,7 +175,7 @@ def _encode_png(pixels: np.ndarray) -> bytes:
             import imagecodecs
         except ImportError as error:
             raise DataError("16-bit colour PNG needs imagecodecs: pip install imagecodecs") from error
-        return bytes(imagecodecs.png_encode(pixels))
+        return bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels)))
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()

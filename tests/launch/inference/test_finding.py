@@ -1,14 +1,16 @@
 """Folders of several fields: files are matched by name, DICOM slices of other names by their place."""
 
+import os
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
-from configs.errors import DataError
+from configs.errors import ConfigError, DataError
 from launch.inference.files.stored_file import StoredFile
 from launch.inference.finding import find_inputs
+from shards.image_files.read import read_file
 from tests.launch.inference.dicom_files import write_dicom
 
 
@@ -58,3 +60,20 @@ def test_volumes_of_several_fields_must_show_the_same_places(tmp_path: Path) -> 
     a, b, c = (StoredFile(tmp_path / f"{name}.nii", 1) for name in "abc")
     assert a.misalignment(b) == ""
     assert "origin" in a.misalignment(c)
+
+
+def test_pipes_and_folders_that_are_reached_twice_are_left_out_by_name(tmp_path: Path) -> None:
+    (tmp_path / "in" / "x").mkdir(parents=True)
+    (tmp_path / "in" / "x" / "a.png").write_bytes(b"")
+    (tmp_path / "in" / "y").symlink_to(tmp_path / "in" / "x")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    inputs, left_out = find_inputs([str(tmp_path / "in")], None, tmp_path / "out")
+    assert [path.name for given in inputs for path in given.files.values()] == ["a.png"]
+    assert left_out.counts == {"special file": 1, "folder that is reached twice": 1}
+    with pytest.raises(DataError, match=r"pipe\.png: not a regular file"):
+        read_file(tmp_path / "in" / "pipe.png")
+
+
+def test_an_empty_input_is_not_the_current_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="an input is empty"):
+        find_inputs([""], None, tmp_path)

@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from configs.errors import DataError
+from shards.listing.finite import check_finite
 from shards.listing.folders import list_files
 from shards.listing.left_out import HARMLESS, LeftOut, collect, counts, leave_out, noted, plural, sentences
 
@@ -79,3 +81,13 @@ def test_the_account_counts_names_and_does_nothing_where_nobody_collects() -> No
     assert broken == "1 broken link: b.png (to c.png)"
     assert counts([LeftOut("x", "1"), LeftOut("y", "1"), LeftOut("y", "2")]) == {"y": 2, "x": 1}
     assert plural("file without partner") == "files without partner" and plural("sub-folder") == "sub-folders"
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 1e-300, 1e300j])
+def test_numbers_that_single_precision_cannot_hold_are_refused(value: complex) -> None:
+    image = np.zeros((3, 4), np.asarray(value).dtype)
+    image[1, 2] = value
+    with pytest.raises(DataError, match=r"a\.npy: its largest number is 1e[+-]300"):
+        check_finite(image, "a.npy")
+    check_finite(image / abs(value) * 1e30, "a.npy")
+    check_finite(np.full((3, 4), 6e4, np.float16), "a.npy")

@@ -240,3 +240,11 @@ def test_a_copy_that_exif_turns_is_a_near_duplicate(tmp_path: Path) -> None:
     write_tif(tmp_path / "c.tif", stored_for(smooth, 3), photometric="rgb", extratags=[(274, "H", 1, 3, True)])
     write_pil(tmp_path / "d.png", smooth[::-1])
     assert near_duplicates([tmp_path / name for name in ("a.jpg", "b.jpg", "c.tif", "d.png")], 0.95) == [0, 0, 0, 3]
+
+
+def test_masks_of_true_and_false_are_stored_as_1_bit_images_are(tmp_path: Path) -> None:
+    for field in ("noisy", "clean"):
+        (tmp_path / field).mkdir()
+        np.save(tmp_path / field / "a.npy", GREY > 100)
+    assert run(tmp_path) == 0
+    assert np.array_equal(only_sample(tmp_path)["noisy"], np.where(GREY > 100, 255, 0))

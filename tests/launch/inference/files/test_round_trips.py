@@ -105,6 +105,17 @@ def test_png_of_16_bit_colour_keeps_its_bits(tmp_path: Path) -> None:
     file, target, _ = copy(tmp_path / "a.png", 3)
     assert file.facts[""].dtype == np.uint16
     np.testing.assert_array_equal(imagecodecs.png_decode(target.read_bytes()), pixels)
+    results = {"": Result("", ArrayRows(np.moveaxis(np.moveaxis(pixels, 2, 0).copy(), 0, 2), (1, 1, 1, -1)))}
+    file.write(target, results, "not contiguous, as restored images are")
+    np.testing.assert_array_equal(imagecodecs.png_decode(target.read_bytes()), pixels)
+
+
+def test_lossless_jpeg_becomes_an_ordinary_one_and_says_so(tmp_path: Path) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    (tmp_path / "a.jpg").write_bytes(imagecodecs.ljpeg_encode(np.ascontiguousarray(SMOOTH[..., 0])))
+    _, target, notes = copy(tmp_path / "a.jpg")
+    assert "lossless JPEG" in notes[0]
+    assert np.abs(np.asarray(opened(target)).astype(int) - SMOOTH[..., 0]).max() <= 2
 
 
 @pytest.mark.parametrize("channels", [1, 3])
