@@ -157,6 +157,9 @@ def tars(folder: Path) -> list[Path]:
         elif splits:
             hint = f"; it contains the splits {', '.join(splits)}: give one of them"
         raise DataError(f"{folder}: no .tar shards here{hint}")
+    for shard in shards:
+        if shard.exists() and not shard.is_file():  # a pipe would never answer
+            raise DataError(f"{shard}: not a regular file but a folder, pipe or device; remove it")
     return shards
 
 

@@ -17,6 +17,12 @@ def reason_of(error: Exception) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
+def check_regular(path: Path) -> None:
+    """Raise DataError for a folder, and for a pipe or device, which may never answer."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: not a regular file but a folder, pipe or device; give an image file")
+
+
 @contextmanager
 def reading(path: Path, problem: str) -> Iterator[None]:
     """Turn any error inside the `with` block into a DataError that names a file.

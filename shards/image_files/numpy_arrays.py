@@ -6,7 +6,7 @@ import numpy as np
 
 from configs.errors import DataError
 from shards.image_files.arrays import numbers, stored_image
-from shards.image_files.errors import reading
+from shards.image_files.errors import check_regular, reading
 from shards.image_files.image import StoredImage
 from shards.listing.left_out import leave_out
 
@@ -33,6 +33,7 @@ def read(path: Path) -> list[StoredImage]:
 
 def names_in(path: Path) -> list[str]:
     """The names of the arrays in a .npz file. Raises DataError where there are none."""
+    check_regular(path)
     with reading(path, PROBLEM), open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         names = list(archive.files)
     if not names:
@@ -54,6 +55,7 @@ def load_array(path: Path, name: str = "", *, mapped: bool = False) -> np.ndarra
         DataError: It cannot be read, there is no such array, or its elements are no numbers.
     """
     where = f"{path}:{name}" if name else str(path)
+    check_regular(path)
     with reading(Path(where), PROBLEM):
         if path.suffix.lower() != ".npz":
             array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)

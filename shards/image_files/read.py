@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from configs.errors import DataError, MachineError
-from shards.image_files.errors import reading
+from shards.image_files.errors import check_regular, reading
 from shards.image_files.image import StoredImage
 
 FORMATS = {
@@ -68,8 +68,7 @@ def read_file(path: Path) -> list[StoredImage]:
         DataError: The format is not supported, the file is damaged, or its pixels cannot be understood.
         MachineError: The library that reads the format is not installed.
     """
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path}: not a regular file but a folder, pipe or device; give an image file")
+    check_regular(path)
     module = FORMATS.get(suffix_of(path))
     if module in ("pillow_formats", "tiff"):  # often misnamed, and the content is never mistaken
         module = "tiff" if _start(path, 4) in TIFF_STARTS else "pillow_formats" if _is_picture(path) else module

@@ -28,6 +28,9 @@ def _problems(path: Path) -> Iterator[str]:
         if path.suffix == ".partial":
             yield f"{path}: left by a build that was interrupted; start it again, or remove the folder"
         return
+    if path.exists() and not path.is_file():
+        yield f"{path}: not a regular file but a pipe or device"
+        return
     if path.name in (index.HEADER, index.TABLE) or path.suffix == ".tar":
         return
     if path.name.startswith(".") and (index.HEADER in path.name or index.TABLE in path.name):

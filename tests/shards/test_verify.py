@@ -310,3 +310,11 @@ def test_inspect_prints_a_description_and_writes_a_preview(
         assert picture.size == (96, 192) or picture.size[0] == 320
     assert inspect.main([str(tmp_path / "none")]) == 4
     assert inspect.main([str(data), "--preview", str(tmp_path / "no" / "p.png")]) == 6
+
+
+def test_pipes_are_reported_instead_of_waited_for(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(data / "train" / "notes.txt")
+    assert_reported(data, "side file", "notes.txt: not a regular file")
+    os.mkfifo(data / "train" / "x.tar")
+    assert verify.main([str(data)]) == 4
+    assert "x.tar: not a regular file" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Sources that read volumes and arrays, on generated files with the published layouts, and the generated data sets."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,8 @@ def test_arrays_are_grouped_and_checked(tmp_path: Path, capsys: pytest.CaptureFi
     refused(4, "narrow.npy has 12 x 15", "--field", f"c={tmp_path}/narrow.npy")
     np.save(tmp_path / "huge.npy", noisy.astype(np.float64) * 1e300)
     refused(4, "single precision", "--field", f"c={tmp_path}/huge.npy")
+    os.mkfifo(tmp_path / "pipe.npy")
+    refused(4, "pipe.npy: not a regular file", "--field", f"c={tmp_path}/pipe.npy")
     np.save(tmp_path / "flat.npy", noisy[0])
     refused(4, "expected (N, H, W)", "--field", f"c={tmp_path}/flat.npy")
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
