@@ -29,6 +29,8 @@ MAX_DIGITS = 100
 """Longest number."""
 
 _NUMBER = re.compile(r"[-+]?[\d._:]*(e[-+]?\d+)?|[-+]?0[xob][\da-f_]+", re.IGNORECASE)
+_SURPRISING = re.compile(r"[-+]?0[0-7_]+|[^:]*:.*")
+"""Numbers that YAML 1.1 reads differently from what they look like: 010 is 8, and 1:30 is 90."""
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
 """A string, closed or not, or a bracket."""
@@ -97,6 +99,8 @@ class _StrictLoader(SafeLoader):
         """Refuse tags for other than plain types."""
         if node.tag not in _ALLOWED_TAGS:
             raise _problem(f"the tag {node.tag.replace(_TAG, '!!')} is not supported; leave it out", node)
+        if node.tag in (_TAG + "int", _TAG + "float") and _SURPRISING.fullmatch(str(node.value)):
+            raise _problem(f"{node.value} is octal or sexagesimal in YAML: write the decimal number", node)
         return super().construct_object(node, deep=deep)
 
 

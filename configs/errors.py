@@ -39,6 +39,9 @@ REMEDIES = {
         ("EIO", "ENXIO", "ENODEV", "ENOMEDIUM", "EBUSY", "ETXTBSY", "EREMOTEIO", "EBADMSG", "EUCLEAN"), _DISK
     ),
     "ENOMEM": "free memory, or lower data.batch_size or data.prefetch, and start the same command again",
+    **dict.fromkeys(
+        ("EISDIR", "ENOTDIR", "ENOTEMPTY", "EEXIST"), "remove what is in the way, and start the same command again"
+    ),
     "EPIPE": "the program that read this output has ended",
     **dict.fromkeys(
         (

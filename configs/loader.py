@@ -46,7 +46,8 @@ def load(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
         data, report = conversion.convert(data)
         for line in report:
             log.info("%s: %s", path.name, line)
-    data.setdefault("name", path.stem)
+    if data.get("name", "") == "":
+        data["name"] = path.stem
     return structure(apply(data, overrides or []), source=str(path))
 
 

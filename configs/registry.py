@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError, create_model
 
 from configs.errors import ConfigError
+from configs.sizes import refuse_switch
 from configs.support.mappings import Settings
 from configs.support.paths import ROOT
 from configs.support.suggestions import did_you_mean
@@ -84,6 +85,11 @@ def complete(folder: str, spec: Any, *, given: tuple[str, ...] = ()) -> Settings
         for key in arguments
         if key not in fields
     ]
+    for key in arguments.keys() & fields.keys():
+        try:
+            refuse_switch(arguments[key], fields[key][0])
+        except ValueError as error:
+            problems.append(f"{key}: {error} (got {arguments[key]!r})")
     model = create_model(cls.__name__, __config__=ConfigDict(extra="ignore", arbitrary_types_allowed=True), **fields)
     try:
         checked = model(**arguments).model_dump(mode="json")

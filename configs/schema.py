@@ -3,14 +3,23 @@
 The method's own keys (`pipeline`) are declared beside the method, in `pipelines/<name>.py`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from configs import registry
 from configs.batching import batch_problem
-from configs.locations import location_problem, name_problem
-from configs.sizes import Side
+from configs.locations import location_problem, name_problem, path_problem
+from configs.sizes import Side, refuse_switch
 from configs.support.mappings import Settings
 
 Positive = Annotated[int, Field(gt=0, le=10**12)]
@@ -37,6 +46,11 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, validate_default=True
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        return refuse_switch(value, cls.model_fields[info.field_name or ""].annotation)
 
 
 class PipelineConfig(Section):
@@ -277,6 +291,13 @@ class InitConfig(Section):
     """Names of the networks to copy; empty copies all."""
     which: Literal["best", "last"] = "last"
     """Which of the run's checkpoints."""
+
+    @field_validator("run")
+    @classmethod
+    def _is_a_path(cls, run: str) -> str:
+        if problem := path_problem(run):
+            raise ValueError(problem)
+        return run
 
 
 class RunConfig(Section):

@@ -1,6 +1,6 @@
 """Types of the numbers that networks and losses are built with: bounded, so that a slip of the pen is no network."""
 
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
@@ -20,3 +20,24 @@ Real = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
 """Any finite number of a sensible size."""
 Above = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 """A finite number above zero."""
+
+
+def refuse_switch(value: Any, annotation: Any) -> Any:
+    """The value of a field; ValueError where it is true or false in place of a number.
+
+    Pydantic and Python count true, as which YAML reads yes and on too, as the number 1.
+
+    Args:
+        value: As given by the user.
+        annotation: The field's type.
+    """
+    takes_number = _holds(annotation, (int, float)) and not _holds(annotation, (bool, Any, object))
+    elements = value if isinstance(value, list | tuple) else [value]
+    if takes_number and any(isinstance(element, bool) for element in elements):
+        raise ValueError("expected a number; YAML reads yes, no, on and off as true or false")
+    return value
+
+
+def _holds(annotation: Any, kinds: tuple[Any, ...]) -> bool:
+    """Whether a type hint is, or contains, one of some types."""
+    return any(annotation is kind for kind in kinds) or any(_holds(inner, kinds) for inner in get_args(annotation))

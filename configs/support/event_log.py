@@ -38,6 +38,8 @@ def read_log(file: Path, *, last_bytes: int | None = None) -> EventLog:
         last_bytes: Read only this much of the file's end.
     """
     result = EventLog([], [], [])
+    if file.exists() and not file.is_file():  # opening a pipe would wait for ever
+        return result
     try:
         with file.open("rb") as opened:
             start = 0 if last_bytes is None else max(0, opened.seek(0, 2) - last_bytes)

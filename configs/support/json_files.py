@@ -21,7 +21,7 @@ def parse_json(text: str | bytes) -> Any:
 def read_json(file: Path) -> Record:
     """The object in a JSON file; empty where the file is missing, half-written, or holds something else."""
     try:
-        value = parse_json(file.read_bytes())
+        value = parse_json(file.read_bytes()) if file.is_file() else None  # a pipe would wait for ever
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

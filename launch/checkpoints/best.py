@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import TypedDict
 
@@ -44,6 +45,8 @@ def write_best(folder: Path, metric: str) -> Best | None:
     """Write into best.json which checkpoint is the best; the same, or None where none has a value."""
     best = find_best(folder, metric)
     if best is not None and best != read_best(folder):
+        if (folder / BEST_FILE).is_dir():  # no file can replace it, and a cache must not stop a run
+            os.rename(folder / BEST_FILE, folder / f"{BEST_FILE}.damaged")
         write_durably(folder / BEST_FILE, json.dumps(best))
     return best
 

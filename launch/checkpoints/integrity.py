@@ -21,6 +21,9 @@ FORMAT = 2
 READABLE = (1, 2)
 
 _CHUNK_BYTES = 1 << 20
+_TYPES: dict[str, type] = {"step": int, "world": int, "samples": int, "config": dict, "metrics": dict}
+"""Types of what readers of meta.json rely on. Without a checksum (format 1) nothing else shows that it was changed."""
+_NEEDED = ("step", "world", "samples", "config")
 
 
 def describe(folder: Path) -> dict[str, Record]:
@@ -54,6 +57,9 @@ def meta_problem(checkpoint: Path, meta: Record) -> str | None:
         content = {name: value for name, value in meta.items() if name != "checksum"}
         if _checksum(content) != meta.get("checksum") or not isinstance(meta.get("files"), dict):
             return f"{META} is damaged: its checksum differs"
+    for key, kind in _TYPES.items():
+        if key in meta and not (type(meta[key]) is kind or (meta[key] is None and key not in _NEEDED)):
+            return f"{META} is damaged: '{key}' is {str(meta[key])[:40]!r}"
     if step_of(checkpoint) not in (None, meta.get("step")):
         return f"{META} is of step {meta.get('step')}"
     return None

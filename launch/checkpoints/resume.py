@@ -189,7 +189,7 @@ def refuse_other_data(meta: Record, size: int, shards: Split, checkpoint: Path, 
     saved, current = meta["samples"], size
     if saved != current:
         raise CheckpointError(
-            f"{checkpoint} was trained on {saved} samples, but {shards} now has {current}, and the order of the "
+            f"{checkpoint} was trained on {saved} samples, but {shards.path} now has {current}, and the order of the "
             "samples depends on their number: restore the data, or start a new run with another --run-dir"
         )
     if same_content(meta.get("data"), shards.fingerprint):

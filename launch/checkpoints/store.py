@@ -89,7 +89,7 @@ def recover(folder: Path) -> list[str]:
             if (hidden / META).exists() and not integrity.problems(hidden):
                 done.append(f"completed the save of {_install(hidden).name}, which a kill had interrupted")
             else:
-                shutil.rmtree(hidden)
+                shutil.rmtree(hidden) if hidden.is_dir() else hidden.unlink()
         for path in [*folder.glob(f"{REMOVED}*"), *folder.glob(f".{BEST_FILE}*")]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return done

@@ -123,3 +123,13 @@ def test_nasty_values_are_valid_or_refused(key: str) -> None:
             assert "secret" not in str(error)
         else:
             assert json.loads(config.model_dump_json())
+
+
+@pytest.mark.parametrize("number", ["010", "-017", "1:30", "12:30:45.5", "0_7"])
+def test_numbers_that_yaml_reads_differently_from_what_they_look_like_are_refused(number: str) -> None:
+    with pytest.raises(ConfigError, match=f"{number} is octal or sexagesimal in YAML: write the decimal number"):
+        parse_yaml(f"a: {number}")
+
+
+def test_ordinary_numbers_and_quoted_ones_are_read() -> None:
+    assert parse_yaml("a: [0, 0.5, 10, 0x10, 1_000, '010', \"1:30\"]") == {"a": [0, 0.5, 10, 16, 1000, "010", "1:30"]}

@@ -86,7 +86,21 @@ def test_a_folder_without_read_permission_is_an_error(
 
 @pytest.mark.parametrize(
     "name",
-    ["ENOSPC", "EFBIG", "EPIPE", "ESTALE", "ETIMEDOUT", "ENOTCONN", "ECONNRESET", "EDQUOT", "EROFS", "ENOMEM", "EIO"],
+    [
+        "ENOSPC",
+        "EFBIG",
+        "EPIPE",
+        "ESTALE",
+        "ETIMEDOUT",
+        "ENOTCONN",
+        "ECONNRESET",
+        "EDQUOT",
+        "EROFS",
+        "ENOMEM",
+        "EIO",
+        "EISDIR",
+        "ENOTDIR",
+    ],
 )
 def test_every_error_of_the_machine_is_one_sentence_with_its_file(
     name: str, capsys: pytest.CaptureFixture[str]

@@ -114,7 +114,7 @@ def test_a_binary_file_is_not_reported_as_a_wrong_name(tmp_path: Path) -> None:
 
 
 def test_the_complete_configuration_loads_back_equal(tmp_path: Path) -> None:
-    run = loader.structure(loader.apply(dict(DUAL), ["optimizer.lr=3.3e-5", "data.fields.pd=first"]))
+    run = loader.structure(loader.apply(dict(DUAL), ["name=x", "optimizer.lr=3.3e-5", "data.fields.pd=first"]))
     file = tmp_path / "config.yaml"
     file.write_text(loader.dump(run))
     assert loader.load(file) == run
@@ -122,3 +122,27 @@ def test_the_complete_configuration_loads_back_equal(tmp_path: Path) -> None:
 
 def test_the_run_is_named_after_its_file(root: Path) -> None:
     assert loader.load(root / "configs" / "quickstart.yaml").name == "quickstart"
+
+
+@pytest.mark.parametrize(
+    "override", ["data.batch_size=yes", "loop.epochs=on", "pipeline.encoder_features=[yes, 8]", "optimizer.lr=true"]
+)
+def test_true_is_not_the_number_one(root: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match=f"{override.split('=')[0]}.*expected a number"):
+        loader.load(root / "tests/launch/small.yaml", [override])
+
+
+def test_true_is_not_the_width_of_a_network(root: Path) -> None:
+    with pytest.raises(ConfigError, match="width: expected a number"):
+        loader.load(root / "configs/supervised.yaml", ["pipeline.network={name: unet, width: yes}"])
+
+
+def test_an_empty_name_is_the_name_of_the_file(tmp_path: Path, root: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text((root / "tests/launch/small.yaml").read_text() + 'name: ""\n')
+    assert loader.load(file).name == "mine"
+
+
+def test_a_warm_start_from_a_path_with_a_line_break_is_refused(root: Path) -> None:
+    with pytest.raises(ConfigError, match="init_from.run: .*line break"):
+        loader.load(root / "tests/launch/small.yaml", ['init_from.run="a\\nb"'])

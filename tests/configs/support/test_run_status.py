@@ -67,7 +67,7 @@ def test_a_run_without_a_lock_file_is_gone(tmp_path: Path) -> None:
 
 def test_other_states_are_left_alone(tmp_path: Path) -> None:
     assert read_summary(tmp_path) == {}
-    for status in ("finished", "failed", "stopped", None):
+    for status in ("finished", "failed", "stopped"):
         (tmp_path / "summary.json").write_text(json.dumps({"status": status}))
         assert read_summary(tmp_path) == {"status": status}
 

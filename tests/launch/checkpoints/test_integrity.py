@@ -12,7 +12,7 @@ import torch
 from configs.errors import CheckpointError
 from launch import denoise, evaluate
 from launch.checkpoints import integrity, resume, store
-from tests.support.checkpoints import save
+from tests.support.checkpoints import forget_checksums, save
 from tests.support.runs import checkpoint_of, read_events, read_summary, read_weights, same_bits
 from tests.support.small_runs import TrainSmall, single_error
 
@@ -189,3 +189,20 @@ def test_a_finished_run_whose_result_is_damaged_is_trained_to_its_end_again(
     code, output = train_small(*options)
     assert code == 0 and "state.pt has 0 bytes" in output and "nothing to do" not in output
     assert same_bits(read_weights(tmp_path / "run", 4), before)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("config", None), ("config", 5), ("world", None), ("world", "1"), ("samples", None), ("metrics", [1])],
+)
+def test_a_meta_json_without_checksum_whose_values_changed_their_type_is_damaged(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    intact, path = save(tmp_path, 1), save(tmp_path, 2)
+    forget_checksums(path)
+    meta = json.loads((path / "meta.json").read_text())
+    (path / "meta.json").write_text(json.dumps({**meta, key: value}))
+    assert integrity.problems(path) == [f"meta.json is damaged: '{key}' is {str(value)!r}"]
+    assert store.intact(tmp_path) == intact
+    with pytest.raises(CheckpointError, match=f"'{key}' is"):
+        store.read_weights(path, averaged=True)

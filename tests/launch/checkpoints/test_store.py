@@ -35,6 +35,16 @@ def test_a_sealed_but_damaged_hidden_checkpoint_is_not_taken(tmp_path: Path) -> 
     assert store.recover(tmp_path) == [] and not list(tmp_path.iterdir())
 
 
+def test_files_and_folders_in_the_way_stop_no_start(tmp_path: Path) -> None:
+    """A file where a hidden folder is expected, and a folder in place of best.json, which is only a cache."""
+    save(tmp_path, 1, psnr=20.0)
+    (tmp_path / ".step-00000002").write_text("x")
+    (tmp_path / "best.json").mkdir()
+    assert store.recover(tmp_path) == []
+    assert best.write_best(tmp_path, "psnr") == best.read_best(tmp_path) == {"step": 1, "metric": "psnr", "value": 20.0}
+    assert (tmp_path / "best.json.damaged").is_dir()
+
+
 def test_a_complete_hidden_checkpoint_of_format_1_is_taken_too(tmp_path: Path) -> None:
     """A kill of version 0.2 may have left it as the only one."""
     path = save(tmp_path, 1)
