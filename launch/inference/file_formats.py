@@ -59,6 +59,17 @@ def png_values(array: np.ndarray, *, colour: bool, white: float) -> np.ndarray:
     return np.rint(brightness * 255).astype(np.uint8) if colour else np.rint(brightness * 65535).astype(np.uint16)
 
 
+def png_losses(array: np.ndarray, *, colour: bool) -> list[str]:
+    """What `png_values` changes, as sentences for the user."""
+    keep = "for viewing only; --format npy or tif keeps the values"
+    if array.dtype == np.uint16:
+        return [f"16-bit colour became 8-bit colour, {keep}"] if colour else []
+    if array.dtype == np.uint8:
+        return []
+    lost = "magnitudes only" if np.iscomplexobj(array) else "values below 0 are black"
+    return [f"{array.dtype} became {8 if colour else 16} bits, brightest value of the input white, {lost}, {keep}"]
+
+
 def _write_tif(path: Path, array: np.ndarray, colour: bool) -> None:
     import tifffile
 

@@ -162,7 +162,8 @@ def write_target(
     if not target.is_same:
         (part,) = target.parts
         array = _whole(results.of(part.job, part.output))
-        return file_formats.write(target.path, array, colour=colour, white=white), []
+        notes = file_formats.png_losses(array, colour=colour) if target.path.suffix == ".png" else []
+        return file_formats.write(target.path, array, colour=colour, white=white), notes
     parts = {part.name: Result(part.array, results.of(part.job, part.output)) for part in target.parts}
     temporary = target.path.with_name(f".{target.path.name}")
     try:

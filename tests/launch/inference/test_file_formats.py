@@ -55,3 +55,12 @@ def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MachineError, match="cannot write"):
         file_formats.write(tmp_path / "file" / "a.npy", FLOAT)
+
+
+def test_what_a_png_loses_is_said() -> None:
+    grey = np.zeros((8, 9), np.uint16)
+    assert file_formats.png_losses(grey, colour=False) == []
+    assert file_formats.png_losses(grey.astype(np.uint8), colour=False) == []
+    assert "8-bit colour" in file_formats.png_losses(np.zeros((8, 9, 3), np.uint16), colour=True)[0]
+    assert "float32 became 16 bits" in file_formats.png_losses(grey.astype(np.float32), colour=False)[0]
+    assert "magnitudes only" in file_formats.png_losses(grey.astype(np.complex64), colour=False)[0]
