@@ -203,7 +203,7 @@ class LoopConfig(Section):
     precision: Annotated[Literal["no", "bf16", "fp16", "auto"], BeforeValidator(lambda value: value or "no")] = "no"
     """Autocast type; weights stay float32. auto is bf16 where the hardware supports it, fp16 on other GPUs, and no on
     other CPUs and for complex networks."""
-    ema_decay: Fraction = 0.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay per step of the moving average of weights that evaluation uses; 0 keeps none."""
     max_skips: Count = 10
     """Steps in a row that may be skipped for a gradient that is not finite, before the run stops as diverged."""

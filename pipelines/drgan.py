@@ -17,6 +17,7 @@ from configs import registry
 from configs.errors import ConfigError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import Count, Network, PipelineConfig, Positive, Section, Weight
+from configs.sizes import Depth, Width
 from losses.adversarial import Adversarial
 from losses.l1 import L1
 from models.blocks.padding import crop_to, pad_to_multiple
@@ -54,11 +55,11 @@ class Drgan(Pipeline["Drgan.Config"]):
     class Config(PipelineConfig):
         """Settings of DRGAN."""
 
-        width: Positive = 64
+        width: Width = 64
         """Channels of the encoders' first layer; the content has four times as many."""
-        blocks: Positive = 4
+        blocks: Depth = 4
         """Residual blocks of the content encoder and of each decoder."""
-        code_channels: Positive = 8
+        code_channels: Width = 8
         """Length of the noise code."""
         critic: Network = {"name": "patch_discriminator", "variant": "cyclegan"}
         """Network from an image to scores; one each for clean images, noisy images and noise."""

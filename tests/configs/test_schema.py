@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from configs import registry
+from configs import loader, registry
+from configs.errors import ConfigError
 from configs.schema import RunConfig
 from configs.studies import Study
 from configs.support.paths import ROOT
@@ -108,3 +109,17 @@ def test_an_undocumented_setting_is_detected() -> None:
         field: int = 1
 
     assert undocumented(Silent) == ["Silent.field"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("loop.ema_decay=1", "loop.ema_decay"),
+        ("pipeline.latent_channels=1000000", "latent_channels"),
+        ("pipeline.encoder_features=[]", "encoder_features"),
+        ("pipeline.encoder_features=[1000000]", "encoder_features"),
+    ],
+)
+def test_averages_that_never_move_and_networks_that_cannot_be_are_refused(setting: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        loader.load(ROOT / "configs" / "cross_baseline.yaml", [setting])

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator
 
 from configs import registry
 from configs.schema import Count, Fraction, PipelineConfig, Positive, Section, Weight
+from configs.sizes import Width, Widths
 
 
 class Weights(Section):
@@ -41,11 +42,11 @@ class AntiCollapse(Section):
 class DualDomainSettings(PipelineConfig):
     """Settings of the dual-domain method."""
 
-    encoder_features: tuple[Positive, ...] = (64, 128, 256)
+    encoder_features: Widths = (64, 128, 256)
     """Channels of the encoder's levels, from full resolution down."""
-    decoder_features: tuple[Positive, ...] = (256, 128, 64)
+    decoder_features: Widths = (256, 128, 64)
     """Channels of each decoder's levels, from the coarsest up."""
-    latent_channels: Positive = 256
+    latent_channels: Width = 256
     """Channels of the latent, at the coarsest level."""
     identity_mapping: bool = False
     """Initialise the decoders to zero and add their input: the original setup, which never learns
