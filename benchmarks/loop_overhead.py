@@ -203,7 +203,7 @@ def with_lightning(pipeline: Pipeline, batches: list[list[Batch]], steps: int) -
 def time_loops(accumulate: int, *, steps: int, rounds: int) -> dict[str, list[float]]:
     """Seconds of `steps` steps of each loop, in each round."""
     with common.temporary_folder() as folder:
-        root = common.write_shards(Path(folder) / "data", side=8, count=64)
+        root = common.write_shards(Path(folder) / "data", side=16, count=64)
         our_loop = ours(Path(folder) / "run", root, steps, accumulate)
         arguments = (our_loop.pipeline, our_loop.batches, steps)
         candidates: dict[str, Callable[[], object]] = {

@@ -1,6 +1,7 @@
 """Fixtures of all tests: the real images, commands in real processes, and a check that none is left running."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from tests.support.train_each import WorkerPair
 
 commands.mark_this_process()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells start background jobs so, and every process inherits it: the tests of Ctrl-C could not press it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 
 

@@ -35,6 +35,7 @@ IN_PLAN_IF_CHANGED: dict[str, object] = {
     "series": [],
     "patient_by": "auto",
     "data_range": None,
+    "repeats": False,
 }
 """Arguments that came later -> the value that writes what earlier versions wrote, which had another plan otherwise."""
 LEFT_OUT = "left_out.json"
