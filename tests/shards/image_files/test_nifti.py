@@ -1,6 +1,7 @@
 """NIfTI volumes in every orientation, scale and shape, alone and as pairs."""
 
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,8 @@ import numpy as np
 import pytest
 
 from configs.errors import DataError
-from shards import build
 from shards.image_files.read import read_one
-from shards.reading.shard_set import ShardSet
+from tests.shards.sources.two_contrasts import build_contrasts, built_samples
 
 VOLUME = (np.arange(12 * 10 * 5).reshape(12, 10, 5) * 7 % 601 + 300).astype(np.float32)
 """(x, y, z), canonical, with no two planes alike."""
@@ -152,19 +152,7 @@ def test_a_changed_byte_of_a_compressed_file_is_never_passed_over(tmp_path: Path
     assert np.array_equal(read_one(tmp_path / "a.nii.gz").pixels, expected)
 
 
-def run(root: Path, *more: str) -> int:
-    fields = ["--field", f"pd={root}/pd", "--field", f"pdfs={root}/pdfs"]
-    return build.main(["nifti", *fields, "--output", str(root / "out"), "--split", "1,0,0", *more])
-
-
-def samples(root: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Key -> fields in stored units."""
-    shards = ShardSet.open(root / "out" / "train")
-    notes: list[Any] = [shards.json(i) for i in range(len(shards))]
-    return {
-        shards.key(i): {name: shards.read(i, name) * notes[i]["scales"][name] for name in shards.fields}
-        for i in range(len(shards))
-    }
+run = partial(build_contrasts, "nifti")
 
 
 def test_subjects_and_contrasts_in_other_orders_give_the_same_slices(tmp_path: Path) -> None:
@@ -174,7 +162,7 @@ def test_subjects_and_contrasts_in_other_orders_give_the_same_slices(tmp_path: P
         other, its_affine = stored_as((1, 2, 0), (False, True, False))
         write(tmp_path / "pdfs" / f"sub-{number}.nii.gz", other * 2, its_affine)
     assert run(tmp_path) == 0
-    read = samples(tmp_path)
+    read = built_samples(tmp_path)
     assert len(read) == 10
     for key, sample in read.items():
         expected = VOLUME[:, :, int(key[-3:])]
@@ -190,7 +178,7 @@ def test_slices_are_cut_in_the_plane_of_the_acquisition(tmp_path: Path, plane: i
     for contrast in ("pd", "pdfs"):
         write(tmp_path / contrast / "s.nii", VOLUME.transpose(order), affine)
     assert run(tmp_path) == 0
-    read = samples(tmp_path)
+    read = built_samples(tmp_path)
     assert len(read) == VOLUME.shape[plane]
     assert np.allclose(read["s-001"]["pd"], np.take(VOLUME, 1, axis=plane), rtol=1e-4)
 
@@ -264,7 +252,7 @@ def test_a_nan_and_a_colour_volume_are_named(tmp_path: Path, capsys: pytest.Capt
 def test_a_trailing_axis_is_no_obstacle(tmp_path: Path) -> None:
     write(tmp_path / "pd" / "s.nii", VOLUME[..., None])
     write(tmp_path / "pdfs" / "s.nii", VOLUME)
-    assert run(tmp_path) == 0 and len(samples(tmp_path)) == 5
+    assert run(tmp_path) == 0 and len(built_samples(tmp_path)) == 5
 
 
 def test_contradictory_headers_are_refused_and_units_respected(tmp_path: Path) -> None:

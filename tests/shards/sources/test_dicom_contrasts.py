@@ -1,29 +1,17 @@
 """Building pairs from DICOM folders as people really have them: the right pairs, or a refusal with the numbers."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from shards import build
 from shards.reading.shard_set import ShardSet
 from tests.shards.image_files.dicom_files import PICTURE, make_dicom, write_dicom, write_enhanced
+from tests.shards.sources.two_contrasts import build_contrasts, built_samples
 
-
-def run(root: Path, *more: str) -> int:
-    fields = ["--field", f"pd={root}/pd", "--field", f"pdfs={root}/pdfs"]
-    return build.main(["dicom", *fields, "--output", str(root / "out"), "--split", "1,0,0", *more])
-
-
-def samples(root: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Key -> fields in stored units."""
-    shards = ShardSet.open(root / "out" / "train")
-    notes: list[Any] = [shards.json(i) for i in range(len(shards))]
-    return {
-        shards.key(i): {name: shards.read(i, name) * notes[i]["scales"][name] for name in shards.fields}
-        for i in range(len(shards))
-    }
+run = partial(build_contrasts, "dicom")
 
 
 def write_pair(root: Path, z: float, name: str = "", both: dict[str, Any] | None = None, **second: Any) -> None:
@@ -45,7 +33,7 @@ def test_monochrome1_and_monochrome2_agree(tmp_path: Path) -> None:
     for z in range(3):
         write_pair(tmp_path, z, image=65535 - PICTURE, PhotometricInterpretation="MONOCHROME1")
     assert run(tmp_path) == 0
-    for sample in samples(tmp_path).values():
+    for sample in built_samples(tmp_path).values():
         assert np.allclose(sample["pdfs"], sample["pd"], rtol=1e-5)
         assert np.corrcoef(sample["pd"].ravel(), sample["pdfs"].ravel())[0, 1] > 0.999
 
@@ -99,7 +87,7 @@ def test_contrasts_that_are_stored_in_other_orientations_are_turned_alike(tmp_pa
             ImagePositionPatient=[0, len(PICTURE) - 1, z],
         )
     assert run(tmp_path) == 0
-    for sample in samples(tmp_path).values():
+    for sample in built_samples(tmp_path).values():
         assert np.allclose(sample["pd"] * 2, sample["pdfs"], rtol=1e-5)
         assert np.allclose(sample["pd"], PICTURE, rtol=1e-5)
 
@@ -111,7 +99,7 @@ def test_a_slice_is_never_matched_twice(tmp_path: Path, capsys: pytest.CaptureFi
         write_dicom(tmp_path / "pdfs" / f"{z}.dcm", z=z)
     refused(tmp_path, capsys, "the slice of pdfs at 0.2", "within 0.5 mm of two slices of pd, at 0 and 0.4")
     assert run(tmp_path, "--tolerance-mm", "0.1") == 0
-    assert len(samples(tmp_path)) == 1
+    assert len(built_samples(tmp_path)) == 1
 
 
 def test_echoes_are_told_apart_and_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +111,7 @@ def test_echoes_are_told_apart_and_chosen(tmp_path: Path, capsys: pytest.Capture
     refused(tmp_path, capsys, "patient P1 has 2 series", "echo 1 (4 slices)", "echo 2 (4 slices)", "--series 'pd=TEXT'")
     refused(tmp_path, capsys, "pdfs: patient P1 has 2 series", more=("--series", "pd=echo 1"))
     assert run(tmp_path, "--series", "pd=echo 1", "--series", "pdfs=echo 2") == 0
-    for number, sample in enumerate(samples(tmp_path).values()):
+    for number, sample in enumerate(built_samples(tmp_path).values()):
         assert np.allclose(sample["pd"], PICTURE + 50 * number, rtol=1e-4)
         assert np.allclose(sample["pdfs"], PICTURE + 1000 + 50 * number, rtol=1e-4)
     assert run(tmp_path, "--series", "other=echo 1") == 2
@@ -142,7 +130,7 @@ def test_anonymous_patients_are_told_apart_by_their_folders(
             write_dicom(tmp_path / "pdfs" / name / "scan" / f"{z}.dcm", image * 2, z, **tags)
     assert run(tmp_path, "--split", "1,1,1") == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == ["test", "train", "val"]
-    for sample in samples(tmp_path).values():
+    for sample in built_samples(tmp_path).values():
         assert np.allclose(sample["pd"] * 2, sample["pdfs"], rtol=1e-4)
     if patient:
         assert "taking their sub-folders for patients" in capsys.readouterr().err
@@ -166,13 +154,13 @@ def test_folders_can_stand_for_patients(tmp_path: Path, capsys: pytest.CaptureFi
             write_dicom(tmp_path / contrast / name / "0.dcm", PICTURE, 0, PatientID=f"{contrast}{number}")
     refused(tmp_path, capsys, "no patient has all of the contrasts", "--patient-by folder")
     assert run(tmp_path, "--patient-by", "folder") == 0
-    assert sorted(samples(tmp_path)) == ["sub-1-000", "sub-2-000"]
+    assert sorted(built_samples(tmp_path)) == ["sub-1-000", "sub-2-000"]
 
 
 def test_empty_numbers_and_missing_positions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for contrast in ("pd", "pdfs"):
         write_dicom(tmp_path / contrast / "a.dcm", InstanceNumber=None)
-    assert run(tmp_path) == 0 and list(samples(tmp_path)) == ["P1-000"]
+    assert run(tmp_path) == 0 and list(built_samples(tmp_path)) == ["P1-000"]
     for contrast in ("pd", "pdfs"):
         write_dicom(tmp_path / contrast / "b.dcm", InstanceNumber=None)
     refused(tmp_path, capsys, "state neither position nor number")
@@ -186,7 +174,7 @@ def test_gaps_and_slices_without_partner_are_named(tmp_path: Path, capsys: pytes
     output = capsys.readouterr()
     assert "pd: slices are missing between 6 and 12 mm" in output.err
     assert "9.dcm" in output.err + output.out + (tmp_path / "out" / "dataset.md").read_text("utf-8")
-    assert len(samples(tmp_path)) == 4
+    assert len(built_samples(tmp_path)) == 4
 
 
 def test_enhanced_files_pair_with_single_slices(tmp_path: Path) -> None:
@@ -196,7 +184,7 @@ def test_enhanced_files_pair_with_single_slices(tmp_path: Path) -> None:
     for number, z in enumerate((0, 3, 6)):
         write_dicom(tmp_path / "pdfs" / f"{z}.dcm", frames[number] * 2, z, PixelSpacing=[0.5, 0.75])
     assert run(tmp_path) == 0
-    for number, sample in enumerate(samples(tmp_path).values()):
+    for number, sample in enumerate(built_samples(tmp_path).values()):
         assert np.allclose(sample["pd"], frames[number], rtol=1e-4)
         assert np.allclose(sample["pdfs"], frames[number] * 2, rtol=1e-4)
 
@@ -211,7 +199,7 @@ def test_localizers_reports_and_other_files_are_left_out_and_named(tmp_path: Pat
         del report[name]
     report.save_as(tmp_path / "pd" / "report.dcm", enforce_file_format=True)
     (tmp_path / "pd" / "VERSION").write_text("made by a scanner", encoding="utf-8")
-    assert run(tmp_path) == 0 and len(samples(tmp_path)) == 3
+    assert run(tmp_path) == 0 and len(built_samples(tmp_path)) == 3
     card = (tmp_path / "out" / "dataset.md").read_text("utf-8")
     assert "report.dcm" in card and "VERSION" in card and "localizer" in card
     assert run(tmp_path, "--strict", "--output", str(tmp_path / "strict")) == 4
@@ -228,7 +216,7 @@ def test_names_that_end_in_a_uid_are_found(tmp_path: Path) -> None:
         write_dicom(tmp_path / "pd" / f"MR.1.2.840.{z}", z=z)
         write_dicom(tmp_path / "pdfs" / f"{z}.dicom", z=z)
     (tmp_path / "pd" / "notes.ini").write_text("window = 3", encoding="utf-8")
-    assert run(tmp_path) == 0 and len(samples(tmp_path)) == 3
+    assert run(tmp_path) == 0 and len(built_samples(tmp_path)) == 3
 
 
 def test_patients_without_an_id_are_never_joined(tmp_path: Path) -> None:
@@ -236,7 +224,7 @@ def test_patients_without_an_id_are_never_joined(tmp_path: Path) -> None:
     for number, name in enumerate(("a", "b")):
         for contrast in ("pd", "pdfs"):
             write_dicom(tmp_path / contrast / name / "0.dcm", z=100 * number, PatientID="")
-    assert run(tmp_path) == 0 and sorted(samples(tmp_path)) == ["a-000", "b-000"]
+    assert run(tmp_path) == 0 and sorted(built_samples(tmp_path)) == ["a-000", "b-000"]
 
 
 def test_patients_whose_ids_differ_in_punctuation_stay_two(tmp_path: Path) -> None:
@@ -256,6 +244,6 @@ def test_the_description_of_a_series_chooses_it(tmp_path: Path, capsys: pytest.C
         write_dicom(tmp_path / contrast / "b.dcm", PICTURE * 2, 0, **second)
     refused(tmp_path, capsys, "'T2 TSE sag' (1 slices)", "'PD TSE' (1 slices)")
     assert run(tmp_path, "--series", "pd=PD TSE", "--series", "pdfs=T2") == 0
-    (sample,) = samples(tmp_path).values()
+    (sample,) = built_samples(tmp_path).values()
     assert np.allclose(sample["pd"], PICTURE * 2, rtol=1e-4) and np.allclose(sample["pdfs"], PICTURE, rtol=1e-4)
     assert "unchosen scan" in (tmp_path / "out" / "dataset.md").read_text("utf-8")
