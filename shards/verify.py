@@ -22,10 +22,10 @@ from configs.support.json_files import read_json
 from shards.format import index
 from shards.format.build_index import build_index, read_shard
 from shards.format.index import Meta
-from shards.reading.integrity import Defect, SplitContent, check_samples, same_pixels
 from shards.reading.shard_set import ShardSet
-from shards.reading.turned_pairs import turned_pairs
 from shards.verifying import shard_bytes, side_files
+from shards.verifying.samples import Defect, SplitContent, check_samples, same_pixels
+from shards.verifying.turned_pairs import turned_pairs
 
 SHOWN = 20
 """Defects of one kind that are printed; the report holds all."""

@@ -1,1 +1,1 @@
-"""What `python -m shards.verify` compares beside the samples: every byte of the tars, and the files beside them."""
+"""What `python -m shards.verify` compares: the samples, every byte of the tars, and the files beside them."""

@@ -9,8 +9,8 @@ import numpy as np
 from configs.errors import DataError
 from shards.format import members, tar
 from shards.format.index import MISSING
-from shards.reading.integrity import Defect
 from shards.reading.shard_set import ShardSet
+from shards.verifying.samples import Defect
 
 _REMEDY = "copy the shard again, or rebuild it"
 

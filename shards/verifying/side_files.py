@@ -7,7 +7,7 @@ from PIL import Image
 
 from configs.support.json_files import parse_json
 from shards.format import index
-from shards.reading.integrity import Defect
+from shards.verifying.samples import Defect
 
 _TEXT = (".md", ".csv", ".txt", ".yaml", ".yml")
 _PICTURES = (".png", ".jpg", ".jpeg")

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from shards import build, verify
 from shards.building.writer import write_split
 from shards.reading.shard_set import ShardSet
-from shards.reading.turned_pairs import PairScores, turned_pairs
+from shards.verifying.turned_pairs import PairScores, turned_pairs
 
 
 def make_split(root: Path, change: Callable[[list[dict[str, Any]]], Any]) -> None:
