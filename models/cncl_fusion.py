@@ -25,7 +25,8 @@ class CnclFusion(nn.Module):
         super().__init__()
         self.mix = nn.Conv2d(2 * in_channels, in_channels, 1)
         with torch.no_grad():
-            self.mix.weight.copy_(0.5 * torch.eye(in_channels).repeat(1, 2)[:, :, None, None])
+            for half in self.mix.weight.chunk(2, dim=1):
+                nn.init.dirac_(half).mul_(0.5)
             assert self.mix.bias is not None
             self.mix.bias.zero_()
 

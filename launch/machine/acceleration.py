@@ -141,7 +141,8 @@ def _be_deterministic() -> None:
     """Have torch choose the same algorithm every time; operators without a deterministic one warn."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # the same as use_deterministic_algorithms(True, warn_only=True), which imports the compiler to tell it as well
+    torch.set_deterministic_debug_mode("warn")
     # otherwise every new tensor is filled first, for programs that read memory they never wrote: 5 % of a step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

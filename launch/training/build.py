@@ -3,11 +3,13 @@
 import os
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from configs.batching import batch_problem
 from configs.errors import ConfigError
@@ -21,6 +23,9 @@ from launch.training.phases import Phase
 from pipelines.base import Pipeline
 from shards.reading.order import SampleOrder
 from shards.reading.split import Split
+
+RANDOM_FILLS = (Tensor.normal_, Tensor.uniform_)
+"""What most initialisations of torch.nn.init come down to; the others are intercepted themselves."""
 
 
 def make_pipeline(config: RunConfig, shards: Split) -> Pipeline:
@@ -45,7 +50,7 @@ def refuse_oversized(build: Callable[[], nn.Module]) -> None:
     memory; a method that cannot be built there is built as it is.
     """
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), UninitialisedWeights():
             size = sum(tensor.numel() * tensor.element_size() for tensor in build().state_dict().values())
     except Exception:  # whatever is wrong, building it for real says so
         return
@@ -55,6 +60,17 @@ def refuse_oversized(build: Callable[[], nn.Module]) -> None:
             f"pipeline: these networks have {size / 1e9:.3g} GB of weights, and this machine has {memory / 1e9:.3g} GB "
             "of memory; choose smaller widths or fewer blocks"
         )
+
+
+class UninitialisedWeights(TorchFunctionMode):
+    """Inside the block no tensor is filled with random numbers; of tensors without memory that takes the compiler."""
+
+    def __torch_function__(self, function: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        """The tensor to fill as it is; whatever else is called does what it does."""
+        kwargs = kwargs or {}
+        if function in RANDOM_FILLS or getattr(function, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
 
 
 def make_phases(accelerator: Accelerator, pipeline: Pipeline, config: RunConfig) -> list[Phase]:

@@ -69,7 +69,8 @@ class Phase:
 
     def wrap(self, accelerator: Accelerator, pipeline: Pipeline) -> Any:
         """The view inside DDP, where there is more than one process, and under the run's precision."""
-        return accelerator.prepare_model(PhaseView(pipeline, self.name))
+        # the pipeline is on its device already (memory_layout.py); asking accelerate would import distributed tensors
+        return accelerator.prepare_model(PhaseView(pipeline, self.name), device_placement=False)
 
     def set_rate(self, factor: float) -> None:
         """Set the learning rate to a factor of the phase's own peak rate."""

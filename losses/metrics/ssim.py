@@ -1,8 +1,8 @@
 """Structural similarity."""
 
 import numpy as np
+import skimage
 from numpy.typing import NDArray
-from skimage.metrics import structural_similarity
 
 from configs.errors import DataError
 from losses.metrics.common.images import checked_pair, checked_range, is_finite
@@ -37,7 +37,7 @@ def ssim(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_rang
         raise DataError(f"SSIM needs images of at least {WINDOW_PX} px a side, got shape {restored.shape}")
     if not is_finite(restored):
         return -1.0
-    value = structural_similarity(
+    value = skimage.metrics.structural_similarity(
         restored,
         clean,
         data_range=checked_range(data_range),

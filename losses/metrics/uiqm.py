@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import sobel
 
 from configs.errors import DataError
 from losses.metrics.common.images import Image, check_rgb, checked_image, checked_range, is_finite
@@ -77,7 +77,7 @@ def sharpness(image: Image) -> float:
     total = 0.0
     for c, weight in enumerate(LUMINANCE):
         channel = image[..., c]
-        strength = np.hypot(sobel(channel, axis=0), sobel(channel, axis=1))
+        strength = np.hypot(scipy.ndimage.sobel(channel, axis=0), scipy.ndimage.sobel(channel, axis=1))
         edges = channel * strength * (255 / max(float(strength.max()), 1e-12))
         low, high = _extremes(edges[..., None])
         defined = low > 0

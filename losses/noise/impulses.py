@@ -1,8 +1,8 @@
 """Impulse noise (salt and pepper), which no Gaussian model describes."""
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import rank_filter
 
 Array = NDArray[np.float64]
 
@@ -21,8 +21,8 @@ def impulse_share(planes: list[Array]) -> float:
 
 
 def _share(plane: Array) -> float:
-    second_largest = rank_filter(plane, -2, footprint=NEIGHBOURS, mode="mirror")
-    second_smallest = rank_filter(plane, 1, footprint=NEIGHBOURS, mode="mirror")
+    second_largest = scipy.ndimage.rank_filter(plane, -2, footprint=NEIGHBOURS, mode="mirror")
+    second_smallest = scipy.ndimage.rank_filter(plane, 1, footprint=NEIGHBOURS, mode="mirror")
     deviation = np.abs(plane - (second_largest + second_smallest) / 2)
     limit = DEVIATIONS * np.maximum(1.4826 * _block_medians(deviation), 1e-12 * np.abs(plane).max() + 1e-300)
     stands_out = (plane > second_largest + limit) | (plane < second_smallest - limit)

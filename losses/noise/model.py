@@ -12,8 +12,8 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import zoom
 
 from configs.errors import DataError
 from configs.support.atomic_files import temporary_beside
@@ -82,7 +82,7 @@ class FieldNoise:
         if self.level_map is None:
             return np.full((height, width), self.sigma)
         factors = (height / self.level_map.shape[0], width / self.level_map.shape[1])
-        stretched = zoom(self.level_map, factors, order=1, mode="nearest", grid_mode=True)
+        stretched = scipy.ndimage.zoom(self.level_map, factors, order=1, mode="nearest", grid_mode=True)
         return np.asarray(self.sigma * stretched / np.sqrt(np.mean(stretched**2)))
 
     def correlation(self, rows: int = 0, columns: int = 1) -> float:

@@ -9,8 +9,8 @@ removes as much structure has a residual of just the right size.
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, sobel
 
 from losses.noise.model import Array, FieldNoise
 
@@ -82,8 +82,9 @@ def _cell_means(power: Array) -> Array:
 
 def _structure_correlation(energy: Array, restored: Array) -> float:
     """Correlation of the local energy with the edges, minus its mean over shifted copies of the energy."""
-    edges = gaussian_filter(np.hypot(sobel(restored, 0), sobel(restored, 1)), STRUCTURE_PX)
-    local = gaussian_filter(energy, STRUCTURE_PX)
+    slopes = (scipy.ndimage.sobel(restored, axis) for axis in (0, 1))
+    edges = scipy.ndimage.gaussian_filter(np.hypot(*slopes), STRUCTURE_PX)
+    local = scipy.ndimage.gaussian_filter(energy, STRUCTURE_PX)
     if np.ptp(edges) == 0 or np.ptp(local) == 0:
         return 0.0
     height, width = local.shape

@@ -7,8 +7,8 @@ Sources: Gudbjartsson and Patz, "The Rician distribution of noisy MRI data", MRM
 """
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import hyp2f1, ive
 
 from losses.noise import periodograms
 from losses.noise.periodograms import Patches
@@ -61,7 +61,7 @@ def relative_variance(mean: Array) -> Array:
 def moments(signal: Array) -> tuple[Array, Array]:
     """Mean and variance of a Rician variable of sigma 1 with this true signal, (N,) each."""
     half = np.square(signal) / 4
-    mean = RAYLEIGH_MEAN * ((1 + 2 * half) * ive(0, half) + 2 * half * ive(1, half))
+    mean = RAYLEIGH_MEAN * ((1 + 2 * half) * scipy.special.ive(0, half) + 2 * half * scipy.special.ive(1, half))
     return np.asarray(mean), np.asarray(2 + np.square(signal) - mean**2)
 
 
@@ -76,7 +76,7 @@ def component_spectrum(air_power: Array, tissue_power: Array | None = None) -> A
         tissue_power: That of tissue, from which rho has its sign; if not given, rho is positive.
     """
     rho = np.linspace(0, 1, 1001)
-    of_magnitudes = np.pi / 4 * (hyp2f1(-0.5, -0.5, 1, rho**2) - 1) / (1 - np.pi / 4)
+    of_magnitudes = np.pi / 4 * (scipy.special.hyp2f1(-0.5, -0.5, 1, rho**2) - 1) / (1 - np.pi / 4)
     observed = np.fft.ifft2(air_power).real.clip(0)
     observed /= observed[0, 0]
     # The root is steep at 0, where it would make large correlations of small errors.

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import scipy
 import torch
-from scipy.ndimage import zoom
 from torch import Tensor, nn
 
 from configs.errors import ConfigError, DataError
@@ -341,7 +341,7 @@ def _given_noise(path: Path, fields: Sequence[str]) -> dict[str, FieldNoise]:
 def _resized(level_map: np.ndarray) -> np.ndarray:
     """A map on the grid that is saved, with mean square 1."""
     factors = [GRID / size for size in level_map.shape]
-    resized = zoom(level_map, factors, order=1, mode="nearest", grid_mode=True)
+    resized = scipy.ndimage.zoom(level_map, factors, order=1, mode="nearest", grid_mode=True)
     return np.asarray(resized / np.sqrt(np.mean(resized**2)))
 
 

@@ -9,8 +9,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import scipy.fft
+import scipy.ndimage
+import skimage.metrics
 import torch
-import torch._inductor  # what torch.use_deterministic_algorithms imports, seconds that no fork should repeat
+import torch._dynamo
 
 from launch import train
 from launch.training import run as training_run
@@ -19,8 +22,8 @@ from tests.support.ports import free_ports
 LONGEST_S = 900.0
 """After this long a process counts as hanging; on an idle core the longest but one run takes two seconds."""
 
-IMPORTED = (torch, training_run)
-"""What every training needs, imported once."""
+IMPORTED = (torch, training_run, torch._dynamo, scipy.fft, scipy.ndimage, skimage.metrics)
+"""What trainings import at some time, DistributedDataParallel and evaluation included: seconds that no fork repeats."""
 
 HUNG = -1
 """Instead of an exit code: the process had to be killed because it did not end."""

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 from configs.errors import DataError
 from configs.support.json_files import parse_json
@@ -93,8 +93,8 @@ def find_rois(reference: Image) -> Rois:
     if min(image.shape) < 2 * side:
         raise DataError(f"an image of {image.shape} is too small to find regions of {side} px in: give them in a file")
     window = slice(side // 2, side // 2 + 1 - side)
-    mean = uniform_filter(image, side)[window, window]
-    variance = uniform_filter(image**2, side)[window, window] - mean**2
+    mean = scipy.ndimage.uniform_filter(image, side)[window, window]
+    variance = scipy.ndimage.uniform_filter(image**2, side)[window, window] - mean**2
     spread = np.sqrt(np.maximum(variance, 0))
     varied = spread > 1e-6 * (image.max() - image.min())
     dark, bright = np.percentile(mean, (25, 75))

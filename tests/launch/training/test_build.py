@@ -1,11 +1,12 @@
 """Parts of a run: batch norms synchronised on CUDA only, networks refused that fit no memory, the time-out."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from configs.errors import ConfigError
 from configs.fields import FieldSpec
@@ -64,6 +65,17 @@ def test_networks_that_do_not_fit_the_memory_are_refused_before_they_are_allocat
     with pytest.raises(ConfigError, match=r"GB of weights, and this machine has .* choose smaller widths"):
         build.refuse_oversized(lambda: nn.Linear(10**7, 10**7))
     build.refuse_oversized(lambda: nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("initialise", [nn.init.orthogonal_, nn.init.trunc_normal_, nn.init.kaiming_normal_])
+def test_networks_are_measured_whatever_initialises_their_weights(initialise: Callable[[Tensor], Tensor]) -> None:
+    def network() -> nn.Module:
+        large = nn.Linear(10**7, 10**7)
+        initialise(large.weight)
+        return large
+
+    with pytest.raises(ConfigError, match="GB of weights"):
+        build.refuse_oversized(network)
 
 
 @pytest.mark.parametrize("text", ["abc", "", "0", "-1", "nan", "inf", "1e9"])

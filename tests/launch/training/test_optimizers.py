@@ -1,5 +1,7 @@
 """Optimizer steps: skipped when the gradient is not finite, clipped, and with settings of their own per phase."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -48,3 +50,31 @@ def test_a_phase_can_override_settings_of_the_optimizer() -> None:
     assert optimizers.make(config, "generator", [parameter]).param_groups[0]["lr"] == 1e-3
     group = optimizers.make(config, "critic", [parameter]).param_groups[0]
     assert (group["lr"], tuple(group["betas"])) == (2e-5, (0.5, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "settings"),
+    [
+        ("adamw", torch.optim.AdamW, {"betas": (0.8, 0.9), "fused": True}),
+        ("adam", torch.optim.Adam, {"betas": (0.8, 0.9), "fused": True}),
+        ("sgd", torch.optim.SGD, {"momentum": 0.8, "fused": True}),
+        ("rmsprop", torch.optim.RMSprop, {}),
+    ],
+)
+def test_optimizers_are_torchs_own_with_their_state(name: str, kind: Any, settings: dict[str, Any]) -> None:
+    config = OptimizerConfig.model_validate({"name": name, "lr": 0.1, "weight_decay": 0.1, "betas": [0.8, 0.9]})
+    ours, theirs = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(3))
+    optimizer = optimizers.make(config, "x", [ours])
+    expected = kind([theirs], lr=0.1, weight_decay=0.1, **settings)
+    for value in (0.5, -0.25, 2.0):
+        for parameter in (ours, theirs):
+            set_gradient(parameter, value)
+        optimizers.apply(optimizer, [ours], clip=None, scaler=NO_SCALER)
+        expected.step()
+        restored = optimizers.make(config, "x", [ours])  # a step follows on what a checkpoint keeps
+        restored.load_state_dict(optimizer.state_dict())
+        optimizer = restored
+    assert isinstance(optimizer, kind) and torch.equal(ours, theirs)
+    saved, wanted = optimizer.state_dict()["state"][0], expected.state_dict()["state"][0]
+    assert saved.keys() == wanted.keys()
+    assert all(torch.equal(torch.as_tensor(saved[key]), torch.as_tensor(wanted[key])) for key in saved)
