@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from configs.errors import ConfigError
-from configs.support.paths import ROOT, resolve
+from configs.support.paths import ROOT
 from configs.support.secrets import has_secret, mask
 
 PROTOCOLS = ("s3", "s3a", "gs", "gcs", "hf", "az", "abfs", "abfss", "http", "https", "file", "memory")
@@ -15,16 +15,16 @@ _MAX_NAME, _MAX_PART = 1000, 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
-def run_folder(text: str) -> Path:
-    """The folder that a --run-dir means.
+def run_folder(text: str, *, start: Path = ROOT) -> Path:
+    """The folder that a --run-dir means; a relative one starts at the project's root or at `start`.
 
     Raises:
-        ConfigError: It is relative and leaves the project's root, or contains control characters.
+        ConfigError: It is relative and leaves that folder, or contains control characters.
     """
     problem = path_problem(text)
-    path = resolve(text) if problem is None else ROOT
-    if problem is None and not os.path.isabs(os.path.expanduser(text)) and not is_below(path, ROOT):
-        problem = f"'{text}' leads out of {ROOT}: give the absolute path if that is meant"
+    path = start / os.path.expanduser(text) if problem is None else start
+    if problem is None and not os.path.isabs(os.path.expanduser(text)) and not is_below(path, start):
+        problem = f"'{text}' leads out of {start}: give the absolute path if that is meant"
     if problem is not None:
         raise ConfigError(f"--run-dir: {problem}")
     return path

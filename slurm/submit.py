@@ -4,6 +4,7 @@ For a submission in the folder RUNS: `status RUNS`, `cancel RUNS`, `logs RUNS ST
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ if not __package__:  # started as a script: the folder on the path must be the p
 from configs.errors import ConfigError, run_command
 from configs.locations import run_folder
 from configs.support.logs import add_arguments, configure, get_logger
-from configs.support.paths import ROOT, resolve
+from configs.support.paths import ROOT, from_here, resolve
 from configs.support.suggestions import did_you_mean
 
 log = get_logger(__name__)
@@ -38,7 +39,7 @@ def submit(options: argparse.Namespace) -> int:
     from slurm.submission import chain, manifest, snapshot
 
     stage_graph = read.read(options.stages, settings=options.set, site=options.site)
-    root = run_folder(options.run_dir or f"runs/{stage_graph.name}")
+    root = _new_folder(options.run_dir) if options.run_dir else run_folder(f"runs/{stage_graph.name}")
     planned = plan.make(stage_graph, root)
     for name in filter(None, [options.only, options.start]):
         if name not in planned.stages:
@@ -52,13 +53,12 @@ def submit(options: argparse.Namespace) -> int:
         planned = planned.from_snapshot(code, commit)
         submission = manifest.continue_manifest(
             root, name=planned.name, executor="local" if options.local else "slurm",
-            stage_file=resolve(options.stages), code=code, commit=commit,
+            stage_file=from_here(options.stages), code=code, commit=commit,
         )  # fmt: skip
         if options.local:
             return local.run(planned, chosen, submission)
         chain.submit(planned, chosen, submission)
-    shown = root.relative_to(ROOT) if root.is_relative_to(ROOT) else root
-    log.info("follow it with: python slurm/submit.py status %s", shown)
+    log.info("follow it with: python %s status %s", _from_cwd(ROOT / "slurm" / "submit.py"), _from_cwd(root))
     return 0
 
 
@@ -67,7 +67,7 @@ def status(options: argparse.Namespace) -> int:
     from slurm.report import status
     from slurm.submission import manifest
 
-    print(status.table(manifest.require_manifest(resolve(options.folder))), end="")
+    print(status.table(manifest.require_manifest(from_here(options.folder))), end="")
     return 0
 
 
@@ -75,7 +75,7 @@ def cancel(options: argparse.Namespace) -> int:
     """Cancel every job that has not ended."""
     from slurm.submission import client, manifest
 
-    root = resolve(options.folder)
+    root = from_here(options.folder)
     submission = manifest.require_manifest(root)
     queue = client.queue()
     active = [name for name, stage in submission.stages.items() if stage.is_active(queue)]
@@ -90,9 +90,20 @@ def logs(options: argparse.Namespace) -> int:
     from slurm.report import logs
     from slurm.submission import manifest
 
-    root = resolve(options.folder)
+    root = from_here(options.folder)
     logs.show(manifest.require_manifest(root), root, options.stage, follow=not options.no_follow)
     return 0
+
+
+def _new_folder(text: str) -> Path:
+    """The folder of a submission: in the current folder, or in the project where one was submitted under this name."""
+    here = run_folder(text, start=Path.cwd())
+    return here if os.path.exists(here) or not os.path.exists(resolve(text)) else run_folder(text)
+
+
+def _from_cwd(path: Path) -> Path:
+    """A path as short as it can be written in the current folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:
@@ -116,8 +127,10 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help=settings)
     parser.add_argument("--only", metavar="STAGE", help="only this stage")
     parser.add_argument("--from", dest="start", metavar="STAGE", help="this stage and all that depend on it")
-    parser.add_argument("--site", metavar="YAML", help="settings of the cluster; default $QUELL_SITE")
-    parser.add_argument("--run-dir", metavar="DIR", help="folder for everything that is written; default runs/<name>")
+    parser.add_argument("--site", metavar="SITE", help="a site in configs/sites/, or a file; default $QUELL_SITE")
+    parser.add_argument(
+        "--run-dir", metavar="DIR", help="folder for everything that is written; default runs/<name> in the project"
+    )
     add_arguments(parser)
     parser.set_defaults(run=submit)
     return parser

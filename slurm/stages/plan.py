@@ -7,7 +7,8 @@ from configs.errors import ConfigError, MachineError
 from configs.locations import name_problem
 from slurm.stages import command_tasks, graph, pick_tasks, training_tasks
 from slurm.stages.read import StageGraph
-from slurm.stages.schema import Site, Stage
+from slurm.stages.schema import Stage
+from slurm.stages.site import Site
 from slurm.stages.task import StageTasks, Task
 from slurm.stages.training_tasks import CONFIG_FILE
 

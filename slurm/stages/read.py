@@ -1,6 +1,6 @@
 """A stage file from disk, with `--set`, as typed stages; the problems of all stages are collected."""
 
-import os
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,14 @@ from pydantic.fields import FieldInfo
 from configs import loader
 from configs.errors import ConfigError
 from configs.schema import Section
-from configs.support.paths import resolve
+from configs.support.paths import from_here
 from configs.support.suggestions import did_you_mean
 from configs.validation import explain
-from slurm.stages.schema import Overrides, Site, Stage, StageFile, Unchecked
+from slurm.stages import site_files
+from slurm.stages.job_options import JobOptions
+from slurm.stages.schema import Overrides, Stage, StageFile, Unchecked
+from slurm.stages.site import Site
 
-SITE_VARIABLE = "QUELL_SITE"
 _STAGE_FILE_KEYS = ("name", "site", "resources", "stages")
 
 Model = TypeVar("Model", bound=Section)
@@ -40,15 +42,15 @@ def read(path: str | Path, *, settings: list[str] | None = None, site: str | Pat
     """Read the stages of a YAML file.
 
     Args:
-        path: The stage file; relative paths start at the project's root.
+        path: The stage file; a relative path starts at the current folder, or else at the project's root.
         settings: `a.b=c` changes. Those of `stages.*`, `resources.*`, `site.*` and `name` apply to the stage file,
             all others to the configuration of every stage that trains.
-        site: A YAML file with the cluster's settings; None takes the one that $QUELL_SITE names, if it is set.
+        site: A site in configs/sites/, or the path of a YAML file; None takes what $QUELL_SITE names, if it is set.
 
     Raises:
         ConfigError: The file cannot be read at all. All other problems are in the result.
     """
-    path = resolve(path)
+    path = from_here(path)
     settings = settings or []
     stage_file_settings = [text for text in settings if text.split("=")[0].split(".")[0] in _STAGE_FILE_KEYS]
     data = loader.apply(loader.read(path), stage_file_settings)
@@ -60,12 +62,28 @@ def read(path: str | Path, *, settings: list[str] | None = None, site: str | Pat
     for text in settings:
         if text not in stage_file_settings:
             overrides |= _override(text, problems)
-    site_settings = _validate(Site, {**_read_site(site), **file.site}, "site", problems) or Site()
+    site_settings = _site(site, file.site, problems)
     stages = {
         name: _stage(name, _with_defaults(data, file.resources, site_settings), problems)
         for name, data in file.stages.items()
     }
+    for name, stage in stages.items():
+        asked = stage.resources
+        if problem := site_settings.gpu_problem(gpus=asked.gpus_per_node, tasks=asked.tasks):
+            problems.append(f"stages.{name}.resources: {problem}")
     return StageGraph(file.name or path.stem, site_settings, stages, overrides, problems)
+
+
+def _site(site: str | Path | None, of_stage_file: Unchecked, problems: list[str]) -> Site:
+    """The site's settings, of its own file and of the stage file; the problems name the file they are in."""
+    file = site_files.find(site)
+    of_file = site_files.read(file)
+    before = len(problems)
+    _validate(Site, of_file, f"{file}", problems)
+    _validate(Site, of_stage_file, "site", problems)
+    if len(problems) > before:
+        return Site()
+    return _validate(Site, site_files.merged(of_file, of_stage_file), "site", problems) or Site()
 
 
 def _stage(name: str, data: Unchecked, problems: list[str]) -> Stage:
@@ -118,15 +136,21 @@ def _with_defaults(data: Unchecked, resources: Unchecked, site: Site) -> Uncheck
     own = data.get("resources", {})
     if not isinstance(own, dict):
         return data
-    from_site = {key: getattr(site, key) for key in ("partition", "account", "qos", "constraint")}
-    merged = {**{key: value for key, value in from_site.items() if value}, **resources, **own}
-    extra = {**site.extra, **(resources.get("extra") or {}), **(own.get("extra") or {})}
-    return {**data, "resources": {**merged, "extra": extra} if extra else merged}
+    layers = [site.model_dump(include=set(JobOptions.model_fields), exclude_defaults=True), resources, own]
+    merged = {key: value for layer in layers for key, value in layer.items()}
+    with contextlib.suppress(TypeError):  # of the wrong kind: Resources reports it
+        extra = {key: value for layer in layers for key, value in dict(layer.get("extra") or {}).items()}
+        merged |= {"extra": extra} if extra else {}
+        srun = [option for layer in layers for option in _list(layer.get("srun"))]
+        merged |= {"srun": srun} if srun else {}
+    return {**data, "resources": merged}
 
 
-def _read_site(path: str | Path | None) -> Unchecked:
-    path = path or os.environ.get(SITE_VARIABLE)
-    return loader.read(resolve(path)) if path else {}
+def _list(value: object) -> list[object]:
+    """The entries of a list in a YAML; TypeError for anything else but null."""
+    if not isinstance(value, list | tuple | None):
+        raise TypeError
+    return list(value or ())
 
 
 def _override(text: str, problems: list[str]) -> Overrides:

@@ -2,14 +2,14 @@
 
 import math
 import re
-import shlex
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from configs.locations import name_problem, path_problem
+from configs.locations import name_problem
 from configs.registry import SettingsError
 from configs.schema import Count, Positive, Section
+from slurm.stages.job_options import JobOptions
 
 T = TypeVar("T")
 
@@ -22,43 +22,6 @@ RESERVED = {"code", "jobs", "logs"}
 MAX_MEMBERS = 1000
 """Most members of a sweep."""
 
-
-def _is_one_line(text: str) -> str:
-    """Refuse what would break out of its line of an sbatch script."""
-    if problem := path_problem(text):
-        raise ValueError(problem.replace("the path", "the value"))
-    return text
-
-
-def _is_command(text: str) -> str:
-    try:
-        shlex.split(text)
-    except ValueError as error:
-        raise ValueError(f"'{text}' is no command line ({str(error).lower()})") from error
-    return text
-
-
-def _check_options(options: dict[str, Any]) -> dict[str, Any]:
-    for name in options:
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
-            raise ValueError(f"{name!r} is not the long name of an sbatch option")
-    return options
-
-
-def _check_variables(variables: dict[str, str]) -> dict[str, str]:
-    for name, value in variables.items():
-        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or "\0" in value:
-            raise ValueError(f"{name!r} cannot be an environment variable")
-    return variables
-
-
-Word = Annotated[str, AfterValidator(_is_one_line)]
-"""Text that becomes part of one line of an sbatch script, quoted."""
-
-Scalar = Word | int | float | bool
-
-Options = Annotated[dict[str, Scalar], AfterValidator(_check_options)]
-"""Options of sbatch by their long names."""
 
 Overrides = dict[str, Any]
 """Configuration keys to change, `a.b: c`."""
@@ -100,7 +63,7 @@ def _check_graph_name(name: str) -> str:
 After = Annotated[dict[str, Condition], BeforeValidator(_expand_after)]
 
 
-class Resources(Section):
+class Resources(JobOptions):
     """What one job requests from SLURM."""
 
     nodes: Positive = 1
@@ -117,18 +80,8 @@ class Resources(Section):
     """Time limit of one start in minutes; a job that needs longer saves, is requeued and resumes."""
     grace_s: Positive = 120
     """Seconds before the time limit at which the job is signalled to save."""
-    partition: Word | None = None
-    """Partition; null takes the site's."""
-    account: Word | None = None
-    """Account; null takes the site's."""
-    qos: Word | None = None
-    """Quality of service; null takes the site's."""
-    constraint: Word | None = None
-    """Required node features; null takes the site's."""
     at_once: Positive | None = None
     """How many members of a sweep may run at the same time (`--array=...%N`); null does not limit them."""
-    extra: Options = {}
-    """Further sbatch options by their long names, e.g. `{exclusive: true, mail-type: FAIL}`."""
 
     @property
     def tasks(self) -> int:
@@ -139,32 +92,6 @@ class Resources(Section):
     def world_size(self) -> int:
         """Number of processes of the whole job."""
         return self.nodes * self.tasks
-
-
-class Site(Section):
-    """What differs between clusters; in a file of its own (`--site`, `$QUELL_SITE`) or in the stage file."""
-
-    partition: Word | None = None
-    """Partition of stages that do not set one."""
-    account: Word | None = None
-    """Account of stages that do not set one."""
-    qos: Word | None = None
-    """Quality of service of stages that do not set one."""
-    constraint: Word | None = None
-    """Node features of stages that do not set any."""
-    setup: tuple[str, ...] = ()
-    """Shell lines that run before a job starts, e.g. `module load cuda/12.4`."""
-    python: Word | None = None
-    """Python interpreter on the nodes; null takes the one that submits. `$NAME` is replaced on the node."""
-    container: Annotated[Word, AfterValidator(_is_command)] | None = None
-    """Command prefix that starts Python in a container, e.g. `apptainer exec --nv quell.sif`. `$NAME` is replaced on
-    the node; nothing else is left to the shell."""
-    environment: Annotated[dict[str, str], AfterValidator(_check_variables)] = {}
-    """Environment variables of every job, e.g. `{NCCL_SOCKET_IFNAME: ib0}`."""
-    max_jobs: Positive = 100
-    """How many jobs you may have in the queue, including those of this submission."""
-    extra: Options = {}
-    """Further sbatch options of every job."""
 
 
 class Init(Section):
@@ -278,7 +205,7 @@ class StageFile(Section):
     name: Annotated[str, AfterValidator(_check_graph_name)] = ""
     """Name of the graph; empty takes the file's name. Everything is written to runs/<name>."""
     site: Unchecked = {}
-    """Settings of this cluster (see Site)."""
+    """Settings of this cluster (see slurm/stages/site.py)."""
     resources: Unchecked = {}
     """Default resources of all stages (see Resources)."""
     overrides: Overrides = {}

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from configs.errors import MachineError
 from configs.schema import Section
 from configs.support.paths import ROOT
-from slurm.stages.schema import Init, Pick, Site, Stage
+from slurm.stages.schema import Init, Pick, Stage
+from slurm.stages.site import Site
 from slurm.stages.sweep import run_dir
 
 

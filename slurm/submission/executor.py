@@ -17,9 +17,10 @@ from configs.errors import MachineError
 from configs.support.stop_signals import IGNORE_STOP_SIGNALS
 from slurm.node.job import Job
 from slurm.stages.plan import PlannedStage
-from slurm.stages.schema import Condition, Site
+from slurm.stages.schema import Condition
+from slurm.stages.site import Site
 from slurm.stages.task import Task
-from slurm.submission import client
+from slurm.submission import client, containers, options, setup_lines
 
 _VARIABLE = re.compile(r"(\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\}))", re.ASCII)
 _UNLIMITED = 256
@@ -51,6 +52,18 @@ class _Executor(submitit.SlurmExecutor):
     @classmethod
     def affinity(cls) -> int:
         return 2
+
+    def _make_submission_file_text(self, command: str, uid: str) -> str:
+        """The script of submitit, without the wckey it always sets, and with variables in srun's options replaced."""
+        wckey = self.parameters.get("additional_parameters", {}).get("wckey")
+        lines = super()._make_submission_file_text(command, uid).split("\n")
+        quoted = {shlex.quote(word): shell_word(word) for word in self.parameters["srun_args"] if "$" in word}
+        for number, line in enumerate(lines):
+            if line.startswith("srun "):
+                for word, expanded in quoted.items():
+                    line = line.replace(word, expanded, 1)
+                lines[number] = line
+        return "\n".join(line for line in lines if wckey or not line.startswith("#SBATCH --wckey="))
 
 
 def submit(request: JobRequest) -> list[str]:
@@ -98,9 +111,10 @@ def log_files(root: Path, stage: str, job: str) -> list[Path]:
 def _executor(request: JobRequest) -> _Executor:
     logging.getLogger("submitit").setLevel(logging.ERROR)
     site = request.site
-    python = site.python or ("python3" if site.container else None)
+    container = site.container
+    python = site.python or ("python3" if container else None)
     executor = _Executor(request.root / "logs" / request.stage.name / "%j", python)
-    words = [*shlex.split(site.container or ""), executor.python]
+    words = [*(containers.prefix(container, request.stage, request.root) if container else []), executor.python]
     executor.python = " ".join([IGNORE_STOP_SIGNALS, *map(shell_word, words)])
     executor.update_parameters(**_parameters(request))
     return executor
@@ -108,15 +122,15 @@ def _executor(request: JobRequest) -> _Executor:
 
 def _parameters(request: JobRequest) -> dict[str, Any]:
     """The request in submitit's terms."""
-    resources, code = request.stage.settings.resources, request.tasks[0].code
+    site, resources, code = request.site, request.stage.settings.resources, request.tasks[0].code
     optional = {
         "partition": resources.partition, "account": resources.account, "qos": resources.qos,
-        "constraint": resources.constraint, "gpus_per_node": resources.gpus_per_node or None,
-        "mem": f"{round(resources.memory_gib * 1024)}MB" if resources.memory_gib else None,
+        "constraint": resources.constraint,
         "dependency": ",".join(f"{condition}:{job}" for job, condition in request.after.items()) or None,
     }  # fmt: skip
     sbatch_options = {
         "chdir": code, "requeue": True, "kill-on-invalid-dep": "yes", **({"hold": True} if request.hold else {}),
+        **options.sbatch_options(site, resources),
         **{key.replace("_", "-"): value for key, value in resources.extra.items()},
     }  # fmt: skip
     return {
@@ -128,8 +142,16 @@ def _parameters(request: JobRequest) -> dict[str, Any]:
         "signal_delay_s": resources.grace_s,
         "array_parallelism": resources.at_once or _UNLIMITED,
         "stderr_to_stdout": True,
-        "setup": [*request.site.setup, f'export PYTHONPATH={shlex.quote(code)}"${{PYTHONPATH:+:$PYTHONPATH}}"'],
-        "srun_args": ["--kill-on-bad-exit=1"],
+        "setup": [
+            *setup_lines.script_lines(site.setup),
+            *options.script_lines(site),
+            f'export PYTHONPATH={shlex.quote(code)}"${{PYTHONPATH:+:$PYTHONPATH}}"',
+        ],
+        "srun_args": [
+            "--kill-on-bad-exit=1",
+            *resources.srun,
+            *(containers.srun_options(site.container, request.stage, request.root) if site.container else []),
+        ],
         "additional_parameters": sbatch_options,
         **{key: value for key, value in optional.items() if value is not None},
     }

@@ -14,7 +14,8 @@ from configs.errors import ConfigError
 from configs.schema import RunConfig
 from configs.studies import Study
 from configs.support.paths import ROOT
-from slurm.stages.schema import Site, Stage, StageFile
+from slurm.stages.schema import Stage, StageFile
+from slurm.stages.site import Site
 
 METHODS = registry.names("pipelines")
 PACKAGES = ("configs", "launch", "losses", "models", "pipelines", "shards", "slurm")

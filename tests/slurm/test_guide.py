@@ -2,16 +2,19 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
-from configs import errors, loader
-from slurm.stages.schema import Resources, Site, Stage
+from configs import errors
+from slurm.stages import site_files
+from slurm.stages.schema import Resources, Stage
+from slurm.stages.site import Container, Site
 from tests.support.slurm.launcher import ROOT, TIMEOUT_S, TINY, Launcher
 from tests.support.slurm.trainers import Trainers
 
-GUIDE = (ROOT / "docs" / "slurm.md").read_text("utf-8")
+GUIDE, SITES = ((ROOT / "docs" / name).read_text("utf-8") for name in ("slurm.md", "sites.md"))
 COMMANDS = re.findall(r"^(?:python|sbatch) .*$", GUIDE, flags=re.MULTILINE)
 
 SMALL = {
@@ -23,6 +26,7 @@ SMALL = {
     "resources.time_min": 30,
     "site.partition": "main",
     "site.setup": [],
+    "site.python": sys.executable,
 }
 """Settings with which the shipped stages run in a second on the tests' nodes."""
 
@@ -30,7 +34,7 @@ SMALL = {
 def adapted(line: str, jobs: Launcher, folder: Path, site: Path) -> list[str]:
     """The arguments of `python slurm/submit.py` in a line of the guide, for the test's folders and a small run."""
     arguments = [str(folder) if word == "runs/progressive" else word for word in shlex.split(line)[2:]]
-    arguments = [str(site) if word == "site.yaml" else word for word in arguments]
+    arguments = [str(site) if word == "./site.yaml" else word for word in arguments]
     if arguments[0] != "--stages":
         return arguments
     settings = {**SMALL, "data.root": jobs.data}
@@ -42,7 +46,7 @@ def adapted(line: str, jobs: Launcher, folder: Path, site: Path) -> list[str]:
 def test_the_guide_shows_every_way_to_start_the_launcher() -> None:
     submissions = [line for line in COMMANDS if line.startswith("python slurm/submit.py ")]
     examples = [line.split()[1] for line in COMMANDS if line.startswith("sbatch ")]
-    assert len(submissions) + len(examples) == len(COMMANDS) == 9
+    assert len(submissions) + len(examples) == len(COMMANDS) == 10
     assert sorted(examples) == sorted(f"slurm/examples/{file.name}" for file in (ROOT / "slurm/examples").iterdir())
 
 
@@ -50,7 +54,7 @@ def test_the_guide_shows_every_way_to_start_the_launcher() -> None:
 @pytest.mark.timeout(TIMEOUT_S)
 def test_the_commands_of_the_guide_run(on_slurm: Launcher, tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
-    site.write_text(_block("yaml"))
+    site.write_text((ROOT / "configs" / "sites" / "plain.yaml").read_text("utf-8"))
     cluster_runs, local_runs = tmp_path / "cluster", tmp_path / "local"
     warmup, denoise = (Trainers(cluster_runs / stage) for stage in ("warmup", "denoise"))
     for stage in (warmup, denoise):
@@ -63,7 +67,7 @@ def test_the_commands_of_the_guide_run(on_slurm: Launcher, tmp_path: Path) -> No
             folder = local_runs if "--local" in line else cluster_runs
             outputs.append(on_slurm.run(*adapted(line, on_slurm, folder, site)).out)
             open_gate.get(command.split()[0], lambda: None)()
-    _, local, _, status, logs, cancel, second_submission = outputs
+    _, local, _, status, logs, cancel, second_submission, _ = outputs
     assert "== warmup: exit code 0" in local
     assert re.search(r"^denoise +\d+ +waiting", status, flags=re.MULTILINE)
     assert "finished: step 2 of 2" in logs, "the log is followed to its end"
@@ -73,17 +77,23 @@ def test_the_commands_of_the_guide_run(on_slurm: Launcher, tmp_path: Path) -> No
 
 
 def test_the_tables_name_every_key_and_exit_code() -> None:
-    for model in (Site, Stage):
+    for model, text in ((Site, SITES), (Stage, GUIDE), (Container, SITES)):
         for name, field in model.model_fields.items():
-            assert f"`{field.alias or name}`" in GUIDE, f"{model.__name__}.{name}"
+            assert re.search(rf"\b{field.alias or name}\b", text), f"{model.__name__}.{name}"
     assert {"nodes", "time_min", "grace_s"} <= set(Resources.model_fields)
     codes = {error.exit_code for error in errors.QuellError.__subclasses__()} | {0, 1, errors.EXIT_REQUEUE}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", GUIDE, flags=re.MULTILINE)} == codes
-    Site.model_validate(loader.parse(_block("yaml")))
 
 
-def _block(language: str) -> str:
-    """The first code block of a language in the guide."""
-    block = re.search(rf"```{language}\n(.*?)```", GUIDE, flags=re.DOTALL)
-    assert block
-    return block[1]
+def test_the_page_about_sites_shows_the_shipped_files() -> None:
+    shown = re.findall(r"\(`(configs/sites/\w+\.yaml)`\).*?```yaml\n(.*?)```", SITES, flags=re.DOTALL)
+    assert {file for file, _ in shown} == {f"configs/sites/{file.name}" for file in site_files.FOLDER.glob("*.yaml")}
+    for file, text in shown:
+        lines = (ROOT / file).read_text("utf-8").splitlines(keepends=True)
+        assert "".join(line for line in lines if not line.startswith("#")) == text, file
+
+
+@pytest.mark.parametrize("line", re.findall(r"^python .*--dry-run$", f"{GUIDE}\n{SITES}", flags=re.MULTILINE))
+def test_dry_runs_of_the_guides_show_their_scripts(line: str, launcher: Launcher) -> None:
+    out = launcher.run(*shlex.split(line)[2:], "--set", f"data.root={launcher.data}").out
+    assert out.count("#!/bin/bash") == 3

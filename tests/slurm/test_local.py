@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from configs.support.paths import ROOT, from_here
 from slurm import local
 from slurm.stages.task import Task
+from tests.support.slurm.launcher import Launcher
 
 ALL_REDUCE = """
 import os, sys
@@ -55,3 +57,24 @@ def test_two_processes_meet_at_the_parents_store(tmp_path: Path, monkeypatch: py
 def test_a_single_process_needs_no_store() -> None:
     with local._rendezvous_store(1) as port:
         assert port == 0
+
+
+def test_relative_paths_start_in_the_current_folder(launcher: Launcher) -> None:
+    """From any folder: stage file, site file and run folder are those of the folder one is in."""
+    launcher.stage_file("mine", {"a": {"command": ["-c", "import os; print('WORD' in os.environ)"]}})
+    (launcher.folder / "site.yaml").write_text("environment: {WORD: x}\n")
+    out = launcher.run("--stages", "mine.yaml", "--site", "./site.yaml", "--run-dir", "out/mine", "--local").out
+    assert out.endswith("True\n") and (launcher.folder / "out" / "mine" / "stages.json").is_file()
+    assert "finished" in launcher.run("status", "out/mine").out
+
+
+def test_what_is_not_in_the_current_folder_is_looked_for_in_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = "configs/stages/progressive.yaml"
+    assert from_here(shipped) == ROOT / shipped and from_here("x" * 5000) == ROOT / ("x" * 5000)
+    (tmp_path / shipped).parent.mkdir(parents=True)
+    (tmp_path / shipped).touch()
+    assert from_here(shipped) == tmp_path / shipped
+    assert from_here(tmp_path) == tmp_path

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.slurm.cluster import GPU_TYPE
 from tests.support.slurm.launcher import TIMEOUT_S, Launcher
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(TIMEOUT_S)]
@@ -41,3 +42,30 @@ def test_modules_and_a_container_reach_the_job(on_slurm: Launcher, tmp_path: Pat
     on_slurm.submit(on_slurm.stage_file("site", {"inside": stage}), "--site", site)
     on_slurm.wait_for("site", "inside", "finished", "failed")
     assert "quell.sif cuda/12.4 two words" in on_slurm.log("site", "inside")
+
+
+@pytest.mark.parametrize("gpus", ["gpus-per-node", "gres", "gpus-per-task"])
+def test_however_gpus_are_asked_for_each_rank_sees_those_of_its_node(on_slurm: Launcher, gpus: str) -> None:
+    if not (on_slurm.cluster and on_slurm.cluster.gpus):
+        pytest.skip("only root can create the device files that stand in for GPUs")
+    variables = ("RANK", "LOCAL_RANK", "CUDA_VISIBLE_DEVICES")
+    stage = {
+        "command": ["-c", f"import os; print(*[os.environ[name] for name in {variables}])"],
+        "resources": {"gpus_per_node": 2, "gpu_type": GPU_TYPE, "memory_gib": 1},
+    }
+    memory = "mem-per-cpu" if gpus == "gres" else "mem-per-gpu"
+    name = f"by-{gpus}"
+    on_slurm.submit(on_slurm.stage_file(name, {"gpus": stage}, site={"gpus": gpus, "memory": memory}))
+    on_slurm.wait_for(name, "gpus", "finished", "failed")
+    log = on_slurm.log(name, "gpus").splitlines()
+    assert sorted(line for line in log if line.endswith("0,1")) == ["0 0 0,1", "1 1 0,1"], log
+
+
+def test_srun_gets_the_options_of_site_and_stage(on_slurm: Launcher) -> None:
+    stage = {
+        "command": ["-c", "import os; print(os.environ['SLURM_JOB_NAME'], os.environ['GREETING'])"],
+        "resources": {"srun": ["--export=ALL,GREETING=hello"]},
+    }
+    on_slurm.submit(on_slurm.stage_file("srun", {"a": stage}, site={"srun": ["--job-name=$SLURM_JOB_PARTITION"]}))
+    on_slurm.wait_for("srun", "a", "finished", "failed")
+    assert "main hello" in on_slurm.log("srun", "a")

@@ -11,7 +11,7 @@ import yaml
 
 from configs.errors import ConfigError
 from slurm.report import render
-from slurm.stages import graph, plan, read
+from slurm.stages import graph, plan, read, site_files
 from tests.support.slurm.launcher import ROOT, TINY
 
 SHIPPED = sorted((ROOT / "configs" / "stages").glob("*.yaml"))
@@ -171,7 +171,7 @@ def test_site_settings_reach_the_script(write: Any, tmp_path: Path, monkeypatch:
     )
     resources = {"gpus_per_node": 2, "memory_gib": 1.5, "partition": "fast", "at_once": 1}
     file = write({"a": {**TRAIN, "grid": {"seed": [1, 2]}, "resources": resources}})
-    monkeypatch.setenv(read.SITE_VARIABLE, str(site))
+    monkeypatch.setenv(site_files.SITE_VARIABLE, str(site))
     planned = plan.make(read.read(file), tmp_path / "runs")
     script = render.dry_run(planned, ["a"])
     expected = (

@@ -22,6 +22,8 @@ PACKAGES = ["slurmctld", "slurmd", "slurm-client", "munge"]
 PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol"]
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _PR_SET_PDEATHSIG = 1
+GPU_TYPE = "test"
+"""Type of the nodes' GPUs."""
 
 # SLURM's timeouts are long where a loaded machine might exceed them, and short where tests would wait for them.
 _CONF = """\
@@ -156,7 +158,7 @@ class Cluster:
         host = socket.gethostname().split(".")[0]
         user = self._user
         devices = self._devices()
-        gres = f"Gres=gpu:{self.gpus}" if self.gpus else ""
+        gres = f"Gres=gpu:{GPU_TYPE}:{self.gpus}" if self.gpus else ""
         lines = [
             f"NodeName={name} NodeHostname={host} NodeAddr={name} Port={port} CPUs={self._cpus} RealMemory=8000 {gres} "
             "State=UNKNOWN"
@@ -167,7 +169,7 @@ class Cluster:
             common=",".join(self.names[:-1]), contested=self.names[-1], first_job=1000 + ports[0] % 9000,
         )  # fmt: skip
         self.conf.write_text(text)
-        gres_line = f"NodeName={','.join(self.names)} Name=gpu File={devices}\n" if self.gpus else ""
+        gres_line = f"NodeName={','.join(self.names)} Name=gpu Type={GPU_TYPE} File={devices}\n" if self.gpus else ""
         (self.folder / "gres.conf").write_text(gres_line)
         key = self.folder / "munge.key"
         key.touch(mode=0o600)
