@@ -200,17 +200,23 @@ class LoopConfig(Section):
     """Micro-batches per process whose gradients are accumulated into one step."""
     clip_norm: Rate | None = 1.0
     """Gradient norm to which each phase is clipped; null does not clip."""
-    precision: Annotated[Literal["no", "bf16", "fp16", "auto"], BeforeValidator(lambda value: value or "no")] = "no"
-    """Autocast type; weights stay float32. auto is bf16 where the hardware supports it, fp16 on other GPUs, and no on
-    other CPUs and for complex networks."""
+    precision: Annotated[Literal["no", "bf16", "fp16", "auto"], BeforeValidator(lambda value: value or "no")] = "auto"
+    """Autocast type; weights stay float32. auto is what `accelerate launch --mixed_precision` asks for, else bf16 on
+    GPUs that multiply it in hardware and fp16 on other GPUs. On CPUs (also on those with bf16 instructions, so that
+    numbers do not depend on the processor), on Apple GPUs, and for complex networks it is no. A resumed run continues
+    with what it began with, where its device supports that."""
+    tf32: bool | Literal["auto"] = "auto"
+    """Whether NVIDIA and Intel GPUs round the inputs of float32 convolutions and matrix products to TF32, which is
+    several times faster. auto does so beside bf16 and fp16, which are coarser, and not where precision is no."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay per step of the moving average of weights that evaluation uses; 0 keeps none."""
     max_skips: Count = 10
     """Steps in a row that may be skipped for a gradient that is not finite, before the run stops as diverged."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """CPU threads per process; 0 divides the cores among the processes of a machine."""
+    """CPU threads per process; 0 divides the cores among the processes that may run on them."""
     deterministic: bool = True
-    """Use deterministic algorithms, for bit-exact resume; false lets cuDNN choose the fastest."""
+    """Use deterministic algorithms, for bit-exact resume; torch warns of an operator that has none. false lets cuDNN
+    try several at the first step and take the fastest (cudnn.benchmark); what that gains was not measured."""
     channels_last: bool | Literal["auto"] = "auto"
     """Use NHWC memory order; results differ by rounding. auto does so on GPUs, and on CPUs for networks with layers of
     fewer than 32 channels, where it is faster. Complex networks, and all under DeepSpeed, stay NCHW."""

@@ -114,7 +114,10 @@ def capture(state: TrainingState, *, rank: int, copy: bool) -> Capture:
         copy: Clone every tensor, so that the checkpoint may be written while training goes on.
     """
     keep: Callable[[T], T] = snapshot if copy else _same
-    rank_state = keep({"random": random_state(), "pipeline": state.pipeline.rank_state(), "meter": state.log.state()})
+    device = next(state.pipeline.parameters()).device
+    rank_state = keep(
+        {"random": random_state(device), "pipeline": state.pipeline.rank_state(), "meter": state.log.state()}
+    )
     shared_state = keep(
         {
             "step": state.step,
@@ -132,7 +135,7 @@ def capture(state: TrainingState, *, rank: int, copy: bool) -> Capture:
     return Capture(rank_state, shared_state, weights, average)
 
 
-def restore(state: TrainingState, checkpoint: Path, *, device: torch.device) -> None:
+def restore(state: TrainingState, checkpoint: Path) -> None:
     """Return weights, average, optimizers and schedules to what a checkpoint holds; `restore_rank` does the rest.
 
     Raises:
@@ -144,13 +147,19 @@ def restore(state: TrainingState, checkpoint: Path, *, device: torch.device) -> 
         state.pipeline.load_checkpoint_state(weights)
     if state.average is not None:
         average = state.pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))
-        state.average.state = {name: value.to(device) for name, value in average.items()}
+        with state.gathered_parameters():
+            own = state.pipeline.checkpoint_state()
+            # in the weights' order in memory, which the files do not record: else every update copies tensor by tensor
+            state.average.state = {
+                name: torch.empty_like(own[name], dtype=value.dtype).copy_(value) for name, value in average.items()
+            }
     shared_state = store.read_state(checkpoint, "state.pt")
     if shared_state["step"] != (step := store.read_meta(checkpoint)["step"]):  # of format 1, without checksums
         raise store.damage(checkpoint, [f"state.pt is of step {shared_state['step']}, not of step {step}"])
     for phase in state.phases:
         phase.load_optimizer_state(shared_state["optimizers"][phase.name])
-    state.scaler.load_state_dict(shared_state["scaler"])
+    if shared_state["scaler"]:  # empty unless the run was in fp16
+        state.scaler.load_state_dict(shared_state["scaler"])
     state.plateau.state = shared_state["plateau"]
     state.early_stop.state = shared_state.get("early_stop", state.early_stop.state)  # since version 0.3
     state.step = shared_state["step"]

@@ -9,6 +9,7 @@ from torch import Tensor
 from configs import loader
 from configs.errors import CheckpointError, ConfigError
 from configs.schema import InitConfig
+from configs.support.event_log import read_log
 from configs.support.json_files import Record
 from configs.support.mappings import flatten
 from configs.support.paths import resolve
@@ -150,19 +151,37 @@ def _named(path: Path, warnings: list[str]) -> Path | None:
     return start
 
 
-def refuse_other_config(saved: Mapping[str, object], current: Mapping[str, object], checkpoint: Path) -> None:
+def precision_of(checkpoint: Path) -> str | None:
+    """The precision that a checkpoint was trained in: no, bf16 or fp16; None where nothing says what `auto` was.
+
+    Up to version 0.3 only the log of the run records that.
+    """
+    meta = store.read_meta(checkpoint)
+    asked = meta["config"].get("loop", {}).get("precision") or "no"
+    if "precision" in meta or asked != "auto":
+        return str(meta.get("precision", asked))
+    events = read_log(checkpoint.parent.parent / "metrics.jsonl").events
+    return next((str(event["precision"]) for event in events if event.get("precision") in ("no", "bf16", "fp16")), None)
+
+
+def refuse_other_config(
+    saved: Mapping[str, object], current: Mapping[str, object], checkpoint: Path, *, precision: str | None = None
+) -> None:
     """CheckpointError naming the settings that differ and would change what is learned.
 
     Args:
         saved: The configuration in the checkpoint's meta.json, perhaps of an older version.
         current: The complete configuration of this run.
         checkpoint: Named in the error.
+        precision: What the checkpoint was trained in. `loop.precision` may be that, or auto, which continues with it.
     """
     try:  # a setting that is younger than the checkpoint had its default
         complete: Mapping[str, object] = loader.structure(dict(saved)).model_dump(mode="json")
     except ConfigError:  # a setting that no longer exists is a difference
         complete = saved
     new, old = flatten(current), flatten(complete)
+    if new.get("loop.precision") in ("auto", precision):
+        old["loop.precision"] = new["loop.precision"]
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and not _is_mutable(key)]
     if changed:
         shown = ", ".join(f"{key} was {old.get(key)} and is {new.get(key)}" for key in changed[:3])

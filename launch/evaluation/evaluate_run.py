@@ -2,8 +2,12 @@
 
 import argparse
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from accelerate import Accelerator
 
 from configs.baseline_names import TITLES, Baseline
 from configs.errors import ConfigError, DataError, MachineError
@@ -13,6 +17,7 @@ from configs.support import logs
 from configs.support.atomic_files import naming, write_atomically
 from configs.support.json_files import strict_json
 from configs.support.paths import resolve
+from launch.checkpoints import resume
 from launch.data import loading, splits
 from launch.evaluation import blind_checks, evaluator, fitness, known_noise, report, report_picture
 from launch.evaluation import metrics as metric_registry
@@ -22,7 +27,8 @@ from launch.evaluation.blind_checks import BlindChecks
 from launch.evaluation.evaluator import Rows
 from launch.evaluation.paired_statistics import paired_difference
 from launch.inference import trained_model
-from launch.machine import acceleration
+from launch.machine import acceleration, precision
+from launch.machine.arithmetic import set_tf32
 from pipelines.base import Pipeline
 from shards.reading.shard_set import ShardSet
 
@@ -61,7 +67,7 @@ def evaluate(options: argparse.Namespace) -> int:
     )
     if options.tune and options.preset == "published":
         raise ConfigError("--preset published fixes what --tune would choose: give only one of them")
-    accelerator = acceleration.make_accelerator(config.loop, complex_numbers=data.representation == "complex")
+    accelerator = acceleration.make_accelerator(config.loop)
     try:
         shards = splits.open_split(data, options.split or data.test_split)
         model = trained_model.load(run, shards, which=options.which, device=accelerator.device)
@@ -85,7 +91,7 @@ def evaluate(options: argparse.Namespace) -> int:
             rank=accelerator.process_index,
             world=accelerator.num_processes,
             device=accelerator.device,
-            autocast=accelerator.autocast,
+            autocast=_autocast(config, model.checkpoint, accelerator),
             metrics=metrics,
             on_image=lambda *image: {**baselines(*image), **checks(*image)},
             verify=data.verify,
@@ -107,6 +113,21 @@ def evaluate(options: argparse.Namespace) -> int:
         return 0
     finally:
         acceleration.close(accelerator)
+
+
+def _autocast(
+    config: RunConfig, checkpoint: Path, accelerator: Accelerator
+) -> Callable[[], AbstractContextManager[object]]:
+    """The precision that the run was trained in, as far as this device supports it; TF32 is set with it. Collective."""
+    own = precision.choose(
+        config.loop,
+        accelerator.device,
+        complex_numbers=config.data.representation == "complex",
+        began_with=resume.precision_of(checkpoint),
+    )
+    chosen = precision.agree(own, accelerator.num_processes).name
+    set_tf32(config.loop, chosen)
+    return precision.autocast(accelerator.device, chosen)
 
 
 def _blind_checks(pipeline: Pipeline, config: RunConfig, data: DataConfig, shards: ShardSet) -> BlindChecks:

@@ -17,6 +17,8 @@ from configs.fields import FieldSpec
 from configs.support.logs import get_logger
 from launch.inference import tiling, trained_model
 from launch.inference.noise_comparison import NoiseComparison
+from launch.machine.arithmetic import set_tf32
+from launch.machine.devices import take_device
 from pipelines.base import Batch, Output
 from shards.reading import transforms
 from shards.reading.recipe import INTEGER_MAX
@@ -102,8 +104,9 @@ class Restorer:
         Raises:
             CheckpointError: There is no usable checkpoint.
         """
-        self.tiles, self.device = tiles, device or default_device()
+        self.tiles, self.device = tiles, device or take_device()
         self.model = trained_model.load(run, which=which, device=self.device)
+        set_tf32(self.model.config.loop, "no")  # files are restored in float32
         self.pipeline = self.model.pipeline
         self.noise = NoiseComparison.of_run(trained_model.folder_of(run), self.pipeline.fields)
         self.needs = type(self.pipeline).needs(self.model.config.pipeline)
@@ -313,9 +316,3 @@ def _ramp(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An image of different values, of which neither the median nor the variance is zero."""
     values = np.arange(np.prod(shape)).reshape(shape) % 251 + 1
     return values.astype(dtype) if np.dtype(dtype).kind in "ui" else (values / 251).astype(dtype)
-
-
-def default_device() -> torch.device:
-    """The accelerator, or the CPU where there is none."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")

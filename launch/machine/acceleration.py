@@ -1,4 +1,4 @@
-"""accelerate, set up for this process: its world, DeepSpeed, CPU threads, determinism."""
+"""accelerate, set up for this process: its device, its world, DeepSpeed."""
 
 import importlib.util
 import logging
@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable
 from datetime import timedelta
 
-import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import filter_trackers
@@ -17,8 +16,10 @@ from accelerate.utils import DeepSpeedPlugin, DistributedDataParallelKwargs, Ini
 from configs.errors import ConfigError, MachineError
 from configs.schema import LoopConfig
 from configs.support.mappings import Settings
+from launch.machine.arithmetic import set_determinism
+from launch.machine.devices import take_device
 from launch.machine.memory_layout import keep_freed_memory
-from launch.machine.precision import autocast_type
+from launch.machine.threads import set_threads
 
 LONGEST_TIMEOUT_MINUTES = 7 * 24 * 60.0
 
@@ -40,24 +41,26 @@ TIMEOUT = read_timeout(os.environ.get("QUELL_TIMEOUT_MINUTES", "10"))
 """How long a rank waits for the others before the run ends; set QUELL_TIMEOUT_MINUTES for slow file systems."""
 
 
-def make_accelerator(loop: LoopConfig, *, complex_numbers: bool = False) -> Accelerator:
+def make_accelerator(loop: LoopConfig) -> Accelerator:
     """The accelerator of this process, in the world that the environment announces (torchrun, accelerate, SLURM).
 
+    It wraps models for DDP or DeepSpeed; precision is applied by the phases themselves (launch/machine/precision.py).
+
     Args:
-        loop: Precision, threads and determinism.
-        complex_numbers: Networks compute in complex64, which has no autocast type.
+        loop: Threads and determinism.
 
     Raises:
-        MachineError: The world that formed is not the one that was announced, or DeepSpeed is not installed.
-        ConfigError: The device does not support the precision.
+        MachineError: The world that formed is not the one that was announced, the device cannot be used, or DeepSpeed
+            is not installed.
     """
-    on_cpu = not torch.accelerator.is_available()
+    set_determinism(loop.deterministic)
+    on_cpu = take_device().type == "cpu"
     if uses_deepspeed():
         accelerator = _with_deepspeed(on_cpu)
     else:
         accelerator = Accelerator(
             cpu=on_cpu,
-            mixed_precision=autocast_type(loop, on_cpu=on_cpu, complex_numbers=complex_numbers),
+            mixed_precision="no",
             kwargs_handlers=[
                 InitProcessGroupKwargs(timeout=TIMEOUT),
                 DistributedDataParallelKwargs(gradient_as_bucket_view=True),
@@ -69,11 +72,9 @@ def make_accelerator(loop: LoopConfig, *, complex_numbers: bool = False) -> Acce
             f"{announced} processes were started, but they formed a world of {accelerator.num_processes}: on CPU start "
             "with ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node N launch/train.py ..."
         )
-    _set_threads(loop.threads)
-    if on_cpu:
+    set_threads(loop.threads, accelerator.num_processes)
+    if accelerator.device.type == "cpu":
         keep_freed_memory()
-    if loop.deterministic:
-        _be_deterministic()
     return accelerator
 
 
@@ -135,23 +136,3 @@ def _with_deepspeed(on_cpu: bool) -> Accelerator:
         deepspeed_plugins=DeepSpeedPlugin(zero3_init_flag=False),
         kwargs_handlers=[InitProcessGroupKwargs(**options)],
     )
-
-
-def _be_deterministic() -> None:
-    """Have torch choose the same algorithm every time; operators without a deterministic one warn."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cudnn.benchmark = False
-    # the same as use_deterministic_algorithms(True, warn_only=True), which imports the compiler to tell it as well
-    torch.set_deterministic_debug_mode("warn")
-    # otherwise every new tensor is filled first, for programs that read memory they never wrote: 5 % of a step
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def _set_threads(wanted: int) -> None:
-    """Share this machine's cores among its processes, so that two ranks do not compete for both cores."""
-    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", "1")).split("(")[0])
-    if wanted:
-        torch.set_num_threads(wanted)
-    elif "OMP_NUM_THREADS" not in os.environ:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // max(local_world, 1)))

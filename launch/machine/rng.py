@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from launch.machine import devices
 from pipelines.base import State
 
 
@@ -16,8 +17,8 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def random_state() -> State:
-    """The state of every generator of this process, as plain values."""
+def random_state(device: torch.device) -> State:
+    """The state of every generator that this process uses, as plain values; `device` is where it trains."""
     numpy_state: Any = np.random.get_state()
     name, keys, *rest = numpy_state
     state: State = {
@@ -25,8 +26,9 @@ def random_state() -> State:
         "numpy": (name, keys.tolist(), *rest),
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
+    module = devices.module_of(device)
+    if device.type != "cpu" and hasattr(module, "get_rng_state"):
+        state[device.type] = module.get_rng_state()
     return state
 
 
@@ -37,5 +39,6 @@ def set_random_state(state: State) -> None:
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    device = devices.default_device()
+    if device.type in state:
+        devices.module_of(device).set_rng_state(state[device.type])

@@ -73,15 +73,24 @@ class UninitialisedWeights(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def make_phases(accelerator: Accelerator, pipeline: Pipeline, config: RunConfig) -> list[Phase]:
-    """A pipeline's phases for the launch target: one process, DDP, or DeepSpeed. Collective."""
+def make_phases(accelerator: Accelerator, pipeline: Pipeline, config: RunConfig, precision: str = "no") -> list[Phase]:
+    """A pipeline's phases for the launch target: one process, DDP, or DeepSpeed. Collective.
+
+    Args:
+        accelerator: Wraps their views.
+        pipeline: The method.
+        config: The run.
+        precision: Autocast type, as chosen for the device (launch/machine/precision.py).
+    """
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         from launch.training import deepspeed  # an optional package, slow to import
 
         deepspeed.refuse_what_cannot_work(config, pipeline)
-        return [deepspeed.ZeroPhase(accelerator, pipeline, name, config) for name in pipeline.phases]
+        return [
+            deepspeed.ZeroPhase(accelerator, pipeline, name, config, precision=precision) for name in pipeline.phases
+        ]
     complex_gradients.check_complex(accelerator, pipeline)
-    return [Phase(accelerator, pipeline, name, config) for name in pipeline.phases]
+    return [Phase(accelerator, pipeline, name, config, precision=precision) for name in pipeline.phases]
 
 
 def synchronise_batch_norm(

@@ -128,6 +128,7 @@ class Checkpointer:
             "step": self._state.step,
             "epoch": context.order.epoch_at(self._state.step),
             "world": context.world,
+            "precision": context.precision,
             "commit": context.commit,
             "samples": context.order.size,
             "data": self._data,

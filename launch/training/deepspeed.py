@@ -17,7 +17,6 @@ from torch import Tensor
 
 from configs.errors import ConfigError
 from configs.schema import RunConfig
-from launch.machine.precision import autocast, autocast_type
 from launch.training.phases import Backward, Phase, PhaseView
 from pipelines.base import Batch, Pipeline, State
 
@@ -48,12 +47,13 @@ def refuse_what_cannot_work(config: RunConfig, pipeline: Pipeline) -> None:
 class ZeroPhase(Phase):
     """The only phase of a pipeline, with a DeepSpeed engine in place of DDP and the optimizer step."""
 
-    def __init__(self, accelerator: Accelerator, pipeline: Pipeline, name: str, config: RunConfig) -> None:
+    def __init__(
+        self, accelerator: Accelerator, pipeline: Pipeline, name: str, config: RunConfig, *, precision: str = "no"
+    ) -> None:
         self.pipeline, self.plugin = pipeline, accelerator.deepspeed_plugin
         self.stage, self.config = self.plugin.zero_stage, config
         self.shards_parameters = self.stage == 3
-        self.precision = autocast_type(config.loop, on_cpu=accelerator.device.type == "cpu")
-        super().__init__(accelerator, pipeline, name, config)
+        super().__init__(accelerator, pipeline, name, config, precision=precision)
 
     def wrap(self, accelerator: Accelerator, pipeline: Pipeline) -> Any:
         """The view and the optimizer as one DeepSpeed engine."""
@@ -71,7 +71,7 @@ class ZeroPhase(Phase):
             "allgather_bucket_size": bucket,
         }
         super().train_only_this()
-        view = PhaseView(pipeline, self.name, autocast(accelerator.device, self.precision))
+        view = PhaseView(pipeline, self.name, self.autocast)
         view.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # DeepSpeed flattens it
         engine, _ = accelerator.prepare(view, self.optimizer)
         self.sharded = engine.optimizer

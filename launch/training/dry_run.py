@@ -11,7 +11,8 @@ from configs.schema import RunConfig
 from launch.data import loading, splits
 from launch.evaluation import evaluator, fitness
 from launch.machine.acceleration import require_wandb
-from launch.machine.precision import autocast_type
+from launch.machine.devices import take_device
+from launch.machine.precision import choose
 from launch.training.build import length, make_order, make_pipeline, refuse_uneven_batch
 from pipelines.base import Pipeline
 from shards.reading.order import SampleOrder
@@ -33,7 +34,7 @@ def describe(config: RunConfig) -> int:
     print(dump(config), end="")
     if config.tracking.wandb_project:
         require_wandb()
-    autocast_type(config.loop, on_cpu=not torch.accelerator.is_available())
+    choose(config.loop, take_device(), complex_numbers=config.data.representation == "complex")
     shards = splits.open_training(config.data)
     pipeline = make_pipeline(config, shards)
     needs = type(pipeline).needs(config.pipeline)

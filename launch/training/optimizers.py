@@ -11,6 +11,9 @@ from configs.errors import ConfigError
 from configs.schema import OptimizerConfig
 from configs.support.suggestions import did_you_mean
 
+FUSED = ("cpu", "cuda", "xpu")
+"""Kinds of devices whose fused kernels read `found_inf` and `grad_scale`; those of Apple GPUs refuse them."""
+
 
 def make(config: OptimizerConfig, phase: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer of one phase; settings in `optimizer.phases` override the common ones."""
@@ -54,10 +57,8 @@ def refuse_other_phases(config: OptimizerConfig, phases: list[str]) -> None:
 
 
 def can_fuse(config: OptimizerConfig, parameters: list[nn.Parameter]) -> bool:
-    """Whether torch has a fused kernel: real float parameters on CPU or CUDA, and not RMSprop."""
-    return config.name != "rmsprop" and all(
-        p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters
-    )
+    """Whether torch has a fused kernel that can skip a step: real float parameters, not RMSprop, a device of FUSED."""
+    return config.name != "rmsprop" and all(p.is_floating_point() and p.device.type in FUSED for p in parameters)
 
 
 def apply(
@@ -86,6 +87,8 @@ def apply(
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     bad = (norm * 0).ne_(0).float()  # inf and NaN times zero are NaN; fewer kernels than isfinite
     fused = bool(optimizer.defaults.get("fused")) and not scaler.is_enabled()
+    if fused or scaler.is_enabled():
+        _begin_momentum(optimizer, parameters)
     if fused:
         # torch's fused kernels read these: they divide gradients by grad_scale, and change nothing if found_inf is 1
         optimizer.found_inf = bad  # type: ignore[attr-defined]
@@ -100,3 +103,15 @@ def apply(
     elif fused or not bool(bad):
         optimizer.step()
     return norm.detach(), bad
+
+
+def _begin_momentum(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+    """Start momenta of SGD at zero, from which the first step computes what it would have computed without any.
+
+    torch allocates them in the first step. Its fused kernel, told to skip that one, leaves them uninitialised.
+    """
+    if not optimizer.defaults.get("momentum") or len(optimizer.state) == len(parameters):
+        return
+    for parameter in parameters:
+        if optimizer.state[parameter].get("momentum_buffer") is None:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

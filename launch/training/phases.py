@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from configs.schema import RunConfig
+from launch.machine.precision import DTYPES, autocast
 from launch.training import optimizers
 from pipelines.base import Batch, Pipeline, State
 
@@ -36,7 +37,12 @@ class PhaseView(nn.Module):
         """The phase's loss, its scalars to log, and the tensors it passes on; see pipelines.base.PhaseOutput."""
         with self.precision():
             output = self.pipeline.loss(self.phase, batch, carry)
-        return output.loss, output.scalars, output.carry
+        return output.loss.float(), _in_float32(output.scalars), _in_float32(output.carry)
+
+
+def _in_float32(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same, without half-precision tensors: what leaves a phase is logged, or read by another phase."""
+    return {name: value.float() if value.dtype in DTYPES.values() else value for name, value in values.items()}
 
 
 class Backward(NamedTuple):
@@ -56,8 +62,11 @@ class Phase:
     shards_parameters = False
     """Whether no process holds all weights outside `gathered_parameters`."""
 
-    def __init__(self, accelerator: Accelerator, pipeline: Pipeline, name: str, config: RunConfig) -> None:
+    def __init__(
+        self, accelerator: Accelerator, pipeline: Pipeline, name: str, config: RunConfig, *, precision: str = "no"
+    ) -> None:
         self.name = name
+        self.autocast = autocast(accelerator.device, precision)
         self.parameters = pipeline.trained_parameters(name)
         assert self.parameters, f"phase {name} trains nothing"
         own = {id(parameter) for parameter in self.parameters}
@@ -70,7 +79,7 @@ class Phase:
     def wrap(self, accelerator: Accelerator, pipeline: Pipeline) -> Any:
         """The view inside DDP, where there is more than one process, and under the run's precision."""
         # the pipeline is on its device already (memory_layout.py); asking accelerate would import distributed tensors
-        return accelerator.prepare_model(PhaseView(pipeline, self.name), device_placement=False)
+        return accelerator.prepare_model(PhaseView(pipeline, self.name, self.autocast), device_placement=False)
 
     def set_rate(self, factor: float) -> None:
         """Set the learning rate to a factor of the phase's own peak rate."""

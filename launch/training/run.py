@@ -49,7 +49,7 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
     Raises:
         QuellError: What the user can mend, in one sentence (configs/errors.py).
     """
-    accelerator = acceleration.make_accelerator(config.loop, complex_numbers=config.data.representation == "complex")
+    accelerator = acceleration.make_accelerator(config.loop)
     folder = RunFolder(run_dir)
     owns_folder = False
     with ExitStack() as until_closed:  # holds the folder's lock, and listens to signals until everything is written
@@ -61,7 +61,12 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
             resumption = agreement.on_first(accelerator, lambda: resume.find_checkpoint(folder.path, mode))
             if resumption.checkpoint is not None:
                 saved = store.read_meta(resumption.checkpoint)
-                resume.refuse_other_config(saved["config"], config.model_dump(mode="json"), resumption.checkpoint)
+                resume.refuse_other_config(
+                    saved["config"],
+                    config.model_dump(mode="json"),
+                    resumption.checkpoint,
+                    precision=resume.precision_of(resumption.checkpoint),
+                )
                 if mode == "auto" and is_finished(folder, config, saved["step"]):
                     if accelerator.is_main_process:
                         log.info("%s is finished (step %s): nothing to do", folder.path, saved["step"])
@@ -94,7 +99,7 @@ def _train(
         if config.tracking.wandb_project:
             settings = config.model_dump(mode="json")
             tracker.also = acceleration.start_wandb(accelerator, config.tracking.wandb_project, settings)
-        trainer = assemble(config, accelerator, folder, tracker, resumes=checkpoint is not None)
+        trainer = assemble(config, accelerator, folder, tracker, checkpoint=checkpoint)
         start(trainer, resumption, aside)
         until_closed.enter_context(trainer.stop.listening())
         with trainer.stop, trainer.checkpointer, trainer.batches() as batches:
@@ -134,7 +139,9 @@ def is_finished(folder: RunFolder, config: RunConfig, saved_step: int) -> bool:
     if summary.get("status") != loop.FINISHED or not isinstance(step, int) or saved_step < step:
         return False
     try:
-        same_loop = folder.config().loop == config.loop
+        saved = folder.config().loop
+        kept = {"precision": saved.precision} if config.loop.precision == "auto" else {}  # auto continues with either
+        same_loop = saved == config.loop.model_copy(update=kept)
     except QuellError:  # config.yaml is damaged, and will be written again
         same_loop = False
     wanted = config.loop.max_steps
@@ -176,8 +183,6 @@ def start(trainer: Trainer, resumption: Resumption, aside: Path | None) -> None:
     elif config.init_from is not None:
         tracker.info(resume.warm_start(state, config.init_from))
     trainer.checkpointer.continue_line(resumption.line, checkpoint)
-    world = f"{context.world} process{'es' if context.world > 1 else ''}"
-    tracker.info(f"training with {world} on {context.device}, precision {context.precision}")
     if not context.is_first:
         return
     if checkpoint is not None:
@@ -225,7 +230,7 @@ def restore_run(trainer: Trainer, checkpoint: Path) -> None:
     )
     if accepted:
         context.tracker.warning("other data", accepted, int(meta["step"]))
-    restore(state, checkpoint, device=context.device)
+    restore(state, checkpoint)
     if meta["config"].get("evaluation") == context.config.model_dump(mode="json")["evaluation"]:
         trainer.validator.continue_from(meta.get("metrics") or {})
     if meta["world"] == context.world:

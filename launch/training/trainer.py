@@ -1,6 +1,7 @@
 """The parts of a training run, assembled: what the loop works with."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -9,10 +10,14 @@ from configs.errors import DivergedError
 from configs.schema import LOWER_IS_BETTER, RunConfig
 from configs.support.git import git_commit
 from configs.support.paths import ROOT
+from launch.checkpoints import resume
 from launch.checkpoints.capture import TrainingState
 from launch.data import fields, loading, splits, training_levels
 from launch.evaluation import evaluator, fitness
-from launch.machine import memory_layout, precision
+from launch.machine import devices, memory_layout, precision
+from launch.machine.acceleration import uses_deepspeed
+from launch.machine.arithmetic import set_tf32
+from launch.machine.description import describe
 from launch.machine.rng import seed_everything
 from launch.runs.folder import RunFolder
 from launch.runs.tracker import Tracker, progress_line
@@ -66,7 +71,7 @@ class Trainer:
             context.order,
             start_step=self.state.step,
             steps=context.steps - self.state.step,
-            pin=context.device.type == "cuda",
+            pin=devices.pins_memory(context.device),
         )
         return self.loader
 
@@ -137,11 +142,12 @@ class Trainer:
 
 
 def assemble(
-    config: RunConfig, accelerator: Accelerator, folder: RunFolder, tracker: Tracker, *, resumes: bool = False
+    config: RunConfig, accelerator: Accelerator, folder: RunFolder, tracker: Tracker, *, checkpoint: Path | None = None
 ) -> Trainer:
     """Build every part of a run from its configuration, with freshly initialised weights. Collective.
 
-    What a method calibrates is measured unless the run `resumes`: then it comes with the checkpoint.
+    What a method calibrates is measured unless the run continues from a `checkpoint`: then it comes with that, and so
+    does the precision.
 
     Raises:
         ConfigError: Settings that the method, the device or the launch target does not support.
@@ -154,8 +160,9 @@ def assemble(
     for note in shards.notes:
         tracker.info(f"note: {note}")
     pipeline = build.make_pipeline(config, shards)
+    chosen = _set_arithmetic(config, pipeline, accelerator, tracker, checkpoint)
     needs = type(pipeline).needs(config.pipeline)
-    if not resumes:
+    if checkpoint is None:
         _calibrate(pipeline, config, shards, folder, tracker)
     build.synchronise_batch_norm(pipeline, device, world, config.loop, tracker)
     memory_layout.place(pipeline, device, config.loop)
@@ -174,16 +181,12 @@ def assemble(
         training_data=training_levels.measure(needs, config.data, shards),
         steps=steps,
         epochs=epochs,
-        precision=precision.autocast_type(
-            config.loop,
-            on_cpu=device.type == "cpu",
-            complex_numbers=config.data.representation == "complex",
-        ),
+        precision=chosen,
         commit=git_commit(ROOT) if rank == 0 else "",
     )
     _warn_of_slow_precision(context)
     scaler = torch.amp.GradScaler(device.type, enabled=context.precision == "fp16")
-    phases = build.make_phases(accelerator, pipeline, config)
+    phases = build.make_phases(accelerator, pipeline, config, chosen)
     with phases[0].gathered_parameters():
         average = Average(pipeline, config.loop.ema_decay) if config.loop.ema_decay else None
     higher_is_better = config.evaluation.metric not in LOWER_IS_BETTER
@@ -196,6 +199,32 @@ def assemble(
     return Trainer(
         context, state, phases, average, log, plateau, early_stop, validator, checkpointer, StopSignal(), shards
     )
+
+
+def _set_arithmetic(
+    config: RunConfig, pipeline: Pipeline, accelerator: Accelerator, tracker: Tracker, checkpoint: Path | None
+) -> str:
+    """Choose the run's precision, set TF32 accordingly, and say what the run computes with. Collective."""
+    device, world, loop = accelerator.device, accelerator.num_processes, config.loop
+    began_with = resume.precision_of(checkpoint) if checkpoint is not None else None
+    own = precision.choose(
+        loop,
+        device,
+        complex_numbers=config.data.representation == "complex",
+        scales_loss=not uses_deepspeed(),
+        began_with=began_with,
+    )
+    chosen = precision.agree(own, world)
+    channels_last = memory_layout.takes_channels_last(pipeline, device, loop) and not uses_deepspeed()
+    tf32 = set_tf32(loop, chosen.name)
+    tracker.info(describe(loop, device, world, chosen, tf32=tf32, channels_last=channels_last))
+    if began_with is not None and chosen.name != began_with:
+        tracker.warning(
+            "other precision",
+            f"the run began with precision {began_with} and continues with {chosen.name} on {devices.describe(device)}",
+            0,
+        )
+    return chosen.name
 
 
 def _calibrate(

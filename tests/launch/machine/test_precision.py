@@ -1,15 +1,21 @@
 """The precision fits the device, and gradients of complex networks are averaged correctly over processes."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from torch import nn
 
 from configs import loader
 from configs.errors import ConfigError
 from configs.schema import LoopConfig
-from launch.machine import precision as autocast_precision
+from launch.machine import precision
+from launch.machine.precision import Precision
 from launch.training import run
+from launch.training.phases import PhaseView
+from pipelines.base import PhaseOutput
 from tests.support.commands import Command
 from tests.support.runs import checkpoint_of, read_events
 from tests.support.small_runs import SmallRun
@@ -60,38 +66,146 @@ cli.leave(code)
 """
 
 
-@pytest.mark.parametrize(("amx", "expected"), [(True, "bf16"), (False, "no")])
-def test_auto_precision_on_cpu_is_bf16_only_if_the_processor_supports_it(
-    amx: bool, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+AUTO = LoopConfig(precision="auto")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Pretend that the GPU has bf16 in hardware, and computes correctly in these types."""
+
+    def pretend(*, bf16: bool, computes: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float16)) -> None:
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or bf16
+        )
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla V100" if not bf16 else "NVIDIA H100")
+        monkeypatch.setattr(precision, "computes", lambda _, dtype: dtype in computes)
+
+    return pretend
+
+
+@pytest.fixture(autouse=True)
+def _nothing_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_auto_is_float32_on_every_cpu(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
-    assert autocast_precision.autocast_type(LoopConfig(precision="auto"), on_cpu=True) == expected
-    monkeypatch.setattr(
-        torch.cpu, "get_capabilities", dict, raising=False
-    )  # processors of another family report nothing
-    assert autocast_precision.autocast_type(LoopConfig(precision="auto"), on_cpu=True) == "no"
+    assert precision.choose(AUTO, CPU).name == "no"
+    assert precision.multiplies(CPU, "bf16") == amx
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)  # other families of processors
+    assert precision.choose(AUTO, CPU).name == "no"
 
 
-def test_precision_unsupported_by_the_cpu_is_refused_and_slow_precision_gives_a_warning(
+def test_auto_takes_what_the_gpu_multiplies_in_hardware(gpu: Callable[..., None]) -> None:
+    gpu(bf16=True)
+    assert precision.choose(AUTO, CUDA).name == "bf16"
+    gpu(bf16=False)
+    assert precision.choose(AUTO, CUDA).name == "fp16"
+    assert precision.choose(AUTO, CUDA, scales_loss=False).name == "no"
+    gpu(bf16=True, computes=())
+    assert precision.choose(AUTO, CUDA).name == "no"
+    assert precision.choose(AUTO, CUDA, complex_numbers=True).name == "no"
+
+
+def test_emulated_bf16_is_refused_with_the_name_of_the_gpu(gpu: Callable[..., None]) -> None:
+    gpu(bf16=False)
+    with pytest.raises(
+        ConfigError, match=r"loop.precision bf16 is emulated by cuda:0 \(Tesla V100\), slowly; use fp16"
+    ):
+        precision.choose(LoopConfig(precision="bf16"), CUDA)
+    gpu(bf16=True, computes=(torch.bfloat16,))
+    with pytest.raises(ConfigError, match=r"loop.precision fp16 is not supported by cuda:0 \(NVIDIA H100\)"):
+        precision.choose(LoopConfig(precision="fp16"), CUDA)
+
+
+def test_accelerate_is_asked_where_the_run_leaves_it_open(
+    gpu: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu(bf16=True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    assert precision.choose(AUTO, CUDA) == ("fp16", "auto: asked of accelerate launch")
+    assert precision.choose(LoopConfig(precision="no"), CUDA).name == "no"
+    assert precision.choose(AUTO, CUDA, began_with="bf16").name == "bf16"
+    with pytest.raises(ConfigError, match="accelerate launch --mixed_precision fp16 needs a GPU"):
+        precision.choose(AUTO, CPU)
+    with pytest.raises(ConfigError, match="DeepSpeed's own loss scaler"):
+        precision.choose(AUTO, CUDA, scales_loss=False)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
+    with pytest.raises(ConfigError, match="fp8 is not offered"):
+        precision.choose(AUTO, CUDA)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # what accelerate says when nobody asked it
+    assert precision.choose(AUTO, CUDA).name == "bf16"
+
+
+def test_a_resumed_run_continues_with_its_precision_where_the_device_computes_it(gpu: Callable[..., None]) -> None:
+    gpu(bf16=True)
+    assert precision.choose(AUTO, CUDA, began_with="no") == ("no", "auto: as the run began")
+    assert precision.choose(AUTO, CUDA, began_with="fp16").name == "fp16"
+    gpu(bf16=False)
+    changed = precision.choose(AUTO, CUDA, began_with="bf16")
+    assert changed.name == "fp16" and "the run began with bf16, which it does not compute" in changed.reason
+    assert precision.choose(AUTO, CPU, began_with="fp16").name == "no"
+
+
+@pytest.mark.parametrize(
+    ("names", "common"), [(("bf16", "fp16"), "fp16"), (("bf16", "bf16"), "bf16"), (("fp16", "no"), "no")]
+)
+def test_ranks_on_different_devices_agree_on_what_all_support(
+    names: tuple[str, ...], common: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gather(into: list[str], _: str) -> None:
+        into[:] = names
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    for name in names:
+        agreed = precision.agree(Precision(name, "auto"), len(names))
+        assert agreed.name == common and ("other ranks" in agreed.reason) == (name != common)
+
+
+def test_what_the_cpu_does_not_support_is_refused_and_what_it_emulates_gives_a_warning(
     small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert autocast_precision.autocast_type(LoopConfig(precision="bf16"), on_cpu=True) == "bf16"
+    assert precision.choose(LoopConfig(precision="bf16"), CPU).name == "bf16"
     with pytest.raises(ConfigError, match="needs a GPU"):
-        autocast_precision.autocast_type(LoopConfig(precision="fp16"), on_cpu=True)
-    monkeypatch.setattr(autocast_precision, "multiplies_bf16", lambda: False)
+        precision.choose(LoopConfig(precision="fp16"), CPU)
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda: False)
     assert run.train(small_run("loop.precision=bf16", "loop.max_steps=1"), tmp_path / "run") == 0
     assert "slow precision: this processor emulates bfloat16" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("precision_of_phase", "dtype"), [("bf16", torch.bfloat16), ("no", torch.float32)])
+def test_a_phase_computes_in_its_precision_and_passes_on_float32(precision_of_phase: str, dtype: torch.dtype) -> None:
+    seen: list[torch.dtype] = []
+
+    class OneLayer(nn.Module):
+        phases: ClassVar[dict[str, tuple[str, ...]]] = {"only": ("layer",)}
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+
+        def loss(self, _: str, batch: dict[str, torch.Tensor], carry: dict[str, torch.Tensor]) -> PhaseOutput:
+            output = self.layer(batch["x"])
+            seen.append(output.dtype)
+            return PhaseOutput(output.mean(), scalars={"mean": output.mean()}, carry={"output": output, **carry})
+
+    view = PhaseView(OneLayer(), "only", precision.autocast(CPU, precision_of_phase))  # type: ignore[arg-type]
+    loss, scalars, carry = view({"x": torch.ones(1, 2)}, {"mask": torch.ones(1, dtype=torch.bool)})
+    assert seen == [dtype] and carry["mask"].dtype == torch.bool
+    assert {loss.dtype, scalars["mean"].dtype, carry["output"].dtype} == {torch.float32}
+
+
 def test_the_probe_detects_supported_types() -> None:
     cpu = torch.device("cpu")
-    assert autocast_precision.computes(cpu, torch.bfloat16)
-    assert not autocast_precision.computes(cpu, torch.int32)
+    assert precision.computes(cpu, torch.bfloat16)
+    assert not precision.computes(cpu, torch.int32)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_complex_networks_refuse_lower_precision(precision: str, root: Path) -> None:
-    arguments = ["data.representation=complex", f"loop.precision={precision}"]
+@pytest.mark.parametrize("wanted", ["bf16", "fp16"])
+def test_complex_networks_refuse_lower_precision(wanted: str, root: Path) -> None:
+    arguments = ["data.representation=complex", f"loop.precision={wanted}"]
     with pytest.raises(ConfigError, match="loop.precision must be no"):
         loader.load(root / "tests/launch/small.yaml", [*arguments, "data.root=x"])
 

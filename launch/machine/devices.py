@@ -1,0 +1,131 @@
+"""The device of this process, of any kind that torch knows: found, set before anything uses it, named, measured."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs.errors import MachineError
+
+PINNED = ("cuda", "xpu")
+"""Kinds of devices to which copies from page-locked memory are asynchronous."""
+
+_YES = ("1", "true", "yes", "y", "t", "on")
+_KINDS = ("cuda", "xpu", "mps")
+
+
+def default_device() -> torch.device:
+    """The accelerator, or the CPU where there is none or ACCELERATE_USE_CPU asks for it. Opens no context."""
+    return torch.device("cpu" if wants_cpu() else _accelerator() or "cpu")
+
+
+def wants_cpu() -> bool:
+    """Whether the launcher asks for the CPU, on whatever machine this is."""
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in _YES
+
+
+def take_device() -> torch.device:
+    """Choose this rank's device by LOCAL_RANK, and make it the current one before any other opens a context.
+
+    Where each task sees only its own GPU (as with `srun --gpus-per-task=1`), LOCAL_RANK becomes the index that the
+    device has here: accelerate passes that variable to DDP and to barriers as the index of the device.
+
+    Raises:
+        MachineError: The device exists but cannot be used.
+    """
+    device = default_device()
+    module = module_of(device)
+    local_rank = os.environ.get("LOCAL_RANK")
+    if device.type == "cpu":
+        return device
+    if local_rank is not None and hasattr(module, "set_device"):
+        index = int(local_rank) % module.device_count()
+        os.environ["LOCAL_RANK"] = str(index)
+        device = torch.device(device.type, index)
+        module.set_device(device)
+    try:
+        torch.zeros((), device=device)
+    except RuntimeError as error:
+        raise MachineError(
+            f"{device} cannot be used ({str(error).splitlines()[0]}): another process may own it, or it has failed; "
+            "look at its state (nvidia-smi), ask for another one, or train on the CPU with ACCELERATE_USE_CPU=true"
+        ) from error
+    return device
+
+
+def name(device: torch.device) -> str:
+    """What the maker calls the device; empty where nothing tells."""
+    if device.type == "cpu":
+        return _processor()
+    get_name = getattr(module_of(device), "get_device_name", None)
+    return str(get_name(device)) if get_name else platform.processor() if device.type == "mps" else ""
+
+
+def describe(device: torch.device) -> str:
+    """The device with its name, such as `cuda:0 (NVIDIA H100)`."""
+    own = name(device)
+    return f"{device} ({own})" if own else str(device)
+
+
+def pins_memory(device: torch.device) -> bool:
+    """Whether batches for this device are prepared in page-locked memory."""
+    return device.type in PINNED
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """Most memory that this process has had in use on the device; None where torch does not say.
+
+    On CPU it is the largest resident set of the process.
+    """
+    if device.type == "cpu":
+        try:
+            import resource
+        except ImportError:  # not on Windows
+            return None
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return largest if sys.platform == "darwin" else largest * 1024
+    module = module_of(device)
+    if hasattr(module, "max_memory_allocated"):
+        return int(module.max_memory_allocated(device))
+    return int(module.driver_allocated_memory()) if hasattr(module, "driver_allocated_memory") else None
+
+
+def total_bytes(device: torch.device) -> int | None:
+    """Memory of the device, or of the machine for the CPU; None where torch does not say."""
+    if device.type == "cpu":
+        try:
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (AttributeError, ValueError, OSError):  # not on Windows
+            return None
+    properties = getattr(module_of(device), "get_device_properties", None)
+    return int(properties(device).total_memory) if properties else None
+
+
+def module_of(device: torch.device) -> Any:
+    """The module of torch for this kind of device, such as `torch.cuda`."""
+    return getattr(torch, device.type)
+
+
+def _accelerator() -> str | None:
+    """The kind of accelerator of this machine. `torch.accelerator` knows it since torch 2.6."""
+    if hasattr(torch, "accelerator"):
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return found.type if found is not None else None
+    for kind in _KINDS:
+        module = torch.backends.mps if kind == "mps" else getattr(torch, kind, None)
+        if module is not None and module.is_available():
+            return kind
+    return None
+
+
+def _processor() -> str:
+    """The processor's name, as Linux knows it; elsewhere what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
