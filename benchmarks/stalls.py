@@ -20,7 +20,8 @@ import torch
 
 from benchmarks.support import common
 from launch.checkpoints import store
-from launch.checkpoints.async_writer import AsyncWriter, snapshot
+from launch.checkpoints.async_writer import AsyncWriter
+from launch.checkpoints.snapshot import Snapshots
 from launch.runs.folder import RunFolder
 from launch.runs.tracker import Tracker
 
@@ -47,13 +48,15 @@ def save_stall_ms(folder: Path, *, wait: bool) -> float:
     count = MEGABYTES * 1_000_000 // 4 // 3  # weights and two moments
     weights = {f"w{i}": torch.randn(count // 10) for i in range(10)}
     state = {"moments": [torch.randn(count // 10) for _ in range(20)]}
-    writer = AsyncWriter()
+    writer, snapshots = AsyncWriter(), Snapshots()
+    snapshots.take((weights, state))  # in a run, the memory is allocated at the first log line
 
     def begin() -> None:
         unpublished = store.begin(folder, 1)
-        saved_weights, saved_state = (weights, state) if wait else snapshot((weights, state))
+        take = (lambda: (weights, state)) if wait else snapshots.take((weights, state))
 
         def write() -> None:
+            saved_weights, saved_state = take()
             store.write_weights(unpublished, saved_weights, None)
             store.write_state(unpublished, "state.pt", saved_state)
             store.publish(unpublished, {})

@@ -4,9 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
-
-import torch
 
 from configs.errors import MachineError
 
@@ -14,8 +11,6 @@ POLL_S = 0.02
 
 _FAILED = ".failed-"
 """Prefix of the note of a rank that could not write its file."""
-
-T = TypeVar("T")
 
 
 class AsyncWriter:
@@ -75,17 +70,6 @@ class AsyncWriter:
             write()
         except BaseException as error:
             self._error = error
-
-
-def snapshot(value: T) -> T:
-    """A copy that training does not change: tensors cloned on their device, containers copied, the rest as it is."""
-    if isinstance(value, torch.Tensor):
-        return cast(T, value.detach().clone())
-    if isinstance(value, dict):
-        return cast(T, {key: snapshot(inner) for key, inner in value.items()})
-    if isinstance(value, list | tuple):
-        return cast(T, type(value)(snapshot(inner) for inner in value))
-    return value
 
 
 def wait_for_files(files: list[Path], timeout_s: float) -> None:

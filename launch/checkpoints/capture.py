@@ -8,21 +8,19 @@
 | rank-R.pt | rank R's random number generators, image pools, and the epoch sums of its metric log |
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from launch.checkpoints import store
-from launch.checkpoints.async_writer import snapshot
+from launch.checkpoints.snapshot import Snapshots, cloned
 from launch.machine.rng import random_state, set_random_state
 from pipelines.base import Pipeline, State
-
-T = TypeVar("T")
 
 
 class CheckpointedPhase(Protocol):
@@ -87,13 +85,17 @@ class TrainingState:
         return self.phases[0].shards_parameters
 
 
+Parts = tuple[State, State, dict[str, Tensor], dict[str, Tensor] | None]
+"""The fields of a `Capture`."""
+
+
 @dataclass(frozen=True)
 class Capture:
     """One process's part of a checkpoint."""
 
     rank_state: State
     shared_state: State
-    """The same on all ranks; rank 0 writes it."""
+    """The same on all ranks; rank 0 writes it, and the others leave it empty, as what follows."""
     weights: dict[str, Tensor]
     average: dict[str, Tensor] | None
 
@@ -105,34 +107,51 @@ class Capture:
             store.write_state(folder, "state.pt", self.shared_state)
 
 
-def capture(state: TrainingState, *, rank: int, copy: bool) -> Capture:
+def capture(state: TrainingState, *, rank: int, snapshots: Snapshots | None) -> Callable[[], Capture]:
     """This moment's checkpoint of this process. Collective.
 
     Args:
         state: Everything that training changes.
-        rank: This process; only rank 0 copies gathered weights.
-        copy: Clone every tensor, so that the checkpoint may be written while training goes on.
+        rank: This process; only rank 0 keeps what is the same on all ranks.
+        snapshots: Copies every tensor, so that the checkpoint may be written while training goes on; None where
+            training waits until it is written.
+
+    Returns:
+        What a thread calls once, before it writes the checkpoint.
     """
-    keep: Callable[[T], T] = snapshot if copy else _same
+    with _parts(state, rank) as parts:
+        if snapshots is not None:
+            take = snapshots.take(parts)
+            return lambda: Capture(*take())
+        if state.shards_parameters:  # gathered weights are gone after the block
+            parts = cloned(parts)
+    return lambda: Capture(*parts)
+
+
+def reserve(state: TrainingState, *, rank: int, snapshots: Snapshots) -> None:
+    """Allocate the memory for this process's captures of states like this one, in a thread. Collective."""
+    with _parts(state, rank) as parts:
+        snapshots.reserve(parts)
+
+
+@contextmanager
+def _parts(state: TrainingState, rank: int) -> Iterator[Parts]:
+    """Inside the block, the state itself, as the fields of a `Capture`. Collective."""
     device = next(state.pipeline.parameters()).device
-    rank_state = keep(
-        {"random": random_state(device), "pipeline": state.pipeline.rank_state(), "meter": state.log.state()}
-    )
-    shared_state = keep(
-        {
-            "step": state.step,
-            "scaler": state.scaler.state_dict(),
-            "plateau": state.plateau.state,
-            "early_stop": state.early_stop.state,
-            "optimizers": {phase.name: phase.optimizer_state() for phase in state.phases},
-        }
-    )
+    rank_state = {"random": random_state(device), "pipeline": state.pipeline.rank_state(), "meter": state.log.state()}
+    shared_state = {
+        "step": state.step,
+        "scaler": state.scaler.state_dict(),
+        "plateau": state.plateau.state,
+        "early_stop": state.early_stop.state,
+        "optimizers": {phase.name: phase.optimizer_state() for phase in state.phases},
+    }
     with state.gathered_parameters():
-        weights = state.pipeline.checkpoint_state()
-        # gathered weights are gone after the block, whether or not they will be written at once
-        weights = snapshot(weights) if state.shards_parameters and rank == 0 else keep(weights)
-        average = keep(state.average.state) if state.average is not None else None
-    return Capture(rank_state, shared_state, weights, average)
+        if rank == 0:
+            average = state.average.state if state.average is not None else None
+            yield rank_state, shared_state, state.pipeline.checkpoint_state(), average
+        else:
+            yield rank_state, {}, {}, None
 
 
 def restore(state: TrainingState, checkpoint: Path) -> None:
@@ -171,7 +190,3 @@ def restore_rank(state: TrainingState, checkpoint: Path, *, rank: int) -> None:
     set_random_state(rank_state["random"])
     state.pipeline.load_rank_state(rank_state["pipeline"])
     state.log.load(rank_state["meter"])
-
-
-def _same(value: T) -> T:
-    return value

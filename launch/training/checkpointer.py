@@ -9,12 +9,13 @@ from configs.support.json_files import Record
 from configs.support.logs import get_logger
 from launch.checkpoints import best, lineage, store
 from launch.checkpoints.async_writer import AsyncWriter, note_failure, wait_for_files
-from launch.checkpoints.capture import TrainingState, capture
+from launch.checkpoints.capture import TrainingState, capture, reserve
 from launch.checkpoints.files import explained
 from launch.checkpoints.layout import folder_name
 from launch.checkpoints.lineage import Line
+from launch.checkpoints.snapshot import Snapshots
 from launch.machine import agreement
-from launch.machine.acceleration import TIMEOUT
+from launch.machine.acceleration import TIMEOUT, uses_deepspeed
 from launch.training.context import RunContext
 from launch.training.validator import Validator
 
@@ -28,6 +29,7 @@ class Checkpointer:
         """Prepare to save; `data` is the fingerprint of the training split, which a resumed run compares."""
         self._context, self._state, self._validator, self._data = context, state, validator, data
         self._writer = AsyncWriter()
+        self._snapshots: Snapshots | None = None
         self._line: Line = lineage.fresh()
         self._saved: tuple[int, bool] | None = None
         """Step of the last checkpoint that is on disk, and whether it has metrics."""
@@ -51,8 +53,15 @@ class Checkpointer:
             self._saved = (self._state.step, bool(store.read_meta(checkpoint).get("metrics")))
 
     def poll(self) -> None:
-        """Finish a write that is done; never waits, and leaves errors to the next `save`."""
+        """Finish a write that is done; never waits, and leaves errors to the next `save`.
+
+        Before the first save, allocate its memory in a thread. Assembling what DeepSpeed shards only for its shapes
+        would cost more than that saves.
+        """
         self._writer.poll()
+        if self._snapshots is None and self._saves_in_background and not uses_deepspeed():
+            self._snapshots = Snapshots()
+            reserve(self._state, rank=self._context.rank, snapshots=self._snapshots)
 
     def save(self, *, wait: bool = False) -> None:
         """Save a checkpoint of this step, name the best one, delete old ones; nothing where that is done. Collective.
@@ -84,6 +93,13 @@ class Checkpointer:
         if wait:
             agreement.on_all(self._writer.finish, context.world)
 
+    @property
+    def _saves_in_background(self) -> bool:
+        """Whether some checkpoint is taken before the end, while training goes on."""
+        checkpoint, context = self._context.config.checkpoint, self._context
+        early = context.steps > checkpoint.every_steps if checkpoint.every_steps else context.epochs > 1
+        return checkpoint.asynchronous and early
+
     def _is_saved(self) -> bool:
         """Whether this step is on disk, with its metrics if they are known by now."""
         if self._saved is None or self._saved[0] != self._state.step:
@@ -93,11 +109,14 @@ class Checkpointer:
     def _prepare(self, hidden: Path, metrics: dict[str, float], *, copy: bool) -> Callable[[], None]:
         """Capture this moment; what writes it to `hidden`, now or (with `copy`) while training changes everything."""
         context = self._context
-        captured, meta = capture(self._state, rank=context.rank, copy=copy), self._meta(metrics)
+        if copy and self._snapshots is None:
+            self._snapshots = Snapshots()
+        captured = capture(self._state, rank=context.rank, snapshots=self._snapshots if copy else None)
+        meta = self._meta(metrics)
 
         def write() -> None:
             try:
-                captured.write(hidden, context.rank)
+                captured().write(hidden, context.rank)
                 if not context.is_first:
                     return
                 wait_for_files([hidden / f"rank-{r}.pt" for r in range(context.world)], TIMEOUT.total_seconds())
