@@ -18,7 +18,7 @@ from losses.noise.model import FieldNoise, NoiseModel
 from losses.noise.verdicts import verdict
 from pipelines.base import Batch
 from pipelines.common import noise_audit
-from pipelines.common.host_copy import HostCopy
+from pipelines.common.host_copy import HostCopy, Unchanged
 from pipelines.common.noise_sampling import ORIENTATIONS, NoiseShape, Size
 from pipelines.common.noise_settings import GivenNoise, NoiseSetting
 from pipelines.common.recorruption import estimated_sigma
@@ -67,7 +67,7 @@ class NoiseLevel:
             self._given = {name: sigma[name] for name in fields}
         else:
             self._given = dict.fromkeys(fields, sigma if isinstance(sigma, float) else None)
-        self._host_copy, self._shape_version = HostCopy(), (-1, -1)
+        self._host_copy, self._shapes_unchanged = HostCopy(), Unchanged()
         self._shapes: dict[str, NoiseShape] = {name: NoiseShape(FieldNoise(1.0)) for name in fields}
         if self.is_calibrated:
             method.register_buffer(BUFFER, torch.zeros(len(self._fields)))
@@ -77,9 +77,7 @@ class NoiseLevel:
         """Field -> spectrum and map of its noise."""
         if self._has_shapes:
             spectra, maps = self._method.get_buffer(SPECTRA), self._method.get_buffer(MAPS)
-            version = (spectra._version, maps._version)
-            if version != self._shape_version:
-                self._shape_version = version
+            if not self._shapes_unchanged.since_last(spectra, maps):
                 self._shapes = {
                     name: NoiseShape(FieldNoise(1.0, _optional(spectrum), _optional(level_map)))
                     for name, spectrum, level_map in zip(self._fields, spectra, maps, strict=True)
