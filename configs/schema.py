@@ -61,13 +61,17 @@ class PipelineConfig(Section):
 
 
 class CacheConfig(Section):
-    """Local copies of remote shards, shared by the processes of a node and by runs."""
+    """Copies of shards on the node, shared by its processes and by runs."""
 
+    copy_local: bool = False
+    """Copy shards from a local `root`, which is often a disk that all nodes share, to the node as well. Only for
+    `mode: indexed`."""
     folder: str | None = None
-    """Folder on a disk of the node itself; null takes $QUELL_CACHE/shards, else quell-UID among the temporary files
-    ($TMPDIR)."""
+    """Folder on a disk of the node itself, in which `$NAME` is replaced; null takes $QUELL_CACHE/shards, else quell-UID
+    among the temporary files ($TMPDIR). For copies of local shards null takes quell-shards in $SLURM_TMPDIR first."""
     max_gb: Rate = 100
-    """Largest size of the folder in 10^9 bytes. A split that does not fit is read sample by sample over the network."""
+    """Largest size of the folder in 10^9 bytes. A split that does not fit is read where it is, a remote one sample by
+    sample."""
     retries: Annotated[int, Field(ge=0, le=1000)] = 8
     """Retries of a failed request, after pauses that grow from half a second to half a minute."""
 
@@ -128,6 +132,14 @@ class DataConfig(Section):
         if problem := location_problem(root):
             raise ValueError(problem)
         return root
+
+    @model_validator(mode="after")
+    def _copies_need_any_order(self) -> "DataConfig":
+        if self.cache.copy_local and self.mode == "stream":
+            raise registry.SettingsError(
+                ["cache.copy_local: stream mode stores nothing on the node; use mode: indexed"]
+            )
+        return self
 
     @field_validator("train_split", "val_split", "test_split")
     @classmethod

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from configs.errors import run_command
 from configs.support import logs
+from shards.remote import at_exit
 
 # torch's C++ code prints stack traces as warnings when a connection is lost; what matters is raised as well
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -54,5 +55,6 @@ def leave(code: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):  # nobody reads them any more
             sys.stdout.flush()
             sys.stderr.flush()
+        at_exit.run()
         os._exit(code)
     sys.exit(code)

@@ -25,7 +25,7 @@ def open_split(data: DataConfig, split: str) -> ShardSet:
         raise DataError(
             f"no shards at {path}{hint}: build them with `python -m shards.build SOURCE --output DIR`, or set data.root"
         )
-    return ShardSet.open(path)
+    return ShardSet.open(path, cache=data.cache)
 
 
 def open_training(data: DataConfig) -> TrainingSplit:

@@ -168,6 +168,8 @@ def assemble(
     memory_layout.place(pipeline, device, config.loop)
     splits.refuse_unfit_validation(needs, config.data, shards)
     validation = splits.open_split(config.data, config.data.val_split)
+    for note in validation.notes:
+        tracker.info(f"note: {note}")
     fitness.refuse_small_images(pipeline.outputs, evaluator.DEFAULT_METRICS, needs, config.data, validation)
     order = build.make_order(config, splits.size(shards, config.data.limit), rank, world)
     steps, epochs = build.length(config, order)

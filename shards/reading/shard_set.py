@@ -63,7 +63,8 @@ class ShardSet(Split):
         Args:
             path: A folder of .tar files, or its URL.
             build_index: Whether to build the index of a local folder that has none.
-            cache: Where copies of remote shards are kept, by default as `CacheConfig` has it.
+            cache: Where copies of remote shards are kept, and whether local ones are copied too; by default as
+                `CacheConfig` has it.
             thorough: Compare every byte of a large local index with its checksum, instead of its beginning and end.
 
         Raises:
@@ -77,7 +78,13 @@ class ShardSet(Split):
         location = _index_location(folder, may_build=build_index)
         header, table = index.load(location, thorough=thorough)
         index.check_tars(folder, shards, header)
-        return cls(folder, header, table, index_path=location, files=ShardFiles(folder, header["shards"]))
+        files, notes = ShardFiles(folder, header["shards"]), []
+        if cache is not None and cache.copy_local:
+            from shards.remote.open_split import copied_to_node  # imports fsspec, which takes time
+
+            copies = copied_to_node(folder, location, header, table, cache)
+            files, notes = (files, [copies]) if isinstance(copies, str) else (copies, [])
+        return cls(folder, header, table, index_path=location, files=files, notes=notes)
 
     @classmethod
     def _open_remote(cls, url: str, cache: CacheConfig) -> "ShardSet":

@@ -1,4 +1,4 @@
-"""A folder on a node's disk that keeps files of remote splits, for all processes of the node, up to a size.
+"""A folder on a node's disk that keeps files of splits that are elsewhere, for all processes of the node, up to a size.
 
 It has one sub-folder per version of a split. Whoever reads a split holds a shared lock on its sub-folder, which ends
 with the process, however that dies; only files of splits that nobody reads are evicted, the least recently used first.
@@ -8,11 +8,14 @@ Every file is written under another name, verified, and renamed: no reader ever 
 import contextlib
 import errno
 import os
+import re
 import shutil
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -20,12 +23,16 @@ from configs.errors import DataError, MachineError
 from configs.schema import CacheConfig
 from configs.support.atomic_files import write_atomically
 from configs.support.locks import Lock, try_lock
+from shards.remote import at_exit
 from shards.remote.remote_folder import ReadInterruptedError
 
 POLL_S = 0.05
+_PATIENCE_S = 10.0
+"""How long a process that exits waits for others that lock the cache."""
 MAX_DOWNLOADS = 3
 """Times a file is downloaded when it arrives damaged."""
 _LOCK, _USERS, _RESERVED, _PART = ".lock", ".users", ".reserved", ".part"
+_REMOVABLE = ".remove-when-unused"
 
 Download = Callable[[int], Iterator[bytes]]
 """The rest of a remote file from a position on, in chunks."""
@@ -43,20 +50,34 @@ class CachedSplit:
         MachineError: The folder cannot be used.
     """
 
-    def __init__(self, config: CacheConfig, key: str, stop: threading.Event) -> None:
-        self.root = default_folder() if config.folder is None else Path(os.path.expanduser(config.folder))
+    def __init__(self, config: CacheConfig, key: str, stop: threading.Event, *, for_local: bool = False) -> None:
+        self.root = _folder(config, for_local=for_local)
         self.folder, self.limit = self.root / key, int(config.max_gb * 1e9)
         self._stop = stop
         with self._disk_errors():
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            in_use = self._enter(removable=for_local)
             if config.folder is None and self.root.stat().st_uid != os.getuid():
                 raise MachineError(f"{self.root}: belongs to another user; set data.cache.folder")
-            with _locked(self.root / _LOCK, stop):
-                self.folder.mkdir(exist_ok=True)
-                in_use = _lock_file(self.folder / _USERS, shared=True)
         if in_use is None:  # evictions lock it exclusively, but only under the lock that was held here
             raise MachineError(f"{self.folder / _USERS}: locked by another program; set data.cache.folder")
-        weakref.finalize(self, in_use.close)
+        self._finalizer = weakref.finalize(self, in_use.close)
+        if for_local:
+            at_exit.register(partial(_leave, self.root, stop, self._finalizer))
+
+    def _enter(self, *, removable: bool) -> TextIO | None:
+        """Create the folders and lock this split's as in use; None where another program has it.
+
+        Another process may be the last to leave meanwhile, and remove everything: then it begins again.
+        """
+        while True:
+            if removable:
+                _create(self.root)
+            else:
+                self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+                (self.root / _REMOVABLE).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError), _locked(self.root / _LOCK, self._stop):
+                self.folder.mkdir(exist_ok=True)
+                return _lock_file(self.folder / _USERS, shared=True)
 
     def reserve(self, size: int) -> str | None:
         """Make room for `size` bytes of this split in all, and keep it for this split.
@@ -148,6 +169,42 @@ class CachedSplit:
             else:
                 problem = f"{error.strerror or error}: set data.cache.folder to a writable folder on a local disk"
             raise MachineError(f"{self.root}: the cache of remote shards cannot be used, {problem}") from error
+
+
+def _folder(config: CacheConfig, *, for_local: bool) -> Path:
+    """The folder of a cache; MachineError where it contains a variable that is not set."""
+    if config.folder is not None:
+        folder = os.path.expandvars(os.path.expanduser(config.folder))
+        if unset := re.search(r"\$(\w+|\{\w+\})", folder):
+            raise MachineError(f"data.cache.folder {config.folder}: the variable {unset[0]} is not set on this node")
+        return Path(folder)
+    if for_local and (of_job := os.environ.get("SLURM_TMPDIR")):
+        return Path(of_job) / "quell-shards"
+    return default_folder()
+
+
+def _create(root: Path) -> None:
+    """Create a cache that nobody had created, marked for removal by the last process that leaves it."""
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    (root / _REMOVABLE).touch()
+
+
+def _leave(root: Path, stop: threading.Event, finalizer: Callable[[], object]) -> None:
+    """End this process's use of a split, and remove the cache if it was made for copies that nobody uses any more."""
+    stop.set()  # a thread that copies ahead ends at its next chunk
+    finalizer()
+    if not (root / _REMOVABLE).exists():
+        return
+    for _ in range(round(_PATIENCE_S / POLL_S)):  # not for ever: others may be suspended while they hold the lock
+        with contextlib.suppress(BlockingIOError), _locked(root / _LOCK, stop, wait=False):
+            if not any(_is_in_use(folder) for folder in root.iterdir() if folder.is_dir()):
+                shutil.rmtree(root)
+            return
+        time.sleep(POLL_S)
 
 
 def default_folder() -> Path:

@@ -1,6 +1,7 @@
 """A URL -> the split behind it: its index, downloaded and checked, and files that read through the node's cache."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from configs.errors import DataError, MachineError
 from configs.schema import CacheConfig
 from shards.format import index
 from shards.format.index import IndexHeader
+from shards.remote.local_folder import LocalFolder
 from shards.remote.node_cache import CachedSplit
 from shards.remote.remote_files import RemoteShardFiles
 from shards.remote.remote_folder import RemoteFolder, Url
@@ -68,6 +70,34 @@ def open_remote_split(url: str, config: CacheConfig) -> RemoteSplit:
         )
     files = RemoteShardFiles(remote, cached, header, table, is_cached=no_room is None)
     return RemoteSplit(remote.url, header, table, files, cached.folder, notes)
+
+
+def copied_to_node(
+    folder: Path, location: Path, header: IndexHeader, table: np.ndarray, config: CacheConfig
+) -> RemoteShardFiles | str:
+    """The shards of a local split, each copied to the node when it is first read; or why there is no room for them.
+
+    Args:
+        folder: The split.
+        location: Folder of its index.
+        header: What the index says.
+        table: Its rows.
+        config: The cache for the copies.
+
+    Raises:
+        MachineError: The cache cannot be used.
+    """
+    source = LocalFolder(folder)
+    text = (location / index.HEADER).read_bytes()
+    key = hashlib.sha256(os.fsencode(folder.resolve()) + b"\n" + text).hexdigest()[:24]
+    cached = CachedSplit(config, key, source.stop, for_local=True)
+    size = sum(shard["size"] for shard in header["shards"])
+    if (no_room := cached.reserve(size)) is not None:
+        return (
+            f"{folder}: {size / 1e9:.3g} GB do not fit the node's copies at {cached.root} ({no_room}): it is read "
+            "where it is; raise data.cache.max_gb or set data.cache.folder"
+        )
+    return RemoteShardFiles(source, cached, header, table, is_cached=True)
 
 
 def read_remote_header(url: str, retries: int) -> tuple[RemoteFolder, IndexHeader]:

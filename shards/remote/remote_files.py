@@ -4,8 +4,9 @@ import collections
 import contextlib
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -14,27 +15,49 @@ from shards.format import index, tar
 from shards.format.index import IndexHeader, fingerprint_of
 from shards.format.shard_files import Buffer, Descriptor, ShardFiles
 from shards.remote.node_cache import CachedSplit
-from shards.remote.remote_folder import ReadInterruptedError, RemoteFolder
+from shards.remote.remote_folder import ReadInterruptedError, Url
 
 CONCURRENT_REQUESTS = 16
 """Requests in flight at once where members are read over the network: most of their time is latency."""
 
 
+class SourceFolder(Protocol):
+    """Where the shards are: a RemoteFolder, or a LocalFolder of which the node keeps copies."""
+
+    @property
+    def url(self) -> Url | Path:
+        """The folder, as messages name it."""
+
+    @property
+    def stop(self) -> threading.Event:
+        """Ends all reads with ReadInterruptedError."""
+
+    @property
+    def remedy(self) -> str:
+        """What the user can do about a shard that its index does not describe."""
+
+    def read(self, name: str, start: int, end: int) -> bytes:
+        """Exactly the bytes [start, end) of a file."""
+
+    def chunks(self, name: str, start: int, size: int) -> Generator[bytes, None, None]:
+        """The bytes from `start` to the end of a file of `size` bytes."""
+
+
 class RemoteShardFiles(ShardFiles):
-    """The shards of one remote split.
+    """The shards of one split that is elsewhere.
 
     With `is_cached`, a shard is copied to the node when it is first read or announced, compared with the index member
     by member, and read from the copy from then on. Without, each read is a request for its bytes and nothing is kept.
     """
 
     def __init__(
-        self, remote: RemoteFolder, cached: CachedSplit, header: IndexHeader, table: np.ndarray, *, is_cached: bool
+        self, remote: SourceFolder, cached: CachedSplit, header: IndexHeader, table: np.ndarray, *, is_cached: bool
     ) -> None:
         super().__init__(cached.folder, header["shards"])
         self.remote, self.is_cached = remote, is_cached
         self.names = [str(remote.url / shard["name"]) for shard in header["shards"]]
         self.remedy = (
-            f"delete {cached.folder} to have it downloaded again" if is_cached else "upload the shard and its index"
+            f"delete {cached.folder} to have it copied again" if is_cached else "upload the shard and its index"
         )
         self.needs_announcing, self.verify_every_read = is_cached, not is_cached
         self.concurrent_reads = 1 if is_cached else CONCURRENT_REQUESTS
@@ -132,10 +155,10 @@ class RemoteShardFiles(ShardFiles):
     def _compare(self, shard: int, path: Path) -> None:
         """Raise DataError unless a copy is the shard that was indexed, to the last member."""
         rows = self._table[self._first[shard] : self._first[shard + 1]]
-        remedy = "it changed since it was indexed, or its index did: upload both again"
+        remedy = self.remote.remedy
         with open(path, "rb") as file:
             if tar.fingerprint(file.fileno()) != fingerprint_of(self._shards[shard]):
-                raise DataError(f"{self.names[shard]}: what was downloaded is not what the index lists; {remedy}")
+                raise DataError(f"{self.names[shard]}: the copy on the node is not what the index lists; {remedy}")
             if "crc" in self._shards[shard] and tar.checksum(file.fileno()) == self._shards[shard]["crc"]:
                 return
             for field in (rows.dtype.names or ())[2:]:
@@ -145,10 +168,10 @@ class RemoteShardFiles(ShardFiles):
                     file.seek(offset)
                     if zlib.crc32(file.read(size)) != crc:
                         raise DataError(
-                            f"{self.names[shard]}: the checksum of a downloaded member of field {field} differs from "
+                            f"{self.names[shard]}: the checksum of a copied member of field {field} differs from "
                             f"the index; {remedy}"
                         )
             if "crc" in self._shards[shard]:
                 raise DataError(
-                    f"{self.names[shard]}: what was downloaded differs from the index outside its members; {remedy}"
+                    f"{self.names[shard]}: the copy on the node differs from the index outside its members; {remedy}"
                 )

@@ -73,6 +73,9 @@ class RemoteFolder:
     soon as `stop` is set.
     """
 
+    remedy = "it changed since it was indexed, or its index did: upload both again"
+    """What the user can do about a shard that its index does not describe."""
+
     def __init__(self, url: Url, retries: int) -> None:
         self.url, self.stop = url, threading.Event()
         self.bytes_read = self.requests = 0

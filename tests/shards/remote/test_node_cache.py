@@ -115,7 +115,7 @@ def test_a_copy_damaged_on_this_disk_is_downloaded_again(opened: Open) -> None:
     ("index_follows", "message"),
     [
         (False, "is not what the index lists"),
-        (True, "checksum of a downloaded member of field x differs from the index"),
+        (True, "checksum of a copied member of field x differs from the index"),
     ],
 )
 def test_a_shard_that_was_replaced_is_refused(index_follows: bool, message: str, opened: Open, server: Server) -> None:
