@@ -78,7 +78,7 @@ class ShardSet(Split):
         location = _index_location(folder, may_build=build_index)
         header, table = index.load(location, thorough=thorough)
         index.check_tars(folder, shards, header)
-        files, notes = ShardFiles(folder, header["shards"]), []
+        files, notes = ShardFiles(folder, header["shards"]), list[str]()
         if cache is not None and cache.copy_local:
             from shards.remote.open_split import copied_to_node  # imports fsspec, which takes time
 

@@ -73,13 +73,13 @@ def test_copies_give_the_same_images_and_are_read_instead_of_the_original(local:
 
 
 def test_ranks_of_a_node_share_one_copy(local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, opened = settings(local, tmp_path / "node"), []
+    data, opened = settings(local, tmp_path / "node"), list[str]()
     ranks = [splits.open_split(data, "train") for _ in range(3)]
     real = open
 
     def counting(file: object, mode: str = "r", **options: object) -> object:
         if mode == "rb" and str(file).startswith(str(local)) and str(file).endswith(".tar"):
-            opened.append(file)
+            opened.append(str(file))
         return real(file, mode, **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr("builtins.open", counting)
@@ -88,7 +88,9 @@ def test_ranks_of_a_node_share_one_copy(local: Path, tmp_path: Path, monkeypatch
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(opened) == sorted((local / "train").glob("*.tar")), "each shard is read from the shared disk once"
+    assert sorted(opened) == sorted(map(str, (local / "train").glob("*.tar"))), (
+        "each shard is read from the shared disk once"
+    )
 
 
 def test_a_shard_that_its_index_does_not_describe_is_named(local: Path, tmp_path: Path) -> None:
@@ -134,14 +136,14 @@ def test_a_folder_that_was_made_for_the_copies_is_removed_by_the_last_who_leaves
     """One that was there stays, with its copies: the next job finds them."""
     (tmp_path / "kept").mkdir()
     script = (
-        "import sys; from pathlib import Path; from launch import cli; from tests.shards.remote.test_copies_of_local_splits import *\n"
+        "import sys; from launch import cli\nfrom tests.shards.remote.test_copies_of_local_splits import *\n"
         "local, folder = map(Path, sys.argv[1:]); shards = splits.open_split(settings(local, folder), 'train')\n"
         "read_all(shards); print(len(tars(folder)), flush=True); input(); cli.leave(0)"
     )
 
     def process(folder: Path) -> "subprocess.Popen[str]":
         command = [sys.executable, "-c", script, str(local), str(folder)]
-        environment = {**os.environ, "WORLD_SIZE": "2"}  # cli.leave then does not finalise Python
+        environment = {**os.environ, "WORLD_SIZE": "2"}  # then cli.leave does not finalise Python
         return subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

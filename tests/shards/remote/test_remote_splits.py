@@ -95,6 +95,13 @@ def remote_files(shards: ShardSet) -> RemoteShardFiles:
     return shards.files
 
 
+def received(shards: ShardSet) -> int:
+    """Bytes that came over the network."""
+    remote = remote_files(shards).remote
+    assert isinstance(remote, remote_folder.RemoteFolder)
+    return remote.bytes_read
+
+
 def batches(shards: ShardSet, start: int = 0, steps: int = 6) -> list[dict[str, Any]]:
     with Loader(shards, SampleOrder(SAMPLES, 4, 3), FULL, start_step=start, steps=steps) as loader:
         result = [batch for (batch,) in loader]
@@ -163,13 +170,13 @@ def test_partial_downloads_of_an_interrupted_process_are_continued(
 
 def test_reading_by_ranges_requests_each_member_once_per_epoch(local: ShardSet, server: Server, tmp_path: Path) -> None:
     shards = ShardSet.open(f"{server.url}/train", cache=cache_config(tmp_path, max_gb=RANGED_GB))
-    before = remote_files(shards).remote.bytes_read
+    before = received(shards)
     with Loader(
         shards, SampleOrder(SAMPLES, 1, 3), Recipe({"pd": Source(), "pdfs": Source()}), steps=SAMPLES
     ) as loader:
         list(loader)
     members = sum(int(local.column(field)["size"].sum()) for field in ("pd", "pdfs"))
-    assert remote_files(shards).remote.bytes_read - before == members
+    assert received(shards) - before == members
     assert "does not fit" in shards.notes[0].replace("do not", "does not") and "per epoch" in shards.notes[0]
     assert not list(shards.index_path.glob("*.tar*"))
 
