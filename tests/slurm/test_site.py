@@ -74,12 +74,12 @@ def test_srun_gets_the_options_of_site_and_stage(on_slurm: Launcher) -> None:
 def test_shards_copied_to_each_node_train_the_same_weights(on_slurm: Launcher, tmp_path: Path) -> None:
     """Once for each node, into a folder that is named after it here, and gone when the job has ended."""
     tmp_path.chmod(0o755)
-    train = {"config": "configs/cross_no_skip.yaml", "resources": {"nodes": 2}, "overrides": {"loop.max_steps": 3}}
+    train = {"config": "configs/cross_no_skip.yaml", "resources": {"nodes": 2}}
     cache = {"data.cache.copy_local": True, "data.cache.folder": f"{tmp_path}/$SLURMD_NODENAME"}
-    copied = {**train, "overrides": {**train["overrides"], **cache}}
+    copied = {**train, "overrides": cache}
     watcher = f"import os; print('copies:', os.listdir({str(tmp_path)!r}))"
     stages = {"shared": train, "copied": copied, "after": {"command": ["-c", watcher], "after": ["copied"]}}
-    on_slurm.submit(on_slurm.stage_file("copies", stages))
+    on_slurm.submit(on_slurm.stage_file("copies", stages, overrides={"loop.max_steps": 3}))
     for stage in ("shared", "after"):
         on_slurm.wait_for("copies", stage, "finished", "failed", "skipped")
     runs = on_slurm.runs("copies")
