@@ -1,5 +1,6 @@
 """Optimizer steps: skipped when the gradient is not finite, clipped, and with settings of their own per phase."""
 
+import math
 from typing import Any
 
 import pytest
@@ -33,6 +34,27 @@ def test_a_step_with_a_nonfinite_gradient_leaves_weights_and_moments_unchanged(n
         assert skipped == len(gradients) - 2
     assert torch.equal(runs[0], runs[1])
     assert torch.isfinite(torch.view_as_real(runs[0]) if dtype.is_complex else runs[0]).all()
+
+
+@pytest.mark.parametrize("enabled", [False, True], ids=["skipped by the flag", "skipped by the scaler"])
+def test_sgd_whose_first_step_is_skipped_starts_from_no_momentum(
+    enabled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first step in float16 usually is; fused kernels would leave what they allocated for momenta unwritten."""
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "empty_like", lambda like, **settings: torch.full_like(like, math.nan, **settings))
+        scaler = torch.amp.GradScaler("cpu", enabled=enabled, init_scale=2.0, growth_interval=1000)
+        results = []
+        for gradients in ((math.inf, 0.5, 0.25), (0.5, 0.25)):
+            parameter = torch.nn.Parameter(torch.ones(1000))
+            config = OptimizerConfig.model_validate({"name": "sgd", "lr": 0.1, "betas": [0.9, 0.9]})
+            optimizer = optimizers.make(config, "restorer", [parameter])
+            for value in gradients:
+                set_gradient(parameter, value * float(scaler.scale(torch.ones(()))))
+                optimizers.apply(optimizer, [parameter], clip=None, scaler=scaler)
+                scaler.update()
+            results.append(parameter.detach().clone())
+    assert torch.equal(results[0], results[1])
 
 
 def test_clipping_scales_the_gradient_and_returns_its_norm_before() -> None:
