@@ -40,7 +40,7 @@ def run(plan: Plan, chosen: Sequence[str], manifest: Manifest) -> int:
     first_failure = 0
     for stage in (plan.stages[name] for name in chosen):
         waits_for = stage.settings.waits_for
-        manifest = manifest.with_stage(stage.name, waits_for, stage.tasks, [""] * len(stage.tasks), keep=False)
+        manifest = manifest.with_stage(stage.name, waits_for, stage.tasks, [[""] * len(stage.tasks)], keep=False)
         manifest.write(plan.root)
         if state.stage_finished(manifest, stage.name):
             log.info("%s: finished, kept", stage.name)
@@ -105,7 +105,7 @@ def _run_stage(stage: PlannedStage) -> int:
     """Run a stage's unfinished tasks; the first exit code that is not 0. A failed member does not stop the others."""
     first_failure = 0
     for task in stage.tasks:
-        if state.is_finished(SubmittedTask.of(task, job="")):
+        if state.is_finished(SubmittedTask.of(task, [""])):
             continue
         log.info("== %s", task.name)
         stage.write(task)

@@ -44,6 +44,8 @@ def submit(options: argparse.Namespace) -> int:
     for name in filter(None, [options.only, options.start]):
         if name not in planned.stages:
             raise ConfigError(f"no stage '{name}'; {did_you_mean(name, list(planned.stages))}", source=planned.name)
+    for note in stage_graph.notes:
+        log.warning("%s", note)
     chosen = graph.select(stage_graph.stages, only=options.only, start=options.start)
     if options.dry_run:
         print(render.dry_run(planned, chosen), end="")
@@ -79,7 +81,7 @@ def cancel(options: argparse.Namespace) -> int:
     submission = manifest.require_manifest(root)
     queue = client.queue()
     active = [name for name, stage in submission.stages.items() if stage.is_active(queue)]
-    client.cancel(submission.stages[name].job for name in active)
+    client.cancel(job for name in active for job in submission.stages[name].last_first)
     submission.with_cancelled(active).write(root)
     print(f"cancelled: {', '.join(active)}" if active else "nothing to cancel: none of these stages is in the queue")
     return 0

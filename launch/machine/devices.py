@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from configs.errors import MachineError
+from launch.machine.wanted_gpus import refuse_cpu
 
 PINNED = ("cuda", "xpu")
 """Kinds of devices to which copies from page-locked memory are asynchronous."""
@@ -34,12 +35,13 @@ def take_device() -> torch.device:
     device has here: accelerate passes that variable to DDP and to barriers as the index of the device.
 
     Raises:
-        MachineError: The device exists but cannot be used.
+        MachineError: The device exists but cannot be used, or there is none for a job that asked SLURM for GPUs.
     """
     device = default_device()
     module = module_of(device)
     local_rank = os.environ.get("LOCAL_RANK")
     if device.type == "cpu":
+        refuse_cpu()
         return device
     if local_rank is not None and hasattr(module, "set_device"):
         index = int(local_rank) % module.device_count()

@@ -72,7 +72,7 @@ def late_overrides(task: Task) -> list[str]:
     """The overrides that are known only when a task starts: a winner's changes, and the run to take weights from."""
     overrides: list[str] = []
     if task.use:
-        overrides += _choice(task, task.use)["changes"]
+        overrides += [*_choice(task, task.use)["changes"], *task.settings]
     if task.init_from:
         source = task.init_from
         value = {"run": _choice(task, source.stage)["run"], "parts": list(source.parts), "which": source.which}

@@ -53,11 +53,12 @@ class RankExit:
         """Whether it exited because it was asked to: with a checkpoint, or before it handled stop signals.
 
         A stop signal before the first step or after the last one kills a process. `received` is the signal that this
-        launcher itself received; an exception (exit code 1) is then a consequence of it.
+        launcher itself received; an exception (exit code 1) is then a consequence of it, and SIGKILL came at the end of
+        the time that SLURM gave.
         """
         if self.returncode in (EXIT_REQUEUE, EXIT_INTERRUPTED, *_KILLED_BY_STOP_SIGNAL):
             return True
-        return received is not None and self.returncode == 1
+        return received is not None and self.returncode in (1, -signal.SIGKILL)
 
     @property
     def description(self) -> str:

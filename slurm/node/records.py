@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypedDict, cast
 
@@ -10,6 +12,11 @@ from configs.support.json_files import Record, read_json, read_json_lines
 from configs.support.run_status import read_summary
 
 EVENTS_FILE = "attempts.jsonl"
+_CHAIN_FILE = "chain.json"
+
+Outcome = Literal["further", "fruitless", "interrupted", "killed"]
+"""What a start came to: it saved a checkpoint; it ended by itself without one; SLURM ended it before it had saved one;
+it was killed before it could record anything."""
 
 
 class Event(TypedDict, total=False):
@@ -22,15 +29,26 @@ class Event(TypedDict, total=False):
     job: str
     step: int
     """Step of the newest checkpoint at that time."""
+    checkpoints: dict[str, int]
+    """Of a start: when each complete checkpoint was written, in nanoseconds."""
     node: str
     code: int
     """Exit code."""
+    outcome: Outcome
+    """Of the end of a start: what it came to."""
+    excluded: str
+    """The node that the job avoids from now on, because it failed there."""
     signal: str | None
     """Name of the stop signal the job received."""
     reason: str
 
 
-class Failure(TypedDict):
+class _NodeFault(TypedDict, total=False):
+    node_fault: str
+    """What points to the node, if the job is to leave it for that; the rank itself sees to it."""
+
+
+class Failure(_NodeFault):
     """How a rank failed."""
 
     job: str
@@ -84,9 +102,31 @@ def clear_failures(folder: str | Path) -> None:
 
 def saved_step(run_dir: str | Path) -> int:
     """The step of the newest complete checkpoint; 0 before the first one."""
-    complete = Path(run_dir).glob("checkpoints/step-*/meta.json")
-    steps = (file.parent.name.removeprefix("step-") for file in complete)
-    return max((int(step) for step in steps if step.isdecimal()), default=0)
+    return max((int(name.removeprefix("step-")) for name in checkpoints(run_dir)), default=0)
+
+
+def checkpoints(run_dir: str | Path) -> dict[str, int]:
+    """When each complete checkpoint of a run was written, in nanoseconds, by the name of its folder."""
+    times = {}
+    for file in Path(run_dir).glob("checkpoints/step-*/meta.json"):
+        if file.parent.name.removeprefix("step-").isdecimal():
+            with suppress(FileNotFoundError):  # replaced by a newer one meanwhile
+                times[file.parent.name] = file.stat().st_mtime_ns
+    return times
+
+
+def write_chain(folder: str | Path, jobs: Sequence[str]) -> None:
+    """Record the jobs that continue one another until the task is finished."""
+    write_atomically(Path(folder) / _CHAIN_FILE, json.dumps(jobs) + "\n")
+
+
+def chain(folder: str | Path, job: str) -> list[str]:
+    """The jobs of the chain that a job belongs to, in order; only itself if it is not continued."""
+    try:
+        jobs = json.loads((Path(folder) / _CHAIN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return [job]
+    return jobs if isinstance(jobs, list) and job in jobs else [job]
 
 
 def summary(run_dir: str | Path) -> Record:

@@ -1,13 +1,23 @@
-"""Whether a job that stopped with a checkpoint may start again, and requeueing it under its own id."""
+"""Whether a job that stopped may start again, and requeueing it under its own id, without nodes that failed it."""
 
 import subprocess
+import time
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from configs.errors import EXIT_REQUEUE, DivergedError
 from slurm.node import records
+from slurm.node.records import Event, Outcome
 from slurm.stages.task import Task
 
+FRUITLESS_STARTS = 3
+"""Starts that end by themselves without having saved anything, in a row, after which a job is given up."""
+
+_EARLY_S = 60
+"""How much earlier than asked SLURM may send the signal of the time limit."""
+
 _TIMEOUT_S = 60
+_TIME_LIMIT_SIGNAL = "SIGUSR2"
 
 
 class Refusal(NamedTuple):
@@ -17,52 +27,132 @@ class Refusal(NamedTuple):
     exit_code: int
 
 
-def refusal(task: Task, job: str, step: int) -> Refusal | None:
-    """Why a job that stopped at `step` may not be requeued; None if it may.
+def outcome(task: Task, job: str, received: str | None) -> Outcome:
+    """What the latest start of a job has come to, now that it stops.
 
-    It has been restarted too often, or is stalled (see `stalled`).
-    """
-    count = len(records.starts(task.folder, job))
-    if count > task.max_requeues:
-        return Refusal(f"started {count} times, and max_requeues is {task.max_requeues}", EXIT_REQUEUE)
-    return stalled(task, job, step)
+    A start that saved a checkpoint got further, whatever its step: a run may have fallen back from a damaged one.
 
+    Args:
+        task: The job's task.
+        job: Its id.
+        received: The stop signal with which SLURM ended it; None if it ended by itself.
 
-def stalled(task: Task, job: str, step: int) -> Refusal | None:
-    """Why a job at `step` should not go on: it got no further than its last recorded start; None if it did.
-
-    A job may be stopped once before it has saved anything. From then on each start has to get further than the
-    one before, or the job would be requeued for ever.
+    Returns:
+        `further`, `interrupted` where SLURM ended it before it had saved anything, or `fruitless` where it ended by
+        itself or used its whole time for nothing, so that the next start would do the same.
     """
     starts = records.starts(task.folder, job)
-    if task.kind == "train" and len(starts) > 1 and step <= starts[-1]["step"]:
-        return Refusal(f"no progress between two requeues: still at step {step}", DivergedError.exit_code)
+    if task.kind != "train" or not starts or _saved_more(task, starts[-1]):
+        return "further"
+    used_all_time = received == _TIME_LIMIT_SIGNAL and _elapsed_s(starts[-1]) >= _usable_s(task)
+    return "fruitless" if received is None or used_all_time else "interrupted"
+
+
+def refusal(task: Task, job: str, latest: Outcome) -> Refusal | None:
+    """Why a job whose latest start had this outcome may not be requeued; None if it may.
+
+    It has been restarted too often, not counting starts that SLURM ended before they had saved anything, or several
+    starts in a row came to nothing by themselves.
+    """
+    *earlier, _ = _outcomes(records.history(task.folder, job))
+    outcomes = [*earlier, latest]
+    count = sum(one != "interrupted" for one in outcomes)
+    if count > task.max_requeues:
+        return Refusal(f"started {count} times, and max_requeues is {task.max_requeues}", EXIT_REQUEUE)
+    fruitless = _fruitless_in_a_row(outcomes)
+    if latest == "fruitless" and fruitless >= FRUITLESS_STARTS:
+        step = records.saved_step(task.run_dir)
+        return Refusal(
+            f"no progress: {fruitless} starts in a row ended without having saved anything, at step {step}; if they "
+            f"used up their time, raise resources.time_min ({task.time_min})",
+            DivergedError.exit_code,
+        )
+    return None
+
+
+def obstacle(job: str) -> Refusal | None:
+    """What SLURM would not requeue this job for; None if it would.
+
+    A job that SLURM or its owner is already ending is left alone: requeueing a cancelled job would bring it back, and
+    one that is being requeued starts again anyway.
+    """
+    properties, problem = _properties(job)
+    if problem:
+        return Refusal(problem, EXIT_REQUEUE)
+    if properties.get("JobState") != "RUNNING":
+        return Refusal(f"SLURM itself is ending this job (state {properties.get('JobState', 'unknown')})", EXIT_REQUEUE)
+    if properties.get("Requeue") == "0":
+        return Refusal("the job was submitted with --no-requeue", EXIT_REQUEUE)
     return None
 
 
 def requeue(job: str) -> str:
-    """Requeue a running job under the same id, so that the jobs that depend on it stay valid.
-
-    A job that SLURM or its owner is already ending is left alone: requeueing a cancelled job would bring it back.
-
-    Returns:
-        Why this was not possible; empty on success.
-    """
-    output, problem = _scontrol("show", "job", "-o", job)
-    if problem:
-        return problem
-    properties = dict(pair.partition("=")[::2] for pair in output.split())
-    if properties.get("JobState") != "RUNNING":
-        return f"SLURM is already ending this job (state {properties.get('JobState', 'unknown')})"
-    if properties.get("Requeue") == "0":
-        return "the job was submitted with --no-requeue"
+    """Requeue a running job under the same id, so that jobs that depend on it stay valid; why it failed, or ''."""
     return _scontrol("requeue", job).problem
+
+
+def exclude(jobs: Sequence[str], nodes: Sequence[str]) -> str:
+    """Keep jobs that wait in the queue off some nodes, besides those they avoid already; why it failed, or ''."""
+    for job in jobs:
+        properties, problem = _properties(job)
+        if problem:
+            return problem
+        earlier = properties.get("ExcNodeList", "(null)")
+        all_nodes = [*([] if earlier == "(null)" else [earlier]), *nodes]
+        if problem := _scontrol("update", f"JobId={job}", f"ExcNodeList={','.join(all_nodes)}").problem:
+            return problem
+    return ""
+
+
+def _outcomes(history: Sequence[Event]) -> Iterator[Outcome]:
+    """The outcome of each start in a job's history; one without a record of its end was killed."""
+    starts = [index for index, event in enumerate(history) if event["event"] == "start"]
+    for index, after in zip(starts, [*starts[1:], len(history)], strict=True):
+        ending = history[after - 1]
+        if ending is history[index]:
+            yield "killed"
+        elif "outcome" in ending:
+            yield ending["outcome"]
+        else:  # recorded by an earlier version
+            yield "further" if ending.get("step", 0) > history[index]["step"] else "interrupted"
+
+
+def _fruitless_in_a_row(outcomes: Sequence[Outcome]) -> int:
+    """Fruitless starts since one got further; those that SLURM ended say nothing."""
+    count = 0
+    for one in reversed(outcomes):
+        if one == "further":
+            break
+        count += one == "fruitless"
+    return count
+
+
+def _saved_more(task: Task, start: Event) -> bool:
+    """Whether a checkpoint was written since a start."""
+    if "checkpoints" not in start:
+        return records.saved_step(task.run_dir) > start["step"]
+    return bool(records.checkpoints(task.run_dir).items() - start["checkpoints"].items())
+
+
+def _elapsed_s(start: Event) -> float:
+    return time.time() - start["time"]
+
+
+def _usable_s(task: Task) -> float:
+    """How long a start may run before the signal of the time limit."""
+    return 60 * task.time_min - task.grace_s - _EARLY_S
 
 
 class _Answer(NamedTuple):
     output: str
     problem: str
     """Empty on success."""
+
+
+def _properties(job: str) -> tuple[dict[str, str], str]:
+    """What SLURM says about a job, and why it says nothing."""
+    output, problem = _scontrol("show", "job", "-o", job)
+    return dict(pair.partition("=")[::2] for pair in output.split()), problem
 
 
 def _scontrol(*arguments: str) -> _Answer:

@@ -27,6 +27,8 @@ def _graph_lines(plan: Plan, chosen: Sequence[str]) -> Iterator[str]:
             ", ".join(f"{predecessor} ({condition})" for predecessor, condition in settings.waits_for.items())
             or "nothing"
         )
+        for job, condition in settings.waits_for_jobs.items():
+            waits_for = f"{waits_for}, job {job} ({condition})".removeprefix("nothing, ")
         left_out = "" if name in chosen else "  [not chosen]"
         yield f"  {name:{width}}  {_work(stage)}; {_size(settings.resources)}; waits for {waits_for}{left_out}"
         if init := settings.init_from:
@@ -43,6 +45,7 @@ def _details(plan: Plan, stage: PlannedStage, chosen: Sequence[str]) -> Iterator
         for predecessor, condition in stage.settings.waits_for.items()
         if predecessor in chosen
     }
+    after |= stage.settings.waits_for_jobs
     request = JobRequest(stage, stage.tasks, plan.site, plan.root, after=after, hold=not after)
     yield f"\n==== {stage.name}: sbatch script"
     yield executor.script(request).rstrip()

@@ -2,12 +2,13 @@
 
 import re
 import shlex
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator
 
 from configs.locations import path_problem
 from configs.schema import Section
+from slurm.stages import extra_options
 
 
 def _is_one_line(text: str) -> str:
@@ -31,13 +32,6 @@ def _is_option(text: str) -> str:
     return text
 
 
-def _check_options(options: dict[str, Any]) -> dict[str, Any]:
-    for name in options:
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
-            raise ValueError(f"{name!r} is not the long name of an sbatch option")
-    return options
-
-
 def _check_variables(variables: dict[str, str]) -> dict[str, str]:
     for name, value in variables.items():
         if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or "\0" in value:
@@ -54,7 +48,7 @@ CommandLine = Annotated[Word, AfterValidator(_is_command)]
 Option = Annotated[Word, AfterValidator(_is_option)]
 """One option of a command, with its value: `--name=value`."""
 
-Options = Annotated[dict[str, Word | int | float | bool], AfterValidator(_check_options)]
+Options = Annotated[dict[str, Word | int | float | bool], AfterValidator(extra_options.check)]
 """Options of sbatch by their long names."""
 
 Variables = Annotated[dict[str, str], AfterValidator(_check_variables)]

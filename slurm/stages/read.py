@@ -16,11 +16,10 @@ from configs.support.paths import from_here
 from configs.support.suggestions import did_you_mean
 from configs.validation import explain
 from slurm.stages import site_files
+from slurm.stages.command_line import CommandLine
 from slurm.stages.job_options import JobOptions
 from slurm.stages.schema import Overrides, Stage, StageFile, Unchecked
 from slurm.stages.site import Site
-
-_STAGE_FILE_KEYS = ("name", "site", "resources", "stages")
 
 Model = TypeVar("Model", bound=Section)
 
@@ -33,9 +32,13 @@ class StageGraph:
     site: Site
     stages: dict[str, Stage]
     overrides: Overrides
-    """Configuration keys changed in every stage that trains."""
+    """Configuration keys that the file changes in every stage that trains."""
+    settings: Overrides
+    """Those that the command line changes: they win over all others."""
     problems: list[str]
     """What is wrong so far; invalid keys have been dropped from `stages`."""
+    notes: list[str]
+    """Settings of the command line that have no effect."""
 
 
 def read(path: str | Path, *, settings: list[str] | None = None, site: str | Path | None = None) -> StageGraph:
@@ -51,27 +54,26 @@ def read(path: str | Path, *, settings: list[str] | None = None, site: str | Pat
         ConfigError: The file cannot be read at all. All other problems are in the result.
     """
     path = from_here(path)
-    settings = settings or []
-    stage_file_settings = [text for text in settings if text.split("=")[0].split(".")[0] in _STAGE_FILE_KEYS]
-    data = loader.apply(loader.read(path), stage_file_settings)
-    problems: list[str] = []
+    given = CommandLine.split(settings or [])
+    data = given.applied(loader.read(path))
+    problems: list[str] = list(given.problems)
     file = _validate(StageFile, data, "", problems)
     if file is None:
         raise ConfigError(problems, source=str(path))
-    overrides = dict(file.overrides)
-    for text in settings:
-        if text not in stage_file_settings:
-            overrides |= _override(text, problems)
     site_settings = _site(site, file.site, problems)
     stages = {
-        name: _stage(name, _with_defaults(data, file.resources, site_settings), problems)
+        name: _stage(name, _with_defaults(name, data, file.resources, site_settings, given), problems)
         for name, data in file.stages.items()
     }
     for name, stage in stages.items():
         asked = stage.resources
         if problem := site_settings.gpu_problem(gpus=asked.gpus_per_node, tasks=asked.tasks):
             problems.append(f"stages.{name}.resources: {problem}")
-    return StageGraph(file.name or path.stem, site_settings, stages, overrides, problems)
+    problems += given.conflicts(stages)
+    return StageGraph(
+        file.name or path.stem, site_settings, stages, dict(file.overrides), given.configuration, problems,
+        given.without_effect(stages),
+    )  # fmt: skip
 
 
 def _site(site: str | Path | None, of_stage_file: Unchecked, problems: list[str]) -> Site:
@@ -131,12 +133,13 @@ def _models(annotation: object) -> list[type[BaseModel]]:
     return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
 
 
-def _with_defaults(data: Unchecked, resources: Unchecked, site: Site) -> Unchecked:
-    """A stage with the resources of the file and of the site where it has none of its own."""
+def _with_defaults(name: str, data: Unchecked, resources: Unchecked, site: Site, given: CommandLine) -> Unchecked:
+    """A stage with the resources of the file and of the site where it has none of its own; the command line wins."""
     own = data.get("resources", {})
     if not isinstance(own, dict):
         return data
-    layers = [site.model_dump(include=set(JobOptions.model_fields), exclude_defaults=True), resources, own]
+    of_site = site.model_dump(include=set(JobOptions.model_fields), exclude_defaults=True)
+    layers = [of_site, resources, own, given.resources, given.resources_of(name)]
     merged = {key: value for layer in layers for key, value in layer.items()}
     with contextlib.suppress(TypeError):  # of the wrong kind: Resources reports it
         extra = {key: value for layer in layers for key, value in dict(layer.get("extra") or {}).items()}
@@ -151,17 +154,3 @@ def _list(value: object) -> list[object]:
     if not isinstance(value, list | tuple | None):
         raise TypeError
     return list(value or ())
-
-
-def _override(text: str, problems: list[str]) -> Overrides:
-    """`a.b=c` as a mapping with one key; empty, with a problem, if it cannot be read."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        problems.append(f"--set {text}: expected section.key=value")
-        return {}
-    try:
-        return {key: loader.parse(value)}
-    except ConfigError as error:
-        detail = str(error)
-        problems.append(f"--set {text}: {'the value is not valid YAML' if 'not readable' in detail else detail}")
-        return {}

@@ -2,13 +2,14 @@
 
 import math
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from configs.locations import name_problem
 from configs.registry import SettingsError
 from configs.schema import Count, Positive, Section
+from slurm.stages import extra_options
 from slurm.stages.job_options import JobOptions
 
 T = TypeVar("T")
@@ -16,8 +17,14 @@ T = TypeVar("T")
 Condition = Literal["afterok", "afterany", "afternotok"]
 """How a stage that is waited for has to end: with success, in any way, or with a failure."""
 
-RESERVED = {"code", "jobs", "logs"}
+JOBS = "jobs"
+"""The key in `after` under which jobs are named that are no stages."""
+
+RESERVED = {"code", JOBS, "logs"}
 """Names that no stage may have: these folders lie next to the stages' run folders."""
+
+_EARLY_S = 60
+"""How much earlier than asked SLURM may send the signal before the time limit."""
 
 MAX_MEMBERS = 1000
 """Most members of a sweep."""
@@ -31,12 +38,28 @@ Unchecked = dict[str, Any]
 
 
 def _expand_after(value: object) -> object:
-    """Expand the short forms `[a, b]` and `a` to `{a: afterok, b: afterok}`."""
+    """Expand the short forms `[a, b]` and `a` to `{a: afterok, b: afterok}`, also for the ids of jobs."""
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list | tuple):
         return dict.fromkeys(value, "afterok")
+    if isinstance(value, dict) and isinstance(jobs := value.get(JOBS), list | tuple):
+        return {**value, JOBS: dict.fromkeys(map(str, jobs), "afterok")}
     return value
+
+
+def _check_after(after: dict[str, Any]) -> dict[str, Any]:
+    """Refuse all but a condition for each stage, and under `jobs` for each id of a job."""
+    jobs = after.get(JOBS, {})
+    if not isinstance(jobs, dict):
+        raise ValueError(f"'{JOBS}' names no stage but jobs in the queue: write {JOBS}: [12345]")
+    for job in jobs:
+        if not re.fullmatch(r"\d+(_\d+)?", job):
+            raise ValueError(f"'{job}' is no id of a SLURM job, such as 12345 or 12345_7")
+    for name, condition in [*jobs.items(), *after.items()]:
+        if name != JOBS and condition not in get_args(Condition):
+            raise ValueError(f"'{name}': Input should be 'afterok', 'afterany' or 'afternotok', not {condition!r}")
+    return after
 
 
 def _check_reserved(stages: dict[str, Unchecked]) -> dict[str, Unchecked]:
@@ -60,7 +83,7 @@ def _check_graph_name(name: str) -> str:
     return name
 
 
-After = Annotated[dict[str, Condition], BeforeValidator(_expand_after)]
+After = Annotated[dict[str, Any], BeforeValidator(_expand_after), AfterValidator(_check_after)]
 
 
 class Resources(JobOptions):
@@ -84,6 +107,11 @@ class Resources(JobOptions):
     """How many members of a sweep may run at the same time (`--array=...%N`); null does not limit them."""
 
     @property
+    def wants_gpus(self) -> bool:
+        """Whether the job requests GPUs, in whatever way its site spells them."""
+        return self.gpus_per_node > 0 or extra_options.request_gpus(self.extra)
+
+    @property
     def tasks(self) -> int:
         """Number of processes on each node."""
         return self.tasks_per_node or max(1, self.gpus_per_node)
@@ -92,6 +120,15 @@ class Resources(JobOptions):
     def world_size(self) -> int:
         """Number of processes of the whole job."""
         return self.nodes * self.tasks
+
+    @model_validator(mode="after")
+    def _check_time(self) -> "Resources":
+        if 60 * self.time_min - self.grace_s <= _EARLY_S:
+            raise ValueError(
+                f"grace_s ({self.grace_s} s) leaves nothing of time_min ({self.time_min} min), for SLURM may signal up "
+                f"to {_EARLY_S} s earlier: lower grace_s or raise time_min"
+            )
+        return self
 
 
 class Init(Section):
@@ -103,6 +140,14 @@ class Init(Section):
     """Names of the networks to load; empty loads all of them."""
     which: Literal["best", "last"] = "last"
     """Which of the run's checkpoints to load."""
+
+
+class Continuation(Section):
+    """Jobs that continue one another, for sites that do not requeue and trainings that outlast the time limit."""
+
+    starts: Annotated[int, Field(gt=1, le=1000)]
+    """How many jobs are submitted. Each starts when the one before has ended, resumes the same run, and ends at once
+    where that is finished, or has failed in a way that would repeat itself."""
 
 
 class Pick(Section):
@@ -141,7 +186,8 @@ class Stage(Section):
     """Configuration keys to change, `a.b: c`."""
     resources: Resources = Resources()
     after: After = {}
-    """Stages to wait for: a list (all must succeed), or a mapping to afterok, afterany or afternotok."""
+    """Stages to wait for: a list (all must succeed), or a mapping to afterok, afterany or afternotok. Other jobs
+    in the queue are named under `jobs` in the same ways: `jobs: [12345]`, or `jobs: {"12345": afterany}`."""
     init_from: Init | None = None
     """Start from the weights of another stage; waits for it."""
     use: str | None = None
@@ -151,7 +197,12 @@ class Stage(Section):
     members: Annotated[dict[str, SweepMember], AfterValidator(_check_names)] = Field(default={}, alias="list")
     """Sweep over named members."""
     max_requeues: Count = 50
-    """How often the job may be requeued before it ends, with that as its reason."""
+    """How often the job may be requeued before it ends, with that as its reason. Starts that SLURM ends before they
+    have saved anything do not count."""
+    continuation: Continuation | None = Field(default=None, alias="continue")
+    """Submit several jobs in a row instead of requeueing one."""
+    max_bad_nodes: Count = 3
+    """How many nodes the job may leave after failing there in a way that points to the node; 0 never leaves one."""
 
     @property
     def is_sweep(self) -> bool:
@@ -167,7 +218,13 @@ class Stage(Section):
     def waits_for(self) -> dict[str, Condition]:
         """Every stage this one waits for, including those whose results it uses."""
         used = [self.use, self.each, self.init_from and self.init_from.stage, self.pick and self.pick.stage]
-        return {**{name: "afterok" for name in used if name}, **self.after}
+        stages = {name: condition for name, condition in self.after.items() if name != JOBS}
+        return {**{name: "afterok" for name in used if name}, **stages}
+
+    @property
+    def waits_for_jobs(self) -> dict[str, Condition]:
+        """Jobs that are no stages, by id."""
+        return dict(self.after.get(JOBS, {}))
 
     @model_validator(mode="after")
     def _check_kind(self) -> "Stage":
@@ -178,6 +235,8 @@ class Stage(Section):
         if kinds in (["command"], ["pick"]):
             training_keys = ("overrides", "init_from", "use", "grid")
             problems += [f"{key}: only for stages that train" for key in training_keys if getattr(self, key)]
+            if self.continuation:
+                problems.append("continue: only for stages that train")
         if self.each and not self.command:
             problems.append("each: only for stages with a command")
         problems += [

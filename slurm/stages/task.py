@@ -35,10 +35,22 @@ class Task(Section):
     """Environment variables of the processes."""
     max_requeues: int = 0
     """How often the job may be requeued."""
+    max_bad_nodes: int = 0
+    """How many nodes the job may leave because it failed there."""
+    starts: int = 1
+    """Jobs that continue one another (see Continuation); 1 is a single job that is requeued."""
+    time_min: int = 0
+    """Time limit of one start in minutes."""
+    grace_s: int = 0
+    """How long before the time limit the job is signalled, in seconds."""
+    wants_gpus: bool = False
+    """Whether the job asked for GPUs, and must not compute without."""
     init_from: Init | None = None
     """Set if the weights come from the winner of a pick, which is known only when the job starts."""
     choices: dict[str, str] = {}
     """The choice.json of each pick that this task reads when it starts, by stage."""
+    settings: tuple[str, ...] = ()
+    """The `a.b=c` changes of the command line, which win over a winner's."""
     use: str | None = None
     """The pick whose winner's changes are applied."""
     pick: Pick | None = None
@@ -79,7 +91,8 @@ class StageTasks:
 
 def new_task(root: Path, site: Site, stage: Stage, name: str, member: str = "", **fields: Any) -> Task:
     """A task with what tasks of every kind have in common, and the given fields."""
-    on_cpu = {"ACCELERATE_USE_CPU": "true"} if stage.resources.gpus_per_node == 0 else {}
+    resources = stage.resources
+    on_cpu = {} if resources.wants_gpus else {"ACCELERATE_USE_CPU": "true"}
     return Task(
         stage=name,
         member=member,
@@ -88,6 +101,11 @@ def new_task(root: Path, site: Site, stage: Stage, name: str, member: str = "", 
         code=str(ROOT),
         environment={**on_cpu, **site.environment},
         max_requeues=stage.max_requeues,
+        max_bad_nodes=stage.max_bad_nodes,
+        starts=stage.continuation.starts if stage.continuation else 1,
+        time_min=resources.time_min,
+        grace_s=resources.grace_s,
+        wants_gpus=resources.wants_gpus,
         **fields,
     )
 

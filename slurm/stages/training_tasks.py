@@ -39,7 +39,8 @@ def _add(built: StageTasks, graph: StageGraph, root: Path, name: str, member: st
     choices = {source: str(run_dir(root, source) / CHOICE_FILE) for source in (stage.use, pick) if source}
     task = new_task(
         root, graph.site, stage, name, member, kind="train", use=stage.use, choices=choices,
-        init_from=stage.init_from if pick else None, digest=digest(text, stage.use, choices),
+        init_from=stage.init_from if pick else None, settings=as_arguments(graph.settings),
+        digest=digest(text, stage.use, choices),
     )  # fmt: skip
     config_file = f"{task.folder}/{CONFIG_FILE}"
     arguments = ("launch/train.py", "--config", config_file, "--run-dir", task.run_dir, "--resume", "auto")
@@ -48,8 +49,8 @@ def _add(built: StageTasks, graph: StageGraph, root: Path, name: str, member: st
 
 
 def _overrides(graph: StageGraph, root: Path, name: str, variant: Variant) -> list[str]:
-    """The changes of the stage file and of the stage, and where its weights come from."""
-    overrides = [*as_arguments({**graph.overrides, **variant.overrides})]
+    """The changes of the stage file, of the stage and of the command line, and where its weights come from."""
+    overrides = [*as_arguments({**graph.overrides, **variant.overrides}), *as_arguments(graph.settings)]
     init = graph.stages[name].init_from
     if init is None or init.stage not in graph.stages:
         return overrides
@@ -68,7 +69,7 @@ def _load(graph: StageGraph, name: str, variant: Variant, overrides: list[str]) 
     problems: list[str] = []
     for changes in _possible_changes(graph, stage):
         try:
-            config = loader.load(resolve(variant.config), [*overrides, *changes])
+            config = loader.load(resolve(variant.config), [*overrides, *changes, *as_arguments(graph.settings)])
             problems += preflight.check(stage, config, data_may_be_built=data_may_be_built)
         except ConfigError as error:
             problems += error.problems

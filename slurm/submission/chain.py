@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from configs.errors import MachineError
 from configs.support.logs import get_logger
+from slurm.node import records
 from slurm.stages.plan import Plan, PlannedStage
 from slurm.stages.schema import Condition
 from slurm.stages.task import Task
@@ -31,7 +32,8 @@ def submit(plan: Plan, chosen: Sequence[str], manifest: Manifest) -> None:
     decisions = decide(plan, chosen, manifest, queue)
     for name, reason in decisions.keep.items():
         log.info("%s: %s", name, reason)
-    client.check_limits(sum(map(len, decisions.submit.values())), plan.site.max_jobs)
+    count = sum(task.starts for tasks in decisions.submit.values() for task in tasks)
+    client.check_limits(count, plan.site.max_jobs)
     client.cancel(decisions.replace)
     manifest.write(plan.root)
     submission = _Submission(plan, manifest, queue)
@@ -46,8 +48,8 @@ class _Submission:
 
     def __init__(self, plan: Plan, manifest: Manifest, queue: Mapping[str, QueuedJob]) -> None:
         self._plan, self._manifest, self._queue = plan, manifest, queue
-        self._jobs: dict[str, str] = {}
-        """Job id by stage."""
+        self._jobs: dict[str, tuple[str, ...]] = {}
+        """Job ids by stage, the last one first."""
         self._held: dict[str, str] = {}
         """Those of them that wait for their release, by stage."""
 
@@ -57,15 +59,23 @@ class _Submission:
             stage.write(task)
         dependencies = self._dependencies(stage)
         hold = not dependencies
-        after = {**dependencies, **self._previous_job(stage.name)}
-        jobs = executor.submit(JobRequest(stage, tasks, self._plan.site, self._plan.root, after=after, hold=hold))
-        self._manifest = self._manifest.with_stage(stage.name, stage.settings.waits_for, tasks, jobs, keep=True)
-        self._manifest.write(self._plan.root)
-        job = self._manifest.stages[stage.name].job
-        self._jobs[stage.name] = job
-        if hold:
-            self._held[stage.name] = job
-        log.info("%s: job %s%s", stage.name, job, f", {len(tasks)} members" if len(tasks) > 1 else "")
+        after = {**dependencies, **stage.settings.waits_for_jobs, **self._previous_job(stage.name)}
+        rounds: list[list[str]] = []
+        for number in range(tasks[0].starts):
+            request = JobRequest(stage, tasks, self._plan.site, self._plan.root, after=after, hold=hold and not number)
+            rounds.append(executor.submit(request))
+            self._manifest = self._manifest.with_stage(stage.name, stage.settings.waits_for, tasks, rounds, keep=True)
+            self._manifest.write(self._plan.root)
+            self._jobs[stage.name] = self._manifest.stages[stage.name].last_first
+            if hold:
+                self._held[stage.name] = self._jobs[stage.name][-1]
+            # The next one keeps the dependencies, too: it must not start where the first one never could.
+            after = {**after, self._jobs[stage.name][0]: "afterany"}
+            for task, *jobs in zip(tasks, *rounds, strict=True):
+                records.write_chain(task.folder, jobs)
+        members = f", {len(tasks)} members" if len(tasks) > 1 else ""
+        starts = f", continued by {', '.join(jobs[0].split('_')[0] for jobs in rounds[1:])}" if rounds[1:] else ""
+        log.info("%s: job %s%s%s", stage.name, self._jobs[stage.name][-1], members, starts)
 
     def release(self) -> None:
         """Let the held jobs start: the new ones, and those of a submission that was killed."""
@@ -87,12 +97,13 @@ class _Submission:
             yield
         except BaseException as error:
             self._cancel(error)
-            if self._jobs and isinstance(error, MachineError):
-                raise MachineError(f"{error}; the jobs submitted so far ({len(self._jobs)}) were cancelled") from error
+            count = sum(map(len, self._jobs.values()))
+            if count and isinstance(error, MachineError):
+                raise MachineError(f"{error}; the jobs submitted so far ({count}) were cancelled") from error
             raise
 
     def _cancel(self, error: BaseException) -> None:
-        jobs = self._jobs.values()
+        jobs = [job for jobs in self._jobs.values() for job in jobs]
         try:
             client.cancel(jobs)
         except MachineError as second:

@@ -49,7 +49,7 @@ def decide(plan: Plan, chosen: Sequence[str], manifest: Manifest, queue: Mapping
             decisions.keep[name] = f"in the queue as job {manifest.stages[name].job}, kept"
         else:
             if active:
-                decisions.replace.append(manifest.stages[name].job)
+                decisions.replace += manifest.stages[name].last_first
             problems += missing_stages(stage, chosen, manifest, queue)
             decisions.submit[name] = unfinished
     if problems:

@@ -16,6 +16,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from configs.errors import MachineError
 from configs.support.stop_signals import IGNORE_STOP_SIGNALS
 from slurm.node.job import Job
+from slurm.stages import extra_options
 from slurm.stages.plan import PlannedStage
 from slurm.stages.schema import Condition
 from slurm.stages.site import Site
@@ -23,6 +24,9 @@ from slurm.stages.task import Task
 from slurm.submission import client, containers, options, setup_lines
 
 _VARIABLE = re.compile(r"(\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\}))", re.ASCII)
+_SRUN_CPUS = 'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'
+"""Since SLURM 22.05 srun does not take over sbatch's --cpus-per-task: where cores are bound, a task would get one."""
+
 _UNLIMITED = 256
 """Members of a sweep that may run at the same time where the stage sets no limit; submitit's own default."""
 
@@ -128,10 +132,11 @@ def _parameters(request: JobRequest) -> dict[str, Any]:
         "constraint": resources.constraint,
         "dependency": ",".join(f"{condition}:{job}" for job, condition in request.after.items()) or None,
     }  # fmt: skip
+    extra = extra_options.as_flags(resources.extra)
+    requeues = "no-requeue" not in extra and request.stage.settings.continuation is None
     sbatch_options = {
-        "chdir": code, "requeue": True, "kill-on-invalid-dep": "yes", **({"hold": True} if request.hold else {}),
-        **options.sbatch_options(site, resources),
-        **{key.replace("_", "-"): value for key, value in resources.extra.items()},
+        "chdir": code, ("requeue" if requeues else "no-requeue"): True, "kill-on-invalid-dep": "yes",
+        **({"hold": True} if request.hold else {}), **options.sbatch_options(site, resources), **extra,
     }  # fmt: skip
     return {
         "job_name": request.stage.job_name,
@@ -145,6 +150,7 @@ def _parameters(request: JobRequest) -> dict[str, Any]:
         "setup": [
             *setup_lines.script_lines(site.setup),
             *options.script_lines(site),
+            _SRUN_CPUS,
             f'export PYTHONPATH={shlex.quote(code)}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         ],
         "srun_args": [

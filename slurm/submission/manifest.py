@@ -25,18 +25,26 @@ class SubmittedTask(Section):
 
     name: str
     job: str = ""
-    """SLURM's id, `12` or `12_0`; empty if it was run locally."""
+    """SLURM's id, `12` or `12_0`; empty if it was run locally. The first of several jobs that continue one another."""
+    later_jobs: tuple[str, ...] = ()
+    """The jobs that continue it, in order."""
     kind: str
     run_dir: str
     folder: str
     digest: str
 
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """Its job and those that continue it."""
+        return (self.job, *self.later_jobs)
+
     @classmethod
-    def of(cls, task: Task, job: str) -> "SubmittedTask":
-        """A task that was submitted as this job."""
+    def of(cls, task: Task, jobs: Sequence[str]) -> "SubmittedTask":
+        """A task that was submitted as these jobs, of which each continues the one before."""
         return cls(
-            name=task.name, job=job, kind=task.kind, run_dir=task.run_dir, folder=task.folder, digest=task.digest
-        )
+            name=task.name, job=jobs[0], later_jobs=tuple(jobs[1:]), kind=task.kind, run_dir=task.run_dir,
+            folder=task.folder, digest=task.digest,
+        )  # fmt: skip
 
 
 class SubmittedStage(Section):
@@ -46,12 +54,19 @@ class SubmittedStage(Section):
     """The id that dependent jobs wait for."""
     after: dict[str, Condition] = {}
     tasks: tuple[SubmittedTask, ...]
+    earlier_jobs: tuple[str, ...] = ()
+    """The jobs that this one continues, in order."""
     withdrawn: bool = False
     """Cancelled by `cancel`, or because a later stage could not be submitted."""
 
     def is_active(self, queue: Mapping[str, QueuedJob]) -> bool:
         """Whether a job of it has not ended."""
-        return any(task.job in queue and queue[task.job].active for task in self.tasks)
+        return any(job in queue and queue[job].active for task in self.tasks for job in task.jobs)
+
+    @property
+    def last_first(self) -> tuple[str, ...]:
+        """Its jobs in the order in which to cancel them: otherwise the next one would start."""
+        return (self.job, *reversed(self.earlier_jobs))
 
     def in_queue(self, queue: Mapping[str, QueuedJob]) -> bool:
         """Whether a job of it has not ended and was not cancelled."""
@@ -76,20 +91,24 @@ class Manifest(Section):
         return {task.name: task for task in self.stages[stage].tasks} if stage in self.stages else {}
 
     def with_stage(
-        self, name: str, after: Mapping[str, Condition], tasks: Iterable[Task], jobs: Sequence[str], *, keep: bool
-    ) -> "Manifest":
+        self, name: str, after: Mapping[str, Condition], tasks: Sequence[Task], rounds: Sequence[Sequence[str]], *,
+        keep: bool,
+    ) -> "Manifest":  # fmt: skip
         """A copy in which the tasks of a stage were submitted as these jobs.
 
         Args:
             name: The stage.
             after: The stages it waits for.
             tasks: The submitted tasks.
-            jobs: The job id of each; empty if it is run locally.
+            rounds: The job id of each task; again for each job that continues them. Empty ids if it is run locally.
             keep: Whether the stage keeps its other tasks from earlier submissions.
         """
-        new = {task.name: SubmittedTask.of(task, job) for task, job in zip(tasks, jobs, strict=True)}
+        new = {task.name: SubmittedTask.of(task, jobs) for task, *jobs in zip(tasks, *rounds, strict=True)}
         kept = [task for task in self.tasks(name).values() if keep and task.name not in new]
-        submitted = SubmittedStage(job=jobs[0].split("_")[0], after=dict(after), tasks=(*kept, *new.values()))
+        *earlier, last = [jobs[0].split("_")[0] for jobs in rounds]
+        submitted = SubmittedStage(
+            job=last, earlier_jobs=tuple(earlier), after=dict(after), tasks=(*kept, *new.values())
+        )
         return self.model_copy(update={"stages": {**self.stages, name: submitted}})
 
     def with_cancelled(self, names: Iterable[str]) -> "Manifest":

@@ -34,12 +34,13 @@ class TaskStatus:
 
 
 def task_status(manifest: Manifest, stage: str, task: SubmittedTask, queue: Mapping[str, QueuedJob]) -> TaskStatus:
-    """The state of a task of a stage."""
+    """The state of a task of a stage; of the latest of several jobs that continue one another."""
+    chain, task = task, latest(task, queue)
     queued = queue.get(task.job) if task.job else None
     if queued is not None and queued.active:
         if manifest.stages[stage].withdrawn:
             return TaskStatus(ENDING, "cancelled, but its job has not ended yet")
-        return _in_queue(task, queued)
+        return _in_queue(task, queued, chain)
     blocked = blocked_by(manifest, manifest.stages[stage].after)
     if not Path(task.folder).is_dir():
         return TaskStatus(SKIPPED, blocked) if blocked else TaskStatus(GONE, f"{task.folder} was removed")
@@ -53,6 +54,14 @@ def task_status(manifest: Manifest, stage: str, task: SubmittedTask, queue: Mapp
     if blocked:
         return TaskStatus(SKIPPED, blocked)
     return _without_end(task, queued, withdrawn=manifest.stages[stage].withdrawn)
+
+
+def latest(task: SubmittedTask, queue: Mapping[str, QueuedJob]) -> SubmittedTask:
+    """The same task as its job that runs, waits next, or was the last to do anything."""
+    active = [job for job in task.jobs if job in queue and queue[job].active]
+    recorded = {event["job"] for event in records.history(task.folder)}
+    done = [job for job in task.jobs if job in recorded]
+    return task.model_copy(update={"job": active[0] if active else (done or task.jobs)[-1], "later_jobs": ()})
 
 
 def is_finished(task: SubmittedTask) -> bool:
@@ -89,18 +98,29 @@ def last_end(task: SubmittedTask) -> records.Event | None:
     if not history or history[-1]["event"] != "end":
         return None
     end = history[-1]
-    if end["code"] and end["job"] != (task.job or LOCAL_JOB):
+    if end["code"] and end["job"] not in (task.jobs if task.job else (LOCAL_JOB,)):
         return None  # the failure of an earlier submission
     return end
 
 
-def _in_queue(task: SubmittedTask, queued: QueuedJob) -> TaskStatus:
+def _in_queue(task: SubmittedTask, queued: QueuedJob, chain: SubmittedTask) -> TaskStatus:
     starts = len(records.starts(task.folder, task.job))
+    notes = _left_nodes(chain)
+    if chain.later_jobs:
+        notes = [f"job {chain.jobs.index(task.job) + 1} of {len(chain.jobs)}", *notes]
     if queued.state in ("RUNNING", "COMPLETING"):
-        return TaskStatus(RUNNING, f"start {starts}" if starts > 1 else "")
+        return TaskStatus(RUNNING, ", ".join([*([f"start {starts}"] if starts > 1 else []), *notes]))
     reason = _PENDING_REASONS.get(queued.reason, queued.reason)
+    if chain.job != task.job and queued.reason == "Dependency":
+        reason = "for the job before it"
     times = "once" if starts == 1 else f"{starts} times"
-    return TaskStatus(WAITING, f"{reason}, requeued {times}" if starts else reason)
+    return TaskStatus(WAITING, ", ".join([reason, *([f"requeued {times}"] if starts else []), *notes]))
+
+
+def _left_nodes(task: SubmittedTask) -> list[str]:
+    """The nodes that the task's jobs avoid since they failed there, and why."""
+    events = [event for event in records.history(task.folder) if event["job"] in task.jobs and "excluded" in event]
+    return [f"without {event['reason']}" for event in events]
 
 
 def _ended(task: SubmittedTask, end: records.Event | None, queued: QueuedJob | None) -> TaskStatus | None:

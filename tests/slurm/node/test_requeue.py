@@ -1,12 +1,15 @@
 """When a stopped job may start again, and what is recorded and logged when it may not."""
 
 import os
+import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from configs.errors import EXIT_REQUEUE, DataError, DivergedError, MachineError
+from configs.errors import EXIT_REQUEUE, DataError, MachineError
 from slurm.node import job, records, requeue
+from slurm.node.placement import RankPlacement, of_this_process
 from slurm.stages.schema import Pick
 from slurm.stages.task import Task
 
@@ -21,51 +24,96 @@ def write_task(folder: Path, *, code: str = "pass", max_requeues: int = 5) -> Ta
     return task
 
 
-def placement(rank: int = 0) -> job.RankPlacement:
-    return job.RankPlacement("7", rank, "node1", {})
+def placement(rank: int = 0) -> RankPlacement:
+    return RankPlacement("7", rank, "node1", {})
 
 
-def record_starts(task: Task, *steps: int) -> None:
-    for step in steps:
-        records.append_event(task.folder, "start", job="7", step=step)
+def start(task: Task, *, step: int = 0, elapsed_s: float = 0) -> None:
+    """Record a start of job 7, so many seconds ago."""
+    at = time.time() - elapsed_s
+    with mock.patch("time.time", lambda: at):
+        records.append_event(
+            task.folder, "start", job="7", step=step, node="n", checkpoints=records.checkpoints(task.run_dir)
+        )
 
 
-def refusal(task: Task, job: str, step: int) -> str:
-    """The reason why a job may not be requeued; empty if it may."""
-    refused = requeue.refusal(task, job, step)
+def stop(task: Task, received: str | None) -> str:
+    """Record how the latest start stopped; why the job may not be requeued after it, empty if it may."""
+    outcome = requeue.outcome(task, "7", received)
+    records.append_event(task.folder, "stop", job="7", code=75, outcome=outcome)
+    refused = requeue.refusal(task, "7", outcome)
     return refused.reason if refused else ""
 
 
-def test_a_job_may_be_stopped_once_before_its_first_checkpoint_and_then_has_to_make_progress(tmp_path: Path) -> None:
-    task = write_task(tmp_path)
-    record_starts(task, 0)
-    assert refusal(task, "7", 0) == ""
-    record_starts(task, 0)
-    assert refusal(task, "7", 0) == "no progress between two requeues: still at step 0"
-    assert refusal(task, "7", 1) == ""
-    assert refusal(task, "8", 0) == "", "another job's starts do not count"
+def save(task: Task, step: int) -> None:
+    """Leave a complete checkpoint."""
+    checkpoint = Path(task.run_dir, "checkpoints", f"step-{step:08}")
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    (checkpoint / "meta.json").write_text("{}")
+
+
+def test_starts_that_slurm_ends_before_their_first_step_never_count(tmp_path: Path) -> None:
+    task = write_task(tmp_path, max_requeues=5)
+    for _ in range(20):
+        start(task)
+        assert stop(task, "SIGTERM") == ""
+
+
+def test_several_fruitless_starts_in_a_row_end_the_job(tmp_path: Path) -> None:
+    task = write_task(tmp_path, max_requeues=50)
+    save(task, 10)
+    for _ in range(requeue.FRUITLESS_STARTS - 1):
+        start(task, step=10)
+        assert stop(task, None) == ""
+        start(task, step=10)
+        assert stop(task, "SIGTERM") == "", "says nothing, and does not end the row"
+    start(task, step=10)
+    assert stop(task, None).startswith("no progress: 3 starts in a row ended without having saved anything, at step 10")
+
+
+def test_a_start_that_saves_something_ends_the_row_even_after_a_damaged_checkpoint(tmp_path: Path) -> None:
+    task = write_task(tmp_path, max_requeues=50)
+    save(task, 20)
+    for _ in range(2 * requeue.FRUITLESS_STARTS):
+        start(task, step=20)
+        (tmp_path / "run" / "checkpoints" / "step-00000020" / "meta.json").unlink(missing_ok=True)  # found damaged
+        save(task, 10)  # the run fell back, and was stopped before it was where it had been
+        assert stop(task, "SIGTERM") == "" and stop(task, None) == ""
+        save(task, 20)
+
+
+def test_starts_that_use_their_whole_time_for_nothing_end_the_job(tmp_path: Path) -> None:
+    task = write_task(tmp_path).model_copy(update={"time_min": 10, "grace_s": 60})
+    for number in range(requeue.FRUITLESS_STARTS):
+        start(task, elapsed_s=8.5 * 60)
+        refusal = stop(task, "SIGUSR2")
+        assert bool(refusal) == (number == requeue.FRUITLESS_STARTS - 1)
+    assert "raise resources.time_min (10)" in refusal
 
 
 def test_the_number_of_requeues_is_limited(tmp_path: Path) -> None:
     task = write_task(tmp_path, max_requeues=2)
-    record_starts(task, 0, 10)
-    assert refusal(task, "7", 20) == ""
-    record_starts(task, 20)
-    assert refusal(task, "7", 30) == "started 3 times, and max_requeues is 2"
+    for step in (10, 20, 30):
+        start(task, step=step - 10)
+        save(task, step)
+        refusal = stop(task, "SIGTERM")
+        assert bool(refusal) == (step == 30)
+    assert refusal == "started 3 times, and max_requeues is 2"
 
 
-def test_a_start_after_two_killed_ones_without_progress_fails(tmp_path: Path, capfd: object) -> None:
-    task = write_task(tmp_path)
-    record_starts(task, 0, 0)
-    with pytest.raises(DivergedError, match="no progress between two requeues: still at step 0"):
-        job.run(task, placement())
-    end = records.history(task.folder)[-1]
-    assert (end["event"], end["code"]) == ("end", 3)
+def test_records_of_an_earlier_version_keep_counting(tmp_path: Path) -> None:
+    task = write_task(tmp_path, max_requeues=1)
+    for step in (0, 10):
+        records.append_event(task.folder, "start", job="7", step=step)
+        records.append_event(task.folder, "stop", job="7", step=step + 10)
+    start(task, step=20)
+    save(task, 30)
+    assert stop(task, "SIGTERM") == "started 3 times, and max_requeues is 1"
 
 
 def test_a_start_after_a_killed_one_logs_where_it_resumes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     task = write_task(tmp_path)
-    record_starts(task, 0)
+    start(task)
     checkpoint = tmp_path / "run" / "checkpoints" / "step-00000040"
     checkpoint.mkdir(parents=True)
     (checkpoint / "meta.json").write_text("{}")
@@ -141,5 +189,5 @@ def test_a_first_node_that_cannot_be_resolved_is_named(monkeypatch: pytest.Monke
         monkeypatch.setenv(key, value)
     monkeypatch.setenv("MASTER_PORT", "1")
     with pytest.raises(MachineError, match="cannot resolve the first node's name 'nowhere.invalid' on"):
-        job._placement()
+        of_this_process()
     assert 10_000 <= int(os.environ["MASTER_PORT"]) < 30_000

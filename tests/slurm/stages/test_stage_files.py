@@ -141,7 +141,7 @@ def test_settings_change_the_stage_file_or_every_configuration(write: Any) -> No
     assert planned.name == "other"
     configs = resolved_configs(planned)
     assert [configs[name]["loop"]["max_steps"] for name in "ab"] == [3, 3]
-    assert [configs[name]["seed"] for name in "ab"] == [4, 5], "a stage's own overrides win"
+    assert [configs[name]["seed"] for name in "ab"] == [4, 4], "the command line wins"
     resources = [planned.stages[name].settings.resources for name in "ab"]
     assert [requested.nodes for requested in resources] == [1, 2]
     assert all(requested.time_min == 7 and requested.account == "us" for requested in resources)
