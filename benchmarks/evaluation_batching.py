@@ -22,7 +22,6 @@ from launch.machine import acceleration, memory_layout
 from launch.machine import precision as machine_precision
 from launch.training import build
 from pipelines.base import Pipeline
-from shards.reading.loaders import EvalLoader
 from shards.reading.shard_set import ShardSet
 
 IMAGES = 8
@@ -39,7 +38,8 @@ def restore_split(
     recipe = loading.evaluation_recipe(type(pipeline).needs(pipeline.config), data, split)
 
     def run() -> None:
-        with EvalLoader(split, np.arange(IMAGES), recipe, batch) as batches, torch.no_grad(), autocast():
+        whole = loading.whole_images(split, np.arange(IMAGES), recipe, batch)
+        with whole as batches, torch.no_grad(), autocast():
             for images in batches:
                 pipeline.restore(images)
 

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+DRAWS = 2
+"""Version of the random draws of new runs. Checkpoints record it, so that a run continues with the numbers it began
+with: 1, of runs up to version 0.3, by numpy on the host; 2, by SplitMix64 on the device of the batch."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -34,8 +38,8 @@ class Needs:
 
     fields: dict[str, Source]
     normals: dict[str, str] = field(default_factory=dict)
-    """Standard-normal tensors by name -> the field whose shape they have. The loader draws them per sample, so that
-    they do not depend on rank, worker or world size."""
+    """Standard-normal tensors by name -> the field whose shape they have. They are drawn per sample and epoch, so
+    that they do not depend on rank, worker or world size."""
     margins: dict[str, int] = field(default_factory=dict)
     """Name of a standard-normal tensor -> rows and columns that it has beyond its field, below and to the right."""
     windows: bool = False

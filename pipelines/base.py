@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import TypeVar
 
 from configs.errors import ConfigError
-from configs.fields import FieldSpec, Needs
+from configs.fields import DRAWS, FieldSpec, Needs
 from configs.schema import PipelineConfig
 from losses.noise.model import FieldNoise, NoiseModel
 from pipelines.reporting.assumed_noise import AssumedNoise
@@ -76,6 +76,9 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
 
     outputs: dict[str, Output]
     """The images that `restore` returns, by name."""
+
+    draws: int = DRAWS
+    """Version of the random draws; that of the checkpoint, where a run has one."""
 
     calibrates: bool = False
     """Whether `calibrate` has something to measure before training."""

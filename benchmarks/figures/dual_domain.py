@@ -33,7 +33,6 @@ from launch.inference import trained_model
 from losses.metrics.psnr import psnr
 from pipelines.base import Batch
 from pipelines.common.dual_domain import instruments
-from shards.reading.loaders import EvalLoader
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMPARED_ROWS = ("recommended", "alone", "fusion_latent", "fusion_skips", "fusion_attention", "own", "masked")
@@ -133,7 +132,7 @@ def batches(run: trained_model.TrainedModel, split: str) -> list[Batch]:
     settings = run.config.data
     shards = splits.open_split(settings, split)
     recipe = loading.evaluation_recipe(type(run.pipeline).needs(run.config.pipeline), settings, shards)
-    with EvalLoader(shards, np.arange(len(shards)), recipe, 1) as slices:
+    with loading.whole_images(shards, np.arange(len(shards)), recipe, 1) as slices:
         return list(slices)
 
 

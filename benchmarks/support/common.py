@@ -23,6 +23,7 @@ from configs import loader
 from configs.schema import RunConfig
 from configs.support.paths import ROOT
 from launch.data import loading
+from launch.data.finishing import Finisher
 from launch.machine import memory_layout, rng
 from launch.training import build
 from launch.training.phases import Phase, train_step
@@ -216,7 +217,8 @@ def build_first_step(config: RunConfig) -> tuple[Pipeline, list[Batch]]:
     recipe = loading.training_recipe(pipeline.training_needs(), config.data, split)
     with Loader(split, order, recipe, steps=1) as batches:
         (first,) = batches
-    return pipeline, first
+    finish = Finisher(recipe, split, order.seed)
+    return pipeline, [finish(batch) for batch in first]
 
 
 @dataclass(frozen=True)

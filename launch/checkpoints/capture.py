@@ -155,11 +155,14 @@ def _parts(state: TrainingState, rank: int) -> Iterator[Parts]:
 
 
 def restore(state: TrainingState, checkpoint: Path) -> None:
-    """Return weights, average, optimizers and schedules to what a checkpoint holds; `restore_rank` does the rest.
+    """Return weights, average, optimizers, schedules and the version of the random draws to those of a checkpoint.
+
+    `restore_rank` does the rest.
 
     Raises:
         CheckpointError: The files cannot be read, or hold the weights of another model.
     """
+    state.pipeline.draws = store.draws_of(store.read_meta(checkpoint))
     weights = state.pipeline.migrate_state(store.read_weights(checkpoint))
     with state.gathered_parameters(write=True):
         store.check_fit(weights, state.pipeline.checkpoint_state(), checkpoint)

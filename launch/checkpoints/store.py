@@ -161,6 +161,11 @@ def read_meta(checkpoint: Path) -> Record:
     return meta
 
 
+def draws_of(meta: Record) -> int:
+    """The version of the random draws of the run that wrote a checkpoint; up to version 0.3 none is recorded."""
+    return int(meta.get("draws", 1))
+
+
 def read_weights(checkpoint: Path, *, averaged: bool = False) -> dict[str, Tensor]:
     """The weights in a checkpoint, on the CPU.
 

@@ -1,16 +1,20 @@
 """Recipes and loaders: how stored samples become the batches a method reads."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from configs.fields import Needs
+from configs.fields import DRAWS, Needs
 from configs.schema import DataConfig, RunConfig
 from launch.data.fields import available_fields
+from launch.data.finishing import Finisher
 from launch.data.splits import open_split, size
 from pipelines.base import Batch, Pipeline
+from shards.reading.batch_assembler import Verify
 from shards.reading.loaders import EvalLoader, Loader
 from shards.reading.order import SampleOrder
 from shards.reading.recipe import Recipe
@@ -40,8 +44,11 @@ def training_loader(
     return Loader(shards, order, recipe, **settings)
 
 
-def training_recipe(needs: Needs, data: DataConfig, shards: Split) -> Recipe:
-    """How a training sample becomes tensors: cropped, augmented, with noise draws, without evaluation-only fields."""
+def training_recipe(needs: Needs, data: DataConfig, shards: Split, draws: int = DRAWS) -> Recipe:
+    """How a training sample becomes tensors: cropped, augmented, with noise draws, without evaluation-only fields.
+
+    `draws` is the version of the run's random draws (`configs.fields.DRAWS`).
+    """
     fields = {name: source for name, source in available_fields(needs, data, shards).items() if not source.evaluation}
     return Recipe(
         fields=fields,
@@ -53,6 +60,7 @@ def training_recipe(needs: Needs, data: DataConfig, shards: Split) -> Recipe:
         rotate=data.rotate,
         phase=data.phase,
         normalise=data.normalise,
+        draws=draws,
         representation=data.representation,
     )
 
@@ -70,8 +78,24 @@ def load_whole_images(shards: ShardSet, needs: Needs, data: DataConfig, count: i
     """The first `count` samples of a split (fewer where it holds fewer) as evaluation batches, all in memory."""
     indices = np.arange(min(count, len(shards)))
     recipe = evaluation_recipe(needs, data, shards)
-    with EvalLoader(shards, indices, recipe, data.eval_batch_size, verify=data.verify) as batches:
+    with whole_images(shards, indices, recipe, data.eval_batch_size, verify=data.verify) as batches:
         return list(batches)
+
+
+@contextmanager
+def whole_images(
+    shards: ShardSet,
+    samples: np.ndarray,
+    recipe: Recipe,
+    batch: int,
+    *,
+    device: torch.device | None = None,
+    verify: Verify = "first",
+) -> Iterator[Iterator[Batch]]:
+    """Finished batches of uncropped images, on the CPU unless a device is given; arguments as of `EvalLoader`."""
+    finish, device = Finisher(recipe, shards), device or torch.device("cpu")
+    with EvalLoader(shards, samples, recipe, batch, verify=verify) as batches:
+        yield (finish(to_device(batch, device)) for batch in batches)
 
 
 def calibrate(pipeline: Pipeline, config: RunConfig, shards: TrainingSplit) -> None:
@@ -91,12 +115,13 @@ def calibrate(pipeline: Pipeline, config: RunConfig, shards: TrainingSplit) -> N
     recipe = replace(recipe, fields=recipe.fields | repeats, normals={}, windows=False)
     count = size(shards, config.data.limit)
     indices = np.unique(np.linspace(0, count - 1, min(count, CALIBRATION)).round().astype(np.int64))
-    with EvalLoader(shards, indices, recipe, config.data.eval_batch_size, verify=config.data.verify) as batches:
+    with whole_images(shards, indices, recipe, config.data.eval_batch_size, verify=config.data.verify) as batches:
         pipeline.calibrate(batches)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on a device."""
-    if device.type == "cpu":
-        return batch
-    return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
+    return {
+        name: value.to(device, non_blocking=device.type != "cpu") if torch.is_tensor(value) else value
+        for name, value in batch.items()
+    }

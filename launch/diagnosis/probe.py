@@ -14,6 +14,7 @@ from torch import Tensor
 
 from configs.schema import RunConfig
 from launch.data import loading, splits
+from launch.data.finishing import Finisher
 from launch.evaluation import evaluator, known_noise
 from launch.evaluation.evaluator import Rows, reference_field, stored_image
 from launch.inference import trained_model
@@ -94,11 +95,11 @@ def probe(run: Path, metrics: dict[str, float]) -> Probed:
 
 def first_training_batch(pipeline: Pipeline, config: RunConfig, shards: ShardSet) -> Batch:
     """The first batch that the run was trained on."""
-    recipe = loading.training_recipe(pipeline.training_needs(), config.data, shards)
+    recipe = loading.training_recipe(pipeline.training_needs(), config.data, shards, pipeline.draws)
     order = SampleOrder(size=len(shards), batch=min(config.data.batch_size, len(shards)), seed=config.seed)
     with Loader(shards, order, recipe, steps=1, prefetch=1) as loader:
         ((batch,),) = loader
-    return batch
+    return Finisher(recipe, shards, config.seed)(batch)
 
 
 def measure(pipeline: Pipeline, batches: list[Batch], data_range: float) -> Rows:

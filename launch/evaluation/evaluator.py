@@ -25,7 +25,6 @@ from losses.metrics.ssim import ssim
 from losses.noise.model import FieldNoise
 from pipelines.base import Batch, Output, Pipeline
 from shards.reading.batch_assembler import Verify
-from shards.reading.loaders import EvalLoader
 from shards.reading.order import samples_of_rank
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
@@ -111,7 +110,8 @@ def evaluate_split(
     """
 
     def measure_share() -> Rows:
-        with EvalLoader(shards, samples_of_rank(count, rank, world), recipe, batch_size, verify=verify) as batches:
+        samples = samples_of_rank(count, rank, world)
+        with loading.whole_images(shards, samples, recipe, batch_size, device=device, verify=verify) as batches:
             return evaluate_batches(
                 pipeline,
                 batches,
@@ -137,13 +137,14 @@ def evaluate_batches(
     on_image: OnImage | None = None,
     noise: Mapping[str, FieldNoise] | None = None,
 ) -> Rows:
-    """Measure every image of these batches on this process; arguments as for `evaluate_split`."""
+    """Measure every image of these finished batches on this process; arguments as for `evaluate_split`."""
     rows: Rows = []
     was_training = pipeline.training
     pipeline.eval()
     with torch.no_grad():
-        for batch in batches:
-            on_device = loading.to_device(batch, device)
+        for finished in batches:
+            on_device = loading.to_device(finished, device)
+            batch = loading.to_device(finished, torch.device("cpu"))
             with autocast():
                 restored = {
                     name: value if value.is_complex() else value.float()

@@ -148,6 +148,7 @@ class Checkpointer:
             "epoch": context.order.epoch_at(self._state.step),
             "world": context.world,
             "precision": context.precision,
+            "draws": self._state.pipeline.draws,
             "commit": context.commit,
             "samples": context.order.size,
             "data": self._data,

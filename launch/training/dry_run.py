@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from configs.loader import dump
 from configs.schema import RunConfig
 from launch.data import loading, splits
+from launch.data.finishing import Finisher
 from launch.evaluation import evaluator, fitness
 from launch.machine.acceleration import require_wandb
 from launch.machine.devices import take_device
@@ -70,7 +71,7 @@ def try_losses(config: RunConfig, pipeline: Pipeline, shards: TrainingSplit, ord
     small = config.data.model_copy(update={"stream_buffer": count, "prefetch": 1})
     few = replace(order, batch=count, rank=0, world=1, accumulate=1)
     with loading.training_loader(recipe, small, shards, few, steps=1) as batches:
-        (batch,) = next(iter(batches))
+        batch = Finisher(recipe, shards, order.seed)(next(iter(batches))[0])
     if pipeline.calibrates:
         pipeline.calibrate([batch])
     pipeline.on_step_start(0, 0.0)

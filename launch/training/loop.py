@@ -21,7 +21,7 @@ def train(trainer: Trainer, batches: Iterator[list[Batch]]) -> str:
 
     Args:
         trainer: The parts of the run.
-        batches: Global batches, each a list of micro-batches on the CPU.
+        batches: Global batches, each a list of micro-batches on the CPU, as the loader returns them.
 
     Returns:
         FINISHED, STOPPED when a signal ended the run with a checkpoint, or INTERRUPTED when that was Ctrl-C.
@@ -33,7 +33,7 @@ def train(trainer: Trainer, batches: Iterator[list[Batch]]) -> str:
     for global_batch in batches:
         state.pipeline.on_step_start(state.step, trainer.epoch)
         trainer.set_learning_rates()
-        micro_batches = [to_device(batch, context.device) for batch in global_batch]
+        micro_batches = [trainer.finish(to_device(batch, context.device)) for batch in global_batch]
         trainer.log.add(train_step(trainer.phases, state.pipeline, state.step, micro_batches, state.scaler))
         if trainer.average is not None:
             with state.gathered_parameters():

@@ -13,6 +13,7 @@ from configs.support.paths import ROOT
 from launch.checkpoints import resume
 from launch.checkpoints.capture import TrainingState
 from launch.data import fields, loading, splits, training_levels
+from launch.data.finishing import Finisher
 from launch.evaluation import evaluator, fitness
 from launch.machine import devices, memory_layout, precision
 from launch.machine.acceleration import uses_deepspeed
@@ -30,7 +31,7 @@ from launch.training.phases import Phase
 from launch.training.schedules import EarlyStop, Plateau
 from launch.training.stop_signal import StopSignal
 from launch.training.validator import Validator
-from pipelines.base import Pipeline
+from pipelines.base import Batch, Pipeline
 from shards.reading.loaders import Loader
 from shards.reading.streaming import StreamLoader, TrainingSplit
 
@@ -52,6 +53,8 @@ class Trainer:
     stop: StopSignal
     shards: TrainingSplit
     loader: Loader | StreamLoader | None = None
+    finisher: Finisher | None = None
+    """Of the loader's batches."""
     speeds: list[dict[str, float]] = field(default_factory=list)
     """Of every logged interval (see metric_log.Interval.speed)."""
 
@@ -63,7 +66,9 @@ class Trainer:
     def batches(self) -> Loader | StreamLoader:
         """The training batches from the current step on; to be used as a context manager."""
         context, config = self.context, self.context.config
-        recipe = loading.training_recipe(self.state.pipeline.training_needs(), config.data, self.shards)
+        pipeline = self.state.pipeline
+        recipe = loading.training_recipe(pipeline.training_needs(), config.data, self.shards, pipeline.draws)
+        self.finisher = Finisher(recipe, self.shards, context.order.seed)
         self.loader = loading.training_loader(
             recipe,
             config.data,
@@ -74,6 +79,11 @@ class Trainer:
             pin=devices.pins_memory(context.device),
         )
         return self.loader
+
+    def finish(self, batch: Batch) -> Batch:
+        """A batch of the loader, on the device, as the method reads it."""
+        assert self.finisher is not None, "batches() comes first"
+        return self.finisher(batch)
 
     @property
     def waited_s(self) -> float:

@@ -81,6 +81,7 @@ class Validator:
         if self._state.shards_parameters:
             with torch.random.fork_rng(devices=[]), self._state.gathered_parameters():
                 copy = build.make_pipeline(self._context.config, self._shards).to(self._context.device)
+                copy.draws = self._state.pipeline.draws
                 own = self._state.pipeline.checkpoint_state()
                 copy.load_checkpoint_state(own if self._average is None else self._average.state)
             copy.on_step_start(self._state.step, self._context.order.epoch_at(self._state.step))

@@ -10,7 +10,7 @@ import torch
 from configs.fields import WINDOW
 from shards.reading import transforms
 from shards.reading.buffers import BufferPool
-from shards.reading.recipe import BoundField, Recipe, bind, stream_number
+from shards.reading.recipe import BoundField, Recipe, bind, stream_number, theta_name
 from shards.reading.split import Split, StoredMember
 from shards.reading.transforms import IDENTITY, Geometry
 
@@ -54,6 +54,8 @@ class BatchAssembler:
     ) -> None:
         self.split, self.recipe, self.seed = split, recipe, seed
         self.fields = bind(recipe, split, one_size=random_geometry)
+        self._finishes = recipe.draws == 1
+        """Whether batches leave with phase, scales and noise, which otherwise are the device's work."""
         self._random_geometry = random_geometry
         self._verify: Verify = "always" if verify == "first" and split.verify_every_read else verify
         self._pool = pool
@@ -93,11 +95,17 @@ class BatchAssembler:
             stored = self.split.locate(chosen, field.member)
             self._check_sizes(field, chosen, stored, references)
             batch[field.name], scales[field.name] = self._field(field, chosen, stored, geometries[field.stream], scales)
-        for field in self.fields:
-            batch[f"{field.name}_scale"] = torch.from_numpy(scales[field.name].reshape(-1, 1, 1, 1))
-        for name, like in self.recipe.normals.items():
-            if like in batch:
-                batch[name] = self._normals(name, batch[like], epochs, samples)
+        if self._finishes:
+            for field in self.fields:
+                batch[f"{field.name}_scale"] = torch.from_numpy(scales[field.name].reshape(-1, 1, 1, 1))
+            for name, like in self.recipe.normals.items():
+                if like in batch:
+                    batch[name] = self._normals(name, batch[like], epochs, samples)
+        else:
+            batch["epoch"] = torch.from_numpy(np.array(epochs, dtype=np.int64))
+            if self.recipe.phase and self._random_geometry:
+                for field in (field for field in self.fields if field.spec.layout != "real"):
+                    batch[theta_name(field)] = torch.tensor([one.theta for one in geometries[field.stream]])
         if self.recipe.windows:
             batch["window"] = torch.from_numpy(self._windows(samples, geometries[0]))
         batch["index"] = torch.from_numpy(np.array(samples, dtype=np.int64))
@@ -130,8 +138,9 @@ class BatchAssembler:
             torch.complex64 if field.spec.is_complex else torch.float32,
         )
         out_NCHW = tensor.numpy()
-        has_own_scale = field.scale_of is None and self.recipe.normalise == "median"
-        scale = np.ones(len(samples), dtype=np.float32) if field.scale_of is None else scales[field.scale_of].copy()
+        has_own_scale = self._finishes and field.scale_of is None and self.recipe.normalise == "median"
+        shared = scales[field.scale_of] if self._finishes and field.scale_of is not None else None
+        scale = np.ones(len(samples), dtype=np.float32) if shared is None else shared.copy()
         is_complete = self._read_directly(field, samples, stored, out_NCHW)
 
         def fill(i: int) -> None:
@@ -143,7 +152,7 @@ class BatchAssembler:
             if scale[i] != 1:
                 out_NCHW[i] *= np.float32(1 / scale[i])
 
-        if has_own_scale or field.scale_of is not None or not all(is_complete):
+        if has_own_scale or shared is not None or not all(is_complete):
             self._for_each(fill, len(samples))
         return tensor, scale
 
@@ -188,7 +197,7 @@ class BatchAssembler:
             image = self.split.read_member(sample, field.member, member, verify=verify)[top : top + height]
         else:
             image = self.split.read_rows(sample, field.member, member, top, height)
-        phase = geometry.theta if self.recipe.phase and self._random_geometry else None
+        phase = geometry.theta if self._finishes and self.recipe.phase and self._random_geometry else None
         image = transforms.apply_orientation(image[:, left : left + width], geometry)
         transforms.write_image(image, out_CHW, divisor=field.divisor, phase=phase)
 

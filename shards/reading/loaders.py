@@ -158,7 +158,13 @@ class EvalLoader(BackgroundLoader):
         pin: bool = False,
         threads: int | None = None,
     ) -> None:
-        whole = Recipe(recipe.fields, recipe.normals, normalise=recipe.normalise, representation=recipe.representation)
+        whole = Recipe(
+            recipe.fields,
+            recipe.normals,
+            normalise=recipe.normalise,
+            draws=recipe.draws,
+            representation=recipe.representation,
+        )
         self._pool = reading_pool(shards, whole, threads)
         self._assembler = BatchAssembler(
             shards, whole, seed=seed, verify=verify, pin=pin, random_geometry=False, pool=self._pool

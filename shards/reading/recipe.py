@@ -1,12 +1,20 @@
 """How samples become batches: a recipe states it, and `bind` checks it against the shards before anything is read.
 
-N samples, C channels, H height, W width. A batch is a dict of:
+N samples, C channels, H height, W width. A finished batch is a dict of:
 
 - each field: float32 (N, C, H, W), or complex64 (N, C, H, W) with representation "complex";
 - `<field>_scale`: float32 (N, 1, 1, 1), what the field was divided by;
 - each name in `normals`: standard-normal numbers of the shape and dtype of its field, plus its margin;
 - `window`, where asked for: int64 (N, 7), which part of the stored image a crop is (`configs.fields.WINDOW`);
 - `index`: int64 (N,), the number of each sample; `key`: list of N str, its name.
+
+With draws of version 1 a loader returns finished batches. Otherwise its images are neither multiplied by a phase nor
+divided by a scale, there are no scales and normals, and a batch holds what they are computed from on the device
+(launch/data/finishing.py):
+
+- `epoch`: int64 (N,), the epoch of each sample;
+- `theta`, where the recipe has a phase: float32 (N,), the phase of each sample in radians; `<field>_theta`, that of an
+  unpaired field.
 """
 
 import zlib
@@ -14,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from configs.errors import ConfigError, DataError
-from configs.fields import FieldSpec, Source
+from configs.fields import DRAWS, FieldSpec, Source
 from shards.reading.split import FieldInfo, Split
 
 INTEGER_MAX = {"uint8": 255.0, "uint16": 65535.0}
@@ -43,6 +51,8 @@ class Recipe:
     """Multiply complex images by exp(i theta), theta uniform in [0, 2 pi), the same for all fields of a sample."""
     normalise: Literal["median", "none"] = "none"
     """Divide each image by the median of its magnitude (by the mean where that is zero, by 1 where both are)."""
+    draws: int = DRAWS
+    """Version of the random draws (`configs.fields.DRAWS`); with 1 the loader finishes the batches."""
     representation: Literal["auto", "ri", "complex", "magnitude"] = "auto"
     """What complex images become: two channels, real and imaginary ("auto", "ri"), a complex tensor, or magnitudes."""
 
@@ -137,6 +147,11 @@ def spec_of(member: str, dtype: str, channels: int, representation: str) -> Fiel
 def stream_number(name: str) -> int:
     """Number of the random stream that belongs to a name; never 0, which is the stream of the sample itself."""
     return zlib.crc32(name.encode()) | 1 << 32
+
+
+def theta_name(bound_field: BoundField) -> str:
+    """What a batch calls the phase of a field: fields of the batch's own sample share one."""
+    return f"{bound_field.name}_theta" if bound_field.stream else "theta"
 
 
 def _bind_field(name: str, source: Source, member: str, recipe: Recipe, split: Split) -> BoundField:

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from benchmarks.support import common
+from launch.data import finishing
 from launch.training import loop, run
 from launch.training.phases import Phase
 from pipelines.base import Pipeline
+from pipelines.common.random_numbers import normals
 
 READING_METHODS = (
     "item",
@@ -66,6 +68,8 @@ def test_a_step_reads_no_tensor_values(
         return train_step(phases, pipeline, step, *arguments)
 
     monkeypatch.setattr(loop, "train_step", counted_step)
+    for module, name in ((finishing, "works_image_by_image"), (normals, "fills_in_parts")):
+        monkeypatch.setattr(module, name, lambda device: False)  # batches are finished as on a GPU
     config = common.load_config(
         name,
         roots[name],
