@@ -162,7 +162,7 @@ def restore(state: TrainingState, checkpoint: Path) -> None:
     Raises:
         CheckpointError: The files cannot be read, or hold the weights of another model.
     """
-    state.pipeline.draws = store.draws_of(store.read_meta(checkpoint))
+    state.pipeline.draws = store.read_draws(checkpoint)
     weights = state.pipeline.migrate_state(store.read_weights(checkpoint))
     with state.gathered_parameters(write=True):
         store.check_fit(weights, state.pipeline.checkpoint_state(), checkpoint)

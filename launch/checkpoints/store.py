@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from configs.errors import CheckpointError
+from configs.fields import DRAWS
 from configs.support.json_files import Record, read_json
 from configs.support.logs import get_logger
 from launch.checkpoints import integrity, lineage
@@ -161,9 +162,20 @@ def read_meta(checkpoint: Path) -> Record:
     return meta
 
 
-def draws_of(meta: Record) -> int:
-    """The version of the random draws of the run that wrote a checkpoint; up to version 0.3 none is recorded."""
-    return int(meta.get("draws", 1))
+def read_draws(checkpoint: Path) -> int:
+    """The version of the random draws of the run that wrote a checkpoint; up to version 0.3 none is recorded.
+
+    Raises:
+        CheckpointError: This version cannot draw them.
+    """
+    meta = read_meta(checkpoint)
+    draws = meta.get("draws", 1)
+    if draws not in range(1, DRAWS + 1):
+        raise CheckpointError(
+            f"{checkpoint} has random draws of version {draws}, expected 1 to {DRAWS}: use the code of commit "
+            f"{meta.get('commit', '?')}"
+        )
+    return int(draws)
 
 
 def read_weights(checkpoint: Path, *, averaged: bool = False) -> dict[str, Tensor]:

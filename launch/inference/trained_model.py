@@ -63,7 +63,7 @@ def load(
     if shards is not None:
         specs = _matching_specs(shards, config, checkpoint, images, specs)
     pipeline = method(config.pipeline, specs)
-    pipeline.draws = store.draws_of(meta)
+    pipeline.draws = store.read_draws(checkpoint)
     weights = pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))
     store.warn_of_damage(checkpoint)
     store.check_fit(weights, pipeline.checkpoint_state(), checkpoint)

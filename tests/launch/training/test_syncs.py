@@ -68,8 +68,8 @@ def test_a_step_reads_no_tensor_values(
         return train_step(phases, pipeline, step, *arguments)
 
     monkeypatch.setattr(loop, "train_step", counted_step)
-    for module, name in ((finishing, "works_image_by_image"), (normals, "fills_in_parts")):
-        monkeypatch.setattr(module, name, lambda device: False)  # batches are finished as on a GPU
+    for module, choice in ((finishing, "works_image_by_image"), (normals, "fills_in_parts")):
+        monkeypatch.setattr(module, choice, lambda device: False)  # batches are finished as on a GPU
     config = common.load_config(
         name,
         roots[name],
