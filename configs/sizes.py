@@ -16,6 +16,8 @@ Side = Annotated[int, Field(ge=1, le=65_536)]
 """Side of an image or a window in pixels."""
 Deviation = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 """A standard deviation."""
+Slope = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+"""Slope of an activation below zero."""
 Real = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
 """Any finite number of a sensible size."""
 Above = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]

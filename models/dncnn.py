@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
-from configs.sizes import Depth, Deviation, Width
+from configs.sizes import Depth, Deviation, Slope, Width
 from models.blocks.initialization import init_he, init_normal
 from models.blocks.norms import Norm, norm_layer
 from models.blocks.residual import check_residual
@@ -22,7 +22,7 @@ class DnCNN(nn.Module):
     |---|---|---|
     | R2R (Pang et al., CVPR 2021), after Zhang et al., IEEE TIP 2017 | none | 556,032 |
     | TCFL (Geng et al., IEEE TMI 2022) | depth 10, leaky_relu, residual false, init_std 0.02 | 297,088 |
-    | TCFL reproduction | the same with bias true (its own slope is 0.2) | 297,665 |
+    | TCFL reproduction | the same with bias true, norm batch_statistics and slope 0.2 | 297,665 |
 
     Args:
         in_channels: Channels of the input image.
@@ -31,7 +31,8 @@ class DnCNN(nn.Module):
         width: Channels between convolutions.
         bias: Give the convolutions a bias.
         norm: Normalisation of the middle layers, a name of `models/blocks/norms.py`.
-        activation: `relu`, or `leaky_relu` with slope 0.01.
+        activation: `relu` or `leaky_relu`.
+        slope: Slope of `leaky_relu` below zero.
         residual: Predict the noise and return image - noise. Otherwise return the output of the last convolution,
             which may be an image or noise as the method decides.
         init_std: Standard deviation to draw weights with; null takes He's, sqrt(2 / fan_in).
@@ -55,6 +56,7 @@ class DnCNN(nn.Module):
         bias: bool = False,
         norm: Norm = "batch",
         activation: Activation = "relu",
+        slope: Slope = 0.01,
         residual: bool = True,
         init_std: Deviation | None = None,
     ) -> None:
@@ -63,10 +65,14 @@ class DnCNN(nn.Module):
             raise ConfigError(f"dncnn: depth must be 3 or more (a first, a middle and a last layer), got depth {depth}")
         check_residual(residual, in_channels, out_channels)
         self.residual = residual
-        layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 3, padding=1, bias=bias), _activation(activation)]
+
+        def activate() -> nn.Module:
+            return nn.ReLU(inplace=True) if activation == "relu" else nn.LeakyReLU(slope, inplace=True)
+
+        layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 3, padding=1, bias=bias), activate()]
         for _ in range(depth - 2):
             layers.append(nn.Conv2d(width, width, 3, padding=1, bias=bias))
-            layers += [norm_layer(norm, width), _activation(activation)]
+            layers += [norm_layer(norm, width), activate()]
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, out_channels, 3, padding=1, bias=bias))
         if init_std is not None:
             init_normal(self, init_std)
@@ -77,7 +83,3 @@ class DnCNN(nn.Module):
         """Restore images (N, in_channels, H, W)."""
         output = self.layers(image_NCHW)
         return image_NCHW - output if self.residual else output
-
-
-def _activation(name: Activation) -> nn.Module:
-    return nn.ReLU(inplace=True) if name == "relu" else nn.LeakyReLU(0.01, inplace=True)

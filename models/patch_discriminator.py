@@ -8,7 +8,7 @@ from configs.errors import DataError
 from configs.sizes import Deviation, Width
 from models.blocks.norms import InstanceNorm2d
 
-Variant = Literal["v1", "v2", "official", "cyclegan"]
+Variant = Literal["v1", "v2", "official", "official_biased", "cyclegan"]
 
 
 class _Variant(NamedTuple):
@@ -28,6 +28,7 @@ _VARIANTS = {
     "v1": _Variant((2, 1), (nn.ReflectionPad2d, (0, 1, 1, 0)), pad_first=False, score_bias=True),
     "v2": _Variant((2, 1), (nn.ZeroPad2d, (1, 0, 1, 0)), pad_first=True, score_bias=True),
     "official": _Variant((2,), (nn.ZeroPad2d, (1, 0, 1, 0)), pad_first=True, score_bias=False),
+    "official_biased": _Variant((2,), (nn.ZeroPad2d, (1, 0, 1, 0)), pad_first=True, score_bias=True),
     "cyclegan": _Variant((1,), None, pad_first=False, score_bias=True),
 }
 
@@ -43,13 +44,15 @@ class PatchDiscriminator(nn.Module):
     | v1 | TCFL reproduction, version 1: reflection padding after the last two convolutions | 6,957,505 | 40 |
     | v2 | TCFL reproduction, version 2: zero padding before the last two convolutions | 6,957,505 | 40 |
     | official | TCFL and CNCL (Geng et al., IEEE TMI 2022): no 512 -> 512 convolution | 2,762,688 | 40 |
+    | official_biased | TCFL reproduction, last version: `official` with a bias on the scores | 2,762,689 | 40 |
     | cyclegan | 70x70 PatchGAN (Isola et al., CVPR 2017), also DRGAN's | 2,762,689 | 78 |
 
     Args:
         in_channels: Channels of the images; images that are judged together are concatenated.
         variant: Name from the table.
         width: Channels after the first convolution.
-        init_std: Standard deviation to draw weights with, 0.02 in all these sources; null keeps torch's initialisation.
+        init_std: Standard deviation to draw weights with, 0.02 in all these sources but DRGAN, whose critics start as
+            its generators do; null keeps torch's initialisation.
 
     Shape:
         Input (N, in_channels, H, W), H and W at least 32 (`v1`: 48, for its reflection padding). Output

@@ -1,7 +1,11 @@
 """Spectroformer's training: supervised, with four losses of fixed or learned weights."""
 
+from pydantic import field_validator
+from torch import Tensor
+
 from configs.schema import Network
 from losses.common.weighting import Strategy
+from pipelines.base import Batch
 from pipelines.common.weighted_losses import Losses
 from pipelines.supervised import Supervised
 
@@ -26,5 +30,23 @@ class SpectroformerTraining(Supervised):
         weighting: Strategy = "uncertainty"
         """How the losses are combined: uncertainty (learned log-variances), fixed, softmax (learned; ends with all
         weight on one loss), or random_softmax (drawn once and kept)."""
+        range: tuple[float, float] | None = None
+        """Range of the images in stored units that the network sees mapped to [-1, 1], as in the authors' code; its
+        output is mapped back before the losses see it. null shows it the images as they are."""
+
+        @field_validator("range")
+        @classmethod
+        def _is_ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+            if value is not None and value[0] >= value[1]:
+                raise ValueError(f"must be [low, high] with low < high, got {list(value)}")
+            return value
 
     config: Config
+
+    def predicted(self, noisy: Tensor, batch: Batch) -> Tensor:
+        """What the network makes of raw images (N, C, H, W), in the units of the batch."""
+        if self.config.range is None:
+            return super().predicted(noisy, batch)
+        low, high = (bound / batch["noisy_scale"] for bound in self.config.range)
+        mapped: Tensor = self.network((noisy - low) / (high - low) * 2 - 1)
+        return (mapped + 1) / 2 * (high - low) + low

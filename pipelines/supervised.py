@@ -33,5 +33,5 @@ class Supervised(WeightedPipeline["Supervised.Config"]):
         noisy = batch["noisy"]
         if self.config.fresh_sigma:
             noisy = batch["clean"] + self.config.fresh_sigma / batch["noisy_scale"] * batch["fresh"]
-        total, scalars = self.compare(self.network(noisy), batch["clean"])
+        total, scalars = self.compare(self.predicted(noisy, batch), batch["clean"])
         return PhaseOutput(total, scalars, {})

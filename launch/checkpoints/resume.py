@@ -151,6 +151,15 @@ def _named(path: Path, warnings: list[str]) -> Path | None:
     return start
 
 
+def refuse_imported(meta: Record, checkpoint: Path) -> None:
+    """CheckpointError for weights of another program: there is no optimizer or order of samples to continue with."""
+    if "imported" in meta:
+        raise CheckpointError(
+            f"{checkpoint} holds weights imported from another program, and no run that could be continued: start a "
+            f"new one from them, with another --run-dir and init_from.run={checkpoint.parent.parent}"
+        )
+
+
 def precision_of(checkpoint: Path) -> str | None:
     """The precision that a checkpoint was trained in: no, bf16 or fp16; None where nothing says what `auto` was.
 

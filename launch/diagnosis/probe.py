@@ -74,7 +74,7 @@ def probe(run: Path, metrics: dict[str, float]) -> Probed:
     """
     config = trained_model.folder_of(run).config()
     train_shards = splits.open_split(config.data, config.data.train_split)
-    pipeline = trained_model.load(run, train_shards, which="last").pipeline
+    pipeline = trained_model.load(run, train_shards, which="last", losses=True).pipeline
     batch = first_training_batch(pipeline, config, train_shards)
     values = {**gradients(pipeline, batch), **image_levels(pipeline, batch)}
 

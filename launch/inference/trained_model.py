@@ -1,5 +1,6 @@
 """The trained pipeline of a run folder, ready to restore images."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from launch.data.training_levels import TrainingData
 from launch.machine import memory_layout
 from launch.methods import method_of
 from launch.runs.folder import RunFolder
+from losses.common import frozen_vgg
 from pipelines.base import Pipeline
 from shards.reading.shard_set import ShardSet
 
@@ -37,7 +39,12 @@ class TrainedModel:
 
 
 def load(
-    run: Path, shards: ShardSet | None = None, *, which: str = "best", device: torch.device | None = None
+    run: Path,
+    shards: ShardSet | None = None,
+    *,
+    which: str = "best",
+    device: torch.device | None = None,
+    losses: bool = False,
 ) -> TrainedModel:
     """Load the trained pipeline of a run.
 
@@ -46,6 +53,7 @@ def load(
         shards: What the pipeline is to restore; None takes images of the kind it was trained on.
         which: "best" (by the validation metric) or "last"; ignored where `run` is a checkpoint folder.
         device: Where to put the pipeline; default the CPU.
+        losses: Whether its losses will be computed, so that a perceptual one needs its file of weights.
 
     Returns:
         The pipeline in evaluation mode, its configuration, and the kind of images it was trained on.
@@ -62,7 +70,8 @@ def load(
     method = _method(config)
     if shards is not None:
         specs = _matching_specs(shards, config, checkpoint, images, specs)
-    pipeline = method(config.pipeline, specs)
+    with nullcontext() if losses else frozen_vgg.left_out():
+        pipeline = method(config.pipeline, specs)
     pipeline.draws = store.read_draws(checkpoint)
     weights = pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))
     store.warn_of_damage(checkpoint)

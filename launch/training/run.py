@@ -61,6 +61,7 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
             resumption = agreement.on_first(accelerator, lambda: resume.find_checkpoint(folder.path, mode))
             if resumption.checkpoint is not None:
                 saved = store.read_meta(resumption.checkpoint)
+                resume.refuse_imported(saved, resumption.checkpoint)
                 resume.refuse_other_config(
                     saved["config"],
                     config.model_dump(mode="json"),

@@ -2,6 +2,9 @@
 
 import hashlib
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +49,27 @@ VGG19 = VggNetwork(
 )
 
 
+@contextmanager
+def left_out() -> Iterator[None]:
+    """Inside the block losses are built without trunks: restoring images needs no file of weights. Not nested."""
+    _is_left_out.set(True)
+    try:
+        yield
+    finally:
+        _is_left_out.set(False)
+
+
+_is_left_out = ContextVar("_is_left_out", default=False)
+
+
+class _LeftOut(nn.Sequential):
+    """Stands for a trunk that was left out."""
+
+    def forward(self, image_NCHW: Tensor) -> Tensor:
+        """Refuse."""
+        raise RuntimeError("this model was loaded for restoring, without the trunk of its perceptual loss")
+
+
 def frozen_trunk(
     network: VggNetwork, blocks: int, *, weights: str | None, random_trunk: bool, sha256: str, channels: int
 ) -> nn.Sequential:
@@ -78,6 +102,8 @@ def frozen_trunk(
             f"{network.loss}: weights: null and random_trunk: true go together; weights: null alone would train on "
             "features that were never trained, random_trunk: true alone would have no effect"
         )
+    if _is_left_out.get():
+        return _LeftOut()
     layers = _random_layers(network.blocks[:blocks])
     if weights is None:
         log.warning("the %s loss compares features of a random, untrained trunk (random_trunk: true)", network.loss)

@@ -56,37 +56,45 @@ class FrequencyFilter(nn.Module):
 class QueryCascade(nn.Module):
     """MQCA: channel attention in space, then again with a query from the spectrum on the first one's result.
 
-    Keys and values of the second attention are computed from the output of the first. The official code computes the
-    second attention map and then applies the first one again; here the second one is applied, so that the frequency
-    query receives a gradient. One temperature per head serves both, as published.
+    Keys and values of the second attention are computed from the output of the first. One temperature per head serves
+    both, as published. The official code computes the second attention map and then applies the first one again, so
+    that its frequency query never learns. `repeats_first` does the same, without the query; otherwise the second map is
+    applied, as the paper describes it.
     """
 
-    def __init__(self, channels: int, heads: int, *, spectrum: Spectrum) -> None:
+    def __init__(self, channels: int, heads: int, *, spectrum: Spectrum, repeats_first: bool = False) -> None:
         super().__init__()
         self.temperature = nn.Parameter(torch.ones(1, heads, 1, 1))
         self.first = nn.Sequential(conv1(channels, 3 * channels), _depthwise(3 * channels))
         self.between = conv1(channels, channels)
-        self.query = FrequencyFilter(channels, spectrum=spectrum)
+        self.query = None if repeats_first else FrequencyFilter(channels, spectrum=spectrum)
         self.second = nn.Sequential(conv1(channels, 2 * channels), _depthwise(2 * channels))
         self.out = conv1(channels, channels)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Features (N, C, H, W) to the same shape; C must be divisible by the number of heads."""
         query, key, value = self.first(x_NCHW).chunk(3, 1)
-        spatial = self.between(self._attend(query, key, value))
+        first_map = self._map(query, key)
+        spatial = self.between(self._attend(first_map, value))
         key, value = self.second(spatial).chunk(2, 1)
-        return self.out(self._attend(self.query(x_NCHW), key, value))
+        second_map = first_map if self.query is None else self._map(self.query(x_NCHW), key)
+        return self.out(self._attend(second_map, value))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Mix the values over the channels of each head, by the cosines of queries and keys."""
-        N, C, H, W = value.shape
+    def _map(self, query: Tensor, key: Tensor) -> Tensor:
+        """How much each channel of a head takes from each other, (N, heads, C', C'), by the cosines of their images."""
+        N, C, H, W = key.shape
         heads = self.temperature.shape[1]
-        with torch.autocast(value.device.type, enabled=False):
+        with torch.autocast(key.device.type, enabled=False):
             q = full_precision(query).reshape(N, heads, C // heads, H * W)
             k = full_precision(key).reshape(N, heads, C // heads, H * W)
             # Dividing the C x C products by the norms is cheaper than normalising the C x HW queries and keys first.
             norms = q.norm(dim=-1).clamp_min(EPS)[..., None] * k.norm(dim=-1).clamp_min(EPS)[..., None, :]
-            attention = torch.softmax(q @ k.transpose(-2, -1) / norms * self.temperature, dim=-1)
+            return torch.softmax(q @ k.transpose(-2, -1) / norms * self.temperature, dim=-1)
+
+    def _attend(self, attention: Tensor, value: Tensor) -> Tensor:
+        """Mix the values over the channels of each head."""
+        N, C, H, W = value.shape
+        heads = self.temperature.shape[1]
         return (attention.to(value.dtype) @ value.reshape(N, heads, C // heads, H * W)).reshape(N, C, H, W)
 
 
@@ -126,10 +134,12 @@ class ChannelNorm(nn.LayerNorm):
 class TransformerBlock(nn.Module):
     """x + MQCA(norm(x)), then x + GDFN(norm(x))."""
 
-    def __init__(self, channels: int, heads: int, *, expansion: float, spectrum: Spectrum) -> None:
+    def __init__(
+        self, channels: int, heads: int, *, expansion: float, spectrum: Spectrum, repeats_first: bool = False
+    ) -> None:
         super().__init__()
         self.norm1 = ChannelNorm(channels)
-        self.attention = QueryCascade(channels, heads, spectrum=spectrum)
+        self.attention = QueryCascade(channels, heads, spectrum=spectrum, repeats_first=repeats_first)
         self.norm2 = ChannelNorm(channels)
         self.feed = GatedFeedForward(channels, expansion)
 

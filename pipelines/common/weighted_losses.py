@@ -105,7 +105,12 @@ class WeightedPipeline(Pipeline[WeightedT]):
 
     def restore(self, batch: Batch) -> dict[str, Tensor]:
         """The network's output, in the units of the noisy image."""
-        return {"restored": self.network(batch["noisy"])}
+        return {"restored": self.predicted(batch["noisy"], batch)}
+
+    def predicted(self, noisy: Tensor, batch: Batch) -> Tensor:
+        """What the network makes of noisy images (N, C, H, W), in the units of the batch."""
+        restored: Tensor = self.network(noisy)
+        return restored
 
     def migrate_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Drop the fixed loss weights that old checkpoints hold."""

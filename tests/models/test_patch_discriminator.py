@@ -42,6 +42,7 @@ TABLES: dict[Variant, list[tuple[str, int, int, int]]] = {
         ("ReflectionPad2d", 1, 40, 0),
     ],
     "official": [*COMMON, *STRIDED, ("ZeroPad2d", 512, 41, 0), ("Conv2d", 1, 40, 8_192)],
+    "official_biased": [*COMMON, *STRIDED, ("ZeroPad2d", 512, 41, 0), ("Conv2d", 1, 40, 8_193)],
     "cyclegan": [
         *COMMON,
         ("Conv2d", 512, 79, 2_097_664),
@@ -50,7 +51,9 @@ TABLES: dict[Variant, list[tuple[str, int, int, int]]] = {
         ("Conv2d", 1, 78, 8_193),
     ],
 }
-TOTALS: dict[Variant, int] = {"v1": 6_957_505, "v2": 6_957_505, "official": 2_762_688, "cyclegan": 2_762_689}
+TOTALS: dict[Variant, int] = {
+    "v1": 6_957_505, "v2": 6_957_505, "official": 2_762_688, "official_biased": 2_762_689, "cyclegan": 2_762_689,
+}  # fmt: skip
 
 
 def parameters(module: nn.Module) -> int:

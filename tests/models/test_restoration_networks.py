@@ -149,3 +149,8 @@ def test_checkpointing_the_unet_gives_the_same_gradients() -> None:
         assert a.grad is not None and b.grad is not None and torch.allclose(a.grad, b.grad, rtol=1e-5)
     with pytest.raises(ConfigError, match="norm batch would count each batch twice"):
         UNet(width=4, norm="batch", checkpointing=True)
+
+
+def test_slope_of_the_leaky_activation() -> None:
+    network = DnCNN(depth=3, activation="leaky_relu", slope=0.2, residual=False)
+    assert [layer.negative_slope for layer in network.layers if isinstance(layer, nn.LeakyReLU)] == [0.2, 0.2]

@@ -137,8 +137,25 @@ def test_second_attention_depends_on_the_frequency_query() -> None:
     attention, image = QueryCascade(8, 2, spectrum="real"), torch.randn(1, 8, 8, 8)
     before = attention(image)
     with torch.no_grad():
+        assert attention.query is not None
         next(attention.query.parameters()).mul_(-1)
     assert not torch.allclose(before, attention(image), atol=1e-6)
+
+
+def test_first_attention_again_as_in_the_official_code_has_no_query_and_all_its_parameters_learn() -> None:
+    torch.manual_seed(7)
+    network = Spectroformer(second_attention="first")
+    assert count(Spectroformer()) - count(network) == 205_824
+    network(torch.rand(1, 3, 16, 16)).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    attention, image = QueryCascade(8, 2, spectrum="real", repeats_first=True), torch.randn(1, 8, 8, 8)
+    query, key, value = attention.first(image).chunk(3, 1)
+    q, k = (torch.nn.functional.normalize(t.reshape(1, 2, 4, 64), dim=-1) for t in (query, key))
+    weights = torch.softmax(q @ k.transpose(-2, -1), -1)
+    spatial = attention.between((weights @ value.reshape(1, 2, 4, 64)).reshape(image.shape))
+    again = attention.second(spatial).chunk(2, 1)[1].reshape(1, 2, 4, 64)
+    expected = attention.out((weights @ again).reshape(image.shape))
+    assert torch.allclose(attention(image), expected, atol=1e-6)
 
 
 def test_phase_has_the_gradient_of_the_angle_and_a_finite_one_at_zero() -> None:

@@ -224,3 +224,18 @@ def test_fixed_weights_come_from_the_configuration_and_not_from_a_checkpoint() -
 def test_losses_that_do_not_compare_two_images_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}: does not compare a restored image with a target"):
         run({"name": "supervised", "losses": {name: 1.0}})
+
+
+def test_spectroformer_sees_a_range_mapped_to_minus_one_to_one() -> None:
+    """The network works in [-1, 1]; losses and restored images stay in the units of the batch, whatever its scale."""
+    settings = {"name": "spectroformer", "network": SMALL, "losses": {"l1": 1.0}, "weighting": "fixed"}
+    plain = SpectroformerTraining(SpectroformerTraining.Config(**settings), fields())
+    ranged = SpectroformerTraining(SpectroformerTraining.Config(**settings, range=(2.0, 6.0)), fields())
+    ranged.load_state_dict(plain.state_dict())
+    stored = {**batch("noisy", "clean"), "noisy_scale": torch.full((2, 1, 1, 1), 4.0)}
+    plain.eval(), ranged.eval()
+    in_units = stored["noisy"] * 4
+    expected = (plain.network((in_units - 2) / 4 * 2 - 1) + 1) / 2 * 4 + 2
+    torch.testing.assert_close(ranged.restore(stored)["restored"] * 4, expected)
+    with pytest.raises(ConfigError, match=r"range: .*low < high"):
+        run({**settings, "range": [1.0, 0.0]})

@@ -1,0 +1,1 @@
+"""Weights trained by other programs, brought into a run folder: reading, renaming, checking."""
