@@ -131,6 +131,9 @@ def run_command(function: Callable[[], int], who: str = "") -> int:
             raise
         _report(f"{who}error: {mask(machine_problem(error))}")
         return MachineError.exit_code
+    except MemoryError as error:
+        _report(f"{who}error: out of memory{f' ({error})' if str(error) else ''}: {REMEDIES['ENOMEM']}")
+        return MachineError.exit_code
     except KeyboardInterrupt:
         _report("interrupted")
         return EXIT_INTERRUPTED

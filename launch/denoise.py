@@ -56,7 +56,7 @@ def denoise(options: argparse.Namespace) -> int:
     from launch.inference.progress import followed
     from launch.inference.restoration import Restoration
     from launch.inference.restorer import Restorer, Tiles
-    from launch.machine import memory_layout
+    from launch.machine import memory_layout, out_of_memory
 
     run, folder = paths.resolve(options.run), Path(options.output)
     inputs, left_out = find_inputs(options.inputs, options.pattern, folder)
@@ -67,9 +67,10 @@ def denoise(options: argparse.Namespace) -> int:
         memory_layout.keep_freed_memory()
     restoration = Restoration(restorer, folder, options.format, force=options.force)
     tasks = restoration.check(inputs, lambda given: followed(given, "checking", quiet=options.quiet))
-    for task in followed(tasks, "restoring", quiet=options.quiet):
-        for file in restoration.restore(task):
-            tqdm.write(str(file))
+    with out_of_memory.explained(restorer.device, lambda: "restoring files; lower --batch or --tile"):
+        for task in followed(tasks, "restoring", quiet=options.quiet):
+            for file in restoration.restore(task):
+                tqdm.write(str(file))
     for note, files in restoration.notes.items():
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         _logger.warning(f"{files[0]}{more}: {note}")

@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--metrics", nargs="+", metavar="NAME", help="files of losses/metrics/ (default: psnr ssim rmse)"
     )
+    parser.add_argument(
+        "--batch", type=whole_number(1), metavar="N", help="images restored together (default: data.eval_batch_size)"
+    )
     parser.add_argument("--limit", type=whole_number(1), metavar="N", help="measure only the first N images")
     parser.add_argument("--pictures", type=whole_number(0), default=2, metavar="N", help="images shown in the .png")
     parser.add_argument(

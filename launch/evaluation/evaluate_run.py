@@ -61,7 +61,7 @@ def evaluate(options: argparse.Namespace) -> int:
             f"--output must name the JSON file, got '{options.output}': the .md and .png are written beside it"
         )
     config = trained_model.folder_of(run).config()
-    data = config.data.model_copy(update={"root": options.data} if options.data else {})
+    data = _data(config, options)
     metrics = metric_registry.find(
         options.metrics or list(evaluator.DEFAULT_METRICS), options.rois and Path(options.rois)
     )
@@ -113,6 +113,12 @@ def evaluate(options: argparse.Namespace) -> int:
         return 0
     finally:
         acceleration.close(accelerator)
+
+
+def _data(config: RunConfig, options: argparse.Namespace) -> DataConfig:
+    """The run's data section, with what the command line changes in it."""
+    given = {"root": options.data, "eval_batch_size": options.batch}
+    return config.data.model_copy(update={key: value for key, value in given.items() if value})
 
 
 def _autocast(

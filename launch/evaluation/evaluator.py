@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.errors import DataError, QuellError
+from configs.errors import QuellError
 from launch.data import loading
 from launch.evaluation.metrics import Metric
 from launch.evaluation.risk import estimated_risk
+from launch.machine import out_of_memory
 from losses.metrics.psnr import psnr
 from losses.metrics.rmse import rmse
 from losses.metrics.ssim import ssim
@@ -105,13 +106,15 @@ def evaluate_split(
         One row per sample, in the order of the split.
 
     Raises:
-        QuellError: This rank could not read or restore its share.
-        DataError: Another rank could not.
+        QuellError: This rank or another one could not read or restore its share.
     """
 
     def measure_share() -> Rows:
-        samples = samples_of_rank(count, rank, world)
-        with loading.whole_images(shards, samples, recipe, batch_size, device=device, verify=verify) as batches:
+        samples, method = samples_of_rank(count, rank, world), type(pipeline).__name__
+        with (
+            out_of_memory.explained(device, lambda: out_of_memory.evaluating(method, batch_size)),
+            loading.whole_images(shards, samples, recipe, batch_size, device=device, verify=verify) as batches,
+        ):
             return evaluate_batches(
                 pipeline,
                 batches,
@@ -177,15 +180,15 @@ def gather_rows(measure: Callable[[], Rows], world: int) -> Rows:
         own_rows = measure()
     except QuellError as error:
         own_error = error
-    own = (own_rows, str(own_error or ""))
-    gathered: list[tuple[Rows, str]] = [own] * world
+    own = (own_rows, own_error)
+    gathered: list[tuple[Rows, QuellError | None]] = [own] * world
     if world > 1:
         torch.distributed.all_gather_object(gathered, own)
     if own_error is not None:
         raise own_error
-    for _, message in gathered:
-        if message:
-            raise DataError(message)
+    for _, others_error in gathered:
+        if others_error is not None:
+            raise others_error
     return sorted((row for rows, _ in gathered for row in rows), key=lambda row: row.index)
 
 

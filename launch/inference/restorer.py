@@ -17,6 +17,7 @@ from configs.fields import FieldSpec
 from configs.support.logs import get_logger
 from launch.inference import tiling, trained_model
 from launch.inference.noise_comparison import NoiseComparison
+from launch.machine import out_of_memory
 from launch.machine.arithmetic import set_tf32
 from launch.machine.devices import take_device
 from pipelines.base import Batch, Output
@@ -203,7 +204,8 @@ class Restorer:
         index = tiles.pop("index").flatten()
         batch: Batch = {**tiles, "index": index, "key": [str(i) for i in index.tolist()]}
         try:
-            restored = self.pipeline.restore(batch)
+            with out_of_memory.explained(self.device, lambda: self._described(tiles)):
+                restored = self.pipeline.restore(batch)
         except KeyError as error:
             missing = error.args[0]
             if missing not in self.needs.fields:
@@ -292,6 +294,10 @@ class Restorer:
                     f"{source}: the network of this run cannot restore images of {height} x {width} px "
                     f"({' '.join(str(error).split())}): give larger images, or another --tile"
                 ) from error
+
+    def _described(self, tiles: Mapping[str, Tensor]) -> str:
+        shape = tuple(tiles[next(name for name in self.restored_fields if name in tiles)].shape)
+        return out_of_memory.restoring(shape, self.model.config.pipeline.name)
 
     def _to_tensor(self, stack_NHWC: np.ndarray, spec: FieldSpec, shared_scale: Tensor | None) -> tuple[Tensor, Tensor]:
         """A normalised field, NCHW, and what it was divided by, (N, 1, 1, 1)."""

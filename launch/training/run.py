@@ -18,7 +18,7 @@ from launch.checkpoints import best, lineage, resume, store
 from launch.checkpoints.capture import restore, restore_rank
 from launch.checkpoints.files import explained
 from launch.checkpoints.resume import Resumption
-from launch.machine import acceleration, agreement, ranks
+from launch.machine import acceleration, agreement, out_of_memory, ranks
 from launch.machine.profiling import profiled
 from launch.machine.rng import seed_everything
 from launch.runs.folder import RunFolder
@@ -88,7 +88,7 @@ def _train(
     config: RunConfig, accelerator: Accelerator, folder: RunFolder, resumption: Resumption, until_closed: ExitStack
 ) -> int:
     """Assemble, start or resume, train; the exit code."""
-    checkpoint = resumption.checkpoint
+    checkpoint, world = resumption.checkpoint, accelerator.num_processes
     aside = keep_log(folder, checkpoint) if accelerator.is_main_process else None
     tracker = Tracker(
         folder,
@@ -100,13 +100,14 @@ def _train(
         if config.tracking.wandb_project:
             settings = config.model_dump(mode="json")
             tracker.also = acceleration.start_wandb(accelerator, config.tracking.wandb_project, settings)
-        trainer = assemble(config, accelerator, folder, tracker, checkpoint=checkpoint)
-        start(trainer, resumption, aside)
-        until_closed.enter_context(trainer.stop.listening())
-        with trainer.stop, trainer.checkpointer, trainer.batches() as batches:
-            worker = f"rank{trainer.context.rank}"
-            timed = profiled(iter(batches), config.profile.steps, folder.tensorboard, worker=worker)
-            ending = loop.train(trainer, timed)
+        with out_of_memory.explained(accelerator.device, lambda: out_of_memory.training(config, world)):
+            trainer = assemble(config, accelerator, folder, tracker, checkpoint=checkpoint)
+            start(trainer, resumption, aside)
+            until_closed.enter_context(trainer.stop.listening())
+            with trainer.stop, trainer.checkpointer, trainer.batches() as batches:
+                worker = f"rank{trainer.context.rank}"
+                timed = profiled(iter(batches), config.profile.steps, folder.tensorboard, worker=worker)
+                ending = loop.train(trainer, timed)
         if trainer.context.is_first:
             finish(trainer, ending)
         return EXIT_CODES[ending]

@@ -53,7 +53,7 @@ def rows(*indices: int) -> evaluator.Rows:
 
 def test_an_error_of_one_rank_is_raised_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
     def all_gather(parts: list[object], own: object) -> None:
-        parts[:] = [own, ([], "rank 1: the image is corrupted")]
+        parts[:] = [own, ([], DataError("rank 1: the image is corrupted"))]
 
     def fail() -> evaluator.Rows:
         raise ConfigError("rank 0: another problem")
@@ -67,7 +67,7 @@ def test_an_error_of_one_rank_is_raised_on_all(monkeypatch: pytest.MonkeyPatch) 
 
 def test_rows_are_sorted_by_their_index_in_the_split(monkeypatch: pytest.MonkeyPatch) -> None:
     def all_gather(parts: list[object], own: object) -> None:
-        parts[:] = [(rows(1, 3), ""), own]
+        parts[:] = [(rows(1, 3), None), own]
 
     monkeypatch.setattr(torch.distributed, "all_gather_object", all_gather)
     assert evaluator.gather_rows(lambda: rows(0, 2), 2) == rows(0, 1, 2, 3)
