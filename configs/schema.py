@@ -122,6 +122,9 @@ class DataConfig(Section):
     """Use only the first N samples of each split."""
     prefetch: Annotated[int, Field(gt=0, le=1000)] = 2
     """Batches that a thread prepares ahead of the step."""
+    threads: Annotated[int, Field(gt=0, le=64)] | None = None
+    """Threads of each process that read its training batches; null: up to four, of plain arrays half the process's
+    share of the cores. They fill whole batches, or share the images of one where these are decoded or fetched."""
     verify: Literal["first", "always", "never"] = "first"
     """When checksums are verified: when a process first reads a sample, at every read, or never. What is read over the
     network and not kept is verified at every read, unless never."""

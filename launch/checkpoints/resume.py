@@ -37,6 +37,7 @@ RESUME_MUTABLE_KEYS = (
     "loop.channels_last",
     "loop.max_skips",
     "data.prefetch",
+    "data.threads",
     "data.verify",
     "data.eval_batch_size",
     "data.root",

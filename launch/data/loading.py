@@ -38,7 +38,7 @@ def training_loader(
         order: Which samples each step takes.
         settings: Further arguments of `Loader`: start_step, steps, pin.
     """
-    settings |= {"prefetch": data.prefetch, "verify": data.verify}
+    settings |= {"prefetch": data.prefetch, "verify": data.verify, "threads": data.threads}
     if isinstance(shards, StreamedSet):
         return StreamLoader(shards, order, recipe, buffer=data.stream_buffer, **settings)
     return Loader(shards, order, recipe, **settings)

@@ -18,6 +18,7 @@ from launch.checkpoints import best, lineage, resume, store
 from launch.checkpoints.capture import restore, restore_rank
 from launch.checkpoints.files import explained
 from launch.checkpoints.resume import Resumption
+from launch.data.device_batches import DeviceBatches
 from launch.machine import acceleration, agreement, out_of_memory, ranks
 from launch.machine.profiling import profiled
 from launch.machine.rng import seed_everything
@@ -106,7 +107,8 @@ def _train(
             until_closed.enter_context(trainer.stop.listening())
             with trainer.stop, trainer.checkpointer, trainer.batches() as batches:
                 worker = f"rank{trainer.context.rank}"
-                timed = profiled(iter(batches), config.profile.steps, folder.tensorboard, worker=worker)
+                on_device = iter(DeviceBatches(batches, trainer.context.device))
+                timed = profiled(on_device, config.profile.steps, folder.tensorboard, worker=worker)
                 ending = loop.train(trainer, timed)
         if trainer.context.is_first:
             finish(trainer, ending)

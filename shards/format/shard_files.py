@@ -1,9 +1,9 @@
 """The open shards of a split: positioned reads, each file checked against its fingerprint when it is opened."""
 
+import collections
 import contextlib
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -33,6 +33,8 @@ class ShardFiles:
     next read."""
     needs_announcing = False
     """Whether `expect` does anything."""
+    are_local = True
+    """Whether the shards are files of this machine; otherwise each read is a request over the network."""
     concurrent_reads = 1
     """Reads worth having in flight at once."""
 
@@ -41,7 +43,7 @@ class ShardFiles:
         self.names: list[str] = [str(path) for path in self.paths]
         """What messages call the shards: their paths or URLs."""
         self._fingerprints = [fingerprint_of(shard) for shard in shards]
-        self._open: OrderedDict[int, Descriptor] = OrderedDict()
+        self._open: collections.OrderedDict[int, Descriptor] = collections.OrderedDict()
         self._verified: dict[int, tuple[int, ...]] = {}
         """Shard -> device, inode, size and modification time of the file whose fingerprint matched."""
         self._lock = threading.Lock()
@@ -70,14 +72,24 @@ class ShardFiles:
 
     def read_many(self, locations: Sequence[tuple[int, int]], buffers: Sequence[Buffer]) -> None:
         """Fill each buffer from its (shard, offset): like many calls of `read`, but each shard is looked up once."""
-        descriptors = {shard: self._descriptor(shard) for shard in {shard for shard, _ in locations}}
-        for (shard, offset), buffer in zip(locations, buffers, strict=True):
+        shards, offsets = [shard for shard, _ in locations], [offset for _, offset in locations]
+        collections.deque(self.read_each(shards, offsets, buffers), maxlen=0)
+
+    def read_each(self, shards: Sequence[int], offsets: Sequence[int], buffers: Iterable[Buffer]) -> Iterator[None]:
+        """`read_many` one by one; an iterator of buffers is asked for the next one just before it is filled.
+
+        Yields:
+            Whenever a buffer is full.
+        """
+        descriptors = {shard: self._descriptor(shard) for shard in set(shards)}
+        for shard, offset, buffer in zip(shards, offsets, buffers, strict=True):
             try:
                 done = os.preadv(descriptors[shard].number, [buffer], offset)
             except OSError:
                 done = -1
             if done != len(buffer):
                 self.read(shard, offset, [buffer])  # completes a short read, or raises with the reason
+            yield
 
     def check(self, shard: int) -> None:
         """Open a shard, which compares its fingerprint with the index. Raises DataError where they differ."""

@@ -8,15 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from shards.format.members import IMAGES
-from shards.reading.batch_assembler import Batch, BatchAssembler, Verify, same_sized_runs
+from shards.reading.batch_assembler import Batch, BatchAssembler, BatchPlan, same_sized_runs
 from shards.reading.order import OrderBlock, SampleOrder
 from shards.reading.prefetch import Prefetcher
-from shards.reading.recipe import Recipe, bind
+from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
 from shards.reading.split import Split
+from shards.reading.verification import Verify
 
 BLOCK_STEPS = 32
 """Steps whose order is computed at once."""
+PLANNED_SAMPLES = 128
+"""Samples that are located and whose geometry is drawn at once; a step of more is planned on its own."""
 
 
 class BackgroundLoader:
@@ -30,6 +33,11 @@ class BackgroundLoader:
     def wait_s(self) -> float:
         """Seconds the consumer has waited for data so far."""
         return self._prefetcher.wait_s
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next item could be had without waiting."""
+        return self._prefetcher.is_ready
 
     def close(self) -> None:
         """Stop the threads and drop the batches that are ready; safe to call twice."""
@@ -57,7 +65,8 @@ class Loader(BackgroundLoader):
         verify: When checksums are compared, and NaN and Inf refused: at the first read of each member, at every
             read, or never.
         pin: Whether batches are in page-locked memory.
-        threads: Images read and decoded at the same time; by default as many as this kind of data profits from.
+        threads: Threads that read; they fill whole batches at the same time, or share the images of one where these are
+            decoded or fetched over a network. By default as many as this kind of data profits from.
 
     Raises:
         ConfigError: The recipe cannot be applied to these shards.
@@ -80,9 +89,12 @@ class Loader(BackgroundLoader):
     ) -> None:
         assert order.size <= len(shards)
         self._order, self._steps = order, steps
-        self._pool = reading_pool(shards, recipe, threads)
+        self._pool = reading_pool(shards, threads)
         self._assembler = BatchAssembler(shards, recipe, seed=order.seed, verify=verify, pin=pin, pool=self._pool)
-        self._prefetcher: Prefetcher[list[Batch]] = Prefetcher(self._batches(start_step), prefetch)
+        at_once = 1 if self._pool is not None else threads or max(1, min(4, usable_cores() // 2))
+        self._prefetcher: Prefetcher[list[Batch]] = Prefetcher(
+            self._plans(start_step), prefetch, self._assemble, at_once
+        )
 
     def __enter__(self) -> "Loader":
         return self
@@ -90,19 +102,24 @@ class Loader(BackgroundLoader):
     def __iter__(self) -> Iterator[list[Batch]]:
         return iter(self._prefetcher)
 
-    def _batches(self, start: int) -> Generator[list[Batch], None, None]:
-        assembler = self._assembler
+    def _assemble(self, plans: list[BatchPlan]) -> list[Batch]:
+        return [self._assembler.assemble(plan) for plan in plans]
+
+    def _plans(self, start: int) -> Generator[list[BatchPlan], None, None]:
+        """What the micro-batches of each step will hold."""
+        assembler, accumulate, size = self._assembler, self._order.accumulate, self._order.micro_batch
+        steps = max(1, PLANNED_SAMPLES // (accumulate * size))
         blocks = self._blocks(start)
         for block in self._announced(blocks) if assembler.split.needs_announcing else blocks:
-            for step in range(len(block.epochs)):
-                yield [
-                    assembler.batch(
-                        block.epochs[step, micro],
-                        block.samples[step, micro],
-                        {stream: samples[step, micro] for stream, samples in block.unpaired.items()},
-                    )
-                    for micro in range(self._order.accumulate)
-                ]
+            for first in range(0, len(block.epochs), steps):
+                part = slice(first, first + steps)
+                plans = assembler.plans(
+                    block.epochs[part].reshape(-1, size),
+                    block.samples[part].reshape(-1, size),
+                    {stream: samples[part].reshape(-1, size) for stream, samples in block.unpaired.items()},
+                )
+                for begin in range(0, len(plans), accumulate):
+                    yield plans[begin : begin + accumulate]
 
     def _blocks(self, start: int) -> Iterator[OrderBlock]:
         """The order from step `start` on, as many steps at a time as are worth computing together."""
@@ -165,7 +182,7 @@ class EvalLoader(BackgroundLoader):
             draws=recipe.draws,
             representation=recipe.representation,
         )
-        self._pool = reading_pool(shards, whole, threads)
+        self._pool = reading_pool(shards, threads)
         self._assembler = BatchAssembler(
             shards, whole, seed=seed, verify=verify, pin=pin, random_geometry=False, pool=self._pool
         )
@@ -190,9 +207,17 @@ class EvalLoader(BackgroundLoader):
             yield assembler.batch(np.zeros(len(run), dtype=np.int64), run, dict.fromkeys(assembler.streams, run))
 
 
-def reading_pool(split: Split, recipe: Recipe, threads: int | None) -> ThreadPoolExecutor | None:
-    """Threads that decode or fetch images at the same time; None for plain arrays on a disk, which one reads faster."""
-    is_encoded = any(encoding.codec in IMAGES for encoding in split.encodings) and bind(recipe, split)
-    default = max(min(4, os.cpu_count() or 1) if is_encoded else 1, split.concurrent_reads)
+def reading_pool(split: Split, threads: int | None) -> ThreadPoolExecutor | None:
+    """Threads that decode or fetch images of a batch at the same time; None for plain arrays on a disk."""
+    is_encoded = any(encoding.codec in IMAGES for encoding in split.encodings)
+    if not is_encoded and split.concurrent_reads == 1:
+        return None
+    default = max(min(4, usable_cores()) if is_encoded else 1, split.concurrent_reads)
     count = default if threads is None else threads
     return ThreadPoolExecutor(count, thread_name_prefix="quell-decode") if count > 1 else None
+
+
+def usable_cores() -> int:
+    """Cores for this process, if the ranks of a node share them evenly."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

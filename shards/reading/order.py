@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from configs.batching import batch_problem
 from configs.errors import ConfigError, DataError
+from shards.reading.draws.splitmix import GOLDEN, key_of, mix
 
 MAX_SIZE = 2**40
 ROUNDS = 8
@@ -186,21 +187,11 @@ class SampleOrder:
         return permute(positions, size=self.size, seed=self.seed, epoch=epochs)
 
 
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): every output bit depends on every input bit."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
 def _round_keys(seed: int, epoch: Ints, stream: int) -> NDArray[np.uint64]:
     """One key per round and epoch, uint64 (ROUNDS, n)."""
-    golden = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, SplitMix64's increment
     with np.errstate(over="ignore"):
-        key = _mix(np.array([seed % 2**64], dtype=np.uint64) + golden)
-        key = _mix(key ^ np.array([stream % 2**64], dtype=np.uint64) * golden + golden)
-        key = _mix(key + epoch.ravel().astype(np.uint64) * golden)
-        return _mix(key[None, :] + np.arange(1, ROUNDS + 1, dtype=np.uint64)[:, None] * golden)
+        key = mix(key_of(seed, stream) + epoch.ravel().astype(np.uint64) * GOLDEN)
+        return mix(key[None, :] + np.arange(1, ROUNDS + 1, dtype=np.uint64)[:, None] * GOLDEN)
 
 
 def _rounds(values: NDArray[np.uint64], keys: NDArray[np.uint64], rows: int, columns: int) -> NDArray[np.uint64]:
@@ -215,6 +206,6 @@ def _rounds(values: NDArray[np.uint64], keys: NDArray[np.uint64], rows: int, col
     with np.errstate(over="ignore"):
         for number in range(0, ROUNDS, 2):
             # (hash >> 32) * side >> 32 is in [0, side): cheaper than a remainder, and sides stay far below 2**32.
-            row = (row + ((_mix(column + keys[number]) >> low) * sides[0] >> low)) % sides[0]
-            column = (column + ((_mix(row + keys[number + 1]) >> low) * sides[1] >> low)) % sides[1]
+            row = (row + ((mix(column + keys[number]) >> low) * sides[0] >> low)) % sides[0]
+            column = (column + ((mix(row + keys[number + 1]) >> low) * sides[1] >> low)) % sides[1]
     return row * sides[1] + column

@@ -2,7 +2,7 @@
 
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from shards.format.build_index import build_index
 from shards.format.index import IndexHeader
 from shards.format.members import Encoding
 from shards.format.shard_files import Buffer, ShardFiles
-from shards.reading.split import Samples, Split, StoredMember, to_native
+from shards.reading.split import Placement, Samples, Split, StoredMember, to_native
 
 if TYPE_CHECKING:
     from shards.remote.remote_folder import Url
@@ -52,6 +52,7 @@ class ShardSet(Split):
         native_float = Encoding("npy", "<f4") if sys.byteorder == "little" else None
         self._direct_kinds = {number for number, encoding in enumerate(self.encodings) if encoding == native_float}
         """Encodings whose pixels are stored as a float32 batch holds them."""
+        self._shard_sizes = np.array([shard["size"] for shard in self.shards], dtype=np.int64)
         self._table = table.view(np.ndarray)  # still mapped, but indexing np.memmap itself is slow
 
     @classmethod
@@ -129,6 +130,39 @@ class ShardSet(Split):
             if member.kind >= len(self.encodings):
                 raise self.member_error(sample, field, member, "is missing")
         return stored
+
+    def place(self, samples: np.ndarray, fields: Sequence[str]) -> dict[str, Placement]:
+        """`locate` for several fields, as arrays: the rows of the samples are read once."""
+        rows = self._table[samples]
+        shards = rows["shard"].astype(np.int64)
+        return {field: self._placement(samples, field, rows[field], shards) for field in fields}
+
+    def read_plain(
+        self, placement: Placement, chosen: np.ndarray, offsets: np.ndarray, buffers: Iterable[memoryview]
+    ) -> Iterator[None]:
+        """Read pixels of plain members straight from the shards; see `Split.read_plain`."""
+        rows = placement.rows[chosen]
+        positions = (rows["offset"] + rows["start"]).astype(np.int64) + offsets
+        return self.files.read_each(placement.shards[chosen].tolist(), positions.tolist(), buffers)
+
+    def _placement(self, samples: np.ndarray, field: str, rows: np.ndarray, shards: np.ndarray) -> Placement:
+        """Where one field is, given its rows. Raises DataError where a sample does not have it."""
+        kinds = rows["kind"]
+        if (kinds >= len(self.encodings)).any():
+            self.locate(samples, field)  # raises with the name of the sample
+        info = self.fields[field]
+        if info.shape is not None:
+            heights, widths = (np.full(len(rows), side, dtype=np.int64) for side in info.shape[:2])
+        else:
+            d0, d1, d2 = (rows[name].astype(np.int64) for name in ("d0", "d1", "d2"))
+            has_leading_axis = (rows["ndim"] == 3) & (d0 == 1) & (d2 > 16)  # as in index.plain_shape
+            heights, widths = np.where(has_leading_axis, d1, d0), np.where(has_leading_axis, d2, d1)
+        dtype = np.dtype(info.dtype)
+        plain_kinds = np.array([encoding == Encoding("npy", dtype.str) for encoding in self.encodings])
+        sizes, starts = rows["size"].astype(np.int64), rows["start"].astype(np.int64)
+        is_plain = plain_kinds[kinds] & (starts + heights * widths * (info.channels * dtype.itemsize) == sizes)
+        is_plain &= rows["offset"].astype(np.int64) + sizes <= self._shard_sizes[shards]
+        return Placement(rows, shards, heights, widths, is_plain & self.files.are_local)
 
     def read(self, sample: int, field: str, verify: bool = True) -> np.ndarray:
         """Read one image.

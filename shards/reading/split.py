@@ -1,7 +1,7 @@
 """What every reader of a split offers: its description, and its samples as the loaders ask for them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from configs.errors import DataError
 from shards.format import members
 from shards.format.fingerprint import content_fingerprint
-from shards.format.index import FieldEntry, IndexHeader, plain_shape
+from shards.format.index import MEMBER, FieldEntry, IndexHeader, plain_shape
 from shards.format.members import Encoding
 
 if TYPE_CHECKING:
@@ -71,6 +71,34 @@ class StoredMember(NamedTuple):
         return (self.d0, self.d1) if self.ndim == 2 else plain_shape(self.shape)
 
 
+class Placement(NamedTuple):
+    """Where one field of n samples is stored, and how large its images are; arrays (n,)."""
+
+    rows: np.ndarray
+    """Their rows of the index, of dtype `index.MEMBER`."""
+    shards: np.ndarray
+    heights: np.ndarray
+    widths: np.ndarray
+    is_plain: np.ndarray
+    """Whether the pixels lie in a file on this machine, row by row, as numpy holds them."""
+
+    @classmethod
+    def of(cls, stored: Sequence[StoredMember]) -> "Placement":
+        """Members that are read one by one."""
+        rows = np.array([member[:-1] for member in stored], dtype=MEMBER)
+        sizes = np.array([member.plain_shape[:2] for member in stored], dtype=np.int64).reshape(-1, 2)
+        shards = np.array([member.shard for member in stored], dtype=np.int64)
+        return cls(rows, shards, sizes[:, 0], sizes[:, 1], np.zeros(len(stored), dtype=bool))
+
+    def part(self, begin: int, end: int) -> "Placement":
+        """That of the samples [begin, end)."""
+        return Placement._make(values[begin:end] for values in self)
+
+    def stored(self, i: int) -> StoredMember:
+        """One of them."""
+        return StoredMember._make((*self.rows[i].tolist(), int(self.shards[i])))
+
+
 class Split(ABC):
     """One split of a data set: what its index header says, and access to its samples.
 
@@ -127,6 +155,26 @@ class Split(ABC):
     @abstractmethod
     def locate(self, samples: Samples, field: str) -> list[StoredMember]:
         """Where one field of several samples is stored. Raises DataError where a sample does not have the field."""
+
+    def place(self, samples: np.ndarray, fields: Sequence[str]) -> dict[str, Placement]:
+        """`locate` for several fields, as arrays."""
+        return {field: Placement.of(self.locate(samples, field)) for field in fields}
+
+    def read_plain(
+        self, placement: Placement, chosen: np.ndarray, offsets: np.ndarray, buffers: Iterable[memoryview]
+    ) -> Iterator[None]:
+        """Read pixels of plain members, not verified.
+
+        Args:
+            placement: Members, of which those chosen have `is_plain`.
+            chosen: Which of them to read (k,).
+            offsets: First byte to read of each (k,), counted from its first pixel.
+            buffers: What to fill with each one's pixels; an iterator is asked for the next buffer just before.
+
+        Yields:
+            Whenever one is full.
+        """
+        raise NotImplementedError  # only a split whose placements have `is_plain` needs it
 
     @abstractmethod
     def member_bytes(self, sample: int, field: str, member: StoredMember, *, verify: bool) -> bytes | bytearray:

@@ -17,7 +17,7 @@ from shards.format import index, members
 from shards.format.index import IndexHeader, plain_shape
 from shards.format.members import MemberHeader
 from shards.reading import tar_stream
-from shards.reading.batch_assembler import Batch, BatchAssembler, Verify
+from shards.reading.batch_assembler import Batch, BatchAssembler
 from shards.reading.loaders import BackgroundLoader, reading_pool
 from shards.reading.order import SampleOrder
 from shards.reading.prefetch import Prefetcher
@@ -25,6 +25,7 @@ from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
 from shards.reading.split import Samples, Split, StoredMember
 from shards.reading.stream_order import SampleRun, StreamOrder, limited
+from shards.reading.verification import Verify
 from shards.remote.open_split import read_remote_header
 from shards.remote.remote_folder import FileMissingError, RemoteFolder
 from shards.remote.table_rows import TableRows
@@ -206,7 +207,7 @@ class StreamLoader(BackgroundLoader):
         counts = tuple(shard["samples"] for shard in shards.shards)
         self._shards, self._order, self._steps, self._verify = shards, order, steps, verify != "never"
         self._stream_order = StreamOrder(limited(counts, order.size), order, buffer)
-        self._pool = reading_pool(shards, recipe, threads)
+        self._pool = reading_pool(shards, threads)
         self._assembler = BatchAssembler(shards, recipe, seed=order.seed, verify=verify, pin=pin, pool=self._pool)
         self._prefetcher: Prefetcher[list[Batch]] = Prefetcher(self._batches(start_step), prefetch)
 

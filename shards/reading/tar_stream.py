@@ -47,7 +47,7 @@ def samples(
     )
 
     count = 0
-    with closing(Prefetcher(chunks, CHUNKS_AHEAD)) as prefetched:
+    with closing(Prefetcher[bytes](chunks, CHUNKS_AHEAD)) as prefetched:
         body = _Body(iter(prefetched), shard["size"], with_checksum=verify and "crc" in shard)
         try:
             for sample in group_by_keys(tar_file_expander(iter([{"url": name, "stream": body}]))):

@@ -1,31 +1,12 @@
-"""What is done to an image between shard and batch, in numpy: geometry, phase, units, noise. Pure functions.
+"""What is done to single images, in numpy: phase, units, noise. Pure functions.
 
 Everything random comes from Philox, a counter-based generator (Salmon et al., "Parallel random numbers: as easy as
 1, 2, 3", SC 2011), keyed by (seed, epoch, sample, stream): a sample looks the same whichever rank or thread loads it.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 _MASK = 2**64 - 1
-
-
-class Geometry(NamedTuple):
-    """Crop position, mirroring, rotation and phase as drawn for one sample; all fields of the sample share it."""
-
-    top: float
-    """Position of the crop, in [0, 1) of the range that is possible."""
-    left: float
-    mirror_rows: bool
-    mirror_columns: bool
-    quarter_turns: int
-    """0 to 3, counterclockwise."""
-    theta: float
-    """Phase in radians, in [0, 2 pi)."""
-
-
-IDENTITY = Geometry(0.0, 0.0, False, False, 0, 0.0)
 
 
 def generator(seed: int, epoch: int, sample: int, stream: int) -> np.random.Generator:
@@ -33,31 +14,6 @@ def generator(seed: int, epoch: int, sample: int, stream: int) -> np.random.Gene
     key = np.array([seed & _MASK, stream & _MASK], dtype=np.uint64)
     counter = np.array([0, 0, sample & _MASK, epoch & _MASK], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
-
-
-def draw_geometry(random: np.random.Generator, *, flip: bool, rotate: bool) -> Geometry:
-    """Draw a geometry. What is switched off is drawn and ignored, so that the other numbers do not depend on it."""
-    top, left, rows, columns, turn, theta = random.random(6).tolist()
-    return Geometry(
-        top, left, flip and rows < 0.5, flip and columns < 0.5, int(turn * 4) if rotate else 0, theta * 2 * np.pi
-    )
-
-
-def crop_window(shape: tuple[int, ...], crop: int | None, geometry: Geometry) -> tuple[int, int, int, int]:
-    """Top, left, height and width of what is read from an image (H, W, ...)."""
-    height, width = shape[:2]
-    if crop is None:
-        return 0, 0, height, width
-    return int(geometry.top * (height - crop + 1)), int(geometry.left * (width - crop + 1)), crop, crop
-
-
-def apply_orientation(image: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """The image (H, W, ...) mirrored and rotated, as a view."""
-    if geometry.mirror_rows:
-        image = image[::-1]
-    if geometry.mirror_columns:
-        image = image[:, ::-1]
-    return np.rot90(image, geometry.quarter_turns) if geometry.quarter_turns else image
 
 
 def write_image(image: np.ndarray, out_CHW: np.ndarray, *, divisor: float = 1.0, phase: float | None = None) -> None:

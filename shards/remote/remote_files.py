@@ -54,7 +54,7 @@ class RemoteShardFiles(ShardFiles):
         self, remote: SourceFolder, cached: CachedSplit, header: IndexHeader, table: np.ndarray, *, is_cached: bool
     ) -> None:
         super().__init__(cached.folder, header["shards"])
-        self.remote, self.is_cached = remote, is_cached
+        self.remote, self.is_cached, self.are_local = remote, is_cached, is_cached
         self.names = [str(remote.url / shard["name"]) for shard in header["shards"]]
         self.remedy = (
             f"delete {cached.folder} to have it copied again" if is_cached else "upload the shard and its index"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from losses.noise.model import FieldNoise, spectrum_of_kernel
 from pipelines.common import recorruption, rician
 from pipelines.common.noise_sampling import ORIENTATIONS, NoiseShape, Size, oriented, undo_orientation
-from shards.reading.transforms import IDENTITY, apply_orientation
+from shards.reading.draws.geometry import Geometries
 
 STREAKS = np.outer([1.0, 0.5], [1, 4, 6, 4, 1])
 """A kernel that differs along rows and columns."""
@@ -54,13 +54,14 @@ def test_white_noise_is_the_numbers_themselves() -> None:
 def test_noise_of_a_turned_window_is_turned(mirror: tuple[bool, bool], turns: int) -> None:
     level_map = 1 + np.arange(48.0 * 40).reshape(48, 40) / 1000
     shape = correlated(SKEW, level_map)
-    geometry = IDENTITY._replace(mirror_rows=mirror[0], mirror_columns=mirror[1], quarter_turns=turns)
+    rows, columns, quarter = (np.array([value]) for value in (*mirror, turns))
+    geometry = Geometries.identity(1)._replace(mirror_rows=rows, mirror_columns=columns, quarter_turns=quarter).turns()
     window = torch.tensor([[10, 20, 48, 40, *map(int, mirror), turns]])
     normal = torch.randn(1, 2, 24, 24)
     upright = shape.coloured(normal, SIZE)[0].permute(1, 2, 0).numpy()
     turned = shape.coloured(normal, SIZE, window)[0].permute(1, 2, 0).numpy()
-    np.testing.assert_array_equal(turned, apply_orientation(upright, geometry))
-    expected = apply_orientation(shape.noise.map_at(48, 40)[10:26, 20:36], geometry)
+    np.testing.assert_array_equal(turned, geometry.apply(0, upright))
+    expected = geometry.apply(0, shape.noise.map_at(48, 40)[10:26, 20:36])
     np.testing.assert_allclose(shape.levels(SIZE, window)[0, 0], expected, rtol=1e-5)
 
 

@@ -1,10 +1,10 @@
-"""Geometry, units and noise of one image."""
+"""Units and noise of one image."""
 
 import numpy as np
 import pytest
 
 from shards.reading import transforms
-from shards.reading.transforms import Geometry, generator
+from shards.reading.transforms import generator
 
 
 def test_the_generator_depends_on_every_part_of_its_key() -> None:
@@ -12,30 +12,6 @@ def test_the_generator_depends_on_every_part_of_its_key() -> None:
     assert base == generator(1, 2, 3, 4).random(4).tolist()
     variants = [generator(*key).random(4).tolist() for key in ((9, 2, 3, 4), (1, 9, 3, 4), (1, 2, 9, 4), (1, 2, 3, 9))]
     assert all(variant != base for variant in variants) and len({tuple(variant) for variant in variants}) == 4
-
-
-def test_the_crop_does_not_depend_on_other_switches() -> None:
-    plain = transforms.draw_geometry(generator(0, 0, 5, 0), flip=False, rotate=False)
-    full = transforms.draw_geometry(generator(0, 0, 5, 0), flip=True, rotate=True)
-    assert (plain.top, plain.left, plain.theta) == (full.top, full.left, full.theta)
-    assert not plain.mirror_rows and not plain.mirror_columns and plain.quarter_turns == 0
-
-
-def test_draws_cover_every_crop_mirroring_and_rotation() -> None:
-    drawn = [transforms.draw_geometry(generator(0, 0, i, 0), flip=True, rotate=True) for i in range(400)]
-    tops = [transforms.crop_window((13, 20), 10, geometry)[0] for geometry in drawn]
-    assert set(tops) == {0, 1, 2, 3} and min(tops.count(top) for top in range(4)) > 70
-    assert {geometry.quarter_turns for geometry in drawn} == {0, 1, 2, 3}
-    assert 160 < sum(geometry.mirror_rows for geometry in drawn) < 240
-    assert {transforms.crop_window((13, 20), 10, geometry)[1] for geometry in drawn} == set(range(11))
-    assert transforms.crop_window((13, 20), None, drawn[0]) == (0, 0, 13, 20)
-
-
-def test_apply_orientation_agrees_with_numpy() -> None:
-    image = np.arange(9).reshape(3, 3)
-    both = Geometry(0, 0, True, True, 1, 0)
-    assert np.array_equal(transforms.apply_orientation(image, both), np.rot90(image[::-1, ::-1]))
-    assert np.array_equal(transforms.apply_orientation(image, transforms.IDENTITY), image)
 
 
 def test_write_image_converts_every_dtype() -> None:
