@@ -42,6 +42,9 @@ class Needs:
     that they do not depend on rank, worker or world size."""
     margins: dict[str, int] = field(default_factory=dict)
     """Name of a standard-normal tensor -> rows and columns that it has beyond its field, below and to the right."""
+    seeds: bool = False
+    """Whether the batch holds `seeds`, int64 (N, 2), from which a method draws numbers of other distributions
+    (pipelines/common/random_numbers/distributions.py)."""
     windows: bool = False
     """Whether the batch says which window of its image each crop is, and how it was turned: `window`, int64 (N, 7) with
     the columns `WINDOW`."""

@@ -20,6 +20,7 @@ from pipelines.common.dual_domain.instruments import correlation
 from pipelines.common.noise_calibration import FAILS_FROM, NoiseLevel
 from pipelines.common.noise_sampling import oriented, undo_orientation
 from pipelines.common.noise_settings import NoiseSetting
+from pipelines.common.random_numbers.image_draws import ImageDraws
 from pipelines.reporting.assumed_noise import AssumedNoise
 from pipelines.reporting.checks import Finding
 
@@ -163,14 +164,13 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         if self.config.passes == 0:
             total = self._restored(_divided(noisy, relative)).float()
         else:
-            indices = [int(index) for index in batch["index"]]
+            draws = ImageDraws(batch["index"], self.draws)
             total = torch.zeros_like(noisy)
             orientations = self.noise_level.orientations
             margin = 0 if self.config.scheme == "masked" else self.noise_level.margin_px
             for draw in range(self.config.passes):
                 turn = orientations[draw % len(orientations)]
-                normal = recorruption.seeded_normals(noisy, indices, draw, margin)
-                normal = self._coloured(normal, batch)
+                normal = self._coloured(draws.normals(noisy, draw, margin), batch)
                 first, _ = recorruption.gaussian(noisy, normal, sigma=sigma, alpha=self.config.alpha)
                 seen = guided_views.inference(self.config.scheme, noisy, first, self.widths)
                 if relative is not None:

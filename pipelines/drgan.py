@@ -174,7 +174,7 @@ class Drgan(Pipeline["Drgan.Config"]):
         """Half the sum of each critic's losses on real and generated images; counted twice for noise, of X and of Y."""
         clean_x, noisy_y = carry["clean_x"], carry["noisy_y"]
         generated = dict(zip(KINDS, (clean_x, noisy_y, x - clean_x, noisy_y - y), strict=True))
-        fake = {kind: self.pools.exchange(kind, images) for kind, images in generated.items()}
+        fake = {kind: self.pools.exchange(kind, images, self.draws) for kind, images in generated.items()}
         patches = self._patches(batch)
         residuals = [noise_patches.tiles(fake[kind], *patches.shape[-2:]) for kind in KINDS[2:]]
         terms = {

@@ -11,8 +11,8 @@ from configs.fields import FieldSpec
 from configs.schema import Count, Section
 from losses.noise.model import FieldNoise
 from pipelines.base import Batch, PhaseOutput, detached
-from pipelines.common import recorruption
 from pipelines.common.host_copy import HostCopy
+from pipelines.common.random_numbers.image_draws import ImageDraws
 from pipelines.common.self_supervised import blind_spots
 from pipelines.common.self_supervised.base import SelfSupervisedConfig, SelfSupervisedPipeline
 from pipelines.common.self_supervised.blind_spots import Extent
@@ -154,8 +154,8 @@ class Noise2Void(SelfSupervisedPipeline["Noise2Void.Config"]):
 
     def _predicted(self, batch: Batch, draw: int) -> tuple[Tensor, Tensor]:
         """The restored image of one draw of blind spots, and where it was predicted unseen."""
-        noisy, indices = batch["noisy"], [int(index) for index in batch["index"]]
-        spots, replacement = (recorruption.seeded_normals(noisy, indices, 2 * draw + i) for i in (0, 1))
+        noisy, draws = batch["noisy"], ImageDraws(batch["index"], self.draws)
+        spots, replacement = (draws.normals(noisy, 2 * draw + i) for i in (0, 1))
         seen, centre = self._with_spots(noisy, spots, replacement)
         return self.network(seen), centre
 

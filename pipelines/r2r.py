@@ -18,6 +18,8 @@ from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from pipelines.common import recorruption
 from pipelines.common.noise_calibration import NoiseLevel
 from pipelines.common.noise_settings import NoiseSetting
+from pipelines.common.random_numbers.distributions import Draw
+from pipelines.common.random_numbers.image_draws import ImageDraws
 from pipelines.reporting.assumed_noise import AssumedNoise
 
 PARAMETER = {"gaussian": "sigma", "poisson": "gain", "gamma": "looks"}
@@ -123,8 +125,14 @@ class R2R(Pipeline["R2R.Config"]):
         return Needs(fields, {"recorruption": "noisy"})
 
     def training_needs(self) -> Needs:
-        """As `needs`; where the noise has a shape, also the window of each crop, and numbers beyond its borders."""
-        return self.noise_level.completed(type(self).needs(self.config))
+        """As `needs`; where the noise has a shape, also the window of each crop, and numbers beyond its borders.
+
+        Noise that is not Gaussian is split by numbers of other distributions, drawn from seeds.
+        """
+        needs = type(self).needs(self.config)
+        if self.config.distribution != "gaussian" and self.draws > 1:
+            return replace(needs, normals={}, seeds=True)
+        return self.noise_level.completed(needs)
 
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """Mean squared error between the restored first image and the second one.
@@ -132,7 +140,8 @@ class R2R(Pipeline["R2R.Config"]):
         For Gaussian noise the scalar `mse_to_clean` is the loss minus the known noise power of the second image: the
         expected squared error to the clean image, from noisy images alone. By chance it can be negative.
         """
-        first, second = self._recorrupted(batch, batch["recorruption"])
+        draw = batch["recorruption"] if "recorruption" in batch else Draw(batch["seeds"], "recorruption")
+        first, second = self._recorrupted(batch, draw)
         loss = self.distance(self.network(first), second)
         scalars = {"l2": loss}
         if self.config.distribution == "gaussian":
@@ -146,8 +155,8 @@ class R2R(Pipeline["R2R.Config"]):
         if self.config.passes == 0:
             return {"restored": self.network(batch["noisy"])}
         total = torch.zeros_like(batch["noisy"])
-        for normal in self._draws(batch):
-            total += self.network(self._recorrupted(batch, normal)[0])
+        for draw in self._draws(batch):
+            total += self.network(self._recorrupted(batch, draw)[0])
         return {"restored": total / self.config.passes}
 
     def image_statistics(self, batch: Batch) -> dict[str, Tensor]:
@@ -187,23 +196,27 @@ class R2R(Pipeline["R2R.Config"]):
         """Old checkpoints have no calibrated noise level and no shape of the noise."""
         return self.noise_level.migrate_state(tensors)
 
-    def _draws(self, batch: Batch) -> Iterator[Tensor]:
-        indices = [int(index) for index in batch["index"]]
-        margin = self.noise_level.margin_px if self.config.distribution == "gaussian" else 0
+    def _draws(self, batch: Batch) -> Iterator[Tensor | Draw]:
+        draws, is_gaussian = ImageDraws(batch["index"], self.draws), self.config.distribution == "gaussian"
+        margin = self.noise_level.margin_px if is_gaussian else 0
         for draw in range(self.config.passes):
-            yield recorruption.seeded_normals(batch["noisy"], indices, draw, margin)
+            if is_gaussian or self.draws == 1:
+                yield draws.normals(batch["noisy"], draw, margin)
+            else:
+                yield draws.of(draw)
 
-    def _recorrupted(self, batch: Batch, normal: Tensor) -> tuple[Tensor, Tensor]:
+    def _recorrupted(self, batch: Batch, draw: Tensor | Draw) -> tuple[Tensor, Tensor]:
         """Two images with independent noise, in the units of the batch."""
         noisy, alpha = batch["noisy"], self.config.alpha
         if self.config.distribution == "gaussian":
-            coloured = self.noise_level.coloured("noisy", normal, noisy, batch.get("window"))
+            assert isinstance(draw, Tensor)
+            coloured = self.noise_level.coloured("noisy", draw, noisy, batch.get("window"))
             return recorruption.gaussian(noisy, coloured, sigma=self._sigma(batch), alpha=alpha)
         if self.config.noise == "poisson":
             assert self.config.gain is not None
-            return recorruption.poisson(noisy, normal, gain=self.config.gain / batch["noisy_scale"], alpha=alpha)
+            return recorruption.poisson(noisy, draw, gain=self.config.gain / batch["noisy_scale"], alpha=alpha)
         assert self.config.looks is not None
-        return recorruption.gamma(noisy, normal, looks=self.config.looks, alpha=alpha)
+        return recorruption.gamma(noisy, draw, looks=self.config.looks, alpha=alpha)
 
     def _sigma(self, batch: Batch) -> Tensor:
         """The noise level of each image in the units of the batch, (N, 1, 1, 1), or of each pixel, (N, 1, H, W)."""

@@ -10,9 +10,9 @@ from configs.fields import FieldSpec, Needs
 from configs.schema import Rate
 from losses.noise.model import FieldNoise
 from pipelines.base import Batch, PhaseOutput, detached
-from pipelines.common import recorruption
 from pipelines.common.noise_calibration import NoiseLevel
 from pipelines.common.noise_settings import NoiseSetting
+from pipelines.common.random_numbers.image_draws import ImageDraws
 from pipelines.common.self_supervised.base import SelfSupervisedConfig, SelfSupervisedPipeline, signal_warnings
 from pipelines.common.self_supervised.divergence import divergence
 from pipelines.reporting.assumed_noise import AssumedNoise
@@ -78,8 +78,7 @@ class Sure(SelfSupervisedPipeline["Sure.Config"]):
 
     def diagnostics(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
         """Per image: the estimated mean squared error to the clean image, in stored units, from the noisy one alone."""
-        indices = [int(index) for index in batch["index"]]
-        normal = recorruption.seeded_normals(batch["noisy"], indices, 0, self.noise_level.margin_px)
+        normal = ImageDraws(batch["index"], self.draws).normals(batch["noisy"], 0, self.noise_level.margin_px)
         risk, _ = self._risk(batch, normal)
         return {"mse_to_clean": (risk.flatten(1).mean(1) * batch["noisy_scale"].flatten().square()).cpu()}
 

@@ -231,7 +231,7 @@ class Tcfl(Pipeline["Tcfl.Config"]):
             with torch.no_grad():
                 estimates = torch.cat(self._estimates(batch)[0])
         kinds = zip(ESTIMATES, estimates.chunk(len(ESTIMATES)), strict=True)
-        fake = torch.cat([self.pools.exchange(kind, images) for kind, images in kinds])
+        fake = torch.cat([self.pools.exchange(kind, images, self.draws) for kind, images in kinds])
         scores = self.critic(torch.cat([clean, fake]))
         scores_clean, scores_fake = scores[: len(clean)], scores[len(clean) :]
         weight = 1 / len(ESTIMATES) if self.config.weights.critic_fake is None else self.config.weights.critic_fake

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from configs.schema import Count, Network, Rate
 from pipelines.base import Batch, PhaseOutput, detached
 from pipelines.common.self_supervised import subsampling
-from pipelines.common.self_supervised.adaptation import adapted
+from pipelines.common.self_supervised.adaptation import adapted, places
 from pipelines.common.self_supervised.base import (
     SelfSupervisedConfig,
     SelfSupervisedPipeline,
@@ -78,7 +78,7 @@ class ZsN2N(SelfSupervisedPipeline["ZsN2N.Config"]):
             steps=settings.adapt_steps,
             lr=settings.adapt_lr,
             crop_px=settings.adapt_crop,
-            seed=index,
+            below=places(index, self.draws),
         )
 
 

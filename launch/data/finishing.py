@@ -32,6 +32,7 @@ class Finisher:
     def __init__(self, recipe: Recipe, split: Split, seed: int = 0) -> None:
         self.recipe, self.seed = recipe, seed
         self._fields = bind(recipe, split, one_size=False)
+        self._draws = recipe.draws > 1 and bool(recipe.normals or recipe.seeds)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Batch:
@@ -47,10 +48,20 @@ class Finisher:
             scale_and_turn_(batch[name], field.spec.layout, scale, theta)
             finished[f"{name}_scale"] = torch.ones_like(batch[name][:, :1, :1, :1].real) if scale is None else scale
             finished.pop(theta_name(field), None)
-        epoch = finished.pop("epoch")
+        del finished["epoch"]
+        if self._draws and "seeds" not in batch:
+            finished |= self.seeds(batch)
         if self.recipe.normals:
-            finished |= self._normals(finished, split_mix.stream_seeds(self.seed, epoch, finished["index"]))
+            finished |= self._normals(finished, finished["seeds"])
+        if not self.recipe.seeds:
+            finished.pop("seeds", None)
         return finished
+
+    def seeds(self, batch: Batch) -> Batch:
+        """`seeds` of a loader's batch; on the host they cost the device one copy instead of forty small kernels."""
+        if not self._draws:
+            return {}
+        return {"seeds": split_mix.stream_seeds(self.seed, batch["epoch"], batch["index"])}
 
     def _normals(self, batch: Batch, seeds: Tensor) -> dict[str, Tensor]:
         """The recipe's standard-normal tensors; those of one shape are drawn together, in few kernels."""

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator
 
 from configs.errors import QuellError
-from launch.data.loading import to_device
 from launch.training.phases import train_step
 from launch.training.trainer import Trainer
 from pipelines.base import Batch
@@ -33,7 +32,7 @@ def train(trainer: Trainer, batches: Iterator[list[Batch]]) -> str:
     for global_batch in batches:
         state.pipeline.on_step_start(state.step, trainer.epoch)
         trainer.set_learning_rates()
-        micro_batches = [trainer.finish(to_device(batch, context.device)) for batch in global_batch]
+        micro_batches = [trainer.finish(batch) for batch in global_batch]
         trainer.log.add(train_step(trainer.phases, state.pipeline, state.step, micro_batches, state.scaler))
         if trainer.average is not None:
             with state.gathered_parameters():

@@ -81,9 +81,9 @@ class Trainer:
         return self.loader
 
     def finish(self, batch: Batch) -> Batch:
-        """A batch of the loader, on the device, as the method reads it."""
+        """A batch of the loader as the method reads it, on the device."""
         assert self.finisher is not None, "batches() comes first"
-        return self.finisher(batch)
+        return self.finisher(loading.to_device(batch | self.finisher.seeds(batch), self.context.device))
 
     @property
     def waited_s(self) -> float:

@@ -5,12 +5,12 @@ given x. A network that predicts y2 from y1 under the squared error learns E[x |
 target. Sources: Pang et al., CVPR 2021 (Gaussian); Monroy, Bacca and Tachella, CVPR 2025 (Poisson, Gamma).
 """
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
 from losses.common.noise_level import MAD_OF_UNIT_NORMAL
+from pipelines.common.random_numbers import distributions
+from pipelines.common.random_numbers.distributions import Draw
 
 
 def gaussian(noisy: Tensor, normal: Tensor, *, sigma: Tensor | float, alpha: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -23,36 +23,39 @@ def gaussian(noisy: Tensor, normal: Tensor, *, sigma: Tensor | float, alpha: Ten
     return noisy + alpha * sigma * normal, noisy - sigma * normal / alpha
 
 
-def poisson(noisy: Tensor, normal: Tensor, *, gain: Tensor | float, alpha: float) -> tuple[Tensor, Tensor]:
+def poisson(noisy: Tensor, draw: Draw | Tensor, *, gain: Tensor | float, alpha: float) -> tuple[Tensor, Tensor]:
     """Recorrupt y = gain Poisson(x / gain): split the counts at random, a share `alpha` to the second image.
 
     The images are (y - gain w) / (1 - alpha) and gain w / alpha with w ~ Binomial(y / gain, alpha), 0 < alpha < 1.
-    `normal` only seeds the generators.
+    Instead of a draw, standard-normal numbers seed torch's generators, as in draws of version 1.
     """
     counts = (noisy / gain).round().clamp_min(0)
-    split = torch.stack(
-        [
-            torch.binomial(image, torch.full_like(image, alpha), generator=generator)
-            for image, generator in zip(counts, _generators(normal), strict=True)
-        ]
-    )
+    if isinstance(draw, Draw):
+        split = distributions.binomial(draw, counts, alpha)
+    else:
+        split = torch.stack(
+            [
+                torch.binomial(image, torch.full_like(image, alpha), generator=generator)
+                for image, generator in zip(counts, _generators(draw), strict=True)
+            ]
+        )
     return gain * (counts - split) / (1 - alpha), gain * split / alpha
 
 
-def gamma(noisy: Tensor, normal: Tensor, *, looks: float, alpha: float) -> tuple[Tensor, Tensor]:
+def gamma(noisy: Tensor, draw: Draw | Tensor, *, looks: float, alpha: float) -> tuple[Tensor, Tensor]:
     """Recorrupt speckle, y = x Gamma(looks, 1 / looks): split it at random into two independent Gamma images.
 
     The images are y (1 - w) / (1 - alpha) and y w / alpha with w ~ Beta(looks alpha, looks (1 - alpha)), 0 < alpha < 1.
-    `normal` only seeds the generators.
+    Instead of a draw, standard-normal numbers seed torch's generators, as in draws of version 1.
     """
-    shares = []
-    for image, generator in zip(noisy, _generators(normal), strict=True):
+    if isinstance(draw, Draw):
         second, first = (
-            torch._standard_gamma(torch.full_like(image, looks * fraction), generator=generator)
-            for fraction in (alpha, 1 - alpha)
+            distributions.gamma(draw._replace(purpose=f"{draw.purpose}, {part}"), noisy, looks * fraction)
+            for part, fraction in (("second", alpha), ("first", 1 - alpha))
         )
-        shares.append(second / (first + second).clamp_min(torch.finfo(image.dtype).tiny))
-    share = torch.stack(shares)
+    else:
+        second, first = _seeded_gammas(noisy, draw, looks * alpha, looks * (1 - alpha))
+    share = second / (first + second).clamp_min(torch.finfo(noisy.dtype).tiny)
     return noisy * (1 - share) / (1 - alpha), noisy * share / alpha
 
 
@@ -69,17 +72,13 @@ def estimated_sigma(noisy_NCHW: Tensor) -> Tensor:
     return ordered[:, (ordered.shape[1] - 1) // 2].view(-1, 1, 1, 1) / MAD_OF_UNIT_NORMAL
 
 
-def seeded_normals(like_NCHW: Tensor, indices: Iterable[int], draw: int, margin_px: int = 0) -> Tensor:
-    """Standard-normal images determined by each sample's index and the number of the draw, the same on any device.
-
-    They have `margin_px` rows and columns more than the images.
-    """
-    channels, height, width = like_NCHW.shape[1:]
-    images = []
-    for index in indices:
-        generator = torch.Generator().manual_seed(index * 1_000_003 + draw)
-        images.append(torch.randn((channels, height + margin_px, width + margin_px), generator=generator))
-    return torch.stack(images).to(like_NCHW)
+def _seeded_gammas(like_NCHW: Tensor, normal_NCHW: Tensor, *shapes: float) -> list[Tensor]:
+    """Gamma numbers of several shapes for each pixel, from generators that normals seed."""
+    drawn = [
+        [torch._standard_gamma(torch.full_like(image, shape), generator=generator) for shape in shapes]
+        for image, generator in zip(like_NCHW, _generators(normal_NCHW), strict=True)
+    ]
+    return [torch.stack(images) for images in zip(*drawn, strict=True)]
 
 
 def _generators(normal_NCHW: Tensor) -> list[torch.Generator]:

@@ -5,6 +5,7 @@ N samples, C channels, H height, W width. A finished batch is a dict of:
 - each field: float32 (N, C, H, W), or complex64 (N, C, H, W) with representation "complex";
 - `<field>_scale`: float32 (N, 1, 1, 1), what the field was divided by;
 - each name in `normals`: standard-normal numbers of the shape and dtype of its field, plus its margin;
+- `seeds`, where asked for: int64 (N, 2), what a method draws further random numbers of each sample from;
 - `window`, where asked for: int64 (N, 7), which part of the stored image a crop is (`configs.fields.WINDOW`);
 - `index`: int64 (N,), the number of each sample; `key`: list of N str, its name.
 
@@ -41,6 +42,8 @@ class Recipe:
     """Name of a standard-normal tensor -> rows and columns that it has beyond its field."""
     windows: bool = False
     """Whether batches hold `window`."""
+    seeds: bool = False
+    """Whether finished batches hold `seeds`, which have no use with draws of version 1."""
     crop: int | None = None
     """Side of the square crop in pixels; None takes whole images, which must then all have one size."""
     flip: bool = False

@@ -10,6 +10,8 @@ from configs.errors import ConfigError, DataError
 from configs.fields import FieldSpec
 from configs.loader import structure
 from pipelines.common import recorruption
+from pipelines.common.random_numbers import split_mix
+from pipelines.common.random_numbers.distributions import Draw
 from pipelines.r2r import R2R
 
 COUNT = 200_000
@@ -24,6 +26,13 @@ def r2r(**settings: Any) -> R2R:
 
 def normals(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def numbers(version: int, count: int, *shape: int) -> Draw | Tensor:
+    """What a number of images of a shape are recorrupted with, in a version of the random draws."""
+    if version == 1:
+        return normals(count, *shape)
+    return Draw(split_mix.stream_seeds(7, torch.zeros(count, dtype=torch.int64), torch.arange(count)), "test")
 
 
 def moments(first: Tensor, second: Tensor) -> tuple[float, float, float, float, float]:
@@ -46,11 +55,12 @@ def test_gaussian_pairs_are_unbiased_and_independent_with_the_known_variances(al
     assert abs(correlation) < 5 / COUNT**0.5
 
 
-def test_poisson_pairs_are_unbiased_and_independent_poissons() -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_poisson_pairs_are_unbiased_and_independent_poissons(version: int) -> None:
     gain, alpha, clean = 0.05, 0.3, 0.4
     counts = torch.poisson(torch.full((1, 1, COUNT), clean / gain), generator=torch.Generator().manual_seed(2))
     mean1, mean2, var1, var2, correlation = moments(
-        *recorruption.poisson(gain * counts, normals(1, 1, COUNT), gain=gain, alpha=alpha)
+        *recorruption.poisson(gain * counts, numbers(version, 1, 1, COUNT), gain=gain, alpha=alpha)
     )
     assert var1 == pytest.approx(gain * clean / (1 - alpha), rel=0.02)
     assert var2 == pytest.approx(gain * clean / alpha, rel=0.02)
@@ -58,13 +68,14 @@ def test_poisson_pairs_are_unbiased_and_independent_poissons() -> None:
     assert abs(correlation) < 5 / COUNT**0.5
 
 
-def test_gamma_pairs_are_unbiased_and_independent_gammas() -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_gamma_pairs_are_unbiased_and_independent_gammas(version: int) -> None:
     looks, alpha, clean = 4.0, 0.5, 2.0
     speckle = torch.distributions.Gamma(looks, looks)
     torch.manual_seed(3)
     noisy = clean * speckle.sample((1, 1, COUNT)).double()
     mean1, mean2, var1, var2, correlation = moments(
-        *recorruption.gamma(noisy, normals(1, 1, COUNT), looks=looks, alpha=alpha)
+        *recorruption.gamma(noisy, numbers(version, 1, 1, COUNT), looks=looks, alpha=alpha)
     )
     assert var1 == pytest.approx(clean**2 / (looks * (1 - alpha)), rel=0.03)
     assert var2 == pytest.approx(clean**2 / (looks * alpha), rel=0.03)
@@ -72,12 +83,14 @@ def test_gamma_pairs_are_unbiased_and_independent_gammas() -> None:
     assert abs(correlation) < 5 / COUNT**0.5
 
 
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("law", ["poisson", "gamma"])
-def test_a_pair_depends_only_on_the_draw_of_its_own_sample(law: str) -> None:
-    noisy, normal = torch.full((3, 1, 8, 8), 2.0), normals(3, 1, 8, 8).float()
+def test_a_pair_depends_only_on_the_draw_of_its_own_sample(law: str, version: int) -> None:
+    noisy, drawn = torch.full((3, 1, 8, 8), 2.0), numbers(version, 3, 1, 8, 8)
 
     def split(chosen: slice) -> Tensor:
-        images, draws = noisy[chosen], normal[chosen]
+        images = noisy[chosen]
+        draws = drawn[chosen] if isinstance(drawn, Tensor) else drawn._replace(seeds=drawn.seeds[chosen])
         if law == "poisson":
             return recorruption.poisson(images, draws, gain=0.1, alpha=0.5)[0]
         return recorruption.gamma(images, draws, looks=2.0, alpha=0.5)[0]
@@ -85,7 +98,7 @@ def test_a_pair_depends_only_on_the_draw_of_its_own_sample(law: str) -> None:
     together = split(slice(None))
     assert torch.equal(together[1:2], split(slice(1, 2)))
     assert not torch.equal(together[0], together[1])
-    halves = recorruption.gamma(noisy, normal, looks=2.0, alpha=0.25)
+    halves = recorruption.gamma(noisy, drawn, looks=2.0, alpha=0.25)
     assert torch.allclose(0.75 * halves[0] + 0.25 * halves[1], noisy)
 
 
@@ -110,14 +123,20 @@ def test_loss_minus_the_noise_power_is_the_error_to_the_clean_image() -> None:
     assert float(estimating.loss("restorer", batch, {}).scalars["sigma"]) == pytest.approx(0.4, rel=0.05)
 
 
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("settings", [{}, {"noise": "poisson", "gain": 0.1}, {"noise": "gamma", "looks": 3.0}])
-def test_a_step_is_determined_by_its_batch_and_trains_the_network(settings: dict[str, Any]) -> None:
+def test_a_step_is_determined_by_its_batch_and_trains_the_network(settings: dict[str, Any], version: int) -> None:
     pipeline = r2r(**settings)
+    pipeline.draws = version
     batch = {
         "noisy": 0.1 * torch.randint(0, 20, (2, 1, 16, 16), generator=torch.Generator().manual_seed(0)),
         "noisy_scale": torch.ones(2, 1, 1, 1),
-        "recorruption": normals(2, 1, 16, 16).float(),
     }
+    needs = pipeline.training_needs()
+    batch |= {name: normals(2, 1, 16, 16).float() for name in needs.normals}
+    if needs.seeds:
+        batch["seeds"] = split_mix.stream_seeds(0, torch.zeros(2, dtype=torch.int64), torch.arange(2))
+    assert needs.seeds == (version == 2 and "noise" in settings) and needs.seeds != bool(needs.normals)
     first, second = (pipeline.loss("restorer", batch, {}).loss for _ in range(2))
     assert torch.equal(first, second)
     first.backward()
@@ -125,13 +144,15 @@ def test_a_step_is_determined_by_its_batch_and_trains_the_network(settings: dict
     assert len(pipeline.trained_parameters("restorer")) == len(list(pipeline.parameters()))
 
 
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize(
     "settings", [{}, {"sigma": "estimate"}, {"noise": "poisson", "gain": 0.1}, {"noise": "gamma", "looks": 3.0}]
 )
 def test_a_restored_image_depends_on_its_sample_but_not_on_its_batch_or_the_global_seed(
-    settings: dict[str, Any],
+    settings: dict[str, Any], version: int
 ) -> None:
     pipeline = r2r(passes=3, **settings).eval()
+    pipeline.draws = version
     noisy = 0.1 * torch.randint(0, 20, (3, 1, 15, 13), generator=torch.Generator().manual_seed(0))
 
     def restored(images: Tensor, *indices: int) -> Tensor:

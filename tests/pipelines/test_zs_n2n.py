@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from configs.fields import FieldSpec
 from pipelines.common.self_supervised import subsampling
+from pipelines.common.self_supervised.adaptation import places
 from pipelines.zs_n2n import ZsN2N
 
 NETWORK = {"name": "dncnn", "depth": 3, "width": 4, "bias": True, "norm": "none"}
@@ -50,6 +51,17 @@ def test_a_result_depends_on_its_own_image_and_index_alone() -> None:
     made = method()
     together = made.restore(batch(0, 1, 2))["restored"]
     assert torch.equal(made.restore(batch(1))["restored"], together[1:2])
+
+
+def test_windows_of_version_1_are_those_of_torch() -> None:
+    random, below = torch.Generator().manual_seed(12), places(12, version=1)
+    assert [below(40) for _ in range(20)] == [int(torch.randint(40, (), generator=random)) for _ in range(20)]
+    below = places(12)
+    drawn = [below(40) for _ in range(4000)]
+    counts = torch.bincount(torch.tensor(drawn), minlength=40).double()
+    assert len(counts) == 40 and (counts - 100).square().sum() / 100 < 39 + 5 * (2 * 39) ** 0.5
+    again = places(12)
+    assert [again(40) for _ in range(4000)] == drawn and [places(seed)(1000) for seed in range(9)] != [drawn[0]] * 9
 
 
 def test_adapting_lowers_the_loss_on_the_image() -> None:

@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -64,24 +64,31 @@ def _padded(count: int) -> int:
     return -(-count // LANES) * LANES
 
 
+def parts(rows: int, columns: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
+    """The parts in which numbers (rows, columns) are drawn on a device, all of them multiples of LANES wide."""
+    if not fills_in_parts(device):
+        yield slice(rows), slice(columns)
+        return
+    width = min(columns, CACHED_WORDS)
+    height = max(CACHED_WORDS // width, 1)
+    for left in range(0, columns, width):
+        for top in range(0, rows, height):
+            yield slice(top, min(top + height, rows)), slice(left, min(left + width, columns))
+
+
 def _fill_in_parts(numbers_R2P: Tensor, seeds_R2: Tensor, firsts: Sequence[int]) -> None:
     """Fill on a CPU, in parts that stay in its cache; row r belongs to the stream with the first word r % streams."""
     streams, pairs = len(firsts), numbers_R2P.shape[2]
-    width = min(pairs, CACHED_WORDS)
-    height = max(CACHED_WORDS // width, 1)
-    words, scratch = (torch.empty(height * width, dtype=torch.int64) for _ in range(2))
+    words, scratch = (torch.empty(max(CACHED_WORDS, LANES), dtype=torch.int64) for _ in range(2))
     for offset, first in enumerate(firsts):
         own_N2P, own_N2 = numbers_R2P[offset::streams], seeds_R2[offset::streams]
-        for left in range(0, pairs, width):
-            right = min(left + width, pairs)
-            counters_P = torch.arange(first + left, first + right)
-            for top in range(0, len(own_N2), height):
-                part_N2P = own_N2P[top : top + height, :, left:right]
-                shape = (len(part_N2P), right - left)
-                size = shape[0] * shape[1]
-                words_NP, scratch_NP = words[:size].view(shape), scratch[:size].view(shape)
-                fill_words_(words_NP, own_N2[top : top + height], counters_P, scratch=scratch_NP)
-                _to_normals(words_NP, part_N2P)
+        for rows, columns in parts(len(own_N2), pairs, seeds_R2.device):
+            part_N2P = own_N2P[rows, :, columns]
+            height, width = part_N2P.shape[::2]
+            words_NP, scratch_NP = (memory[: height * width].view(height, width) for memory in (words, scratch))
+            counters_P = torch.arange(first + columns.start, first + columns.stop)
+            fill_words_(words_NP, own_N2[rows], counters_P, scratch=scratch_NP)
+            _to_normals(words_NP, part_N2P)
 
 
 def _to_normals(words_RP: Tensor, numbers_R2P: Tensor) -> None:

@@ -52,6 +52,18 @@ def mixed(word: int, mixer: Mixer = VARIANT_13) -> int:
     return word
 
 
+class HostStream:
+    """A stream on the host, for choices that Python makes; `place` numbers have been drawn from it."""
+
+    def __init__(self, seed: int, place: int = 0) -> None:
+        self.seed, self.place = seed, place
+
+    def below(self, bound: int) -> int:
+        """A whole number from 0 on."""
+        self.place += 1
+        return mixed(mixed(self.seed + GOLDEN) + self.place * GOLDEN) * bound >> 64
+
+
 def mix_(words: Tensor, mixer: Mixer = VARIANT_13, *, scratch: Tensor | None = None) -> Tensor:
     """Permute words int64 in place; `scratch` has their shape."""
     scratch = torch.empty_like(words) if scratch is None else scratch

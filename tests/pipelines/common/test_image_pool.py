@@ -14,13 +14,14 @@ def numbered(first: int, count: int, side: int = 2) -> torch.Tensor:
     return torch.arange(first, first + count).float().view(-1, 1, 1, 1).expand(-1, 1, side, side)
 
 
-def test_a_pool_returns_new_images_until_it_is_full_and_then_old_ones_half_of_the_time() -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_pool_returns_new_images_until_it_is_full_and_then_old_ones_half_of_the_time(version: int) -> None:
     pool = ImagePool(4, seed=0)
     for start in (0, 2):
-        torch.testing.assert_close(pool.exchange(numbered(start, 2)), numbered(start, 2))
+        torch.testing.assert_close(pool.exchange(numbered(start, 2), version), numbered(start, 2))
     earlier, old = {0.0, 1.0, 2.0, 3.0}, 0
     for start in range(4, 404):
-        (returned,) = pool.exchange(numbered(start, 1))[:, 0, 0, 0].tolist()
+        (returned,) = pool.exchange(numbered(start, 1), version)[:, 0, 0, 0].tolist()
         assert returned in earlier | {float(start)}
         earlier.add(float(start))
         old += returned != start
@@ -28,9 +29,10 @@ def test_a_pool_returns_new_images_until_it_is_full_and_then_old_ones_half_of_th
     assert 160 < old < 240
 
 
-def test_no_image_is_returned_more_often_than_expected() -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_no_image_is_returned_more_often_than_expected(version: int) -> None:
     pool = ImagePool(3, seed=1)
-    out = torch.cat([pool.exchange(numbered(start, 5)) for start in range(0, 100, 5)])[:, 0, 0, 0].tolist()
+    out = torch.cat([pool.exchange(numbered(start, 5), version) for start in range(0, 100, 5)])[:, 0, 0, 0].tolist()
     first_three, later = (0.0, 1.0, 2.0), out[3:]
     assert max(out.count(number) for number in first_three) <= 2  # once as new, once from the history
     assert all(later.count(number) <= 1 for number in set(later) - set(first_three))
@@ -58,29 +60,33 @@ def test_images_of_another_size_are_never_returned() -> None:
         assert pool.exchange(numbered(start, 2, side=3)).shape == (2, 1, 3, 3)
 
 
-def test_saved_pools_continue_exactly() -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_saved_pools_continue_exactly(version: int) -> None:
     """Saved to a file and loaded into pools with another seed, they return the same images as without interruption."""
     torch.manual_seed(5)
     pools = Pools(("a", "b"), 3)
     for start in range(0, 20, 2):
-        pools.exchange("a", numbered(start, 2))
-        pools.exchange("b", numbered(100 + start, 2))
+        pools.exchange("a", numbered(start, 2), version)
+        pools.exchange("b", numbered(100 + start, 2), version)
     file = io.BytesIO()
     torch.save(pools.state(), file)
     file.seek(0)
-    expected = [pools.exchange(kind, numbered(start, 2)) for start in range(20, 40, 2) for kind in ("a", "b")]
+    expected = [pools.exchange(kind, numbered(start, 2), version) for start in range(20, 40, 2) for kind in ("a", "b")]
     torch.manual_seed(99)
     resumed = Pools(("a", "b"), 3)
     resumed.load(torch.load(file, weights_only=True))
-    actual = [resumed.exchange(kind, numbered(start, 2)) for start in range(20, 40, 2) for kind in ("a", "b")]
+    actual = [resumed.exchange(kind, numbered(start, 2), version) for start in range(20, 40, 2) for kind in ("a", "b")]
     assert all(map(torch.equal, expected, actual))
     assert len(expected) == len(actual)
 
 
-def test_kinds_are_separate_and_make_different_choices() -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_kinds_are_separate_and_make_different_choices(version: int) -> None:
     torch.manual_seed(0)
     pools = Pools(("a", "b"), 3)
-    out = {kind: [pools.exchange(kind, numbered(n, 1)).sum().item() / 4 for n in range(40)] for kind in ("a", "b")}
+    out = {
+        kind: [pools.exchange(kind, numbered(n, 1), version).sum().item() / 4 for n in range(40)] for kind in ("a", "b")
+    }
     assert out["a"] != out["b"]
 
 
