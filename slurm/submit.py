@@ -67,9 +67,12 @@ def submit(options: argparse.Namespace) -> int:
 def status(options: argparse.Namespace) -> int:
     """Print the state of every stage."""
     from slurm.report import status
-    from slurm.submission import manifest
 
-    print(status.table(manifest.require_manifest(from_here(options.folder))), end="")
+    try:
+        status.show(from_here(options.folder), unfold=options.all, as_json=options.json, every_s=options.watch)
+    except KeyboardInterrupt:
+        if options.watch is None:
+            raise
     return 0
 
 
@@ -93,8 +96,16 @@ def logs(options: argparse.Namespace) -> int:
     from slurm.submission import manifest
 
     root = from_here(options.folder)
-    logs.show(manifest.require_manifest(root), root, options.stage, follow=not options.no_follow)
+    logs.show(manifest.require_manifest(root), root, options.stage, follow=not options.no_follow, rank=options.rank)
     return 0
+
+
+def _seconds(text: str) -> float:
+    """The pause between two looks at the queue, which strains SLURM's controller."""
+    seconds = float(text)
+    if not 1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError("between 1 and 86400 seconds")
+    return seconds
 
 
 def _new_folder(text: str) -> Path:
@@ -119,7 +130,14 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
             command.add_argument("folder", metavar="RUNS", help="the submission's folder, e.g. runs/progressive")
             if name == "logs":
                 command.add_argument("stage", metavar="STAGE", help="a stage, or sweep.member")
+                rank = "this rank's log; default: the rank that failed first, or 0"
+                command.add_argument("--rank", type=int, metavar="N", help=rank)
                 command.add_argument("--no-follow", action="store_true", help="print the log as it is now and exit")
+            if name == "status":
+                command.add_argument("--all", action="store_true", help="each member of a sweep in a line of its own")
+                command.add_argument("--json", action="store_true", help="for programs, with times in seconds")
+                watch = "again every so many seconds (10) until nothing runs or waits"
+                command.add_argument("--watch", type=_seconds, nargs="?", const=10.0, metavar="S", help=watch)
             command.set_defaults(run=function)
         return parser
     parser.add_argument("--stages", required=True, metavar="YAML", help="e.g. configs/stages/progressive.yaml")

@@ -1,4 +1,4 @@
-"""The log of a stage's job, followed as it grows."""
+"""The log of one rank of a stage's job, followed as it grows."""
 
 import sys
 import time
@@ -6,44 +6,66 @@ from pathlib import Path
 
 from configs.errors import ConfigError
 from configs.support.suggestions import did_you_mean
-from slurm.submission import client, executor
+from slurm.node import records
+from slurm.submission import client, job_logs
 from slurm.submission.manifest import Manifest, SubmittedTask
 
 _POLL_S = 0.5
 _QUEUE_POLL_S = 2.0
 
 
-def show(manifest: Manifest, root: Path, name: str, *, follow: bool) -> None:
-    """Print the log of rank 0 of a task.
+def show(manifest: Manifest, root: Path, name: str, *, follow: bool, rank: int | None = None) -> None:
+    """Print the log of a task's rank.
 
     Args:
         manifest: The submission.
         root: Its folder.
         name: `stage`, or `stage.member` of a sweep.
         follow: Whether to go on until the job ends.
+        rank: The rank; None is the one that failed first, or 0 where none has failed.
 
     Raises:
-        ConfigError: There is no such task, or it has no log.
+        ConfigError: There is no such task or rank, or it has no log.
     """
     stage, task = _find(manifest, name)
     if not task.job:
         raise ConfigError(f"'{name}' ran locally: its output went to the terminal that ran it")
+    shown = _failed_rank(task) if rank is None else rank
+    if rank is None and shown:
+        _say(f"rank {shown} failed first, this is its log; --rank 0 shows that of rank 0")
     position, shown_reason = 0, ""
     while True:
         active, reason = _poll_queue(task) if follow else (False, "")
         if reason and reason != shown_reason:
-            print(f"{name} is waiting: {reason}", file=sys.stderr, flush=True)
+            _say(f"{name} is waiting: {reason}")
         shown_reason = reason
-        files = executor.log_files(root, stage, task.job)
-        if files:
-            position = _copy(files[0], position)
-        elif not follow:
-            raise ConfigError(
-                f"no log of '{name}' in {root / 'logs' / stage / task.job}: it has not started yet, or was removed"
-            )
+        files = job_logs.files(root, stage, task.job)
+        if shown in files:
+            position = _copy(files[shown], position)
+        elif not active:
+            raise ConfigError(_no_log(root / "logs" / stage / task.job, name, shown, list(files)))
         if not active:
-            return
+            break
         time.sleep(_POLL_S)
+    if (failed := _failed_rank(task)) != shown and rank is None:
+        _say(f"rank {failed} failed first: --rank {failed} shows its log")
+
+
+def _failed_rank(task: SubmittedTask) -> int:
+    """The rank whose failure is the cause of the others'; 0 where none has failed."""
+    failure = records.first_failure(task.folder, task.job)
+    return failure["rank"] if failure else 0
+
+
+def _no_log(folder: Path, name: str, rank: int, ranks: list[int]) -> str:
+    """Why there is nothing to show."""
+    if ranks:
+        return f"no rank {rank} of '{name}': it has the ranks {', '.join(map(str, ranks))}"
+    return f"no log of '{name}' in {folder}: it has not started yet, or was removed"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _find(manifest: Manifest, name: str) -> tuple[str, SubmittedTask]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from configs.errors import MachineError
 
 TIMEOUT_S = 30
+_FORMAT = "%i|%T|%N|%M|%S|%r"
+"""Id, state, nodes, elapsed time, start and reason; the last may contain anything."""
 ACTIVE = (
     "PENDING",
     "CONFIGURING",
@@ -28,6 +30,12 @@ class QueuedJob:
 
     state: str
     reason: str
+    node: str = ""
+    """The nodes it has, as SLURM abbreviates them."""
+    elapsed_s: int | None = None
+    """Seconds since it started."""
+    expected_start: str = ""
+    """When SLURM expects to start it; empty where it does not say."""
 
     @property
     def active(self) -> bool:
@@ -60,10 +68,23 @@ def not_installed(program: str) -> MachineError:
 def queue() -> dict[str, QueuedJob]:
     """This user's jobs by id (array members as `12_0`), including those that have ended recently."""
     jobs = {}
-    for line in call("squeue", "-h", "-r", "-t", "all", "-u", getpass.getuser(), "-o", "%i|%T|%r").splitlines():
-        job, state, reason = line.strip().split("|", 2)
-        jobs[job] = QueuedJob(state, reason)
+    for line in call("squeue", "-h", "-r", "-t", "all", "-u", getpass.getuser(), "-o", _FORMAT).splitlines():
+        job, state, node, elapsed, start, reason = line.strip().split("|", 5)
+        expected_start = start if state == "PENDING" and start[:1].isdigit() else ""
+        jobs[job] = QueuedJob(state, reason, node, _seconds(elapsed), expected_start)
     return jobs
+
+
+def _seconds(elapsed: str) -> int | None:
+    """Seconds in squeue's days-hours:minutes:seconds; None for anything else."""
+    days, dash, clock = elapsed.rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdecimal() for part in [*parts, *([days] if dash else [])]):
+        return None
+    total = 0
+    for part in parts:
+        total = 60 * total + int(part)
+    return total + (86400 * int(days) if dash else 0)
 
 
 def check_limits(count: int, max_jobs: int) -> None:

@@ -106,12 +106,6 @@ def shell_word(word: str) -> str:
     return f'"{"".join(quoted)}"'
 
 
-def log_files(root: Path, stage: str, job: str) -> list[Path]:
-    """The log of each rank of a job, rank 0 first, by submitit's file names."""
-    logs = (root / "logs" / stage / job).glob(f"{job}_*_log.out")
-    return sorted(logs, key=lambda file: int(file.name.split("_")[-2]))
-
-
 def _executor(request: JobRequest) -> _Executor:
     logging.getLogger("submitit").setLevel(logging.ERROR)
     site = request.site

@@ -7,6 +7,7 @@ from pathlib import Path
 from configs.errors import EXIT_REQUEUE
 from slurm.node import records
 from slurm.stages.schema import Condition
+from slurm.submission import job_logs
 from slurm.submission.client import QueuedJob
 from slurm.submission.manifest import Manifest, SubmittedTask, is_locked
 
@@ -49,11 +50,11 @@ def task_status(manifest: Manifest, stage: str, task: SubmittedTask, queue: Mapp
         if task.kind == "train" and not records.summary(task.run_dir):
             return TaskStatus(GONE, f"it finished, but its run folder {task.run_dir} was removed")
         return TaskStatus(FINISHED, "" if end["reason"] == "finished" else end["reason"])
-    if ended := _ended(task, end, queued):
+    if ended := _ended(stage, task, end, queued):
         return ended
     if blocked:
         return TaskStatus(SKIPPED, blocked)
-    return _without_end(task, queued, withdrawn=manifest.stages[stage].withdrawn)
+    return _without_end(stage, task, queued, withdrawn=manifest.stages[stage].withdrawn)
 
 
 def latest(task: SubmittedTask, queue: Mapping[str, QueuedJob]) -> SubmittedTask:
@@ -123,11 +124,12 @@ def _left_nodes(task: SubmittedTask) -> list[str]:
     return [f"without {event['reason']}" for event in events]
 
 
-def _ended(task: SubmittedTask, end: records.Event | None, queued: QueuedJob | None) -> TaskStatus | None:
+def _ended(stage: str, task: SubmittedTask, end: records.Event | None, queued: QueuedJob | None) -> TaskStatus | None:
     """The status of a task that did not finish, by what it recorded about its end; None if it recorded nothing."""
     failure = records.first_failure(task.folder, task.job or LOCAL_JOB)
     if failure is not None:
-        message = _error_line(failure["tail"])
+        root, rank = Path(task.folder).parent.parent, failure["rank"]
+        message = _error_line(failure["tail"]) or job_logs.cause(root, stage, task.job, rank) or "nothing printed"
         return TaskStatus(FAILED, f"rank {failure['rank']} on {failure['node']}, {failure['says']}: {message}")
     if end is None:
         return None
@@ -136,24 +138,29 @@ def _ended(task: SubmittedTask, end: records.Event | None, queued: QueuedJob | N
     return TaskStatus(STOPPED if end["code"] == EXIT_REQUEUE else FAILED, end["reason"])
 
 
-def _without_end(task: SubmittedTask, queued: QueuedJob | None, *, withdrawn: bool) -> TaskStatus:
+def _without_end(stage: str, task: SubmittedTask, queued: QueuedJob | None, *, withdrawn: bool) -> TaskStatus:
     """The status of a task that is not in the queue and recorded no end."""
     started = bool(records.history(task.folder))
     if withdrawn or (queued is not None and queued.state == "CANCELLED"):
         return TaskStatus(CANCELLED, "" if started else "before it started")
+    cause = job_logs.cause(Path(task.folder).parent.parent, stage, task.job) if task.job else ""
     if queued is not None and queued.state != "COMPLETED":
-        return TaskStatus(FAILED, f"SLURM reports {queued.state} ({queued.reason}); see the job's log")
+        says = f"SLURM reports {queued.state} ({queued.reason})"
+        return TaskStatus(FAILED, f"{says}: {cause}" if cause else f"{says}; see the job's log")
     if not task.job:
         if not is_locked(Path(task.folder).parent.parent):
             return TaskStatus(STOPPED, "interrupted")
         return TaskStatus(RUNNING if started else WAITING)
     if not started:
+        if cause:
+            return TaskStatus(FAILED, f"job {task.job} ended before Python started: {cause}")
         return TaskStatus(GONE, f"job {task.job} left the queue without having started: see its log and sacct")
-    return TaskStatus(FAILED, f"job {task.job} exited without recording a status (killed?): see its log and sacct")
+    says = f"job {task.job} exited without recording a status (killed?)"
+    return TaskStatus(FAILED, f"{says}: {cause}" if cause else f"{says}: see its log and sacct")
 
 
 def _error_line(tail: list[str]) -> str:
-    """The most informative line of a traceback or error message."""
+    """The most informative line of a traceback or error message; empty where there is none."""
     errors = [line for line in tail if line.startswith(("error:", "rank ")) or "Error" in line]
-    lines = errors or [line for line in tail if line.strip()] or ["nothing on stderr"]
+    lines = errors or [line for line in tail if line.strip()] or [""]
     return lines[-1].strip()[:300]

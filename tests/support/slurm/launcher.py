@@ -112,7 +112,7 @@ class Launcher:
 
     def status(self, name: str) -> dict[str, str]:
         """The line of each task in the status table."""
-        return _by_task(self.run("status", self.runs(name)).out)
+        return _by_task(self.run("status", "--all", self.runs(name)).out)
 
     def state(self, name: str, task: str) -> str:
         """The state of a task in the status table."""
@@ -145,12 +145,14 @@ class Launcher:
     def _poll_status(self, name: str) -> dict[str, str]:
         """The status table, computed in this process because that is faster than starting the launcher."""
         with mock.patch.dict(os.environ, self.environment()):
-            return _by_task(status.table(manifest.require_manifest(self.runs(name))))
+            submitted = manifest.require_manifest(self.runs(name))
+            return _by_task(status.table(submitted, status.read(submitted)[0], unfold=True))
 
 
 def _by_task(table: str) -> dict[str, str]:
     """The lines of a status table by the names of their tasks."""
-    return {line.split()[0]: line for line in table.splitlines()[1:]}
+    rows = table.partition("\n\n")[0]
+    return {line.split()[0]: line for line in rows.splitlines()[1:]}
 
 
 def wait_until(condition: Callable[[], object], description: Callable[[], str], *, pause_s: float = 0.1) -> None:
