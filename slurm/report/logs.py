@@ -7,7 +7,7 @@ from pathlib import Path
 from configs.errors import ConfigError
 from configs.support.suggestions import did_you_mean
 from slurm.node import records
-from slurm.submission import client, job_logs
+from slurm.submission import client, job_logs, state
 from slurm.submission.manifest import Manifest, SubmittedTask
 
 _POLL_S = 0.5
@@ -30,15 +30,19 @@ def show(manifest: Manifest, root: Path, name: str, *, follow: bool, rank: int |
     stage, task = _find(manifest, name)
     if not task.job:
         raise ConfigError(f"'{name}' ran locally: its output went to the terminal that ran it")
+    chain, task = task, state.latest(task, {})
     shown = _failed_rank(task) if rank is None else rank
     if rank is None and shown:
         _say(f"rank {shown} failed first, this is its log; --rank 0 shows that of rank 0")
     position, shown_reason = 0, ""
     while True:
-        active, reason = _poll_queue(task) if follow else (False, "")
+        current, active, reason = _poll_queue(chain) if follow else (task, False, "")
         if reason and reason != shown_reason:
             _say(f"{name} is waiting: {reason}")
         shown_reason = reason
+        if current.job != task.job:
+            _say(f"{name} continues as job {current.job}")
+            task, position = current, 0
         files = job_logs.files(root, stage, task.job)
         if shown in files:
             position = _copy(files[shown], position)
@@ -76,13 +80,15 @@ def _find(manifest: Manifest, name: str) -> tuple[str, SubmittedTask]:
     return tasks[name]
 
 
-def _poll_queue(task: SubmittedTask) -> tuple[bool, str]:
-    """Whether the job has not ended, and SLURM's reason why it is pending, if it is."""
-    queued = client.queue().get(task.job)
+def _poll_queue(chain: SubmittedTask) -> tuple[SubmittedTask, bool, str]:
+    """The task as its latest job, whether that has not ended, and SLURM's reason why it is pending, if it is."""
+    queue = client.queue()
+    task = state.latest(chain, queue)
+    queued = queue.get(task.job)
     if queued is None or not queued.active:
-        return False, ""
+        return task, False, ""
     time.sleep(_QUEUE_POLL_S)
-    return True, queued.reason if queued.state == "PENDING" else ""
+    return task, True, queued.reason if queued.state == "PENDING" else ""
 
 
 def _copy(file: Path, position: int) -> int:

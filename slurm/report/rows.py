@@ -59,6 +59,7 @@ def rows(manifest: Manifest, queue: Mapping[str, QueuedJob]) -> list[Row]:
 
 def _row(manifest: Manifest, stage: str, task: SubmittedTask, queue: Mapping[str, QueuedJob]) -> Row:
     status = state.task_status(manifest, stage, task, queue)
+    task = state.latest(task, queue)
     queued = queue.get(task.job)
     is_waiting = status.state == state.WAITING
     return Row(

@@ -51,10 +51,12 @@ def read(manifest: Manifest) -> tuple[list[Row], str]:
 
 def table(manifest: Manifest, current: Sequence[Row], *, unfold: bool) -> str:
     """The rows as lines of text, and how to see the curves of the runs."""
-    cells = [HEADINGS]
+    cells: list[tuple[str, ...]] = [HEADINGS]
     for stage in manifest.stages:
         for group in _groups([row for row in current if row.stage == stage], unfold=unfold):
-            cells.append(_folded(group, sum(row.stage == stage for row in current)) if len(group) > 1 else _line(group[0]))
+            cells.append(
+                _folded(group, sum(row.stage == stage for row in current)) if len(group) > 1 else _line(group[0])
+            )
     widths = [max(len(line[column]) for line in cells) for column in range(len(HEADINGS) - 1)] + [0]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     return "\n".join([*lines, *_board_lines(current)]) + "\n"
@@ -96,8 +98,11 @@ def _folded(group: Sequence[Row], members: int) -> tuple[str, ...]:
     steps = [row.progress.step for row in group if row.progress.step is not None]
     step = f"{min(steps)}-{max(steps)}/{first.progress.steps}" if steps else ""
     nodes = {row.node for row in group if row.node}
-    reasons = {_reason(row): row.task for row in reversed(group) if _reason(row)}
-    why = next(iter(reversed(reasons)), "")
+    reasons: dict[str, str] = {}
+    for row in group:
+        if reason := _reason(row):
+            reasons.setdefault(reason, row.task)
+    why = next(iter(reasons), "")
     if len(reasons) > 1:
         why = f"{reasons[why]}: {why}; --all shows the others"
     return (

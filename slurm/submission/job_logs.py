@@ -12,6 +12,8 @@ _CONSEQUENCE = re.compile(
     r"|submitit |quell: "
 )
 """Lines that follow from an error which another line names."""
+_REQUEUED = re.compile(r"quell: .*requeu")
+_SLURM = re.compile(r"(slurmstepd|srun|slurmd)[:-]")
 _CAUSES = (
     re.compile(r"oom[-_ ]kill|Out Of Memory", re.IGNORECASE),
     re.compile(r"\[ERROR\]|FATAL"),
@@ -27,14 +29,17 @@ def files(root: Path, stage: str, job: str) -> dict[int, Path]:
     return dict(sorted((int(file.name.split("_")[-2]), file) for file in logs))
 
 
-def cause(root: Path, stage: str, job: str, rank: int = 0) -> str:
-    """The line of a job's log that says best why it died; empty where there is none.
+def cause(root: Path, stage: str, job: str, rank: int = 0, *, was_running: bool = False) -> str:
+    """The line of a job's log that says best why its last start died; empty where there is none.
 
     For jobs that ended before the launcher's own process could record anything: a setup command that failed, a wrong
-    python, an image that cannot be opened, no memory.
+    python, an image that cannot be opened, no memory. With `was_running` only SLURM's own lines count, for a run may
+    have printed anything.
     """
     file = files(root, stage, job).get(rank)
     lines = _last_lines(file) if file else []
+    earlier = max((number for number, line in enumerate(lines) if _REQUEUED.match(line)), default=-1)
+    lines = [line for line in lines[earlier + 1 :] if not was_running or _SLURM.match(line)]
     for number in range(len(lines) - 1, -1, -1):
         if failed := _SETUP.match(lines[number]):
             before = lines[number - 1] if number else ""

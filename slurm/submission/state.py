@@ -140,18 +140,20 @@ def _ended(stage: str, task: SubmittedTask, end: records.Event | None, queued: Q
 
 def _without_end(stage: str, task: SubmittedTask, queued: QueuedJob | None, *, withdrawn: bool) -> TaskStatus:
     """The status of a task that is not in the queue and recorded no end."""
-    started = bool(records.history(task.folder))
+    history = records.history(task.folder)
+    started = bool(history)
     if withdrawn or (queued is not None and queued.state == "CANCELLED"):
         return TaskStatus(CANCELLED, "" if started else "before it started")
-    cause = job_logs.cause(Path(task.folder).parent.parent, stage, task.job) if task.job else ""
+    root, was_running = Path(task.folder).parent.parent, started and history[-1]["event"] == "start"
+    cause = job_logs.cause(root, stage, task.job, was_running=was_running) if task.job else ""
     if queued is not None and queued.state != "COMPLETED":
         says = f"SLURM reports {queued.state} ({queued.reason})"
         return TaskStatus(FAILED, f"{says}: {cause}" if cause else f"{says}; see the job's log")
     if not task.job:
-        if not is_locked(Path(task.folder).parent.parent):
+        if not is_locked(root):
             return TaskStatus(STOPPED, "interrupted")
         return TaskStatus(RUNNING if started else WAITING)
-    if not started:
+    if not was_running:
         if cause:
             return TaskStatus(FAILED, f"job {task.job} ended before Python started: {cause}")
         return TaskStatus(GONE, f"job {task.job} left the queue without having started: see its log and sacct")

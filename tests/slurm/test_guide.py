@@ -1,5 +1,6 @@
 """Every command in docs/slurm.md runs, its tables are complete, and its site file is valid."""
 
+import json
 import re
 import shlex
 import sys
@@ -46,7 +47,7 @@ def adapted(line: str, jobs: Launcher, folder: Path, site: Path) -> list[str]:
 def test_the_guide_shows_every_way_to_start_the_launcher() -> None:
     submissions = [line for line in COMMANDS if line.startswith("python slurm/submit.py ")]
     examples = [line.split()[1] for line in COMMANDS if line.startswith("sbatch ")]
-    assert len(submissions) + len(examples) == len(COMMANDS) == 10
+    assert len(submissions) + len(examples) == len(COMMANDS) == 14
     assert sorted(examples) == sorted(f"slurm/examples/{file.name}" for file in (ROOT / "slurm/examples").iterdir())
 
 
@@ -67,13 +68,16 @@ def test_the_commands_of_the_guide_run(on_slurm: Launcher, tmp_path: Path) -> No
             folder = local_runs if "--local" in line else cluster_runs
             outputs.append(on_slurm.run(*adapted(line, on_slurm, folder, site)).out)
             open_gate.get(command.split()[0], lambda: None)()
-    _, local, _, status, logs, cancel, second_submission, _ = outputs
+    _, local, _, status, logs, cancel, second_submission, _, watched, unfolded, as_json, log = outputs
     assert "== warmup: exit code 0" in local
     assert re.search(r"^denoise +\d+ +waiting", status, flags=re.MULTILINE)
     assert "finished: step 2 of 2" in logs, "the log is followed to its end"
     assert "cancelled: denoise, evaluation" in cancel
     assert re.search(r"^denoise: job \d+\nevaluation: job \d+$", second_submission, flags=re.MULTILINE)
-    on_slurm.run("cancel", cluster_runs)
+    assert re.search(r"^evaluation +\d+ +finished", watched, flags=re.MULTILINE), "watched to the end"
+    assert unfolded.count(" finished ") == 3 and "2/2" in unfolded
+    assert {task["state"] for task in json.loads(as_json)["tasks"]} == {"finished"}
+    assert log == logs
 
 
 def test_the_tables_name_every_key_and_exit_code() -> None:

@@ -85,3 +85,19 @@ def test_shards_copied_to_each_node_train_the_same_weights(on_slurm: Launcher, t
     runs = on_slurm.runs("copies")
     assert weights(runs / "copied") == weights(runs / "shared")
     assert "copies: []" in on_slurm.log("copies", "after")
+
+
+NOT_STARTED = {
+    "setup": ({"setup": ["echo no such module >&2; false"]}, "the site's setup failed with exit code 1: echo no such"),
+    "python": ({"python": "/nowhere/python"}, "/nowhere/python: not found"),
+    "container": ({"container": "/nowhere/apptainer exec x"}, "/nowhere/apptainer: not found"),
+}
+"""Site settings with which Python never starts, and what status has to say."""
+
+
+@pytest.mark.parametrize("fault", NOT_STARTED)
+def test_what_ended_a_job_before_python_is_in_the_status(on_slurm: Launcher, fault: str) -> None:
+    settings, says = NOT_STARTED[fault]
+    name = f"not-started-{fault}"
+    on_slurm.submit(on_slurm.stage_file(name, {"a": {"command": ["-c", "pass"]}}, site=settings))
+    assert says in on_slurm.wait_for(name, "a", "failed", "finished")

@@ -43,9 +43,15 @@ def finish(root: Path, name: str, job: str) -> None:
     records.append_event(root / "jobs" / name, "end", job=job, code=0, step=9, reason="finished")
 
 
-def test_a_running_stage_shows_step_loss_and_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def table(manifest: Manifest, *, unfold: bool = False) -> list[str]:
+    """The lines of the table."""
+    current, note = status.read(manifest)
+    return (note + status.table(manifest, current, unfold=unfold)).splitlines()
+
+
+def test_a_running_stage_shows_node_step_loss_and_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = submission(tmp_path, {"a": {}})
-    monkeypatch.setattr(client, "queue", lambda: {"1": QueuedJob("RUNNING", "None")})
+    monkeypatch.setattr(client, "queue", lambda: {"1": QueuedJob("RUNNING", "None", "n[1-2]", 3725)})
     run = tmp_path / "a"
     run.mkdir()
     (run / "summary.json").write_text(json.dumps({"status": "running", "step": 20, "steps": 100}))
@@ -54,9 +60,9 @@ def test_a_running_stage_shows_step_loss_and_time_left(tmp_path: Path, monkeypat
     times = {10: 1000.0, 20: 1100.0, 30: 1200.0, 40: 4900.0}
     events = [{"event": "train", "step": step, "time": at, "loss_a": 1 / step} for step, at in times.items()]
     (run / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events) + '{"half')
-    header, row = status.table(manifest).splitlines()
-    assert header.split() == ["stage", "job", "state", "step", "loss", "left", "why"]
-    assert row.split() == ["a", "1", "running", "40/100", "0.025", "0:10:00"]
+    header, row = table(manifest)
+    assert header.split() == ["stage", "job", "state", "node", "step", "loss", "elapsed", "left", "why"]
+    assert row.split() == ["a", "1", "running", "n[1-2]", "40/100", "0.025", "1:02:05", "0:10:00"]
 
 
 def test_a_run_whose_process_is_gone_has_no_time_left(tmp_path: Path) -> None:
@@ -74,7 +80,7 @@ def test_without_slurm_the_states_come_from_the_run_folders(tmp_path: Path, monk
     manifest = submission(tmp_path, {"a": {}})
     finish(tmp_path, "a", "1")
     monkeypatch.setenv("PATH", str(tmp_path))
-    note, _, row = status.table(manifest).splitlines()
+    note, _, row = table(manifest)
     assert "squeue is not installed here" in note and row.split()[:3] == ["a", "1", "finished"]
 
 
@@ -143,3 +149,95 @@ def test_a_submission_that_is_under_way_stops_another(tmp_path: Path) -> None:
     ):
         pytest.fail("two submissions at once")
     assert 0.5 < time.monotonic() - started < 5
+
+
+def sweep(root: Path, states: dict[str, QueuedJob]) -> Manifest:
+    """A sweep whose members are these jobs of an array."""
+    manifest = submission(root, {"sweep": {}})
+    tasks = []
+    for number, member in enumerate(states):
+        folder = root / "jobs" / f"sweep.{member}"
+        folder.mkdir()
+        tasks.append(SubmittedTask(
+            name=f"sweep.{member}", job=f"1_{number}", kind="train", run_dir=str(root / "sweep" / member),
+            folder=str(folder), digest="x",
+        ))  # fmt: skip
+    return manifest.model_copy(update={"stages": {"sweep": SubmittedStage(job="1", tasks=tuple(tasks))}})
+
+
+RUNNING, TIMEOUT = QueuedJob("RUNNING", "None", "n1", 60), QueuedJob("TIMEOUT", "TimeLimit", "n2", 7200)
+
+
+def queue_of(manifest: Manifest, states: dict[str, QueuedJob]) -> dict[str, QueuedJob]:
+    return dict(zip((task.job for task in manifest.stages["sweep"].tasks), states.values(), strict=True))
+
+
+def test_the_members_of_a_sweep_are_counted_by_state_and_unfolded_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pending = QueuedJob("PENDING", "Resources", expected_start="2026-11-30T14:30:00")
+    states = {**{f"r{i}": RUNNING for i in range(30)}, **{f"p{i}": pending for i in range(19)}, "late": TIMEOUT}
+    manifest = sweep(tmp_path, states)
+    monkeypatch.setattr(client, "queue", lambda: queue_of(manifest, states))
+    _, running, waiting, failed = table(manifest)
+    assert running.split() == ["sweep", "(30", "of", "50)", "1", "running", "n1", "0:01:00"]
+    assert waiting.startswith("sweep (19 of 50)") and "Resources, expected to start 2026-11-30T14:30:00" in waiting
+    assert failed.split()[:4] == ["sweep.late", "1_49", "failed", "n2"], "a single one keeps its name"
+    assert len(table(manifest, unfold=True)) == 51
+
+
+def test_different_reasons_of_folded_members_are_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = {"a": TIMEOUT, "b": QueuedJob("OUT_OF_MEMORY", "OutOfMemory"), "c": TIMEOUT}
+    manifest = sweep(tmp_path, states)
+    monkeypatch.setattr(client, "queue", lambda: queue_of(manifest, states))
+    (row,) = table(manifest)[1:]
+    assert "sweep (3 of 3)" in row and "sweep.a: SLURM reports TIMEOUT" in row and "--all shows the others" in row
+
+
+def test_json_has_every_member_with_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = sweep(tmp_path, {"a": RUNNING, "b": RUNNING})
+    monkeypatch.setattr(client, "queue", lambda: queue_of(manifest, {"a": RUNNING, "b": RUNNING}))
+    manifest.write(tmp_path)
+    status.show(tmp_path, unfold=False, as_json=True, every_s=None)
+    answer = json.loads(capsys.readouterr().out)
+    assert [task["task"] for task in answer["tasks"]] == ["sweep.a", "sweep.b"]
+    assert answer["tasks"][0]["elapsed_s"] == 60 and answer["tasks"][0]["left_s"] is None
+
+
+def test_watching_ends_when_nothing_runs_or_waits_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = submission(tmp_path, {"a": {}})
+    manifest.write(tmp_path)
+    answers = iter([QueuedJob("PENDING", "Priority"), RUNNING, TIMEOUT])
+    pauses: list[float] = []
+    monkeypatch.setattr(client, "queue", lambda: {"1": next(answers)})
+    monkeypatch.setattr("time.sleep", pauses.append)
+    status.show(tmp_path, unfold=False, as_json=False, every_s=10)
+    states = [line.split()[2] for line in capsys.readouterr().out.splitlines() if line.startswith("a ")]
+    assert states == ["waiting", "running", "failed"] and pauses == [10, 10]
+
+
+def test_the_way_to_the_curves_is_shown_once_there_are_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = submission(tmp_path, {"a": {}, "b": {}})
+    monkeypatch.setattr(client, "queue", dict)
+    assert "curves" not in "".join(table(manifest))
+    (tmp_path / "b" / "tensorboard").mkdir(parents=True)
+    *_, first, second = table(manifest)
+    assert f"tensorboard --logdir {tmp_path} --port 6006" in first and "ssh -N -L 6006:localhost:6006" in second
+
+
+def test_the_queue_is_read_with_nodes_and_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["1|RUNNING|n[1-2]|1-02:03:04|2026-11-30T10:00:00|None", "2|PENDING||0:00|N/A|(Odd|Reason)",
+             "3_1|PENDING||0:00|2026-12-01T09:00:00|Resources", "4|CANCELLED||INVALID|N/A|None"]  # fmt: skip
+    (tmp_path / "squeue").write_text("#!/bin/sh\ncat <<END\n" + "\n".join(lines) + "\nEND\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert client.queue() == {
+        "1": QueuedJob("RUNNING", "None", "n[1-2]", 93784),
+        "2": QueuedJob("PENDING", "(Odd|Reason)", "", 0),
+        "3_1": QueuedJob("PENDING", "Resources", "", 0, "2026-12-01T09:00:00"),
+        "4": QueuedJob("CANCELLED", "None"),
+    }

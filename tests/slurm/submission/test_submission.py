@@ -54,7 +54,7 @@ def test_a_stage_whose_cancelled_job_has_not_ended_is_submitted_again_to_start_a
     arguments = ["--stages", str(file), "--run-dir", str(root)]
     assert submit.main(arguments) == 0
     (first_train,), (first_report,) = jobs(root, "train"), jobs(root, "report")
-    queue = f"printf '{first_train}|COMPLETING|None\\n{first_report}|PENDING|Dependency\\n'"
+    queue = f"printf '{first_train}|COMPLETING|n1|1:00|N/A|None\\n{first_report}|PENDING||0:00|N/A|Dependency\\n'"
     replace_command(call_log, "squeue", queue)
     assert submit.main(["cancel", str(root)]) == 0
     assert submit.main(["status", str(root)]) == 0
