@@ -67,7 +67,7 @@ def test_the_commands_of_the_guide_run(on_slurm: Launcher, tmp_path: Path) -> No
             command = line.split("slurm/submit.py ")[1]
             folder = local_runs if "--local" in line else cluster_runs
             outputs.append(on_slurm.run(*adapted(line, on_slurm, folder, site)).out)
-            open_gate.get(command.split()[0], lambda: None)()
+            open_gate.pop(command.split()[0], lambda: None)()
     _, local, _, status, logs, cancel, second_submission, _, watched, unfolded, as_json, log = outputs
     assert "== warmup: exit code 0" in local
     assert re.search(r"^denoise +\d+ +waiting", status, flags=re.MULTILINE)
