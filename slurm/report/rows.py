@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from configs.support.event_log import read_events
 from configs.support.json_files import Record
@@ -15,6 +16,8 @@ from slurm.submission.manifest import Manifest, SubmittedTask
 
 _METRICS_TAIL_BYTES = 200_000
 """How much of the end of metrics.jsonl is read: enough for the last training events."""
+_LATEST_S = 1e11
+"""Beyond any time in seconds since 1970 that a record may hold."""
 _PACE_EVENTS = 10
 """Events from which the pace is computed."""
 
@@ -72,14 +75,14 @@ def _row(manifest: Manifest, stage: str, task: SubmittedTask, queue: Mapping[str
         elapsed_s=None if is_waiting else _elapsed(task, queued),
         expected_start=queued.expected_start if queued and is_waiting else "",
         run_dir=task.run_dir,
-        progress=_progress(task),
+        progress=progress(task),
     )
 
 
 def _last_node(task: SubmittedTask) -> str:
     """The first node of the last start."""
     starts = [event for event in records.history(task.folder) if event["event"] == "start"]
-    return starts[-1].get("node", "") if starts else ""
+    return str(starts[-1].get("node", "")) if starts else ""
 
 
 def _elapsed(task: SubmittedTask, queued: QueuedJob | None) -> int | None:
@@ -93,11 +96,14 @@ def _elapsed(task: SubmittedTask, queued: QueuedJob | None) -> int | None:
     last, *after = events[starts[-1] :]
     if not after and queued is None and task.job:
         return None  # it was killed, nobody knows when
-    return max(0, int((after[-1]["time"] if after else time.time()) - last["time"]))
+    begun, ended = (event.get("time") for event in (last, after[-1] if after else {"time": time.time()}))
+    if not all(isinstance(at, int | float) and abs(at) < _LATEST_S for at in (begun, ended)):
+        return None  # a damaged record
+    return max(0, int(cast(float, ended) - cast(float, begun)))
 
 
-def _progress(task: SubmittedTask) -> Progress:
-    """Step, steps, last loss and the time left of a training run."""
+def progress(task: SubmittedTask) -> Progress:
+    """Step, steps, last loss and the time left of a training run, whatever is damaged in its folder."""
     if task.kind != "train":
         return Progress()
     summary = records.summary(task.run_dir)
