@@ -1,6 +1,6 @@
 """The state of a task, from SLURM's queue, the launcher's records and the run folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,8 +161,9 @@ def _without_end(stage: str, task: SubmittedTask, queued: QueuedJob | None, *, w
     return TaskStatus(FAILED, f"{says}: {cause}" if cause else f"{says}: see its log and sacct")
 
 
-def _error_line(tail: list[str]) -> str:
+def _error_line(tail: Sequence[object]) -> str:
     """The most informative line of a traceback or error message; empty where there is none."""
-    errors = [line for line in tail if line.startswith(("error:", "rank ")) or "Error" in line]
-    lines = errors or [line for line in tail if line.strip()] or [""]
+    texts = [line for line in tail if isinstance(line, str)]  # the record may be damaged
+    errors = [line for line in texts if line.startswith(("error:", "rank ")) or "Error" in line]
+    lines = errors or [line for line in texts if line.strip()] or [""]
     return lines[-1].strip()[:300]
