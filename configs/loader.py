@@ -16,8 +16,12 @@ from configs.registry import find
 from configs.schema import RunConfig
 from configs.support.logs import get_logger
 from configs.support.mappings import Settings
+from configs.support.paths import ROOT
 from configs.support.suggestions import did_you_mean
 from configs.validation import explain
+
+OLD_NAMES = {"config": "contrast2contrast"}
+"""Name of an older JSON -> of the YAML with its settings, where they differ."""
 
 MAX_KEY_PARTS = 20
 """Longest dotted key of an override."""
@@ -38,17 +42,36 @@ def load(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
     Raises:
         ConfigError: Every problem, each with its dotted path.
     """
-    path = Path(path)
+    path = _named_today(Path(path))
     data = read(path)
     if path.suffix == ".json" and "trainer" in data:
         from configs.legacy import conversion
 
         data, report = conversion.convert(data)
+        defaults = sum("the older program's default" in line for line in report)
+        log.info(
+            "%s: an older configuration of %d keys; %d more have that program's defaults (--verbose lists all)",
+            path.name,
+            len(report) - defaults,
+            defaults,
+        )
         for line in report:
-            log.info("%s: %s", path.name, line)
+            log.debug("%s: %s", path.name, line)
     if data.get("name", "") == "":
         data["name"] = path.stem
     return structure(apply(data, overrides or []), source=str(path))
+
+
+def _named_today(path: Path) -> Path:
+    """The YAML that replaces an older program's JSON that is not there: configs/NAME.yaml for NAME.json."""
+    if path.suffix != ".json" or path.exists():
+        return path
+    name = f"{OLD_NAMES.get(path.stem, path.stem)}.yaml"
+    for replacement in (path.with_name(name), ROOT / "configs" / name):
+        if replacement.is_file():
+            log.info("%s: no such file; taking %s, which has its settings", path, replacement)
+            return replacement
+    return path
 
 
 def read(path: Path) -> Settings:

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from configs.errors import run_command
+from configs.errors import ConfigError, run_command
+from configs.legacy.commands import explain_old_flags
 from configs.support import logs
 from shards.remote import at_exit
 
@@ -21,6 +22,7 @@ def config_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--config", required=True, metavar="YAML", help="what to run, e.g. configs/quickstart.yaml")
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="changes to single keys")
     parser.add_argument("--epochs", type=float, metavar="N", help="the same as loop.epochs=N")
+    parser.add_argument("--no-wandb", action="store_true", help="the same as tracking.wandb_project=null")
     parser.add_argument("--run-dir", metavar="DIR", help="run folder; default runs/<name>")
     return parser
 
@@ -28,6 +30,9 @@ def config_parser(description: str) -> argparse.ArgumentParser:
 def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
     """Parse a command line, with overrides before and after the options, and with --verbose and --quiet."""
     logs.add_arguments(parser)
+    words = sys.argv[1:] if arguments is None else arguments
+    if explanation := explain_old_flags(words, parser._option_string_actions):
+        parser.exit(ConfigError.exit_code, f"error: {explanation}\n")
     options = parser.parse_intermixed_args(arguments)
     logs.configure(options)
     return options
@@ -36,6 +41,8 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argpa
 def overrides(options: argparse.Namespace) -> list[str]:
     """The command line's changes to the configuration, including those of shorthand flags."""
     extra = [] if options.epochs is None else [f"loop.epochs={options.epochs:g}"]
+    if getattr(options, "no_wandb", False):
+        extra.append("tracking.wandb_project=null")
     return [*options.overrides, *extra]
 
 

@@ -24,7 +24,7 @@ DEFAULT_STEPS = 200
 def main(arguments: list[str] | None = None) -> int:
     """Parse the arguments and diagnose; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
-    subject = parser.add_mutually_exclusive_group(required=True)
+    subject = parser.add_mutually_exclusive_group()
     subject.add_argument("--run", metavar="DIR", help="run folder to diagnose")
     subject.add_argument("--config", metavar="YAML", help="configuration to train for --steps and then diagnose")
     parser.add_argument(
@@ -35,9 +35,27 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--output", metavar="JSON", help="also write the diagnosis to this file")
     parser.add_argument("--strict", action="store_true", help="exit with code 3 if there are problems")
-    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="with --config: override single settings")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="a.b=c",
+        help="with --config: override single settings; `diagnose.py FILE STEPS`, as in the older program, means "
+        "--config FILE --steps STEPS",
+    )
     options = cli.parse(parser, arguments)
+    _take_positions(options)
+    if not (options.run or options.config):
+        parser.error("one of the arguments --run --config is required")
     return cli.run(lambda: diagnose(options))
+
+
+def _take_positions(options: argparse.Namespace) -> None:
+    """Take a configuration and a number of steps that are given by position, as the older program took them."""
+    words = options.overrides
+    if not (options.run or options.config) and words and Path(words[0]).suffix in (".json", ".yaml"):
+        options.config = words.pop(0)
+        if words and words[0].isdecimal() and options.steps is None:
+            options.steps = int(words.pop(0))
 
 
 def diagnose(options: argparse.Namespace) -> int:

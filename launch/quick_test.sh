@@ -1,5 +1,6 @@
 #!/bin/sh
-# Check that a configuration trains, and diagnose the result: quick_test.sh CONFIG [EPOCHS] [a.b=c ...]
+# Check that a configuration trains, and diagnose the result: quick_test.sh [CONFIG] [EPOCHS] [a.b=c ...]
+# CONFIG is configs/cross_no_skip.yaml unless it is given.
 #
 # Trains for EPOCHS epochs (default 2) in runs/quick_test/NAME, then prints the diagnosis (launch/diagnose.py) and
 # whether training succeeded. Exits with the exit code of the training (listed in configs/errors.py).
@@ -9,13 +10,15 @@
 set -u
 
 usage() {
-    echo "usage: $0 CONFIG [EPOCHS] [a.b=c ...]" >&2
+    echo "usage: $0 [CONFIG] [EPOCHS] [a.b=c ...]" >&2
     exit 2
 }
 
-[ $# -ge 1 ] || usage
-config=$1
-shift
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+case ${1-} in
+*.yaml | *.json) config=$1 && shift ;;
+*) config=$root/configs/cross_no_skip.yaml ;;
+esac
 epochs=2
 case ${1-} in
 '' | *=*) ;;
@@ -23,7 +26,6 @@ case ${1-} in
 *) epochs=$1 && shift ;;
 esac
 
-root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 if [ -z "${PYTHON-}" ]; then
     PYTHON=python3
     [ -x "$root/.venv/bin/python" ] && PYTHON=$root/.venv/bin/python

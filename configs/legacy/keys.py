@@ -34,7 +34,7 @@ def _anti_collapse(old: str, new: str, default: float) -> Rename:
 RENAMES = (
     Rename(("seed",), "seed"),
     Rename(("data.root",), "data.root"),
-    Rename(("data.representation",), "data.representation", "complex", lambda v: "auto" if v == "complex" else v),
+    Rename(("data.representation",), "data.representation", "complex"),
     Rename(("data.crop_size",), "data.crop", 0, lambda v: v or None),
     Rename((f"{TRAIN}.split",), "data.train_split"),
     Rename((f"{VAL}.split",), "data.val_split"),

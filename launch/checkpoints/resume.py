@@ -1,5 +1,6 @@
 """Which checkpoint a run continues from, whether it may, and warm starts from another run."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from configs import loader
-from configs.errors import CheckpointError, ConfigError
+from configs.errors import CheckpointError, ConfigError, QuellError
 from configs.schema import InitConfig
 from configs.support.event_log import read_log
 from configs.support.json_files import Record
@@ -245,7 +246,10 @@ def warm_start(state: TrainingState, init: InitConfig) -> str:
     try:
         checkpoint = store.choose(resolve(init.run), init.which)
     except CheckpointError as error:
-        raise CheckpointError(f"init_from.run: {error}") from error
+        others = runs_named(Path(init.run).name, resolve(init.run).parent)
+        known = ", ".join(f"init_from.run={run}" for run in others)
+        advice = f"; a run of {Path(init.run).name} is elsewhere: add {known}" if others else ""
+        raise CheckpointError(f"init_from.run: {error}{advice}") from error
     weights = state.pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))
     store.warn_of_damage(checkpoint)
     measured = {name for name, _ in state.pipeline.named_buffers(recurse=False)}
@@ -262,6 +266,16 @@ def warm_start(state: TrainingState, init: InitConfig) -> str:
         if state.average is not None:
             state.average.state = {name: value.clone() for name, value in state.pipeline.checkpoint_state().items()}
     return f"starting from {', '.join(parts)} of {checkpoint}"
+
+
+def runs_named(name: str, folder: Path) -> list[Path]:
+    """Run folders directly in `folder` that have checkpoints of a configuration of this name."""
+    found = []
+    for file in sorted(folder.glob("*/config.yaml")):
+        with contextlib.suppress(QuellError):  # a folder of something else
+            if step_folders(file.parent / "checkpoints") and loader.read(file).get("name") == name:
+                found.append(file.parent)
+    return found
 
 
 def _is_mutable(key: str) -> bool:
