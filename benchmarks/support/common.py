@@ -24,7 +24,7 @@ from configs.schema import RunConfig
 from configs.support.paths import ROOT
 from launch.data import loading
 from launch.data.finishing import Finisher
-from launch.machine import memory_layout, rng
+from launch.machine import memory_layout, precision, rng
 from launch.training import build
 from launch.training.phases import Phase, train_step
 from pipelines.base import Batch, Pipeline
@@ -245,7 +245,9 @@ class TrainingStep:
                 if any(True for _ in network.parameters()):
                     network.compile(dynamic=False)
         memory_layout.place(pipeline, accelerator.device, config.loop)
-        phases = build.make_phases(accelerator, pipeline, config)
+        complex_numbers = config.data.representation == "complex"
+        chosen = precision.choose(config.loop, accelerator.device, complex_numbers=complex_numbers)
+        phases = build.make_phases(accelerator, pipeline, config, chosen.name)
         return cls(pipeline, phases, batches, torch.amp.GradScaler("cpu", enabled=False))
 
     def __call__(self, step: int = 0) -> dict[str, Tensor]:

@@ -8,6 +8,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from launch.machine import devices
+
 T = TypeVar("T")
 
 Layout = list[tuple[torch.dtype, torch.Size, tuple[int, ...]]]
@@ -101,7 +103,7 @@ def fetching(device: torch.device, pairs: Sequence[tuple[Tensor, Tensor]]) -> Ca
 
     The function is for any thread; it returns when the copies are complete. Until then it keeps the originals.
     """
-    module = torch.get_device_module(device)
+    module = devices.module_of(device)
     if not hasattr(module, "Stream"):
 
         def fetch_in_order() -> None:

@@ -27,7 +27,7 @@ STEP = 0.1
 def estimated_risk(
     pipeline: Pipeline, batch: Batch, restored: Mapping[str, Tensor], noise: Mapping[str, FieldNoise]
 ) -> dict[str, Tensor]:
-    """Estimate the risk of every image; restores the batch once more.
+    """Estimate the risk of every image; restores the batch once more, and under autocast twice, in float32.
 
     Args:
         pipeline: In evaluation mode.
@@ -45,12 +45,15 @@ def estimated_risk(
     changed = dict(batch)
     for field, probe in probes.items():
         changed[field] = batch[field] + (STEP * probe / batch[f"{field}_scale"]).to(batch[field].dtype)
-    moved = pipeline.restore(changed)
+    kind = next(iter(probes.values())).device.type if probes else "cpu"
+    is_half = torch.is_autocast_enabled(kind)
+    with torch.autocast(kind, enabled=False):  # a difference of images in half precision is their rounding
+        before, moved = pipeline.restore(batch) if is_half else restored, pipeline.restore(changed)
     risks = {}
     for name, field in outputs.items():
         scale, probe = batch[f"{field}_scale"], probes[field]
         residual = (restored[name] - batch[field]) * scale
-        change = (moved[name] - restored[name]) * scale
+        change = (moved[name] - before[name]) * scale
         variance = _tensor(noise[field].map_at(*residual.shape[-2:]), scale).square().mean()
         parts = 2 if residual.is_complex() else 1
         power = residual.abs().double().square().flatten(1).mean(1) / parts

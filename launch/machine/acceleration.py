@@ -16,8 +16,8 @@ from accelerate.utils import DeepSpeedPlugin, DistributedDataParallelKwargs, Ini
 from configs.errors import ConfigError, MachineError
 from configs.schema import LoopConfig
 from configs.support.mappings import Settings
+from launch.machine import devices
 from launch.machine.arithmetic import set_determinism
-from launch.machine.devices import take_device
 from launch.machine.memory_layout import keep_freed_memory
 from launch.machine.threads import set_threads
 
@@ -54,7 +54,7 @@ def make_accelerator(loop: LoopConfig) -> Accelerator:
             is not installed.
     """
     set_determinism(loop.deterministic)
-    on_cpu = take_device().type == "cpu"
+    on_cpu = devices.take_device().type == "cpu"
     if uses_deepspeed():
         accelerator = _with_deepspeed(on_cpu)
     else:
@@ -119,6 +119,11 @@ def _with_deepspeed(on_cpu: bool) -> Accelerator:
         raise MachineError(
             f"DeepSpeed needs {' and '.join(missing)}, which is not installed (accelerate needs both packages): "
             "pip install -e '.[deepspeed]', or launch with another accelerate configuration"
+        )
+    if on_cpu and devices.has_accelerator():
+        raise MachineError(
+            "accelerate's DeepSpeed takes the GPU of a machine that has one, whatever ACCELERATE_USE_CPU says: unset "
+            "that, or hide the GPU (CUDA_VISIBLE_DEVICES='')"
         )
     import deepspeed
 

@@ -23,6 +23,11 @@ def default_device() -> torch.device:
     return torch.device("cpu" if wants_cpu() else _accelerator() or "cpu")
 
 
+def has_accelerator() -> bool:
+    """Whether this machine has one, whether or not it is wanted."""
+    return _accelerator() is not None
+
+
 def wants_cpu() -> bool:
     """Whether the launcher asks for the CPU, on whatever machine this is."""
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in _YES

@@ -26,6 +26,7 @@ _COMMUNICATION = re.compile(
     r"gloo|NCCL|Connection (closed|reset|refused)|[Tt]imed out (waiting|after)|process group|TCPStore|[Ss]ocket|"
     r"Broken pipe|collective",
 )
+_SAME_GPU = re.compile(r"Duplicate GPU detected")
 _TIMED_OUT = re.compile(r"[Tt]imed? ?out")
 _PREFIX, _LEFT = "quell/rank/", "left"
 
@@ -127,6 +128,11 @@ def sentence(error: RuntimeError, signs: SignsOfLife | None) -> str:
         silent = signs.silent()
         if silent:
             who = f"rank{'s' if len(silent) > 1 else ''} {', '.join(map(str, silent))}"
+    if _SAME_GPU.search(str(error)):
+        return (
+            "two ranks on one machine have the same GPU: start as many processes there as it has GPUs, and give each "
+            "task either all of them or one of its own"
+        )
     if timed_out:
         return (
             f"{who} did not answer for {minutes:g} minutes: its process is frozen, or its machine or network has "

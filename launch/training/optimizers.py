@@ -84,7 +84,7 @@ def apply(
         Gradient norm before clipping, and 1 if the step was skipped else 0: scalars on the device.
     """
     scaler.unscale_(optimizer)
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = _total_norm([p.grad for p in parameters if p.grad is not None])
     bad = (norm * 0).ne_(0).float()  # inf and NaN times zero are NaN; fewer kernels than isfinite
     fused = bool(optimizer.defaults.get("fused")) and not scaler.is_enabled()
     if fused or scaler.is_enabled():
@@ -97,7 +97,7 @@ def apply(
         if fused and norm.dtype == torch.float32:  # the only dtype that grad_scale may have
             optimizer.grad_scale = ((norm + 1e-6) / clip).clamp_(min=1.0)  # type: ignore[attr-defined]
         else:
-            torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+            _clip(parameters, clip, norm)
     if scaler.is_enabled():
         scaler.step(optimizer)
     elif fused or not bool(bad):
@@ -115,3 +115,22 @@ def _begin_momentum(optimizer: torch.optim.Optimizer, parameters: list[nn.Parame
     for parameter in parameters:
         if optimizer.state[parameter].get("momentum_buffer") is None:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+def _total_norm(gradients: list[Tensor]) -> Tensor:
+    """The norm of all gradients together."""
+    if hasattr(torch.nn.utils, "get_total_norm"):  # since torch 2.6
+        return torch.nn.utils.get_total_norm(gradients)
+    norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
+    return torch.linalg.vector_norm(norms)
+
+
+def _clip(parameters: list[nn.Parameter], clip: float, norm: Tensor) -> None:
+    """Scale all gradients so that their norm is at most `clip`; `norm` is what it is."""
+    if hasattr(torch.nn.utils, "clip_grads_with_norm_"):  # since torch 2.6
+        torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+        return
+    factor = (clip / (norm + 1e-6)).clamp(max=1.0)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor)

@@ -2,12 +2,16 @@
 
 import json
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+import torch
 
 from configs.errors import CheckpointError
 from configs.support.json_files import Record
+from launch import evaluate
 from launch.checkpoints import resume, store
 from launch.machine import precision
 from launch.training import loop, run
@@ -114,3 +118,22 @@ def test_a_scaler_that_was_saved_is_restored(
     scaler = store.read_state(checkpoint_of(tmp_path / "run", 2), "state.pt")["scaler"]
     steps_without_overflow, halvings = scaler["_growth_tracker"], 16 - math.log2(scaler["scale"])
     assert steps_without_overflow == 2 or halvings == 2 or (halvings == 1 and steps_without_overflow <= 1)
+
+
+def test_a_run_is_evaluated_in_the_precision_that_it_was_trained_in(
+    train_small: TrainSmall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_that_auto_is("bf16", monkeypatch)
+    assert train_small(*TINY, "loop.max_steps=1")[0] == 0
+    pretend_that_auto_is("fp16", monkeypatch)
+    monkeypatch.setattr(precision, "multiplies", lambda _, other: True)
+    used: list[str] = []
+    autocast = precision.autocast
+
+    def noted(device: torch.device, name: str) -> Callable[[], AbstractContextManager[object]]:
+        used.append(name)
+        return autocast(device, name)
+
+    monkeypatch.setattr(precision, "autocast", noted)
+    assert evaluate.main(["--run", str(tmp_path / "run"), "--limit", "1"]) == 0
+    assert used == ["bf16"]

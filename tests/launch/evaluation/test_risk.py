@@ -92,3 +92,24 @@ def test_the_probe_depends_on_the_sample_alone() -> None:
 def test_fields_without_a_model_have_no_risk() -> None:
     batch, _ = batch_of("white")
     assert estimated_risk(Smoothing().eval(), batch, {"restored": batch["noisy"]}, {}) == {}
+
+
+def test_half_precision_rounds_no_difference_away() -> None:
+    """The residual is that of the images as they were restored; how they react to a change is measured in float32."""
+    batch, _ = batch_of("white")
+    network = torch.nn.Conv2d(1, 1, 3, padding=1, bias=False)
+    with torch.no_grad():
+        network.weight.fill_(1 / 9)
+
+    class Convolving(Smoothing):
+        def restore(self, batch: Batch) -> dict[str, Tensor]:
+            return {"restored": network(batch["noisy"]).float()}
+
+    pipeline = Convolving().eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        restored = pipeline.restore(batch)
+        half = estimated_risk(pipeline, batch, restored, {"noisy": NOISES["white"]})["restored/risk"]
+    full = estimated_risk(pipeline, batch, restored, {"noisy": NOISES["white"]})["restored/risk"]
+    exact = estimated_risk(pipeline, batch, pipeline.restore(batch), {"noisy": NOISES["white"]})["restored/risk"]
+    torch.testing.assert_close(half, exact, rtol=0.02, atol=0)
+    assert not torch.allclose(full, exact, rtol=0.02, atol=0)  # what the difference to a rounded image would give

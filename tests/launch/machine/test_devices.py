@@ -1,5 +1,6 @@
 """Every rank uses its own device and no other, whatever kind it is; cores are shared fairly."""
 
+import importlib.util
 import os
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from configs.errors import MachineError
+from configs.schema import LoopConfig
 from launch.machine import acceleration, devices, rng, threads
 from launch.machine.threads import Cores
 
@@ -71,7 +73,7 @@ def test_the_device_is_taken_before_the_process_group_forms(
 
     monkeypatch.setattr(acceleration, "Accelerator", form)
     with pytest.raises(FormedError):
-        acceleration.make_accelerator(acceleration.LoopConfig())
+        acceleration.make_accelerator(LoopConfig())
     assert uses[0] == ("set", "cuda:2") and all(where == "cuda:2" for _, where in uses)
 
 
@@ -96,6 +98,18 @@ def test_the_launcher_can_ask_for_the_cpu_on_a_machine_with_gpus(
     state = rng.random_state(torch.device("cpu"))
     rng.set_random_state({**state, "cuda": torch.zeros(16, dtype=torch.uint8)})
     assert "cuda" not in state and not uses
+
+
+def test_deepspeed_on_the_cpu_is_refused_where_accelerate_would_take_the_gpu(
+    gpus: Callable[[int], list[Use]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uses = gpus(1)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(MachineError, match=r"hide the GPU \(CUDA_VISIBLE_DEVICES=''\)"):
+        acceleration.make_accelerator(LoopConfig())
+    assert not uses
 
 
 @pytest.mark.parametrize("kind", ["cuda", "xpu", "mps"])

@@ -86,6 +86,12 @@ def test_errors_of_the_communication_are_explained_and_others_are_not() -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)")
 
 
+def test_two_ranks_with_one_gpu_are_told_what_to_start() -> None:
+    nccl = "NCCL error: invalid usage. Last error:\nDuplicate GPU detected : rank 1 and rank 0 both on CUDA device 1000"
+    with pytest.raises(MachineError, match="two ranks on one machine have the same GPU"), ranks.explained():
+        raise RuntimeError(nccl)
+
+
 def test_one_process_has_nobody_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "1")
     with pytest.raises(RuntimeError, match="gloo"), ranks.explained():

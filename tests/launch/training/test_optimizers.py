@@ -57,7 +57,25 @@ def test_sgd_whose_first_step_is_skipped_starts_from_no_momentum(
     assert torch.equal(results[0], results[1])
 
 
-def test_clipping_scales_the_gradient_and_returns_its_norm_before() -> None:
+@pytest.mark.parametrize("release", ["2.4", "2.6"])
+@pytest.mark.parametrize("name", ["sgd", "rmsprop"])
+def test_clipping_scales_the_gradient_and_returns_its_norm_before(
+    name: str, release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fused optimizers clip while they step, others before; older releases of torch lack two functions for that."""
+    if release == "2.4":
+        monkeypatch.delattr(torch.nn.utils, "get_total_norm")
+        monkeypatch.delattr(torch.nn.utils, "clip_grads_with_norm_")
+    parameter = torch.nn.Parameter(torch.zeros(4))
+    optimizer = optimizers.make(OptimizerConfig.model_validate({"name": name, "lr": 1.0}), "x", [parameter])
+    set_gradient(parameter, 3.0)
+    norm, bad = optimizers.apply(optimizer, [parameter], clip=1.0, scaler=NO_SCALER)
+    assert float(norm) == pytest.approx(6.0) and float(bad) == 0
+    if name == "rmsprop":
+        assert parameter.grad is not None and float(parameter.grad.norm()) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_a_clipped_step_is_as_long_as_the_clipped_gradient() -> None:
     parameter = torch.nn.Parameter(torch.zeros(4))
     optimizer = optimizers.make(OptimizerConfig(name="sgd", lr=1.0, betas=(0.0, 0.9)), "x", [parameter])
     set_gradient(parameter, 3.0)
