@@ -154,7 +154,7 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
         return []
 
     def diagnostics(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The method's own measurements on a validation batch: (N,) by name, NaN where one cannot be measured."""
+        """The method's own measurements on a validation batch, on its device: (N,) by name, NaN where there is none."""
         return {}
 
     def findings(self, metrics: dict[str, float]) -> list[Finding]:

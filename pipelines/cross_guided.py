@@ -246,7 +246,7 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
             ((batch[n] - restored[n]).square().flatten(1).mean(1) / s.square().flatten(1).mean(1)).sqrt()
             for n, s in zip(names, sigmas, strict=True)
         ]
-        measured = {"removed_over_sigma": torch.stack(removed).mean(0).cpu()}
+        measured = {"removed_over_sigma": torch.stack(removed).mean(0)}
         if all(f"{n}_clean" in batch for n in names):
             noise = {n: batch[n] - batch[f"{n}_clean"] for n in names}
             error = {n: restored[n] - batch[f"{n}_clean"] for n in names}

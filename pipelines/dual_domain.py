@@ -186,7 +186,7 @@ class DualDomain(Pipeline["DualDomain.Config"]):
             for key, value in batch.items()
         }
         levels = self.noise_level.of_batch(parts)
-        return {name: level.square().flatten(1).mean(1).sqrt().cpu() for name, level in levels.items()}
+        return {name: level.square().flatten(1).mean(1).sqrt() for name, level in levels.items()}
 
     def findings(self, metrics: dict[str, float]) -> list[Finding]:
         """Judge the metrics for a leak, a collapse and a flat cross loss."""

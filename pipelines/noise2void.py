@@ -133,7 +133,7 @@ class Noise2Void(SelfSupervisedPipeline["Noise2Void.Config"]):
         at_spots, all_visible = (
             (torch.where(centre, image - noisy, 0).square().flatten(1).sum(1)) for image in (predicted, visible)
         )
-        return {"visible_over_blind": (all_visible / at_spots).sqrt().cpu()}
+        return {"visible_over_blind": (all_visible / at_spots).sqrt()}
 
     def findings(self, metrics: dict[str, float]) -> list[Finding]:
         """Whether the network copies the noise of pixels that it sees; needs no clean images."""

@@ -80,7 +80,7 @@ class Sure(SelfSupervisedPipeline["Sure.Config"]):
         """Per image: the estimated mean squared error to the clean image, in stored units, from the noisy one alone."""
         normal = ImageDraws(batch["index"], self.draws).normals(batch["noisy"], 0, self.noise_level.margin_px)
         risk, _ = self._risk(batch, normal)
-        return {"mse_to_clean": (risk.flatten(1).mean(1) * batch["noisy_scale"].flatten().square()).cpu()}
+        return {"mse_to_clean": risk.flatten(1).mean(1) * batch["noisy_scale"].flatten().square()}
 
     def findings(self, metrics: dict[str, float]) -> list[Finding]:
         """Whether the estimated error can be one, and is below the noise; needs no clean images."""

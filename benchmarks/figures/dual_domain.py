@@ -28,7 +28,8 @@ from configs.baseline_names import Baseline
 from configs.errors import DataError
 from configs.support.json_files import read_json_lines
 from launch.data import loading, splits
-from launch.evaluation import baselines, evaluator
+from launch.evaluation import baselines
+from launch.evaluation.measuring.stored_images import stored_image
 from launch.inference import trained_model
 from losses.metrics.psnr import psnr
 from pipelines.base import Batch
@@ -113,7 +114,7 @@ def baseline_psnr(run: trained_model.TrainedModel) -> dict[str, float]:
     for batch in batches(run, run.config.data.val_split):
         for name in run.pipeline.outputs:
             noisy, clean = (
-                evaluator.stored_image(batch[field][0], batch[f"{field}_scale"][0]) for field in (name, f"{name}_clean")
+                stored_image(batch[field][0], batch[f"{field}_scale"][0]) for field in (name, f"{name}_clean")
             )
             for baseline in COMPARED_BASELINES:
                 restored = baselines.restore(noisy, baseline, data_range=1.0)
@@ -170,7 +171,7 @@ def outputs_of(path: Path, contrast: str) -> dict[str, np.ndarray]:
     run = trained_model.load(path, which="last")
     batch = batches(run, run.config.data.test_split)[0]
     return {
-        name: evaluator.stored_image(image[0], batch[f"{contrast}_scale"][0])
+        name: stored_image(image[0], batch[f"{contrast}_scale"][0])
         for name, image in run.pipeline.restore(batch).items()
         if run.pipeline.outputs[name].noisy == contrast
     }
@@ -187,11 +188,11 @@ def restorations(path: Path) -> dict[str, dict[str, np.ndarray]]:
         if output.clean not in batch:
             raise DataError(f"{path}: the figure needs clean images: its test split is missing '{output.clean}'")
         scale = batch[f"{output.noisy}_scale"][0]
-        noisy = evaluator.stored_image(batch[output.noisy][0], scale)
+        noisy = stored_image(batch[output.noisy][0], scale)
         restored[output.noisy] = {
             **{baseline: baselines.restore(noisy, baseline, data_range=1.0) for baseline in COMPARED_BASELINES},
-            "restored": evaluator.stored_image(outputs[name][0], scale),
-            "clean": evaluator.stored_image(batch[output.clean][0], batch[f"{output.clean}_scale"][0]),
+            "restored": stored_image(outputs[name][0], scale),
+            "clean": stored_image(batch[output.clean][0], batch[f"{output.clean}_scale"][0]),
         }
     return restored
 

@@ -95,7 +95,7 @@ def whole_images(
 ) -> Iterator[Iterator[Batch]]:
     """Finished batches of uncropped images, on the CPU unless a device is given; arguments as of `EvalLoader`."""
     finish, device = Finisher(recipe, shards), device or torch.device("cpu")
-    with EvalLoader(shards, samples, recipe, batch, verify=verify) as batches:
+    with EvalLoader(shards, samples, recipe, batch, verify=verify, pin=device.type == "cuda") as batches:
         yield (finish(to_device(batch, device)) for batch in batches)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from configs.schema import RunConfig
 from launch.data import loading, splits
 from launch.data.finishing import Finisher
 from launch.evaluation import evaluator, known_noise
-from launch.evaluation.evaluator import Rows, reference_field, stored_image
+from launch.evaluation.evaluator import Rows
+from launch.evaluation.measuring.host_work import HostImages, Job
+from launch.evaluation.measuring.stored_images import reference_field, stored_image
 from launch.inference import trained_model
 from losses.common.noise_level import noise_levels
 from losses.noise.model import NoiseModel
-from pipelines.base import Batch, Pipeline
+from pipelines.base import Batch, Output, Pipeline
 from pipelines.reporting.assumed_noise import AssumedNoise
 from pipelines.reporting.checks import Finding
 from shards.reading.loaders import Loader
@@ -105,13 +108,8 @@ def first_training_batch(pipeline: Pipeline, config: RunConfig, shards: ShardSet
 def measure(pipeline: Pipeline, batches: list[Batch], data_range: float) -> Rows:
     """Rows with PSNR, and with the sharpness of each output whose clean image is known."""
 
-    def sharpness(batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, float]:
-        shares = {}
-        for name, output in pipeline.outputs.items():
-            if reference_field(output, batch) == output.clean:
-                clean = _gradient_energy(stored_image(batch[output.clean][i]))
-                shares[f"sharpness_{name}"] = _gradient_energy(stored_image(restored[name][i])) / max(clean, 1e-30)
-        return shares
+    def sharpness(images: HostImages, i: int) -> Job:
+        return lambda: sharpness_of(pipeline.outputs, images.batch, images.restored, i)
 
     return evaluator.evaluate_batches(
         pipeline,
@@ -122,6 +120,16 @@ def measure(pipeline: Pipeline, batches: list[Batch], data_range: float) -> Rows
         metrics={"psnr": evaluator.DEFAULT_METRICS["psnr"]},
         on_image=sharpness,
     )
+
+
+def sharpness_of(outputs: Mapping[str, Output], batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, float]:
+    """`sharpness_<output>` of sample i: the energy of its gradient over that of the clean image."""
+    shares = {}
+    for name, output in outputs.items():
+        if reference_field(output, batch) == output.clean:
+            clean = _gradient_energy(stored_image(batch[output.clean][i]))
+            shares[f"sharpness_{name}"] = _gradient_energy(stored_image(restored[name][i])) / max(clean, 1e-30)
+    return shares
 
 
 def psnr_gains(pipeline: Pipeline, train_rows: Rows, val_rows: Rows) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The classical baselines of an evaluation: their parameters, metrics and pictures."""
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -8,12 +9,14 @@ from torch import Tensor
 from configs.baseline_names import Baseline
 from configs.errors import DataError
 from configs.support.logs import get_logger
-from launch.evaluation import baseline_tuning, baselines, evaluator, report_picture
+from launch.evaluation import baseline_tuning, baselines, report_picture
 from launch.evaluation.baseline_tuning import TrainingImage
 from launch.evaluation.baselines import BaselineOptions
-from launch.evaluation.evaluator import reference_field, stored_image
 from launch.evaluation.images import to_uint8
-from launch.evaluation.metrics import Metric
+from launch.evaluation.measuring import host_metrics
+from launch.evaluation.measuring.host_work import HostImages, Job
+from launch.evaluation.measuring.metrics import Metric
+from launch.evaluation.measuring.stored_images import reference_field, stored_image
 from losses.noise.model import FieldNoise, NoiseModel
 from pipelines.base import Batch, Output
 
@@ -31,8 +34,9 @@ PANEL_METRICS = ("psnr", "ssim")
 class BaselineEvaluator:
     """Adds the metrics of every baseline to the row of an image, and keeps pictures of the first images.
 
-    An instance is an `evaluator.OnImage`. The values are named `<noisy field>/<baseline>/<metric>`: a baseline restores
-    each noisy field once, however many outputs of the pipeline restore that field.
+    An instance is an `evaluator.OnImage`; its work on several images may run at once. The values are named
+    `<noisy field>/<baseline>/<metric>`: a baseline restores each noisy field once, however many outputs of the pipeline
+    restore that field.
     """
 
     def __init__(
@@ -58,8 +62,8 @@ class BaselineEvaluator:
         """What baselines are told of the noise, by field."""
         self.options: dict[Baseline, BaselineOptions] = {name: {} for name in names}
         """Arguments of `baselines.restore`, by baseline."""
-        self.picture_rows: list[report_picture.Row] = []
-        """What the report's picture shows: a row per noisy field of each of the first images."""
+        self._drawn: list[report_picture.Row | None] = []
+        """Places of the picture's rows, filled in by threads."""
         self._pictures_left = pictures
         self._name_samples = pictures > 1
 
@@ -101,12 +105,26 @@ class BaselineEvaluator:
                 self.options[name] = baseline_tuning.tune(images, name, data_range=self.data_range)
                 log.info(f"{name} tuned on {len(images)} noisy training images: {self.options[name]}")
 
-    def __call__(self, batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, float]:
-        """The baselines' metrics of sample i of a batch."""
-        values: dict[str, float] = {}
+    def __call__(self, images: HostImages, i: int) -> Job | None:
+        """Work that finds the baselines' metrics of sample i of a batch; None where there is nothing to do."""
         draw = self._pictures_left > 0
         self._pictures_left -= draw
-        for field, output in self.fields.items():
+        if not self.names and not draw:
+            return None
+        rows: list[report_picture.Row | None] = [None] * len(self.fields) if draw else []
+        place = len(self._drawn)
+        self._drawn += rows
+        return partial(self._measure, images.batch, images.restored if draw else {}, i, place if draw else None)
+
+    @property
+    def picture_rows(self) -> list[report_picture.Row]:
+        """What the report's picture shows: a row per noisy field of each of the first images."""
+        return [row for row in self._drawn if row is not None]
+
+    def _measure(self, batch: Batch, restored: dict[str, Tensor], i: int, place: int | None) -> dict[str, float]:
+        """The baselines' metrics of sample i of a batch; its pictures are drawn from this place on."""
+        values: dict[str, float] = {}
+        for number, (field, output) in enumerate(self.fields.items()):
             noisy = stored_image(batch[field][i], batch[f"{field}_scale"][i])
             reference = reference_field(output, batch)
             clean = stored_image(batch[reference][i], batch[f"{reference}_scale"][i]) if reference else None
@@ -118,20 +136,20 @@ class BaselineEvaluator:
                 else baselines.restore(seen, name, data_range=self.data_range, noise=told, **self.options[name])
                 for name in self.names
             }
-            values |= evaluator.measure_images(
+            values |= host_metrics.measure_images(
                 {f"{field}/{name}/": image for name, image in denoised.items()},
                 clean,
                 noisy,
                 data_range=self.data_range,
                 metrics=self.metrics,
             )
-            if draw:
+            if place is not None:
                 images = {"noisy": noisy}
                 images |= {report_picture.display_name(name): image for name, image in denoised.items()}
                 images |= self._restored_images(field, batch, restored, i)
                 reference_caption: ReferenceCaption = "clean" if reference == output.clean else "second copy"
                 row = self._picture_row(field, batch["key"][i], images, clean, reference_caption)
-                self.picture_rows.append(row)
+                self._drawn[place + number] = row
         return values
 
     def _restored_images(self, field: str, batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, np.ndarray]:
@@ -163,7 +181,7 @@ class BaselineEvaluator:
         metrics = {name: self.metrics[name] for name in PANEL_METRICS if name in self.metrics}
         panels = []
         for caption, image in images.items():
-            scores = evaluator.measure_images(
+            scores = host_metrics.measure_images(
                 {"": image}, reference, images["noisy"], data_range=self.data_range, metrics=metrics
             )
             panels.append(

@@ -1,5 +1,6 @@
 """Classical denoising to compare a trained network with: Gaussian blur, non-local means, BM3D, and none at all."""
 
+import threading
 from dataclasses import replace
 from functools import partial
 from typing import TypedDict
@@ -32,6 +33,8 @@ BLURS_PX = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0
 
 SMALLEST_LEVEL = 0.05
 """Share of the largest noise level below which a map is cut off before an image is divided by it."""
+
+_PATCHED = threading.Lock()
 
 NO_NOISE = 1e-6
 """Noise level, as a fraction of the data range, below which an image is returned unchanged."""
@@ -192,7 +195,8 @@ def _bm3d(image: Image, noise: FieldNoise, preset: Preset) -> Image:
     level: float | Image = noise.sigma
     if not noise.is_white:
         level = noise.spectrum_at(height, width) * noise.sigma**2 * height * width
-    with mock.patch.object(np, "trapz", np.trapezoid, create=True):  # the package's name for it; numpy 2.4 removed it
+    # the package's name for np.trapezoid, which numpy 2.4 removed; one thread at a time patches the module
+    with _PATCHED, mock.patch.object(np, "trapz", np.trapezoid, create=True):
         if image.ndim == 3 and image.shape[2] == 3 and noise.is_white:
             return np.asarray(bm3d.bm3d_rgb(image, level, profile), dtype=np.float64)
         planes = [image] if image.ndim == 2 else [image[..., c] for c in range(image.shape[2])]

@@ -29,7 +29,7 @@ SAMPLED = 8
 class BlindChecks:
     """Compares what was removed from every image with its noise.
 
-    An instance is an `evaluator.OnImage`. The values are named `<output>/residual_<check>`, see
+    An instance is an `evaluator.OnBatch`. The values are named `<output>/residual_<check>`, see
     losses/noise/residuals.py; fields whose noise cannot be estimated have none.
     """
 
@@ -62,18 +62,16 @@ class BlindChecks:
         """Field -> the model of its noise, in stored units."""
         return {name: estimate.noise for name, estimate in self.noise.items()}
 
-    def __call__(self, batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, float]:
-        """The checks of sample i of a batch."""
-        values: dict[str, float] = {}
+    def __call__(self, batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The checks of every image of a batch, (N,)."""
+        values: dict[str, Tensor] = {}
         for name, output in self._outputs.items():
             field = output.noisy
-            one = {field: batch[field][i : i + 1], f"{field}_scale": batch[f"{field}_scale"][i : i + 1]}
-            image = {field: restored[name][i : i + 1].cpu()}  # as the batch is
-            measured = residual_checks.diagnostics(one, image, self.models(), self._specs)
-            values |= {f"{name}/{check}": float(value) for check, value in measured.items()}
+            measured = residual_checks.diagnostics(batch, {field: restored[name]}, self.models(), self._specs)
             if self.noise[field].signal != "independent":
                 # noise that grows with the signal follows edges by itself
-                values.pop(f"{name}/residual_structure", None)
+                measured.pop("residual_structure")
+            values |= {f"{name}/{check}": value for check, value in measured.items()}
         return values
 
 

@@ -20,11 +20,11 @@ from configs.support.paths import resolve
 from launch.checkpoints import resume
 from launch.data import loading, splits
 from launch.evaluation import blind_checks, evaluator, fitness, known_noise, report, report_picture
-from launch.evaluation import metrics as metric_registry
 from launch.evaluation.baseline_evaluator import RISK_TUNED, BaselineEvaluator
 from launch.evaluation.baselines import BaselineOptions
 from launch.evaluation.blind_checks import BlindChecks
 from launch.evaluation.evaluator import Rows
+from launch.evaluation.measuring.metrics import find as find_metrics
 from launch.evaluation.paired_statistics import paired_difference
 from launch.inference import trained_model
 from launch.machine import acceleration, precision
@@ -62,9 +62,7 @@ def evaluate(options: argparse.Namespace) -> int:
         )
     config = trained_model.folder_of(run).config()
     data = _data(config, options)
-    metrics = metric_registry.find(
-        options.metrics or list(evaluator.DEFAULT_METRICS), options.rois and Path(options.rois)
-    )
+    metrics = find_metrics(options.metrics or list(evaluator.DEFAULT_METRICS), options.rois and Path(options.rois))
     if options.tune and options.preset == "published":
         raise ConfigError("--preset published fixes what --tune would choose: give only one of them")
     accelerator = acceleration.make_accelerator(config.loop)
@@ -93,7 +91,8 @@ def evaluate(options: argparse.Namespace) -> int:
             device=accelerator.device,
             autocast=_autocast(config, model.checkpoint, accelerator),
             metrics=metrics,
-            on_image=lambda *image: {**baselines(*image), **checks(*image)},
+            on_batch=checks,
+            on_image=baselines,
             verify=data.verify,
         )
         if accelerator.is_main_process:

@@ -6,20 +6,26 @@ says so; without either, only the metrics that need no reference are computed.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from configs.errors import QuellError
 from launch.data import loading
-from launch.evaluation.metrics import Metric
+from launch.evaluation.measuring import batch_metrics, host_metrics
+from launch.evaluation.measuring.deferred_values import DeferredValues, Measured
+from launch.evaluation.measuring.halving import Halving
+from launch.evaluation.measuring.host_work import HostImages, HostWork, Job
+from launch.evaluation.measuring.metrics import Metric
+from launch.evaluation.measuring.stored_images import reference_field, stored_images
 from launch.evaluation.risk import estimated_risk
 from launch.machine import out_of_memory
+from launch.machine.arithmetic import full_float32
 from losses.metrics.psnr import psnr
 from losses.metrics.rmse import rmse
 from losses.metrics.ssim import ssim
@@ -63,8 +69,11 @@ class ImageRow:
 
 Rows = list[ImageRow]
 
-OnImage = Callable[[Batch, dict[str, Tensor], int], dict[str, float]]
-"""Called with a batch, its restored images by output, and a position in the batch; returns more values for the row."""
+OnBatch = Callable[[Batch, dict[str, Tensor]], dict[str, Tensor]]
+"""Called with a batch and its restored images by output, on the device; returns more values of each image, (N,)."""
+
+OnImage = Callable[[HostImages, int], Job | None]
+"""Called with a batch and a position in it; returns work for a thread of the host, which finds more values."""
 
 
 def evaluate_split(
@@ -80,6 +89,7 @@ def evaluate_split(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[object]],
     metrics: dict[str, Metric] = DEFAULT_METRICS,
+    on_batch: OnBatch | None = None,
     on_image: OnImage | None = None,
     verify: Verify = "first",
     noise: Mapping[str, FieldNoise] | None = None,
@@ -98,15 +108,13 @@ def evaluate_split(
         device: Where the pipeline is.
         autocast: Makes the context in which the pipeline restores.
         metrics: What to compute, by name.
-        on_image: See `OnImage`; sees the images of this rank only.
+        on_batch: See `OnBatch`; sees the images of this rank only.
+        on_image: See `OnImage`; likewise.
         verify: When checksums are compared (data.verify).
         noise: Noisy field -> the model of its noise; with it, each output's `risk` is estimated (risk.py).
 
     Returns:
-        One row per sample, in the order of the split.
-
-    Raises:
-        QuellError: This rank or another one could not read or restore its share.
+        One row per sample, in the order of the split. A QuellError of one rank is raised on all.
     """
 
     def measure_share() -> Rows:
@@ -122,6 +130,7 @@ def evaluate_split(
                 device=device,
                 autocast=autocast,
                 metrics=metrics,
+                on_batch=on_batch,
                 on_image=on_image,
                 noise=noise,
             )
@@ -137,33 +146,42 @@ def evaluate_batches(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[object]],
     metrics: dict[str, Metric] = DEFAULT_METRICS,
+    on_batch: OnBatch | None = None,
     on_image: OnImage | None = None,
     noise: Mapping[str, FieldNoise] | None = None,
 ) -> Rows:
-    """Measure every image of these finished batches on this process; arguments as for `evaluate_split`."""
+    """Measure every image of these finished batches on this process; arguments as for `evaluate_split`.
+
+    A batch that the device's memory does not suffice for is measured in two halves, and so are all that follow. Values
+    that compare the images of a batch with each other then compare fewer.
+    """
     rows: Rows = []
+    values = DeferredValues()
+    halving = Halving(device)
     was_training = pipeline.training
     pipeline.eval()
-    with torch.no_grad():
-        for finished in batches:
-            on_device = loading.to_device(finished, device)
-            batch = loading.to_device(finished, torch.device("cpu"))
-            with autocast():
-                restored = {
-                    name: value if value.is_complex() else value.float()
-                    for name, value in pipeline.restore(on_device).items()
-                }
-                diagnostics = pipeline.diagnostics(on_device, restored)
-                if noise is not None:
-                    diagnostics |= estimated_risk(pipeline, on_device, restored, noise)
-            for i, key in enumerate(batch["key"]):
-                row = ImageRow(int(batch["index"][i]), key)
-                row.values |= {name: float(values[i]) for name, values in diagnostics.items()}
-                for name, output in pipeline.outputs.items():
-                    _measure_output(row, name, output, batch, restored[name][i], i, data_range, metrics)
-                if on_image is not None:
-                    row.values |= on_image(batch, restored, i)
-                rows.append(row)
+
+    def measure(batch: Batch) -> tuple[Batch, dict[str, Tensor], list[Measured]]:
+        on_device = loading.to_device(batch, device)
+        restored = _restore(pipeline, on_device, autocast)
+        measured = _diagnose(pipeline, on_device, restored, autocast, noise)
+        with full_float32():
+            measured += _measure_outputs(pipeline.outputs, on_device, restored, data_range, metrics)
+            if on_batch is not None:
+                measured += _of_images(on_batch(on_device, restored))
+        return on_device, restored, measured
+
+    with torch.no_grad(), HostWork() as host:
+        for batch in batches:
+            for on_device, restored, measured in halving.apply(measure, batch):
+                own = _empty_rows(pipeline.outputs, on_device, restored)
+                for part in measured:
+                    values.add(part, [row.values for row in own])
+                images = HostImages(on_device, restored)
+                for job, i in _host_jobs(pipeline.outputs, images, metrics, data_range, on_image):
+                    host.add(job, own[i].values)
+                rows += own
+        values.read()
     pipeline.train(was_training)
     return rows
 
@@ -216,69 +234,103 @@ def headline(pipeline: Pipeline, averages: dict[str, float]) -> dict[str, float]
     return headline_values
 
 
-def reference_field(output: Output, batch: Batch) -> str | None:
-    """The field that an output is compared with: the clean image, else a second noisy copy, else none."""
-    return next((name for name in output.references if name in batch), None)
+def _restore(
+    pipeline: Pipeline, batch: Batch, autocast: Callable[[], AbstractContextManager[object]]
+) -> dict[str, Tensor]:
+    """The restored images by output, in float32 or complex64."""
+    with autocast():
+        return {name: x if x.is_complex() else x.float() for name, x in pipeline.restore(batch).items()}
 
 
-def stored_image(image_CHW: Tensor, scale: Tensor | float = 1.0) -> np.ndarray:
-    """A batch image in stored units, as metrics and pictures take it.
-
-    Args:
-        image_CHW: Real or complex; two channels are the real and the imaginary part.
-        scale: What the image was divided by in the batch (`<field>_scale`).
-
-    Returns:
-        float64, (H, W) for one channel and for the magnitude of complex images, (H, W, C) for colour.
-    """
-    image = image_CHW.detach().cpu()
-    array = image.to(torch.complex128 if image.is_complex() else torch.float64).numpy() * float(scale)
-    if np.iscomplexobj(array):
-        array = np.abs(array)
-    elif array.shape[0] == 2:
-        array = np.hypot(array[0], array[1])[None]
-    return array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
-
-
-def measure_images(
-    images: dict[str, np.ndarray],
-    clean: np.ndarray | None,
-    noisy: np.ndarray,
-    *,
-    data_range: float,
-    metrics: dict[str, Metric],
-) -> dict[str, float]:
-    """The metrics of several restorations of one noisy image, those left out that need a clean image and have none.
-
-    The keys of `images` are prefixes: `{"restored/": image}` gives `restored/psnr` and so on.
-    """
-    values = {
-        f"{prefix}{name}": metric(image, clean, noisy=noisy, data_range=data_range)
-        for name, metric in metrics.items()
-        for prefix, image in images.items()
-    }
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _measure_output(
-    row: ImageRow,
-    name: str,
-    output: Output,
+def _diagnose(
+    pipeline: Pipeline,
     batch: Batch,
-    restored_CHW: Tensor,
-    i: int,
+    restored: dict[str, Tensor],
+    autocast: Callable[[], AbstractContextManager[object]],
+    noise: Mapping[str, FieldNoise] | None,
+) -> list[Measured]:
+    """What the method measures of its restored images, and the risk where the noise is known."""
+    with autocast():
+        values = pipeline.diagnostics(batch, restored)
+        if noise is not None:
+            values |= estimated_risk(pipeline, batch, restored, noise)
+    return _of_images(values)
+
+
+def _of_images(values: Mapping[str, Tensor]) -> list[Measured]:
+    """Values by name, each (N,)."""
+    return [Measured([name], values_N[None]) for name, values_N in values.items()]
+
+
+def _measure_outputs(
+    outputs: Mapping[str, Output],
+    batch: Batch,
+    restored: dict[str, Tensor],
     data_range: float,
     metrics: dict[str, Metric],
-) -> None:
-    """Add the metrics of one output of sample i, and of its noisy image, to the row."""
-    reference = reference_field(output, batch)
-    scale = batch[f"{output.noisy}_scale"][i]
-    clean = stored_image(batch[reference][i], batch[f"{reference}_scale"][i]) if reference else None
-    noisy = stored_image(batch[output.noisy][i], scale)
-    images = {f"{name}/": stored_image(restored_CHW, scale), f"{name}/noisy_": noisy}
-    row.values |= measure_images(images, clean, noisy, data_range=data_range, metrics=metrics)
-    row.size_px = (noisy.shape[0], noisy.shape[1])
-    if reference is None:
-        row.reference = "none"
-    elif reference != output.clean:
-        row.reference = "second noisy copy"
+) -> Iterator[Measured]:
+    """The metrics of every output and of its noisy image, as far as they have a batch form."""
+    for name, output in outputs.items():
+        scale, reference = batch[f"{output.noisy}_scale"], reference_field(output, batch)
+        pairs = batch_metrics.pairs_of(
+            stored_images(restored[name], scale),
+            stored_images(batch[output.noisy], scale),
+            stored_images(batch[reference], batch[f"{reference}_scale"]) if reference else None,
+        )
+        yield from batch_metrics.measure(pairs, (f"{name}/", f"{name}/noisy_"), metrics, data_range)
+
+
+def _empty_rows(outputs: Mapping[str, Output], batch: Batch, restored: dict[str, Tensor]) -> Rows:
+    """A row without values for every image of a batch."""
+    references: list[Reference] = []
+    for output in outputs.values():
+        reference = reference_field(output, batch)
+        if reference is None:
+            references.append("none")
+        elif reference != output.clean:
+            references.append("second noisy copy")
+    sizes = [image.shape[-2:] for image in restored.values()]
+    return [
+        ImageRow(
+            index,
+            key,
+            size_px=(int(sizes[-1][0]), int(sizes[-1][1])) if sizes else None,
+            reference=references[-1] if references else "clean",
+        )
+        for index, key in zip(batch["index"].tolist(), batch["key"], strict=True)
+    ]
+
+
+def _host_jobs(
+    outputs: Mapping[str, Output],
+    images: HostImages,
+    metrics: dict[str, Metric],
+    data_range: float,
+    on_image: OnImage | None,
+) -> Iterator[tuple[Job, int]]:
+    """Work on single images, with their positions in the batch: metrics without a batch form, and `on_image`."""
+    for i in range(len(images.on_device["key"])):
+        for name, output in outputs.items():
+            has_reference = reference_field(output, images.on_device) is not None
+            own = {
+                key: metric
+                for key, metric in metrics.items()
+                if not (has_reference and metric.batch_form) and (has_reference or not metric.needs_clean)
+            }
+            if own:
+                yield (
+                    partial(
+                        host_metrics.measure_output,
+                        images.batch,
+                        images.restored[name],
+                        name,
+                        output,
+                        i,
+                        data_range,
+                        own,
+                    ),
+                    i,
+                )
+        job = on_image(images, i) if on_image is not None else None
+        if job is not None:
+            yield job, i

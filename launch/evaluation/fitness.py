@@ -8,7 +8,7 @@ from configs.errors import DataError
 from configs.fields import Needs
 from configs.schema import DataConfig
 from launch.data.fields import available_fields
-from launch.evaluation.metrics import Metric
+from launch.evaluation.measuring.metrics import Metric
 from pipelines.base import Output
 from shards.checks.data_range import Span, contradiction, span_of
 from shards.reading.shard_set import ShardSet

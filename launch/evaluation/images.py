@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from launch.evaluation.evaluator import reference_field, stored_image
+from launch.evaluation.measuring.stored_images import reference_field, stored_image
 from pipelines.base import Batch, Pipeline
 
 GAP_PX = 4

@@ -36,7 +36,7 @@ def estimated_risk(
         noise: Noisy field -> the model of its noise, in stored units.
 
     Returns:
-        `<output>/risk`, (N,) on the CPU: mean squared error in squared stored units (per component of complex images),
+        `<output>/risk`, (N,): mean squared error in squared stored units (per component of complex images),
         for primary outputs whose field has a model. By chance an image's value can be negative; means over images
         are meant to be compared.
     """
@@ -56,9 +56,9 @@ def estimated_risk(
         change = (moved[name] - before[name]) * scale
         variance = _tensor(noise[field].map_at(*residual.shape[-2:]), scale).square().mean()
         parts = 2 if residual.is_complex() else 1
-        power = residual.abs().double().square().flatten(1).mean(1) / parts
-        trace = (probe.conj() * change).real.double().flatten(1).mean(1) / STEP / parts
-        risks[f"{name}/risk"] = (power - variance + 2 * trace).cpu()
+        power = residual.abs().square().flatten(1).mean(1) / parts
+        trace = (probe.conj() * change).real.flatten(1).mean(1) / STEP / parts
+        risks[f"{name}/risk"] = power - variance + 2 * trace
     return risks
 
 

@@ -4,19 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from configs.fields import Needs
 from launch.checkpoints.capture import TrainingState
 from launch.data import loading, splits
 from launch.evaluation import blind_checks, evaluator, images
 from launch.evaluation.blind_checks import BlindChecks
+from launch.evaluation.measuring.host_work import HostImages
 from launch.machine.precision import autocast
 from launch.training import build
 from launch.training.context import RunContext
 from launch.training.ema import Average
 from launch.training.schedules import EarlyStop, Plateau
-from pipelines.base import Batch, Pipeline
+from pipelines.base import Pipeline
 from shards.reading.shard_set import ShardSet
 from shards.reading.split import Split
 
@@ -101,12 +101,11 @@ class Validator:
         by_risk = config.evaluation.metric == "risk"
         drawn: list[str] = []
 
-        def examine(batch: Batch, restored: dict[str, Tensor], i: int) -> dict[str, float]:
+        def draw(shown: HostImages, i: int) -> None:
             if context.tracker.draws and len(drawn) < config.evaluation.images:
-                drawn.append(batch["key"][i])
-                for name, strip in images.strips(pipeline, batch, restored, i, data_range).items():
+                drawn.append(shown.batch["key"][i])
+                for name, strip in images.strips(pipeline, shown.batch, shown.restored, i, data_range).items():
                     context.tracker.images(f"{name}/{drawn[-1]}", strip, self._state.step)
-            return checks(batch, restored, i) if config.evaluation.blind_checks else {}
 
         rows = evaluator.evaluate_split(
             pipeline,
@@ -120,7 +119,8 @@ class Validator:
             device=context.device,
             autocast=autocast(context.device, context.precision),
             verify=config.data.verify,
-            on_image=examine,
+            on_batch=checks if config.evaluation.blind_checks else None,
+            on_image=draw,
             noise=checks.models() if by_risk else None,
         )
         return rows, data_range

@@ -4,9 +4,13 @@ import math
 
 import numpy as np
 import pywt
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from configs.errors import DataError
+from losses.common.order_statistics import medians
+from losses.common.separable_filters import filtered, mirrored
 
 WAVELET = "bior4.4"
 MAD_OF_UNIT_NORMAL = 0.6745
@@ -57,6 +61,19 @@ def noise_levels(noisy_NCHW: NDArray[np.generic]) -> NDArray[np.float64]:
         `noise_level` of each image, (N,).
     """
     return np.array([noise_level(np.moveaxis(image, 0, -1)) for image in noisy_NCHW])
+
+
+def noise_levels_on_device(noisy_NCHW: Tensor) -> Tensor:
+    """`noise_levels` of a batch where it is, (N,) in float32."""
+    parts = torch.view_as_real(noisy_NCHW).movedim(-1, 2).flatten(1, 2) if noisy_NCHW.is_complex() else noisy_NCHW
+    high_pass = pywt.Wavelet(WAVELET).dec_hi[::-1]
+    # the border pixels twice and beyond, and every other position, as in pywt's mode "symmetric"
+    extended = mirrored(parts.float().flatten(0, 1), len(high_pass) - 1)[:, 1:, 1:]
+    diagonal = filtered(extended, high_pass, high_pass, step=2)
+    if min(diagonal.shape[-2:]) > 4 * BORDER:
+        diagonal = diagonal[:, BORDER:-BORDER, BORDER:-BORDER]
+    levels = medians(diagonal.abs().flatten(1)) / MAD_OF_UNIT_NORMAL / sum(tap * tap for tap in high_pass)
+    return levels.view(parts.shape[:2]).square().mean(1).sqrt()
 
 
 def _plane_noise_level(plane: NDArray[np.generic]) -> float:

@@ -3,8 +3,11 @@
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from losses.metrics.common.batch_form import BatchForm, worst_unless_finite
 from losses.metrics.common.images import checked_pair, is_finite
 
 
@@ -38,3 +41,20 @@ def edge_ratio(restored: NDArray[np.generic], clean: NDArray[np.generic], *, axe
         sum(float(np.abs(np.diff(image, axis=axis)).sum()) for axis in axes) for image in (restored, clean)
     )
     return restored_sum / clean_sum if clean_sum > 0 else math.nan
+
+
+def edge_ratio_form(*axes: int) -> BatchForm:
+    """The batch form of `edge_ratio` along these axes."""
+
+    def measure(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
+        restored_KN, clean_N = (
+            torch.stack([image.diff(dim=axis - 2).abs().flatten(-3).sum(-1) for axis in axes]).sum(0)
+            for image in (restored_KNCHW, clean_NCHW)
+        )
+        ratio_KN = torch.where(clean_N > 0, restored_KN / clean_N, math.nan)
+        return worst_unless_finite(ratio_KN, restored_KNCHW, math.inf)
+
+    return BatchForm(measure)
+
+
+BATCH_FORM = edge_ratio_form(0, 1)

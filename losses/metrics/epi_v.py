@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics.epi import edge_ratio
+from losses.metrics.epi import edge_ratio, edge_ratio_form
 
 
 def epi_v(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:
@@ -21,3 +21,6 @@ def epi_v(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_ran
         DataError: The images do not fit together.
     """
     return edge_ratio(restored, clean, axes=(0,))
+
+
+BATCH_FORM = edge_ratio_form(0)

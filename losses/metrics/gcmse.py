@@ -3,8 +3,12 @@
 import math
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
+from losses.metrics.common.batch_form import BatchForm, worst_unless_finite
 from losses.metrics.common.images import Image, checked_pair, checked_range, is_finite
 
 KAPPA = 0.5
@@ -64,3 +68,27 @@ def _edge_weights(clean: Image) -> Image:
         for pad_width[axis] in ((0, 1), (1, 0)):
             conductance += np.pad(similarity, pad_width, constant_values=1.0)
     return np.asarray(1 - conductance / 4)
+
+
+def weighted_errors(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
+    """`weighted_error` of every image of a batch, (K, N)."""
+    range_ = checked_range(data_range)
+    clean = clean_NCHW / range_
+    similar = torch.zeros_like(clean)
+    for dim, pads in ((-2, ((0, 0, 0, 1), (0, 0, 1, 0))), (-1, ((0, 1), (1, 0)))):
+        similarity = torch.exp(-(clean.diff(dim=dim) / KAPPA).square())
+        for pad in pads:
+            similar += F.pad(similarity, pad, value=1.0)
+    weight_NCHW = 1 - similar / 4
+    error_KNC = (weight_NCHW * (restored_KNCHW / range_ - clean)).square().flatten(-2).sum(-1)
+    total_NC = weight_NCHW.flatten(-2).sum(-1)
+    values_KN = torch.where(total_NC > 0, error_KNC / total_NC, math.nan).mean(-1)
+    return worst_unless_finite(values_KN, restored_KNCHW, math.inf)
+
+
+def _times_pixels(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
+    """`gcmse` of every image of a batch, (K, N)."""
+    return clean_NCHW.shape[-2] * clean_NCHW.shape[-1] * weighted_errors(restored_KNCHW, clean_NCHW, data_range)
+
+
+BATCH_FORM = BatchForm(_times_pixels)

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics.gcmse import weighted_error
+from losses.metrics.common.batch_form import BatchForm
+from losses.metrics.gcmse import weighted_error, weighted_errors
 
 
 def gcmse_per_pixel(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:
@@ -27,3 +28,6 @@ def gcmse_per_pixel(restored: NDArray[np.generic], clean: NDArray[np.generic], *
         Lopez-Randulfe et al., Springer LNCS 10658, 2017, with the weights of the TCFL reproduction.
     """
     return weighted_error(restored, clean, data_range)
+
+
+BATCH_FORM = BatchForm(weighted_errors)

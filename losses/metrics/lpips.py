@@ -14,6 +14,7 @@ from torch import Tensor
 
 from configs.errors import DataError, MachineError
 from losses.metrics.common.alexnet import PerceptualDistance
+from losses.metrics.common.batch_form import BatchForm, worst_unless_finite
 from losses.metrics.common.images import Image, checked_pair, checked_range, is_finite
 
 TRUNK, TRUNK_SHA256 = "alexnet-owt-7be5be79.pth", "7be5be79"
@@ -49,7 +50,7 @@ def lpips(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_ran
         raise DataError(
             f"LPIPS needs grey or RGB images of at least {SMALLEST_PX} px a side, got shape {restored.shape}"
         )
-    network = _network(weights_folder())
+    network = _network(weights_folder(), torch.device("cpu"))
     if not is_finite(restored):
         return math.inf
     with torch.inference_mode():
@@ -67,8 +68,8 @@ def _tensor(image: Image, data_range: float) -> Tensor:
     return (planes * (2 / data_range) - 1).expand(1, 3, -1, -1)
 
 
-@lru_cache(maxsize=1)
-def _network(folder: Path) -> PerceptualDistance:
+@lru_cache(maxsize=2)
+def _network(folder: Path, device: torch.device) -> PerceptualDistance:
     """The network with its weights, which takes longer to read than an image to compare."""
     missing = [name for name in (TRUNK, WEIGHTS) if not (folder / name).is_file()]
     if missing:
@@ -82,6 +83,20 @@ def _network(folder: Path) -> PerceptualDistance:
         )
     try:
         trunk, weights = (torch.load(folder / name, map_location="cpu", weights_only=True) for name in (TRUNK, WEIGHTS))
-        return PerceptualDistance(trunk, weights)
+        return PerceptualDistance(trunk, weights).to(device)
     except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise MachineError(f"the LPIPS weights in {folder} cannot be used: {error}") from error
+
+
+def _measure(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
+    """The distance of every image of a batch, (K, N)."""
+    K, N, C, H, W = restored_KNCHW.shape
+    if min(H, W) < SMALLEST_PX or C not in (1, 3):
+        raise DataError(f"LPIPS needs grey or RGB images of at least {SMALLEST_PX} px a side, got shape {(H, W, C)}")
+    network = _network(weights_folder(), restored_KNCHW.device)
+    pair = (images.reshape(-1, C, H, W) for images in (restored_KNCHW, clean_NCHW.expand_as(restored_KNCHW)))
+    restored, clean = ((images * (2 / checked_range(data_range)) - 1).expand(-1, 3, -1, -1) for images in pair)
+    return worst_unless_finite(network(restored, clean).view(K, N), restored_KNCHW, math.inf)
+
+
+BATCH_FORM = BatchForm(_measure)

@@ -2,13 +2,19 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pytorch_msssim import ms_ssim as torch_ms_ssim
+from torch import Tensor
 
 from configs.errors import DataError
+from losses.common.separable_filters import gaussian_taps
+from losses.metrics.common.batch_form import BatchForm, within_float32, worst_unless_finite
 from losses.metrics.common.images import checked_pair, checked_range, is_finite
+from losses.metrics.common.structure import SIGMA_PX, similarity_maps
 
 HALVINGS = 4
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 LARGEST_WINDOW_PX = 11
 SMALLEST_PX = 2 * 2**HALVINGS + 1
 
@@ -18,8 +24,8 @@ def ms_ssim(
 ) -> float:
     """Multi-scale structural similarity over five scales, averaged over channels; larger is better.
 
-    Gaussian window of sigma 1.5, scale weights 0.0448, 0.2856, 0.3001, 0.2363, 0.1333, computed in float32 (half
-    precision gives values above 1). Values of different windows are not comparable.
+    Gaussian window of sigma 1.5, scale weights 0.0448, 0.2856, 0.3001, 0.2363, 0.1333. Values of different windows are
+    not comparable.
 
     Args:
         restored: Image (H, W) or (H, W, C), more than 32 px a side.
@@ -48,8 +54,10 @@ def ms_ssim(
         )
     if not is_finite(restored):
         return 0.0
-    planes = [torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].float() for image in (restored, clean)]
-    value = torch_ms_ssim(*planes, data_range=checked_range(data_range), win_size=window, size_average=True)
+    planes = [torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None] for image in (restored, clean)]
+    taps = torch.tensor(gaussian_taps(SIGMA_PX, window // 2), dtype=torch.float64)  # its own is of float32
+    win = taps.expand(planes[0].shape[1], 1, 1, -1)
+    value = torch_ms_ssim(*planes, data_range=checked_range(data_range), win=win, weights=list(SCALE_WEIGHTS))
     return float(value)
 
 
@@ -66,3 +74,24 @@ def window_for(height: int, width: int) -> int:
     if window < 3:
         raise DataError(f"MS-SSIM needs images of more than {2 * 2**HALVINGS} px a side, got {height} x {width}")
     return window
+
+
+def _measure(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
+    """The similarity of every image of a batch, (K, N)."""
+    range_ = checked_range(data_range)
+    taps = gaussian_taps(SIGMA_PX, window_for(*clean_NCHW.shape[-2:]) // 2)
+    images, clean = within_float32(restored_KNCHW, range_), clean_NCHW
+    value_KNC = torch.ones(restored_KNCHW.shape[:3], device=restored_KNCHW.device)
+    for scale, weight in enumerate(SCALE_WEIGHTS):
+        if scale:
+            padding = [size % 2 for size in clean.shape[-2:]]
+            halved = F.avg_pool2d(torch.cat([clean[None], images]).flatten(0, 1), 2, padding=padding)
+            clean, *_ = parts = halved.unflatten(0, (-1, len(clean_NCHW)))
+            images = parts[1:]
+        luminance, contrast = similarity_maps(images, clean, range_, taps)
+        term = luminance * contrast if scale == HALVINGS else contrast
+        value_KNC = value_KNC * term.flatten(3).mean(-1).relu() ** weight
+    return worst_unless_finite(value_KNC.mean(-1), restored_KNCHW, 0.0)
+
+
+BATCH_FORM = BatchForm(_measure)

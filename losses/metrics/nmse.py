@@ -3,9 +3,13 @@
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from losses.metrics.common.batch_form import BatchForm, Values
 from losses.metrics.common.images import checked_pair
+from losses.metrics.common.squared_error import mean_squares, root_mean_squared
 
 
 def nmse(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:
@@ -29,3 +33,23 @@ def nmse(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_rang
     if energy == 0:
         return math.nan
     return error / energy if math.isfinite(error) else math.inf
+
+
+def _measure(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
+    """The numbers of `mean_squares` of the errors and of the clean images, (4, K, N)."""
+    clean_KNCHW = clean_NCHW.expand_as(restored_KNCHW)
+    squares = [
+        mean_squares(image, clean, data_range)
+        for image, clean in ((restored_KNCHW, clean_NCHW), (clean_KNCHW, torch.zeros_like(clean_NCHW)))
+    ]
+    return torch.cat(squares)
+
+
+def _ratio(squares_4KN: Values, data_range: float) -> Values:
+    """The squared ratio of the two root mean squares, which have the same number of pixels."""
+    error_KN, clean_KN = root_mean_squared(squares_4KN[:2]), root_mean_squared(squares_4KN[2:])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(clean_KN == 0, np.nan, (error_KN / clean_KN) ** 2)
+
+
+BATCH_FORM = BatchForm(_measure, _ratio)

@@ -5,7 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from losses.metrics.common.batch_form import BatchForm, Values
 from losses.metrics.common.images import checked_pair, checked_range
+from losses.metrics.common.squared_error import mean_squares, root_mean_squared
 
 
 def psnr(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:
@@ -28,3 +30,12 @@ def psnr(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_rang
     if not math.isfinite(error):
         return -math.inf
     return 10 * math.log10(checked_range(data_range) ** 2 / error) if error != 0 else math.inf
+
+
+def _decibels(squares_2KN: Values, data_range: float) -> Values:
+    """The ratio, of the numbers of `mean_squares`."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(20 * np.log10(checked_range(data_range) / root_mean_squared(squares_2KN)))
+
+
+BATCH_FORM = BatchForm(mean_squares, _decibels)

@@ -5,7 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from losses.metrics.common.batch_form import BatchForm
 from losses.metrics.common.images import checked_pair
+from losses.metrics.common.squared_error import mean_squares, root_mean_squared
 
 
 def rmse(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:
@@ -25,3 +27,6 @@ def rmse(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_rang
     restored, clean = checked_pair(restored, clean)
     error = float(np.mean((restored - clean) ** 2))
     return math.sqrt(error) if math.isfinite(error) else math.inf
+
+
+BATCH_FORM = BatchForm(mean_squares, lambda squares_2KN, data_range: root_mean_squared(squares_2KN))

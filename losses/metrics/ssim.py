@@ -3,9 +3,13 @@
 import numpy as np
 import skimage
 from numpy.typing import NDArray
+from torch import Tensor
 
 from configs.errors import DataError
+from losses.common.separable_filters import gaussian_taps
+from losses.metrics.common.batch_form import BatchForm, require_size, within_float32, worst_unless_finite
 from losses.metrics.common.images import checked_pair, checked_range, is_finite
+from losses.metrics.common.structure import SIGMA_PX, similarity_maps
 
 WINDOW_PX = 11
 SMALLEST_PX = WINDOW_PX
@@ -43,7 +47,19 @@ def ssim(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_rang
         data_range=checked_range(data_range),
         channel_axis=-1 if restored.ndim == 3 else None,
         gaussian_weights=True,
-        sigma=1.5,
+        sigma=SIGMA_PX,
         use_sample_covariance=False,
     )
     return float(value)
+
+
+def _measure(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
+    """The similarity of every image of a batch, (K, N)."""
+    require_size(clean_NCHW, SMALLEST_PX, "SSIM")
+    range_ = checked_range(data_range)
+    images = within_float32(restored_KNCHW, range_)
+    luminance, contrast = similarity_maps(images, clean_NCHW, range_, gaussian_taps(SIGMA_PX, WINDOW_PX // 2))
+    return worst_unless_finite((luminance * contrast).flatten(2).mean(-1), restored_KNCHW, -1.0)
+
+
+BATCH_FORM = BatchForm(_measure)

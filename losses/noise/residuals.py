@@ -6,12 +6,17 @@ added; power that is missing is noise that was left. Both are needed: a restorat
 removes as much structure has a residual of just the right size.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import scipy
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from losses.common.cached_parts import images_at_once
+from losses.common.separable_filters import filtered, gaussian_taps, mirrored
 from losses.noise.model import Array, FieldNoise
 
 Image = NDArray[np.inexact]
@@ -73,9 +78,107 @@ def check_residual(noisy: Image, restored: Image, noise: FieldNoise) -> Residual
     )
 
 
+def check_residuals(noisy_PHW: Tensor, restored_PHW: Tensor, noise: FieldNoise) -> Tensor:
+    """`check_residual` of many planes on their device, in float32.
+
+    Args:
+        noisy_PHW: Planes (P, H, W), real or complex, in stored units.
+        restored_PHW: The restored planes, alike.
+        noise: Model of their noise.
+
+    Returns:
+        The numbers of `ResidualChecks`, (5, P), which agree with those of `check_residual` within 1e-6.
+    """
+    if noise.sigma == 0:
+        return noisy_PHW.real.new_full((len(ResidualChecks._fields), len(noisy_PHW)), np.nan)
+    height, width = noisy_PHW.shape[-2:]
+    level_HW, cells = _expected(noise, height, width, noisy_PHW.device)
+    count = images_at_once(height * width, noisy_PHW.device)
+    parts = zip(noisy_PHW.split(count), restored_PHW.split(count), strict=True)
+    return torch.cat([_check_planes(noisy, restored, level_HW, cells) for noisy, restored in parts], dim=1)
+
+
+def _check_planes(noisy_PHW: Tensor, restored_PHW: Tensor, level_HW: Tensor, expected: Tensor) -> Tensor:
+    """The checks of planes whose noise has this level at every pixel, and this power in every cell."""
+    residual_PHW, scaled_PHW = (noisy_PHW - restored_PHW) / level_HW, restored_PHW / level_HW
+    components = [
+        torch.view_as_real(x).movedim(-1, 0) if x.is_complex() else x[None] for x in (residual_PHW, scaled_PHW)
+    ]
+    residual, scaled = components
+    difference = (_cell_means_of(residual).mean(0) - expected) / expected.sum()
+    energy_PHW = residual.square().sum(0)
+    centred = [x - x.mean((-2, -1), keepdim=True) for x in (residual, scaled)]
+    covariance = (centred[0] * centred[1]).mean((-2, -1)).mean(0)
+    return torch.stack(
+        [
+            (energy_PHW.mean((-2, -1)) / len(residual)).sqrt(),
+            difference.clamp_min(0).sum((-2, -1)),
+            (-difference).clamp_min(0).sum((-2, -1)),
+            _structure_correlations(energy_PHW, restored_PHW.abs()),
+            (-covariance).clamp_min(0),
+        ]
+    )
+
+
+@lru_cache(maxsize=32)
+def _expected(noise: FieldNoise, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The level of the noise at every pixel and its power in every cell, on a device: images of a split share both."""
+    arrays = noise.map_at(height, width), _cell_means(noise.spectrum_at(height, width))
+    level, cells = (torch.from_numpy(array).float().to(device) for array in arrays)
+    return level, cells
+
+
+def _cell_starts(size: int) -> NDArray[np.int64]:
+    """Where the cells of the frequency plane begin along an axis, in the order of fftshift."""
+    return np.linspace(0, size, CELLS + 1).astype(np.int64)[:-1]
+
+
+def _shifts(height: int, width: int) -> list[tuple[int, int]]:
+    """By how much the copies of the residual are shifted that show what is chance."""
+    return [(height * (i + 1) // (SHIFTS + 1), width * (3 * i + 2) // (3 * SHIFTS)) for i in range(SHIFTS)]
+
+
+def _cell_means_of(x: Tensor) -> Tensor:
+    """`_cell_means` of the power spectrum of real planes (..., H, W): (..., CELLS, CELLS).
+
+    Half of the plane is computed; the other half has the same power, with both frequencies negated.
+    """
+    height, width = x.shape[-2:]
+    spectrum = torch.view_as_real(torch.fft.rfft2(x))
+    half = spectrum.square().sum(-1) / (height * width)
+    negated = half.flip(-2).roll(1, -2)
+    sums = [_sums(torch.fft.fftshift(power, dim=-2), -2) for power in (half, negated)]
+    rows = torch.cat([sums[1][..., 1 : width // 2 + 1].flip(-1), sums[0][..., : width - width // 2]], dim=-1)
+    return _sums(rows, -1) / (height * width)
+
+
+def _sums(x: Tensor, dim: int) -> Tensor:
+    """Sums over the cells along one axis; an empty cell has its first element, as with numpy's `reduceat`."""
+    starts = _cell_starts(x.shape[dim]).tolist()
+    sizes = [max(1, end - start) for start, end in zip(starts, [*starts[1:], x.shape[dim]], strict=True)]
+    return torch.stack([x.narrow(dim, *cell).sum(dim) for cell in zip(starts, sizes, strict=True)], dim)
+
+
+def _structure_correlations(energy_PHW: Tensor, restored_PHW: Tensor) -> Tensor:
+    """`_structure_correlation` of every plane, (P,)."""
+    image = mirrored(restored_PHW, 1)
+    down, across = image[:, 2:] - image[:, :-2], image[..., 2:] - image[..., :-2]
+    down = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
+    across = across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:]
+    radius_px = round(4 * STRUCTURE_PX)  # where gaussian_filter cuts its window
+    taps = gaussian_taps(STRUCTURE_PX, radius_px)
+    smooth = filtered(mirrored(torch.cat([torch.hypot(down, across), energy_PHW]), radius_px), taps, taps)
+    edges, local = (smooth - smooth.mean((-2, -1), keepdim=True)).chunk(2)
+    shifted = sum(local.roll(shift, (-2, -1)) for shift in _shifts(*local.shape[-2:])) / SHIFTS
+    spread = (edges.square().mean((-2, -1)) * local.square().mean((-2, -1))).sqrt()
+    above_chance = (edges * (local - shifted)).mean((-2, -1)) / spread
+    is_flat = (smooth.amax((-2, -1)) == smooth.amin((-2, -1))).view(2, -1).any(0)
+    return torch.where(is_flat, 0.0, above_chance)
+
+
 def _cell_means(power: Array) -> Array:
     """Mean power in each cell of the frequency plane, weighted by the cells' sizes, (CELLS, CELLS)."""
-    rows, columns = (np.linspace(0, size, CELLS + 1).astype(int)[:-1] for size in power.shape)
+    rows, columns = (_cell_starts(size) for size in power.shape)
     sums = np.add.reduceat(np.add.reduceat(np.fft.fftshift(power), rows, axis=0), columns, axis=1)
     return np.asarray(sums / power.size)
 
@@ -87,9 +190,7 @@ def _structure_correlation(energy: Array, restored: Array) -> float:
     local = scipy.ndimage.gaussian_filter(energy, STRUCTURE_PX)
     if np.ptp(edges) == 0 or np.ptp(local) == 0:
         return 0.0
-    height, width = local.shape
-    shifts = [(height * (i + 1) // (SHIFTS + 1), width * (3 * i + 2) // (3 * SHIFTS)) for i in range(SHIFTS)]
-    chance = [_correlation(np.roll(local, shift, (0, 1)), edges) for shift in shifts]
+    chance = [_correlation(np.roll(local, shift, (0, 1)), edges) for shift in _shifts(*local.shape)]
     return _correlation(local, edges) - float(np.mean(chance))
 
 

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from losses.common.pixel_differences import full_precision
 from pipelines.reporting.checks import Finding
 
 WINDOW_PX = 128
@@ -25,7 +26,7 @@ def variation(generator: nn.Module, noisy_NCHW: Tensor) -> dict[str, Tensor]:
     images = window if len(window) > 1 else torch.cat([window, window.flip(-1)])
     of_maps = _variance_between(generator(images))[: len(window)]
     of_images = _variance_between(images)[: len(window)]
-    return {"noise_variance": of_maps.cpu(), "noise_variance_share": (of_maps / of_images).cpu()}
+    return {"noise_variance": of_maps, "noise_variance_share": of_maps / of_images}
 
 
 def findings(metrics: dict[str, float]) -> list[Finding]:
@@ -44,6 +45,6 @@ def findings(metrics: dict[str, float]) -> list[Finding]:
 
 
 def _variance_between(x_NCHW: Tensor) -> Tensor:
-    """Variance between each image and the next one, averaged over pixels, (N,) float64."""
-    difference = (x_NCHW - x_NCHW.roll(-1, dims=0)).double()
+    """Variance between each image and the next one, averaged over pixels, (N,)."""
+    difference = full_precision(x_NCHW - x_NCHW.roll(-1, dims=0))
     return difference.square().flatten(1).mean(1) / 2

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from configs.fields import Layout
-from losses.common.noise_level import noise_levels
+from losses.common.noise_level import noise_levels_on_device
+from losses.common.order_statistics import kth_smallest
 from pipelines.base import Batch
 from pipelines.reporting.checks import Finding
 
@@ -38,7 +39,7 @@ def levels(
     (losses/common/noise_level.py), which is right for white noise only; for other noise it is given as `noise`.
     """
     out: dict[str, list[Tensor]] = {"val_cross": [], "floor": [], "constant": []}
-    sigmas = {f"sigma_{name}": sigma(batch[name]) if noise is None else noise[name].double() for name in DOMAINS}
+    sigmas = {f"sigma_{name}": sigma(batch[name]) if noise is None else noise[name] for name in DOMAINS}
     for name in DOMAINS:
         noisy = batch[name]
         out["val_cross"].append(_each(distance, restored[f"{name}_cross"], noisy))
@@ -63,13 +64,12 @@ def latents(z_a: Tensor, z_b: Tensor) -> dict[str, Tensor]:
     if n < 2:
         unknown = torch.full((n,), math.nan)
         return {"latent_spread": unknown, "matched_over_mismatched": unknown}
-    a, b = z_a.flatten(1).double(), z_b.flatten(1).double()
-    is_other = torch.ones(n, n, dtype=torch.bool, device=a.device).fill_diagonal_(False)
-    within, across = _mean_distances(a, a), _mean_distances(a, b)
-    spread = torch.stack([within[i][is_other[i]].mean() for i in range(n)]) / a.abs().mean(1).clamp_min(1e-30)
-    mismatched = torch.stack([across[i][is_other[i]].mean() for i in range(n)])
+    a, b = z_a.flatten(1).float(), z_b.flatten(1).float()
+    own = torch.eye(n, dtype=torch.bool, device=a.device)
+    within, across = (_mean_distances(a, other) for other in (a, b))
+    spread, mismatched = (distances.masked_fill(own, 0).sum(1) / (n - 1) for distances in (within, across))
     alignment = across.diagonal() / mismatched.clamp_min(1e-30)
-    return {"latent_spread": spread.cpu(), "matched_over_mismatched": alignment.cpu()}
+    return {"latent_spread": spread / a.abs().mean(1).clamp_min(1e-30), "matched_over_mismatched": alignment}
 
 
 def leakage(batch: Batch, restored: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -95,12 +95,12 @@ def correlation(u: Tensor, v: Tensor) -> Tensor:
     u, v = u.flatten(1), v.flatten(1)
     u, v = u - u.mean(1, keepdim=True), v - v.mean(1, keepdim=True)
     inner = (u * v.conj()).sum(1).real if u.is_complex() else (u * v).sum(1)
-    return (inner / (u.abs().square().sum(1).sqrt() * v.abs().square().sum(1).sqrt()).clamp_min(1e-30)).cpu()
+    return inner / (u.abs().square().sum(1).sqrt() * v.abs().square().sum(1).sqrt()).clamp_min(1e-30)
 
 
 def sigma(noisy: Tensor) -> Tensor:
-    """Estimate the noise level of each image, per component for complex and two-channel data, (N,) float64."""
-    return torch.from_numpy(noise_levels(noisy.cpu().numpy()))
+    """Estimate the noise level of each image, per component for complex and two-channel data, (N,)."""
+    return noise_levels_on_device(noisy)
 
 
 def findings(metrics: dict[str, float]) -> list[Finding]:
@@ -156,13 +156,15 @@ def _flatness(cross_over_constant: float) -> str:
 
 
 def _each(distance: Callable[[Tensor, Tensor], Tensor], restored: Tensor, noisy: Tensor) -> Tensor:
-    return torch.stack([distance(r[None], x[None]).double().cpu() for r, x in zip(restored, noisy, strict=True)])
+    return torch.stack([distance(r[None], x[None]) for r, x in zip(restored, noisy, strict=True)])
 
 
 def _constant(noisy: Tensor) -> Tensor:
     """The best constant image under an L1 loss: each image's per-channel median at every pixel."""
     parts = torch.view_as_real(noisy) if noisy.is_complex() else noisy[..., None]
-    median = parts.flatten(2, 3).median(dim=2).values[:, :, None, None].expand_as(parts)
+    pixels_PK = parts.flatten(2, 3).movedim(-1, 2).flatten(0, 2)
+    median_P = kth_smallest(pixels_PK, (pixels_PK.shape[1] - 1) // 2)
+    median = median_P.view(*parts.shape[:2], 1, 1, -1).expand_as(parts)
     return torch.view_as_complex(median.contiguous()) if noisy.is_complex() else median[..., 0]
 
 

@@ -11,6 +11,7 @@ from configs.baseline_names import Baseline
 from launch.evaluation import report_picture
 from launch.evaluation.baseline_evaluator import BaselineEvaluator
 from launch.evaluation.evaluator import DEFAULT_METRICS
+from launch.evaluation.measuring.host_work import HostImages
 from pipelines.base import Batch, Output
 
 ONE_OUTPUT = {"pd": Output("pd", "pd_clean")}
@@ -43,7 +44,8 @@ def evaluate(
             batch |= {name: value[None], f"{name}_scale": torch.ones(1, 1, 1, 1)}
     selected = {name: DEFAULT_METRICS[name] for name in metrics}
     evaluator = BaselineEvaluator(outputs, list(baselines), selected, 1.0, pictures=pictures)
-    values = evaluator(batch, dict.fromkeys(outputs, (image + noise / 2)[None]), 0)
+    job = evaluator(HostImages(batch, dict.fromkeys(outputs, (image + noise / 2)[None])), 0)
+    values = job() if job is not None else {}
     return evaluator.picture_rows, values
 
 

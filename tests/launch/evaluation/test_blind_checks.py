@@ -68,7 +68,7 @@ def test_noise_is_known_from_the_images_and_wrong_restorations_are_found(
     for name, image in results.items():
         batch = {"noisy": torch.from_numpy(noisy)[None, None], "noisy_scale": torch.ones(1, 1, 1, 1)}
         restored = {"restored": torch.from_numpy(np.asarray(image, np.float32))[None, None]}
-        values = {key.partition("/")[2]: value for key, value in checks(batch, restored, 0).items()}
+        values = {key.partition("/")[2]: float(value) for key, value in checks(batch, restored).items()}
         failed[name] = {finding.name for finding in blind_checks.findings(values) if not finding.ok}
     assert failed["truth"] == set()
     assert "residual_missing" in failed["nothing"]
@@ -83,4 +83,4 @@ def test_images_too_small_to_estimate_noise_are_not_checked(tmp_path: Path) -> N
     write_split(tmp_path / "s", samples, name="small", meta={"data_range": 1.0})
     checks = checks_of(ShardSet.open(tmp_path / "s"))
     batch = {"noisy": torch.ones(1, 1, 8, 8), "noisy_scale": torch.ones(1, 1, 1, 1)}
-    assert checks.models() == {} and checks(batch, {"restored": torch.ones(1, 1, 8, 8)}, 0) == {}
+    assert checks.models() == {} and checks(batch, {"restored": torch.ones(1, 1, 8, 8)}) == {}

@@ -12,8 +12,9 @@ from configs.errors import DataError
 from configs.fields import Needs, Source
 from configs.schema import DataConfig
 from configs.support.json_files import number, strict_json
-from launch.evaluation import fitness, metrics, report
+from launch.evaluation import fitness, report
 from launch.evaluation.evaluator import ImageRow
+from launch.evaluation.measuring import metrics
 from pipelines.base import Output
 from shards.building.writer import write_split
 from shards.reading.shard_set import ShardSet

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from configs.errors import DataError
-from losses.common.noise_level import noise_level, noise_levels
+from losses.common.noise_level import noise_level, noise_levels, noise_levels_on_device
 
 
 def smooth(shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -46,6 +47,18 @@ def test_channels_are_averaged_as_squares_and_images_estimated_separately() -> N
     assert levels.shape == (2,)
     np.testing.assert_allclose(levels, np.sqrt((sigmas**2).mean(axis=1)), rtol=0.05)
     assert levels[0] == noise_level(np.moveaxis(batch[0], 0, -1))
+
+
+@pytest.mark.parametrize("size", [(64, 65), (40, 41), (13, 20), (2, 3)])
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64])
+def test_the_estimate_on_a_device_is_that_of_arrays(size: tuple[int, int], dtype: type[np.generic]) -> None:
+    rng = np.random.default_rng(5)
+    noisy = np.ones((3, 2, *size)) + 0.1 * rng.standard_normal((3, 2, *size))
+    if dtype == np.complex64:
+        noisy = noisy + 0.2j * rng.standard_normal(noisy.shape)
+    noisy = noisy.astype(dtype)
+    levels = noise_levels_on_device(torch.from_numpy(noisy))
+    np.testing.assert_allclose(levels.numpy(), noise_levels(noisy), rtol=1e-6)
 
 
 def test_noise_free_image_has_level_zero_and_a_wrong_shape_is_rejected() -> None:

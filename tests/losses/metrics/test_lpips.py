@@ -104,3 +104,16 @@ def test_missing_and_damaged_weights_are_reported(weights_folder: Path, monkeypa
         lpips(image, image, data_range=1)
     monkeypatch.delenv(module.FOLDER_VARIABLE)
     assert module.weights_folder() == Path(torch.hub.get_dir()) / "checkpoints"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_batch_is_measured_as_its_arrays_are(weights_folder: Path, channels: int) -> None:
+    rng = np.random.default_rng(1)
+    clean = rng.random((2, 40, 48, channels)).astype(np.float32)
+    restored = [(clean + sigma * rng.standard_normal(clean.shape)).astype(np.float32) for sigma in (0.05, 0.2)]
+    restored[0][1, 2, 3] = np.nan
+    expected = [[lpips(x, y, data_range=1) for x, y in zip(images, clean, strict=True)] for images in restored]
+    tensors = [torch.from_numpy(np.moveaxis(images, -1, -3).copy()) for images in (np.stack(restored), clean)]
+    np.testing.assert_allclose(module.BATCH_FORM(tensors[0], tensors[1], 1.0).numpy(), expected, rtol=1e-5)
+    with pytest.raises(DataError, match="32 px"):
+        module.BATCH_FORM(tensors[0][..., :31], tensors[1][..., :31], 1.0)

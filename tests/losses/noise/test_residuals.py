@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 
+from losses.common import cached_parts
 from losses.noise.model import Array, FieldNoise, spectrum_of_kernel
-from losses.noise.residuals import ResidualChecks, check_residual
+from losses.noise.residuals import ResidualChecks, check_residual, check_residuals
 
 SHAPE = (160, 144)
 SIGMA = 0.1
@@ -100,3 +102,24 @@ def test_complex_images_are_measured_per_component() -> None:
 
 def test_without_noise_there_is_nothing_to_compare() -> None:
     assert all(np.isnan(check_residual(clean(), clean(), FieldNoise(0.0))))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64])
+@pytest.mark.parametrize("shape", [(96, 97), (33, 13), (9, 60)])
+@pytest.mark.parametrize("kind", NOISES)
+def test_planes_on_a_device_are_checked_as_arrays_are(
+    kind: str, shape: tuple[int, int], dtype: type[np.generic], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached_parts, "CPU_ELEMENTS", 2 * shape[0] * shape[1])
+    noise, random = NOISES[kind], np.random.default_rng(3)
+    truth = clean()[20 : 20 + shape[0], 30 : 30 + shape[1]]
+    noisy = [truth + noise.sample(random, shape) for _ in range(5)]
+    if dtype == np.complex64:
+        noisy = [image + 1j * noise.sample(random, shape) for image in noisy]
+    restored = [noisy[0], truth, gaussian_filter(noisy[2], 1.5), noisy[3] + truth, np.zeros(shape)]
+    noisy_PHW, restored_PHW = (np.stack(images).astype(dtype) for images in (noisy, restored))
+    planes = torch.from_numpy(noisy_PHW), torch.from_numpy(restored_PHW)
+    measured = check_residuals(*planes, noise).numpy()
+    expected = np.array([check_residual(a, b, noise) for a, b in zip(noisy_PHW, restored_PHW, strict=True)])
+    np.testing.assert_allclose(measured.T, expected, rtol=1e-6, atol=1e-6)
+    assert np.isnan(check_residuals(*planes, FieldNoise(0.0)).numpy()).all()

@@ -10,7 +10,8 @@ import pytest
 from configs.errors import ConfigError, DataError
 from configs.support.json_files import Record
 from launch import evaluate, train
-from launch.evaluation import evaluator, metrics
+from launch.evaluation import evaluator
+from launch.evaluation.measuring import metrics
 from losses.metrics.cnr import cnr
 from losses.metrics.common.rois import find_rois
 from losses.metrics.enl import enl

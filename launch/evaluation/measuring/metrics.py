@@ -9,6 +9,7 @@ from pathlib import Path
 from configs.errors import ConfigError
 from configs.registry import names
 from configs.support.suggestions import did_you_mean
+from losses.metrics.common.batch_form import BatchForm
 from losses.metrics.common.images import Image
 from losses.metrics.common.rois import Rois, find_rois
 
@@ -36,6 +37,12 @@ class Metric:
         """The least height and width of an image that it can be computed of: SMALLEST_PX of its module."""
         module = importlib.import_module(self.function.__module__)
         return int(getattr(module, "SMALLEST_PX", 1))
+
+    @property
+    def batch_form(self) -> BatchForm | None:
+        """How it is computed of batches on a device: BATCH_FORM of its module; None where only arrays are measured."""
+        form = getattr(importlib.import_module(self.function.__module__), "BATCH_FORM", None)
+        return form if isinstance(form, BatchForm) else None
 
     @property
     def uses_regions(self) -> bool:
