@@ -1,7 +1,7 @@
 """Dual-domain Noise2Noise: one encoder and one decoder per contrast; each contrast is predicted from the other.
 
 The design follows the Contrast2Contrast configurations; docs/dual_domain.md has measurements of what they do. All loss
-terms are in the same unit: images divided by their median magnitude.
+terms are in the same unit: images divided by their median magnitude (`units: raw` is the original's mixture).
 """
 
 from collections.abc import Iterable
@@ -129,21 +129,32 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         z_a, z_b, images = self._decode(noisy_pd, noisy_pdfs)
         is_supervised = self.config.targets == "clean"
         target_a, target_b = (batch["pd_clean"], batch["pdfs_clean"]) if is_supervised else (pd, pdfs)
+        cross_a, cross_b = (
+            self._in_units(images["pd_cross"], batch, "pd"),
+            self._in_units(images["pdfs_cross"], batch, "pdfs"),
+        )
+        crossed_a, crossed_b = self._in_units(target_a, batch, "pd"), self._in_units(target_b, batch, "pdfs")
         terms = {
             "content": self.content(z_a, z_b),
             "recon": self.distance(images["pd_same"], target_a) + self.distance(images["pdfs_same"], target_b),
-            "cross": self.distance(images["pd_cross"], target_a) + self.distance(images["pdfs_cross"], target_b),
-            "edge": self.edge(images["pd_cross"], target_a) + self.edge(images["pdfs_cross"], target_b),
+            "cross": self.distance(cross_a, crossed_a) + self.distance(cross_b, crossed_b),
+            "edge": self.edge(cross_a, crossed_a) + self.edge(cross_b, crossed_b),
         }
         # A term of weight 0 is left out, since 0 * inf would be NaN. DDP needs a gradient for every parameter, so
         # 0 * recon gives the decoders one even if all their terms are left out.
         ramps = {"content": self.ramp, "cross": self.ramp}
         weights = zip(TERMS, self._host_weights.of(self.weights), strict=True)
         total = sum((w * ramps.get(t, 1.0) * terms[t] for t, w in weights if w), 0 * terms["recon"])
-        magnitude = torch.cat([images["pd_cross"], images["pdfs_cross"]]).detach().abs()
+        magnitude = torch.cat([cross_a, cross_b]).detach().abs()
         scalars = {**terms, "variance_latent": z_a.detach().var(), "variance_cross": magnitude.var()}
         scalars |= {f"weight_{term}": weight for term, weight in zip(TERMS, self.weights, strict=True)}
         return PhaseOutput(total, detached(scalars), {})
+
+    def _in_units(self, images: Tensor, batch: Batch, field: str) -> Tensor:
+        """Images, or their targets, in the unit of the cross and edge terms."""
+        if self.config.units == "median":
+            return images
+        return images * (self.config.raw_gain * batch[f"{field}_scale"])
 
     def restore(self, batch: Batch) -> dict[str, Tensor]:
         """Both contrasts by both paths; no noise is added."""

@@ -65,6 +65,7 @@ def probe(run: Path, metrics: dict[str, float]) -> Probed:
           pipeline, and the share of its parameters whose gradient is not zero;
         - `median_<field>`: median magnitude of the images that the networks see (1 if they are normalised);
         - `noise_<field>`: their noise level in the same unit;
+        - `scale_<field>`: what they were divided by;
         - `sharpness_<output>`: gradient energy of the restored images relative to the clean ones;
         - `gain_train`, `gain_val`: gain in PSNR over the noisy images in dB, `gain_error`: the standard error of their
           difference; missing if clean images are not known;
@@ -173,13 +174,14 @@ def gradients(pipeline: Pipeline, batch: Batch) -> dict[str, float]:
 
 
 def image_levels(pipeline: Pipeline, batch: Batch) -> dict[str, float]:
-    """`median_<field>` and `noise_<field>` of the noisy fields of a batch."""
+    """`median_<field>`, `noise_<field>` and `scale_<field>` of the noisy fields of a batch."""
     values: dict[str, float] = {}
     for field in dict.fromkeys(output.noisy for output in pipeline.outputs.values()):
         images = batch[field]
         is_ri = pipeline.fields[field].layout == "ri"
         magnitude = torch.hypot(images[:, 0], images[:, 1]) if is_ri else images.abs()
         values[f"median_{field}"] = float(magnitude.flatten(1).median(dim=1).values.mean())
+        values[f"scale_{field}"] = float(batch[f"{field}_scale"].mean())
         values[f"noise_{field}"] = float(noise_levels(images.cpu().numpy()).mean())
     return values
 

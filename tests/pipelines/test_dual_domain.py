@@ -91,6 +91,23 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     torch.testing.assert_close(step.scalars["cross"], (pd + pdfs).detach())
 
 
+def test_raw_units_change_the_cross_and_edge_terms_alone() -> None:
+    """As the original computes them: both images times what they were divided by."""
+    weights = {"content": 0.5, "recon": 0.2, "cross": 1.5, "edge": 0.05}
+    median = make(weights=weights, sigma_a=0, sigma_b=0).double()
+    raw = make(weights=weights, sigma_a=0, sigma_b=0, units="raw", raw_gain=0.1).double()
+    raw.load_state_dict(median.state_dict())
+    data = batch()
+    data |= {
+        f"{field}_scale": torch.full((len(data["pd"]), 1, 1, 1), 0.05, dtype=torch.float64) for field in ("pd", "pdfs")
+    }
+    expected, measured = (pipeline.loss("denoiser", data, {}).scalars for pipeline in (median, raw))
+    for term, factor in {"content": 1.0, "recon": 1.0, "cross": 0.005, "edge": 0.005}.items():
+        torch.testing.assert_close(measured[term], expected[term] * factor, rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(measured["variance_cross"], expected["variance_cross"] * 0.005**2)
+    torch.testing.assert_close(measured["variance_latent"], expected["variance_latent"])
+
+
 @pytest.mark.parametrize("name", ["cosine_content", "predicted_content", "vicreg", "info_nce"])
 def test_the_content_term_is_chosen_by_name_and_fully_trained(name: str) -> None:
     pipeline = make(content=name, sigma_a=0, sigma_b=0)

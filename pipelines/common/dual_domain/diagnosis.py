@@ -3,7 +3,8 @@
 from pipelines.common.dual_domain.criteria import success_checks
 from pipelines.common.dual_domain.disputes import disputes
 from pipelines.common.dual_domain.rules import rule_checks
-from pipelines.common.dual_domain.symptoms import recommendation
+from pipelines.common.dual_domain.symptoms import recommendation, settings_of
+from pipelines.common.dual_domain.units import unit_checks, why_flat
 from pipelines.reporting.checks import MethodDiagnosis
 from pipelines.reporting.columns import FollowedLoss, ReportColumn
 from pipelines.reporting.facts import RunFacts
@@ -41,12 +42,16 @@ _UNIT_NOTE = (
     "unit."
 )
 
+_RAW_NOTE = (
+    "The cross and edge losses are in stored units (pipeline.units raw), content and recon in units of the median."
+)
+
 
 def diagnose(facts: RunFacts) -> MethodDiagnosis:
     """Apply every rule and criterion of the documents, and decide between them where they contradict each other."""
     return MethodDiagnosis(
-        checks=(*rule_checks(facts), *success_checks(facts)),
-        disputes=tuple(disputes(facts)),
-        notes=(_UNIT_NOTE,),
+        checks=(*rule_checks(facts), *success_checks(facts), *unit_checks(facts)),
+        disputes=(why_flat(facts), *disputes(facts)),
+        notes=(_UNIT_NOTE,) if settings_of(facts).units == "median" else (_RAW_NOTE,),
         recommendation=recommendation(facts),
     )

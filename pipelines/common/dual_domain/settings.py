@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from configs import registry
-from configs.schema import Count, Fraction, PipelineConfig, Positive, Section, Weight
+from configs.schema import Count, Fraction, PipelineConfig, Positive, Rate, Section, Weight
 from configs.sizes import Width, Widths
 
 
@@ -72,6 +72,12 @@ class DualDomainSettings(PipelineConfig):
     same_domain_use_skip: bool = True
     """Whether a decoder receives skip connections with its own contrast's latent."""
     anti_collapse: AntiCollapse = AntiCollapse()
+    units: Literal["median", "raw"] = "median"
+    """Unit of the cross and edge terms, and of the variance of the cross predictions that anti_collapse watches: of
+    each image's median magnitude like the other terms; or of the stored values, as in the original program, where the
+    weight of these terms depends on how large the stored numbers are (docs/dual_domain.md)."""
+    raw_gain: Rate = 1.0
+    """With units raw: what stored values are multiplied by first, to see what data of another magnitude does."""
     targets: Literal["noisy", "clean"] = "noisy"
     """Train against the noisy images, or (supervised control) against the clean ones."""
     restore_path: Literal["cross", "same"] = "cross"

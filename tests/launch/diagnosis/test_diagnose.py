@@ -144,7 +144,7 @@ def test_every_rule_and_criterion_of_the_documents_has_a_check(collapsed: Diagno
         (f"{NOISE_LEAKAGE}, {SOLUTION_SUMMARY}", "content about 0.01"),
     ]:
         assert (source, name) in names, name
-    assert len(collapsed.disputes) == 7
+    assert len(collapsed.disputes) == 8
     assert all(check.advice and check.threshold for check in collapsed.checks)
 
 
