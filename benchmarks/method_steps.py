@@ -24,9 +24,9 @@ FULL_WIDTH = {"cross_guided": ["loop.precision=no"], "drgan": ["pipeline.noise_p
 """Overrides with which a configuration trains on a CPU, at full width and with images of 64 px."""
 
 
-def our_step(config: RunConfig, *, compiled: bool = False) -> Callable[[], object]:
+def our_step(config: RunConfig) -> Callable[[], object]:
     """The launcher's step, with the moving average of the weights if the configuration has one."""
-    step = common.TrainingStep.build(config, acceleration.make_accelerator(config.loop), compiled=compiled)
+    step = common.TrainingStep.build(config, acceleration.make_accelerator(config.loop))
     average = Average(step.pipeline, config.loop.ema_decay) if config.loop.ema_decay else None
 
     def run() -> None:

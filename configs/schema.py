@@ -204,6 +204,10 @@ class ScheduleConfig(Section):
     """Evaluations that plateau waits for a better metric."""
 
 
+CompileMode = bool | Literal["max-autotune", "reduce-overhead"]
+"""How a phase is compiled: not (false), by torch.compile's default (true), or by the mode of that name."""
+
+
 class LoopConfig(Section):
     """Length and arithmetic of training."""
 
@@ -235,6 +239,11 @@ class LoopConfig(Section):
     channels_last: bool | Literal["auto"] = "auto"
     """Use NHWC memory order; results differ by rounding. auto does so on GPUs, and on CPUs for networks with layers of
     fewer than 32 channels, where it is faster. Complex networks, and all under DeepSpeed, stay NCHW."""
+    compile: CompileMode | dict[str, CompileMode] = False
+    """Compile the losses of training with torch.compile, all alike or by phase, e.g. `{generator: max-autotune}`: true;
+    max-autotune tries several kernels for each operator; reduce-overhead also replays CUDA graphs, on CUDA only. The
+    first step then takes from half a minute to several. Off by default: measured on a CPU, where it does not pay off,
+    but on no GPU. Results differ by rounding. Not under DeepSpeed."""
     patience: Positive | None = None
     """Stop after this many evaluations in a row without a better evaluation.metric; null trains to the end."""
     sync_batchnorm: bool = False

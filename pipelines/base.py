@@ -1,7 +1,7 @@
 """The interface between a training method and the loop, which is the same for all methods."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple
 
@@ -17,9 +17,12 @@ from pipelines.reporting.assumed_noise import AssumedNoise
 from pipelines.reporting.checks import Finding, MethodDiagnosis
 from pipelines.reporting.columns import FollowedLoss, ReportColumn
 from pipelines.reporting.facts import RunFacts
+from pipelines.state.host_copy import HostCopy
 
 ConfigT = TypeVar("ConfigT", bound=PipelineConfig, default=Any)
 """The method's own `Config`. Plain `Pipeline` is any method, as the training loop sees it."""
+
+T = TypeVar("T")
 
 State = dict[str, Any]
 """Plain values and tensors, as torch.save writes and torch.load(weights_only=True) reads them."""
@@ -97,6 +100,7 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
         super().__init__()
         self.config = config
         self.fields = fields
+        self._host_copies: list[HostCopy[Any]] = []
 
     @classmethod
     @abstractmethod
@@ -138,6 +142,17 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
     def warnings(self) -> list[str]:
         """What a user should know before the first step, a sentence each; called once, after `calibrate`."""
         return []
+
+    def host_copy(self, *buffers: str, read: Callable[..., T], absent: T) -> HostCopy[T]:
+        """What `read` makes of these buffers, by name, for a loss that needs it on the host; see HostCopy."""
+        copy = HostCopy(self, *buffers, read=read, absent=absent)
+        self._host_copies.append(copy)
+        return copy
+
+    def refresh_host_copies(self) -> None:
+        """Read again, for a compiled loss, the buffers that have changed."""
+        for copy in self._host_copies:
+            copy.refresh()
 
     def is_active(self, phase: str, step: int) -> bool:
         """Whether a phase runs at this step; a critic may run less often than its generator."""

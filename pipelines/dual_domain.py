@@ -20,11 +20,11 @@ from models.contrast_encoder import ContrastEncoder
 from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from pipelines.common.dual_domain import diagnosis, instruments
 from pipelines.common.dual_domain.settings import DualDomainSettings
-from pipelines.common.host_copy import HostCopy
 from pipelines.common.noise_calibration import NoiseLevel
 from pipelines.reporting.assumed_noise import AssumedNoise
 from pipelines.reporting.checks import Finding, MethodDiagnosis
 from pipelines.reporting.facts import RunFacts
+from pipelines.state.host_copy import HostCopy
 
 TERMS = ("content", "recon", "cross", "edge")
 """The loss terms, in the order of the buffer `weights`."""
@@ -77,7 +77,7 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         """Of the targets' own noise, for the diagnostics; the losses do not read it."""
         self.ramp = 1.0
         self.register_buffer("weights", torch.tensor([getattr(config.weights, term) for term in TERMS]))
-        self._host_weights = HostCopy()
+        self._host_weights: HostCopy[list[float]] = self.host_copy("weights", read=Tensor.tolist, absent=[])
         self.register_buffer("counted", torch.zeros((), dtype=torch.long))
         learned = ("content",) if config.weights.content and list(self.content.parameters()) else ()
         self.phases = {"denoiser": ("encoder", "decoder_a", "decoder_b", *learned)}
@@ -143,7 +143,7 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         # A term of weight 0 is left out, since 0 * inf would be NaN. DDP needs a gradient for every parameter, so
         # 0 * recon gives the decoders one even if all their terms are left out.
         ramps = {"content": self.ramp, "cross": self.ramp}
-        weights = zip(TERMS, self._host_weights.of(self.weights), strict=True)
+        weights = zip(TERMS, self._host_weights.value, strict=True)
         total = sum((w * ramps.get(t, 1.0) * terms[t] for t, w in weights if w), 0 * terms["recon"])
         magnitude = torch.cat([cross_a, cross_b]).detach().abs()
         scalars = {**terms, "variance_latent": z_a.detach().var(), "variance_cross": magnitude.var()}
@@ -171,7 +171,7 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         if int(self.counted) < rule.patience:
             return []
         self.counted.zero_()
-        content, recon, *_ = self._host_weights.of(self.weights)
+        content, recon, *_ = self._host_weights.value
         # whatever the limits, content is never lowered and recon never raised; a weight of 0 stays 0
         self.weights[0] = max(content, min(content * (1 + rule.factor), rule.max_content))
         self.weights[1] = min(recon, max(recon * (1 - rule.factor), rule.min_recon))

@@ -11,7 +11,6 @@ from configs.fields import FieldSpec
 from configs.schema import Count, Section
 from losses.noise.model import FieldNoise
 from pipelines.base import Batch, PhaseOutput, detached
-from pipelines.common.host_copy import HostCopy
 from pipelines.common.random_numbers.image_draws import ImageDraws
 from pipelines.common.self_supervised import blind_spots
 from pipelines.common.self_supervised.base import SelfSupervisedConfig, SelfSupervisedPipeline
@@ -67,7 +66,7 @@ class Noise2Void(SelfSupervisedPipeline["Noise2Void.Config"]):
 
     def __init__(self, config: Config, fields: dict[str, FieldSpec]) -> None:
         super().__init__(config, fields)
-        self._host_copy = HostCopy()
+        self._mask = self.host_copy(MASK, read=lambda mask: Extent(*map(int, mask.tolist())), absent=Extent(1, 1))
         if config.mask == "auto":
             self.register_buffer(MASK, torch.zeros(2))
 
@@ -75,8 +74,7 @@ class Noise2Void(SelfSupervisedPipeline["Noise2Void.Config"]):
     def extent(self) -> Extent:
         """The mask, given or measured."""
         if self.config.mask == "auto":
-            rows, columns = self._host_copy.of(self.get_buffer(MASK))
-            return Extent(int(rows), int(columns))
+            return self._mask.value
         return Extent(self.config.mask.rows, self.config.mask.columns)
 
     def calibrate(self, batches: Iterable[Batch]) -> None:

@@ -231,19 +231,14 @@ class TrainingStep:
     scaler: torch.amp.GradScaler
 
     @classmethod
-    def build(cls, config: RunConfig, accelerator: Accelerator, *, compiled: bool = False) -> "TrainingStep":
+    def build(cls, config: RunConfig, accelerator: Accelerator) -> "TrainingStep":
         """Build everything a step needs, in the memory layout that a run would choose.
 
         Args:
             config: What to train; `data.root` has the shards.
             accelerator: Whose device and launch target are used.
-            compiled: Compile every network with `torch.compile`, for its shapes; the weights keep their names.
         """
         pipeline, batches = build_first_step(config)
-        if compiled:
-            for network in pipeline.children():
-                if any(True for _ in network.parameters()):
-                    network.compile(dynamic=False)
         memory_layout.place(pipeline, accelerator.device, config.loop)
         complex_numbers = config.data.representation == "complex"
         chosen = precision.choose(config.loop, accelerator.device, complex_numbers=complex_numbers)

@@ -1,4 +1,4 @@
-"""Training steps with every network under `torch.compile`, against the same steps without it.
+"""Training steps with `loop.compile=true`, against the same steps without it.
 
 Not part of `make bench`: compiling takes minutes on one CPU thread.
 """
@@ -21,7 +21,7 @@ from configs.schema import RunConfig
 def compiled_step(config: RunConfig) -> Callable[[], object]:
     """The compiled step, after its first call; prints how long that took."""
     start = time.perf_counter()
-    step = our_step(config, compiled=True)
+    step = our_step(config)
     step()
     print(f"{config.pipeline.name}: first step after {time.perf_counter() - start:.0f} s", flush=True)
     return step
@@ -35,10 +35,9 @@ def main() -> None:
         side = common.SIDE_PX.get(name, 64)
         with common.temporary_folder() as folder:
             root = common.write_shards(Path(folder), side=side, **common.image_kind(name))
-            config = common.load_config(
-                name, root, *common.SMALL[name], f"data.crop={side}", "data.batch_size=4", "loop.accumulate=1"
-            )
-            candidates = {"plain": partial(our_step, config), "compiled": partial(compiled_step, config)}
+            settings = (*common.SMALL[name], f"data.crop={side}", "data.batch_size=4", "loop.accumulate=1")
+            plain, compiled = (common.load_config(name, root, *settings, *more) for more in ([], ["loop.compile=true"]))
+            candidates = {"plain": partial(our_step, plain), "compiled": partial(compiled_step, compiled)}
             seconds = common.time_in_processes(candidates, rounds=1 if options.quick else 9)
         milliseconds = [f"{1e3 * common.median(seconds[variant]):.1f}" for variant in candidates]
         rows.append([name, *milliseconds, f"{common.speedup(seconds['plain'], seconds['compiled']):.2f}"])

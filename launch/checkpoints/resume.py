@@ -36,6 +36,7 @@ RESUME_MUTABLE_KEYS = (
     "loop.threads",
     "loop.accumulate",
     "loop.channels_last",
+    "loop.compile",
     "loop.max_skips",
     "data.prefetch",
     "data.threads",

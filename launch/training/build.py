@@ -15,7 +15,7 @@ from configs.batching import batch_problem
 from configs.errors import ConfigError
 from configs.schema import LoopConfig, RunConfig
 from launch.data import fields
-from launch.machine import complex_gradients
+from launch.machine import compilation, complex_gradients
 from launch.methods import method_of
 from launch.runs.tracker import Tracker
 from launch.training import optimizers
@@ -89,6 +89,8 @@ def make_phases(accelerator: Accelerator, pipeline: Pipeline, config: RunConfig,
         return [
             deepspeed.ZeroPhase(accelerator, pipeline, name, config, precision=precision) for name in pipeline.phases
         ]
+    if compilation.check(config.loop, list(pipeline.phases), accelerator.device):
+        compilation.prepare()
     complex_gradients.check_complex(accelerator, pipeline)
     return [Phase(accelerator, pipeline, name, config, precision=precision) for name in pipeline.phases]
 

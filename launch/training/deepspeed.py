@@ -17,6 +17,7 @@ from torch import Tensor
 
 from configs.errors import ConfigError
 from configs.schema import RunConfig
+from launch.machine import compilation
 from launch.training.phases import Backward, Phase, PhaseView
 from pipelines.base import Batch, Pipeline, State
 
@@ -40,6 +41,10 @@ def refuse_what_cannot_work(config: RunConfig, pipeline: Pipeline) -> None:
         )
     if config.loop.precision == "fp16":
         problems.append("loop.precision fp16 would need DeepSpeed's own loss scaler: use bf16 or no")
+    if any(compilation.mode_of(config.loop, phase) for phase in pipeline.phases):
+        problems.append(
+            "loop.compile is not supported under DeepSpeed, which hooks every layer: set loop.compile=false"
+        )
     if problems:
         raise ConfigError(problems)
 

@@ -11,6 +11,7 @@ from configs.schema import RunConfig
 from launch.data import loading, splits
 from launch.data.finishing import Finisher
 from launch.evaluation import evaluator, fitness
+from launch.machine import compilation
 from launch.machine.acceleration import require_wandb
 from launch.machine.devices import take_device
 from launch.machine.precision import choose
@@ -35,9 +36,11 @@ def describe(config: RunConfig) -> int:
     print(dump(config), end="")
     if config.tracking.wandb_project:
         require_wandb()
-    choose(config.loop, take_device(), complex_numbers=config.data.representation == "complex")
+    device = take_device()
+    choose(config.loop, device, complex_numbers=config.data.representation == "complex")
     shards = splits.open_training(config.data)
     pipeline = make_pipeline(config, shards)
+    compilation.check(config.loop, list(pipeline.phases), device)
     needs = type(pipeline).needs(config.pipeline)
     splits.refuse_unfit_validation(needs, config.data, shards)
     validation = splits.open_split(config.data, config.data.val_split)

@@ -8,7 +8,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from configs.schema import RunConfig
+from configs.schema import CompileMode, RunConfig
+from launch.machine import compilation
 from launch.machine.precision import DTYPES, autocast
 from launch.training import optimizers
 from pipelines.base import Batch, Pipeline, State
@@ -22,10 +23,15 @@ class PhaseView(nn.Module):
     """
 
     def __init__(
-        self, pipeline: Pipeline, phase: str, precision: Callable[[], AbstractContextManager[object]] = nullcontext
+        self,
+        pipeline: Pipeline,
+        phase: str,
+        precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+        compile_mode: CompileMode = False,
     ) -> None:
         super().__init__()
         self.pipeline, self.phase, self.precision = pipeline, phase, precision
+        self.loss = compilation.loss_of(pipeline, compile_mode)
         trained = tuple(f"pipeline.{part}" for part in pipeline.phases[phase])
         tensors = [name for name, _ in (*self.named_parameters(), *self.named_buffers())]
         # the attribute that DistributedDataParallel reads; there is no public argument for it
@@ -36,7 +42,7 @@ class PhaseView(nn.Module):
     def forward(self, batch: Batch, carry: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """The phase's loss, its scalars to log, and the tensors it passes on; see pipelines.base.PhaseOutput."""
         with self.precision():
-            output = self.pipeline.loss(self.phase, batch, carry)
+            output = self.loss(self.phase, batch, carry)
         return output.loss.float(), _in_float32(output.scalars), _in_float32(output.carry)
 
 
@@ -74,12 +80,14 @@ class Phase:
         self.optimizer = optimizers.make(config.optimizer, name, self.parameters)
         self.base_lr = self.optimizer.param_groups[0]["lr"]
         self.clip = config.loop.clip_norm
+        self.compile_mode = compilation.mode_of(config.loop, name)
         self.view = self.wrap(accelerator, pipeline)
 
     def wrap(self, accelerator: Accelerator, pipeline: Pipeline) -> Any:
         """The view inside DDP, where there is more than one process, and under the run's precision."""
         # the pipeline is on its device already (memory_layout.py); asking accelerate would import distributed tensors
-        return accelerator.prepare_model(PhaseView(pipeline, self.name, self.autocast), device_placement=False)
+        view = PhaseView(pipeline, self.name, self.autocast, self.compile_mode)
+        return accelerator.prepare_model(view, device_placement=False)
 
     def set_rate(self, factor: float) -> None:
         """Set the learning rate to a factor of the phase's own peak rate."""
@@ -98,7 +106,8 @@ class Phase:
     ) -> Backward:
         """Accumulate the gradient of one of `count` micro-batches; with the last, ranks average their gradients."""
         reduces = last or not hasattr(self.view, "no_sync")  # only DDP's wrapper can postpone the all-reduce
-        with nullcontext() if reduces else self.view.no_sync():
+        compiler_errors = compilation.explained(self.name) if self.compile_mode else nullcontext()
+        with nullcontext() if reduces else self.view.no_sync(), compiler_errors:
             loss, scalars, carried = self.view(batch, carry)
             scaler.scale(loss if count == 1 else loss / count).backward()
         return Backward(loss.detach(), scalars, carried)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import scipy
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from configs.errors import ConfigError, DataError
 from configs.fields import Needs
@@ -16,9 +16,8 @@ from configs.support.paths import resolve
 from losses.common.noise_level import noise_levels
 from losses.noise.model import FieldNoise, NoiseModel
 from losses.noise.verdicts import verdict
-from pipelines.base import Batch
+from pipelines.base import Batch, Pipeline
 from pipelines.common import noise_audit
-from pipelines.common.host_copy import HostCopy, Unchanged
 from pipelines.common.noise_sampling import ORIENTATIONS, NoiseShape, Size
 from pipelines.common.noise_settings import GivenNoise, NoiseSetting
 from pipelines.common.recorruption import estimated_sigma
@@ -54,7 +53,7 @@ class NoiseLevel:
     """
 
     def __init__(
-        self, method: nn.Module, sigma: SigmaSetting, fields: Sequence[str], noise: NoiseSetting = "white"
+        self, method: Pipeline, sigma: SigmaSetting, fields: Sequence[str], noise: NoiseSetting = "white"
     ) -> None:
         """Register in `method` the buffers for what is to be calibrated."""
         self.is_calibrated = sigma == "estimate"
@@ -67,22 +66,22 @@ class NoiseLevel:
             self._given = {name: sigma[name] for name in fields}
         else:
             self._given = dict.fromkeys(fields, sigma if isinstance(sigma, float) else None)
-        self._host_copy, self._shapes_unchanged = HostCopy(), Unchanged()
-        self._shapes: dict[str, NoiseShape] = {name: NoiseShape(FieldNoise(1.0)) for name in fields}
+        white = {name: NoiseShape(FieldNoise(1.0)) for name in fields}
+        self._levels = method.host_copy(BUFFER, read=Tensor.tolist, absent=[0.0] * len(fields))
+        self._shapes = method.host_copy(SPECTRA, MAPS, read=self._read_shapes, absent=white)
         if self.is_calibrated:
             method.register_buffer(BUFFER, torch.zeros(len(self._fields)))
 
     @property
     def shapes(self) -> dict[str, NoiseShape]:
         """Field -> spectrum and map of its noise."""
-        if self._has_shapes:
-            spectra, maps = self._method.get_buffer(SPECTRA), self._method.get_buffer(MAPS)
-            if not self._shapes_unchanged.since_last(spectra, maps):
-                self._shapes = {
-                    name: NoiseShape(FieldNoise(1.0, _optional(spectrum), _optional(level_map)))
-                    for name, spectrum, level_map in zip(self._fields, spectra, maps, strict=True)
-                }
-        return self._shapes
+        return self._shapes.value
+
+    def _read_shapes(self, spectra: Tensor, maps: Tensor) -> dict[str, NoiseShape]:
+        return {
+            name: NoiseShape(FieldNoise(1.0, _optional(spectrum), _optional(level_map)))
+            for name, spectrum, level_map in zip(self._fields, spectra, maps, strict=True)
+        }
 
     @property
     def margin_px(self) -> int:
@@ -195,7 +194,7 @@ class NoiseLevel:
                 would make the images worse.
             ConfigError: The file of a given noise model lacks a field.
         """
-        audit = noise_audit.NoiseAudit(self._fields, self._method.fields)  # type: ignore[arg-type]
+        audit = noise_audit.NoiseAudit(self._fields, self._method.fields)
         levels: dict[str, list[Tensor]] = {name: [] for name in self._fields}
         for batch in batches:
             audit.add(batch)
@@ -321,8 +320,7 @@ class NoiseLevel:
             return self._given
         # 0 in the buffer: nothing measured, as in checkpoints older than the buffer. The buffer is looked up each
         # time: moving a module to another device replaces its buffers
-        levels = self._host_copy.of(self._method.get_buffer(BUFFER))
-        return {name: level or None for name, level in zip(self._fields, levels, strict=True)}
+        return {name: level or None for name, level in zip(self._fields, self._levels.value, strict=True)}
 
 
 def _given_noise(path: Path, fields: Sequence[str]) -> dict[str, FieldNoise]:

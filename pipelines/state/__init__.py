@@ -1,0 +1,1 @@
+"""What a method keeps beside its networks."""
