@@ -237,8 +237,9 @@ class LoopConfig(Section):
     """Use deterministic algorithms, for bit-exact resume; torch warns of an operator that has none. false lets cuDNN
     try several at the first step and take the fastest (cudnn.benchmark); what that gains was not measured."""
     channels_last: bool | Literal["auto"] = "auto"
-    """Use NHWC memory order; results differ by rounding. auto does so on GPUs, and on CPUs for networks with layers of
-    fewer than 32 channels, where it is faster. Complex networks, and all under DeepSpeed, stay NCHW."""
+    """Use NHWC memory order; results differ by rounding. auto does so on GPUs (not on Apple's), and on CPUs for
+    networks with layers of fewer than 32 channels, where it is faster. Complex networks, and all under DeepSpeed, stay
+    NCHW."""
     compile: CompileMode | dict[str, CompileMode] = False
     """Compile the losses of training with torch.compile, all alike or by phase, e.g. `{generator: max-autotune}`: true;
     max-autotune tries several kernels for each operator; reduce-overhead also replays CUDA graphs, on CUDA only. The

@@ -212,6 +212,7 @@ def _write(
                 "step": 0,
                 "epoch": 0.0,
                 "world": 1,
+                "precision": "no",  # in which the original programs computed
                 "commit": git_commit(ROOT),
                 "samples": 0,
                 "line": lineage.fresh(),

@@ -29,7 +29,9 @@ def takes_channels_last(network: nn.Module, device: torch.device, loop: LoopConf
     """
     if any(parameter.is_complex() for parameter in network.parameters()):
         return False
-    return loop.channels_last if loop.channels_last != "auto" else device.type != "cpu" or is_narrow(network)
+    if loop.channels_last != "auto":
+        return loop.channels_last
+    return is_narrow(network) if device.type == "cpu" else device.type != "mps"  # where nothing was tested
 
 
 def is_narrow(network: nn.Module) -> bool:

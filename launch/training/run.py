@@ -19,7 +19,7 @@ from launch.checkpoints.capture import restore, restore_rank
 from launch.checkpoints.files import explained
 from launch.checkpoints.resume import Resumption
 from launch.data.device_batches import DeviceBatches
-from launch.machine import acceleration, agreement, out_of_memory, ranks
+from launch.machine import acceleration, agreement, devices, out_of_memory, ranks
 from launch.machine.profiling import profiled
 from launch.machine.rng import seed_everything
 from launch.runs.folder import RunFolder
@@ -202,6 +202,7 @@ def start(trainer: Trainer, resumption: Resumption, aside: Path | None) -> None:
             "world": context.world,
             "commit": context.commit,
             "device": str(context.device),
+            "device_name": devices.name(context.device),
             "precision": context.precision,
             "command": " ".join(sys.argv),
         },

@@ -38,6 +38,12 @@ def test_by_default_every_real_network_is_channels_last_on_a_gpu() -> None:
     assert wide.weight.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_by_default_apple_gpus_keep_the_order_that_was_tested() -> None:
+    wide = nn.Conv2d(3, 64, 3)
+    assert not memory_layout.takes_channels_last(wide, torch.device("mps"), LoopConfig())
+    assert memory_layout.takes_channels_last(wide, torch.device("mps"), LoopConfig(channels_last=True))
+
+
 def test_a_network_can_be_kept_planar_and_complex_ones_always_are() -> None:
     planar, complex_layer = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3, dtype=torch.complex64)
     memory_layout.place(planar, CPU, LoopConfig(channels_last=False))

@@ -49,10 +49,14 @@ def test_every_file_documents_its_command(root: Path) -> None:
 
 @pytest.mark.parametrize(("target", "processes"), [("cpu", 1), ("one_gpu", 1), ("multi_gpu", 2)])
 def test_a_target_trains(target: str, processes: int, arguments: list[str], command: Command, tmp_path: Path) -> None:
-    """The targets for GPUs run on CPU where the machine has none."""
+    """The targets for GPUs run on CPU where the machine has none; what they say of precision is followed."""
+    asked = "bf16" if target == "one_gpu" else None
     options = ["--main_process_port", free_ports(1)[0]] if processes > 1 else []
+    options += ["--mixed_precision", asked] if asked else []
     result = command(launch(target, *options, *arguments, "loop.max_steps=2", "--run-dir", tmp_path / "run"))
-    assert read_events(tmp_path / "run")[0]["world"] == processes
+    start = next(event for event in read_events(tmp_path / "run") if event["event"] == "start")
+    assert start["world"] == processes and start["precision"] == (asked or "no")
+    assert ("precision bf16 (auto: asked of accelerate launch)" in result.output) == (asked is not None)
     assert f"{processes} process{'es' if processes > 1 else ''} on cpu" in result.output
 
 
