@@ -36,7 +36,7 @@ def submit(options: argparse.Namespace) -> int:
     from slurm import local
     from slurm.report import render
     from slurm.stages import graph, plan, read
-    from slurm.submission import chain, manifest, snapshot
+    from slurm.submission import chain, manifest, snapshot, start_checks
 
     stage_graph = read.read(options.stages, settings=options.set, site=options.site)
     root = _new_folder(options.run_dir) if options.run_dir else run_folder(f"runs/{stage_graph.name}")
@@ -47,6 +47,7 @@ def submit(options: argparse.Namespace) -> int:
     for note in stage_graph.notes:
         log.warning("%s", note)
     chosen = graph.select(stage_graph.stages, only=options.only, start=options.start)
+    start_checks.refuse_what_would_not_start(planned, chosen)
     if options.dry_run:
         print(render.dry_run(planned, chosen), end="")
         return 0

@@ -18,6 +18,7 @@ from launch.checkpoints import integrity, lineage, store
 from launch.checkpoints.capture import TrainingState
 from launch.checkpoints.layout import step_folders
 from launch.checkpoints.lineage import Line
+from pipelines.base import Pipeline, State
 from shards.format.fingerprint import same_content
 from shards.reading.split import Split
 
@@ -244,29 +245,63 @@ def warm_start(state: TrainingState, init: InitConfig) -> str:
     Raises:
         CheckpointError: No checkpoint there, no such network, or weights of another shape.
     """
+    checkpoint = checkpoint_to_start_from(init)
+    weights = store.read_weights(checkpoint, averaged=True)
+    store.warn_of_damage(checkpoint)
+    with state.gathered_parameters(write=True):
+        own = state.pipeline.checkpoint_state()
+        parts, chosen = fitting_weights(state.pipeline, own, weights, init, checkpoint)
+        state.pipeline.load_checkpoint_state({**own, **chosen})
+        if state.average is not None:
+            state.average.state = {name: value.clone() for name, value in state.pipeline.checkpoint_state().items()}
+    return f"starting from {', '.join(parts)} of {checkpoint}"
+
+
+def checkpoint_to_start_from(init: InitConfig) -> Path:
+    """The checkpoint that `init_from` means; CheckpointError where there is none."""
     try:
-        checkpoint = store.choose(resolve(init.run), init.which)
+        return store.choose(resolve(init.run), init.which)
     except CheckpointError as error:
         others = runs_named(Path(init.run).name, resolve(init.run).parent)
         known = ", ".join(f"init_from.run={run}" for run in others)
         advice = f"; a run of {Path(init.run).name} is elsewhere: add {known}" if others else ""
         raise CheckpointError(f"init_from.run: {error}{advice}") from error
-    weights = state.pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))
-    store.warn_of_damage(checkpoint)
-    measured = {name for name, _ in state.pipeline.named_buffers(recurse=False)}
+
+
+def fitting_weights(
+    pipeline: Pipeline, own: State, weights: dict[str, Tensor], init: InitConfig, checkpoint: Path
+) -> tuple[list[str], dict[str, Tensor]]:
+    """The networks that `init_from` copies into a method, and their weights.
+
+    Args:
+        pipeline: The method.
+        own: Its own weights.
+        weights: Those of the checkpoint.
+        init: What to take of them.
+        checkpoint: Named in errors.
+
+    Raises:
+        CheckpointError: No such network there, or weights of another shape.
+    """
+    weights = pipeline.migrate_state(weights)
+    measured = {name for name, _ in pipeline.named_buffers(recurse=False)}
     available = sorted({name.split(".")[0] for name in weights} - measured)
     parts = list(init.parts) or available
     for part in parts:
         if part not in available:
             raise CheckpointError(f"init_from.parts names '{part}', but {checkpoint} has {', '.join(available)}")
     chosen = _of_parts(weights, parts)
-    with state.gathered_parameters(write=True):
-        own = state.pipeline.checkpoint_state()
-        store.check_fit(chosen, _of_parts(own, parts), checkpoint)
-        state.pipeline.load_checkpoint_state({**own, **chosen})
-        if state.average is not None:
-            state.average.state = {name: value.clone() for name, value in state.pipeline.checkpoint_state().items()}
-    return f"starting from {', '.join(parts)} of {checkpoint}"
+    store.check_fit(chosen, _of_parts(own, parts), checkpoint)
+    return parts, chosen
+
+
+def refuse_shorter(saved_step: int, steps: int, checkpoint: Path) -> None:
+    """CheckpointError where a run that is to be continued is beyond its end already."""
+    if saved_step > steps:
+        raise CheckpointError(
+            f"{checkpoint} is at step {saved_step}, and this configuration ends at step {steps}: raise loop.max_steps "
+            "or loop.epochs, or start a new run with another --run-dir"
+        )
 
 
 def runs_named(name: str, folder: Path) -> list[Path]:

@@ -104,6 +104,16 @@ def require_wandb() -> None:
         )
 
 
+def require_deepspeed() -> None:
+    """MachineError unless the packages are installed that accelerate needs for DeepSpeed."""
+    missing = [name for name in ("deepspeed", "transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MachineError(
+            f"DeepSpeed needs {' and '.join(missing)}, which is not installed (accelerate needs both packages): "
+            "pip install -e '.[deepspeed]', or launch with another accelerate configuration"
+        )
+
+
 def uses_deepspeed() -> bool:
     """Whether this process was launched with a DeepSpeed configuration of accelerate."""
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() in ("1", "true", "yes")
@@ -114,12 +124,7 @@ def _with_deepspeed(on_cpu: bool) -> Accelerator:
 
     It does no mixed precision itself, for DeepSpeed would turn the weights into bfloat16: the view's autocast does.
     """
-    missing = [name for name in ("deepspeed", "transformers") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MachineError(
-            f"DeepSpeed needs {' and '.join(missing)}, which is not installed (accelerate needs both packages): "
-            "pip install -e '.[deepspeed]', or launch with another accelerate configuration"
-        )
+    require_deepspeed()
     if on_cpu and devices.has_accelerator():
         raise MachineError(
             "accelerate's DeepSpeed takes the GPU of a machine that has one, whatever ACCELERATE_USE_CPU says: unset "

@@ -1,7 +1,7 @@
 """`launch/train.py --dry-run`: the resolved run and its sizes, and what the first step would refuse."""
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,32 @@ DRY_RUN_SAMPLES = 2
 """Samples on which a dry run computes the losses; some layers need more than one."""
 
 
+@dataclass(frozen=True)
+class OpenedRun:
+    """What a run works with, on one of its processes."""
+
+    shards: TrainingSplit
+    pipeline: Pipeline
+    order: SampleOrder
+
+
+def open_run(config: RunConfig, world: int) -> OpenedRun:
+    """Open the data of a run and build its method, as its first process does.
+
+    Raises:
+        QuellError: What training would refuse at this point.
+    """
+    shards = splits.open_training(config.data)
+    pipeline = make_pipeline(config, shards)
+    needs = type(pipeline).needs(config.pipeline)
+    splits.refuse_unfit_validation(needs, config.data, shards)
+    validation = splits.open_split(config.data, config.data.val_split)
+    fitness.refuse_small_images(pipeline.outputs, evaluator.DEFAULT_METRICS, needs, config.data, validation)
+    refuse_uneven_batch(config, world)
+    order = make_order(config, splits.size(shards, config.data.limit), 0, world)
+    return OpenedRun(shards, pipeline, order)
+
+
 def describe(config: RunConfig) -> int:
     """Print the resolved configuration, parameters per network, steps and shards; nothing is written or trained.
 
@@ -38,16 +64,10 @@ def describe(config: RunConfig) -> int:
         require_wandb()
     device = take_device()
     choose(config.loop, device, complex_numbers=config.data.representation == "complex")
-    shards = splits.open_training(config.data)
-    pipeline = make_pipeline(config, shards)
-    compilation.check(config.loop, list(pipeline.phases), device)
-    needs = type(pipeline).needs(config.pipeline)
-    splits.refuse_unfit_validation(needs, config.data, shards)
-    validation = splits.open_split(config.data, config.data.val_split)
-    fitness.refuse_small_images(pipeline.outputs, evaluator.DEFAULT_METRICS, needs, config.data, validation)
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    refuse_uneven_batch(config, world)
-    order = make_order(config, splits.size(shards, config.data.limit), 0, world)
+    run = open_run(config, world)
+    shards, pipeline, order = run.shards, run.pipeline, run.order
+    compilation.check(config.loop, list(pipeline.phases), device)
     steps, epochs = length(config, order)
     _print_networks(pipeline)
     print(
@@ -63,11 +83,14 @@ def describe(config: RunConfig) -> int:
 
 
 @torch.no_grad()
-def try_losses(config: RunConfig, pipeline: Pipeline, shards: TrainingSplit, order: SampleOrder) -> None:
+def try_losses(
+    config: RunConfig, pipeline: Pipeline, shards: TrainingSplit, order: SampleOrder, *, shapes_only: bool = False
+) -> None:
     """Compute the losses of the first step on a few real samples, and discard them: nothing is learned.
 
     A small batch is enough, because no network or loss refuses one for its size alone. What is otherwise calibrated on
-    whole images is measured on these samples, and a stream is read no further than them.
+    whole images is measured on these samples, and a stream is read no further than them. With `shapes_only` the method
+    moves to the meta device, where shapes are worked out and nothing is computed.
     """
     count = min(DRY_RUN_SAMPLES, order.micro_batch)
     recipe = loading.training_recipe(pipeline.training_needs(), config.data, shards)
@@ -75,7 +98,10 @@ def try_losses(config: RunConfig, pipeline: Pipeline, shards: TrainingSplit, ord
     few = replace(order, batch=count, rank=0, world=1, accumulate=1)
     with loading.training_loader(recipe, small, shards, few, steps=1) as batches:
         batch = Finisher(recipe, shards, order.seed)(next(iter(batches))[0])
-    if pipeline.calibrates:
+    if shapes_only:
+        pipeline.to("meta")
+        batch = {name: value.to("meta") if isinstance(value, Tensor) else value for name, value in batch.items()}
+    elif pipeline.calibrates:
         pipeline.calibrate([batch])
     pipeline.on_step_start(0, 0.0)
     carry: dict[str, Tensor] = {}

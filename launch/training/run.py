@@ -226,13 +226,14 @@ def restore_run(trainer: Trainer, checkpoint: Path) -> None:
     """Return a run to the moment of a checkpoint, written by any number of processes. Collective.
 
     Raises:
-        CheckpointError: It belongs to another configuration, model or data set, or is damaged.
+        CheckpointError: It belongs to another configuration, model or data set, is beyond the end, or is damaged.
     """
     context, state = trainer.context, trainer.state
     meta = store.read_meta(checkpoint)
     accepted = resume.refuse_other_data(
         meta, context.order.size, trainer.shards, checkpoint, allowed=context.config.checkpoint.allow_other_data
     )
+    resume.refuse_shorter(int(meta["step"]), context.steps, checkpoint)
     if accepted:
         context.tracker.warning("other data", accepted, int(meta["step"]))
     restore(state, checkpoint)

@@ -1,6 +1,7 @@
 """Clusters as they are: requeues during start-up, no requeueing at all, nodes that fail, GPUs that are missing."""
 
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,6 @@ STAGES = {
     "chained": {**SINGLE, "continue": {"starts": 4}},
     "after": {"command": ["-c", "print('last')"], "after": ["chained"]},
     "moved": {"command": ["-c", FAIL_ON_FIRST_NODE, "{here}"]},
-    "no_data": {**SINGLE, "overrides": {"data.train_split": "nowhere"}, "continue": {"starts": 3}},
 }
 
 
@@ -35,7 +35,11 @@ def rough(on_slurm: Launcher) -> Launcher:
     """The stages, submitted, with the first one requeued whenever it starts and the chain stopped and killed."""
     trainers = Trainers(on_slurm.runs(NAME) / "chained")
     trainers.close_gate()
-    on_slurm.submit(on_slurm.stage_file(NAME, STAGES))
+    data = on_slurm.folder / "vanishing"
+    shutil.copytree(on_slurm.data, data)
+    no_data = {**SINGLE, "overrides": {"data.root": str(data)}, "continue": {"starts": 3}}
+    on_slurm.submit(on_slurm.stage_file(NAME, {**STAGES, "no_data": no_data}))
+    shutil.rmtree(data)
     assert on_slurm.cluster
     for number in range(1, REQUEUES + 1):
         wait_until(partial(has_started, on_slurm, "early", number), lambda: str(on_slurm.status(NAME)))
@@ -88,7 +92,7 @@ def test_jobs_that_continue_one_another_end_with_the_weights_of_one(rough: Launc
     assert jobs_started(rough) == [first, second, third], "the fourth found the run finished"
     assert "job 1 of 4; the next one continues" in [event.get("reason") for event in history(rough, "chained")]
     assert f"nothing to do: job {third} ended with exit code 0" in rough.log(NAME, "chained")
-    assert list(rough.status(NAME)) == list(STAGES), "one row for each stage"
+    assert list(rough.status(NAME)) == [*STAGES, "no_data"], "one row for each stage"
 
 
 def test_a_chain_ends_with_a_failure_that_would_repeat_itself(rough: Launcher) -> None:

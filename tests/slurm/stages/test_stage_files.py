@@ -1,6 +1,7 @@
 """Stage files: their keys, one report of all problems, and what --dry-run shows."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,13 @@ import pytest
 import yaml
 
 from configs.errors import ConfigError
+from slurm import submit
 from slurm.report import render
 from slurm.stages import graph, plan, read, site_files
 from tests.support.slurm.launcher import ROOT, TINY
 
 SHIPPED = sorted((ROOT / "configs" / "stages").glob("*.yaml"))
+ALL_METHODS = "all_methods"
 TRAIN = {"config": "configs/cross_no_skip.yaml"}
 
 
@@ -185,11 +188,12 @@ def test_site_settings_reach_the_script(write: Any, tmp_path: Path, monkeypatch:
     assert task.environment == {"NCCL_DEBUG": "INFO"}, "ACCELERATE_USE_CPU is only for jobs without GPUs"
 
 
-@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [file for file in SHIPPED if file.stem != ALL_METHODS], ids=lambda file: file.stem)
 def test_a_dry_run_shows_the_shipped_stages_without_slurm(file: Path, tiny_data: Path, tmp_path: Path) -> None:
     runs = ROOT / "runs" / file.stem
     existed = runs.exists()
-    arguments = ["--stages", str(file.relative_to(ROOT)), "--dry-run", "--set", f"data.root={tiny_data}"]
+    small = ["--set", f"data.root={tiny_data}", "--set", "data.crop=32"]
+    arguments = ["--stages", str(file.relative_to(ROOT)), "--dry-run", *small]
     done = subprocess.run(
         [sys.executable, ROOT / "slurm" / "submit.py", *arguments],
         cwd=tmp_path, env={**os.environ, "PATH": ""}, capture_output=True, text=True, timeout=120,
@@ -202,6 +206,16 @@ def test_a_dry_run_shows_the_shipped_stages_without_slurm(file: Path, tiny_data:
             assert f"<{other}>" in done.stdout
     assert done.stdout.count("\npipeline:\n") == sum(len(s.get("list", [1])) for s in stages.values() if _trains(s))
     assert runs.exists() == existed and not list(tmp_path.iterdir()), "a dry run writes nothing"
+
+
+def test_a_dry_run_names_the_methods_whose_fields_the_data_does_not_hold(
+    tiny_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(ROOT / "configs" / "stages" / f"{ALL_METHODS}.yaml")
+    assert submit.main(["--stages", file, "--dry-run", "--set", f"data.root={tiny_data}", "--set", "data.crop=32"]) == 2
+    report = capsys.readouterr().err
+    named = re.findall(r"stages\.methods\.(\w+): .* does not hold .*, which this method needs", report)
+    assert set(named) == {"cncl", "drgan", "noise2noise", "r2r", "spectroformer", "supervised", "tcfl"}
 
 
 def test_the_shipped_progressive_stages_are_planned_in_order(tiny_data: Path, tmp_path: Path) -> None:
