@@ -42,6 +42,9 @@ class Needs:
     that they do not depend on rank, worker or world size."""
     margins: dict[str, int] = field(default_factory=dict)
     """Name of a standard-normal tensor -> rows and columns that it has beyond its field, below and to the right."""
+    sizes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Name of a standard-normal tensor -> channels, rows and columns that are enough, instead of those of its field;
+    with draws of version 1 it has those of its field."""
     seeds: bool = False
     """Whether the batch holds `seeds`, int64 (N, 2), from which a method draws numbers of other distributions
     (pipelines/common/random_numbers/distributions.py)."""

@@ -103,7 +103,9 @@ class Blind(Pipeline["Blind.Config"]):
         learns_from_clean = config.learn_from == "clean"
         clean = Source(scale_of="noisy", optional=not learns_from_clean, evaluation=not learns_from_clean)
         normals = {"added": "noisy", "family": "noisy"}
-        return Needs({"noisy": Source(), "clean": clean}, normals if learns_from_clean else {**normals, "own": "noisy"})
+        if not learns_from_clean:
+            normals["own"] = "noisy"
+        return Needs({"noisy": Source(), "clean": clean}, normals, sizes={"family": noise_family.SIZE})
 
     def training_needs(self) -> Needs:
         """As `needs`; where the noise has a shape, also the window of each crop, and numbers beyond its borders."""

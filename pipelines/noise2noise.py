@@ -38,7 +38,8 @@ class Noise2Noise(WeightedPipeline["Noise2Noise.Config"]):
         """A noisy image and others with the same content; the clean image for evaluation only."""
         targets = {name: Source(scale_of="noisy") for name in config.others}
         clean = Source(scale_of="noisy", optional=True, evaluation=True)
-        return Needs({"noisy": Source(), **targets, "clean": clean}, {"choice": "noisy"} if len(targets) > 1 else {})
+        normals = {"choice": "noisy"} if len(targets) > 1 else {}
+        return Needs({"noisy": Source(), **targets, "clean": clean}, normals, sizes=dict.fromkeys(normals, (1, 1, 1)))
 
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         """The weighted losses between the restored image and another noisy one."""

@@ -152,7 +152,8 @@ class Tcfl(Pipeline["Tcfl.Config"]):
             "unpaired_clean": Source("clean", draw="unpaired"),
             "clean": Source(scale_of="noisy", optional=True, evaluation=True),
         }
-        return Needs(fields, {"penalty_normal": "noisy"} if config.gan == "wgan_gp" else {})
+        normals = {"penalty_normal": "noisy"} if config.gan == "wgan_gp" else {}
+        return Needs(fields, normals, sizes=dict.fromkeys(normals, (1, 1, len(ESTIMATES))))
 
     def is_active(self, phase: str, step: int) -> bool:
         """The generator is updated at one of `critic_updates` steps."""

@@ -69,8 +69,8 @@ class Finisher:
         for name, like in self.recipe.normals.items():
             if like in batch:
                 (channels, height, width), margin = batch[like].shape[1:], self.recipe.margins.get(name, 0)
-                parts = (2,) if batch[like].is_complex() else ()
-                by_shape.setdefault((channels, height + margin, width + margin, *parts), []).append(name)
+                shape = self.recipe.sizes.get(name, (channels, height + margin, width + margin))
+                by_shape.setdefault((*shape, 2) if batch[like].is_complex() else shape, []).append(name)
         drawn: dict[str, Tensor] = {}
         for shape, names in by_shape.items():
             numbers = normals.normals(seeds, [normals.stream_of(name) for name in names], math.prod(shape))
@@ -118,8 +118,9 @@ def scale_and_turn_(image_NCHW: Tensor, layout: Layout, scale: Tensor | None, th
     if layout == "complex":
         image_NCHW.mul_(rotation.view(-1, 1, 1, 1))
         return
-    real, imaginary = image_NCHW[:, 0], image_NCHW[:, 1]
-    cosine, sine = (part.view(-1, 1, 1) for part in (rotation.real, rotation.imag))
-    turned = real * cosine - imaginary * sine
-    imaginary.mul_(cosine).add_(real * sine)
-    real.copy_(turned)
+    batches = image_NCHW.split(1) if works_image_by_image(image_NCHW.device) else [image_NCHW]
+    for some_NCHW, own in zip(batches, rotation.split(len(batches[0])), strict=True):
+        (real, imaginary), (cosine, sine) = some_NCHW.unbind(1), (own.real.view(-1, 1, 1), own.imag.view(-1, 1, 1))
+        turned = real * cosine - imaginary * sine
+        imaginary.mul_(cosine).add_(real * sine)
+        real.copy_(turned)

@@ -55,6 +55,7 @@ def training_recipe(needs: Needs, data: DataConfig, shards: Split, draws: int = 
         normals=needs.normals,
         margins=needs.margins,
         windows=needs.windows,
+        sizes=needs.sizes,
         seeds=needs.seeds,
         crop=data.crop,
         flip=data.flip,

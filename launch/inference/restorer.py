@@ -15,6 +15,7 @@ from torch import Tensor
 from configs.errors import DataError
 from configs.fields import FieldSpec
 from configs.support.logs import get_logger
+from launch.data import finishing
 from launch.inference import tiling, trained_model
 from launch.inference.noise_comparison import NoiseComparison
 from launch.machine import out_of_memory
@@ -303,19 +304,16 @@ class Restorer:
         """A normalised field, NCHW, and what it was divided by, (N, 1, 1, 1)."""
         count, height, width, _ = stack_NHWC.shape
         out = np.empty((count, spec.channels, height, width), np.complex64 if spec.is_complex else np.float32)
-        scale = np.ones((count, 1, 1, 1), np.float32)
-        normalise = self.model.config.data.normalise == "median"
-        for i, image in enumerate(stack_NHWC):
+        for image, place in zip(stack_NHWC, out, strict=True):
             image = image[..., 0] if image.shape[-1] == 1 else image
-            transforms.write_image(image, out[i], divisor=INTEGER_MAX.get(str(image.dtype), 1.0))
-            if shared_scale is not None:
-                scale[i] = float(shared_scale[i])
-            elif normalise:
-                scale[i] = transforms.typical_magnitude(
-                    transforms.as_complex(out[i]) if spec.layout == "ri" else out[i]
-                )
-            out[i] *= np.float32(1 / scale[i])
-        return torch.from_numpy(out), torch.from_numpy(scale)
+            transforms.write_image(image, place, divisor=INTEGER_MAX.get(str(image.dtype), 1.0))
+        images_NCHW, scale = torch.from_numpy(out), torch.ones(count, 1, 1, 1)
+        if shared_scale is not None:
+            scale = shared_scale.clone()
+        elif self.model.config.data.normalise == "median":
+            scale = finishing.typical_magnitudes(images_NCHW, spec.layout)
+        finishing.scale_and_turn_(images_NCHW, spec.layout, scale, None)
+        return images_NCHW, scale
 
 
 def _ramp(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -42,6 +42,8 @@ class Recipe:
     """Name of a standard-normal tensor -> rows and columns that it has beyond its field."""
     windows: bool = False
     """Whether batches hold `window`."""
+    sizes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Name of a standard-normal tensor -> its size, where that is not its field's; not with draws of version 1."""
     seeds: bool = False
     """Whether finished batches hold `seeds`, which have no use with draws of version 1."""
     crop: int | None = None

@@ -12,6 +12,10 @@ NUMBERS = 8
 NODES = 4
 """Side of the grid of random numbers that a smooth map is interpolated from."""
 
+SIZE = (1, NODES + 2, NODES + 1)
+"""Channels, rows and columns of normals that have enough numbers for the parameters, the map, and one more, of which
+none is read twice."""
+
 
 class Family(NamedTuple):
     """What varies between draws."""
