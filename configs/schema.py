@@ -296,7 +296,7 @@ class TrackingConfig(Section):
     tensorboard: bool = True
     """Write TensorBoard event files to RUN/tensorboard."""
     wandb_project: str | None = None
-    """Also send metrics to this Weights & Biases project, through accelerate's tracker."""
+    """Also send metrics to this Weights & Biases project, or with $WANDB_MODE=offline to RUN/wandb (`wandb sync`)."""
 
 
 class ProfileConfig(Section):

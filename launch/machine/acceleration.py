@@ -5,12 +5,10 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Callable
 from datetime import timedelta
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.tracking import filter_trackers
 from accelerate.utils import DeepSpeedPlugin, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from configs.errors import ConfigError, MachineError
@@ -82,26 +80,6 @@ def close(accelerator: Accelerator) -> None:
     """Leave the process group, so that another run may follow in this process."""
     accelerator.end_training()
     AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def start_wandb(accelerator: Accelerator, project: str, config: Settings) -> Callable[[dict[str, float], int], None]:
-    """A function that sends numbers of a step to Weights & Biases.
-
-    Raises:
-        MachineError: The package wandb is not installed.
-    """
-    require_wandb()
-    accelerator.log_with = filter_trackers(["wandb"])
-    accelerator.init_trackers(project, config=config)
-    return lambda values, step: accelerator.log(values, step=step)
-
-
-def require_wandb() -> None:
-    """MachineError unless the package wandb is installed."""
-    if importlib.util.find_spec("wandb") is None:
-        raise MachineError(
-            "tracking.wandb_project is set, but wandb is not installed: pip install wandb, or set it to null"
-        )
 
 
 def require_deepspeed() -> None:

@@ -17,6 +17,7 @@ from launch.checkpoints import resume, store
 from launch.checkpoints.layout import step_folders
 from launch.machine import acceleration, precision
 from launch.preflight.requests import Request
+from launch.runs import weights_and_biases
 from launch.training import deepspeed, dry_run
 from launch.training.build import length
 from launch.training.dry_run import OpenedRun
@@ -63,7 +64,7 @@ def _open(request: Request, config: RunConfig, opened: dict[str, _Checked]) -> N
 
 def _require_packages(request: Request, config: RunConfig) -> None:
     if request.same_packages and config.tracking.wandb_project:
-        acceleration.require_wandb()
+        weights_and_biases.require()
     if request.same_packages and acceleration.uses_deepspeed():
         acceleration.require_deepspeed()
 

@@ -12,9 +12,9 @@ from launch.data import loading, splits
 from launch.data.finishing import Finisher
 from launch.evaluation import evaluator, fitness
 from launch.machine import compilation
-from launch.machine.acceleration import require_wandb
 from launch.machine.devices import take_device
 from launch.machine.precision import choose
+from launch.runs import weights_and_biases
 from launch.training.build import length, make_order, make_pipeline, refuse_uneven_batch
 from pipelines.base import Pipeline
 from shards.reading.order import SampleOrder
@@ -61,7 +61,7 @@ def describe(config: RunConfig) -> int:
     """
     print(dump(config), end="")
     if config.tracking.wandb_project:
-        require_wandb()
+        weights_and_biases.require()
     device = take_device()
     choose(config.loop, device, complex_numbers=config.data.representation == "complex")
     world = int(os.environ.get("WORLD_SIZE", "1"))

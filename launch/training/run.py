@@ -22,6 +22,7 @@ from launch.data.device_batches import DeviceBatches
 from launch.machine import acceleration, agreement, devices, out_of_memory, ranks
 from launch.machine.profiling import profiled
 from launch.machine.rng import seed_everything
+from launch.runs import weights_and_biases
 from launch.runs.folder import RunFolder
 from launch.runs.tracker import Tracker
 from launch.training import loop
@@ -100,7 +101,7 @@ def _train(
     try:
         if config.tracking.wandb_project:
             settings = config.model_dump(mode="json")
-            tracker.also = acceleration.start_wandb(accelerator, config.tracking.wandb_project, settings)
+            tracker.also = weights_and_biases.start(accelerator, config.tracking.wandb_project, settings, folder.path)
         with out_of_memory.explained(accelerator.device, lambda: out_of_memory.training(config, world)):
             trainer = assemble(config, accelerator, folder, tracker, checkpoint=checkpoint)
             start(trainer, resumption, aside)
