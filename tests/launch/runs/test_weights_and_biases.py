@@ -12,7 +12,8 @@ class Recorder:
     """Stands in for accelerate, which would need the package wandb."""
 
     def __init__(self, *, is_main_process: bool = True) -> None:
-        self.is_main_process, self.log_with = is_main_process, []
+        self.is_main_process = is_main_process
+        self.log_with: list[object] = []
         self.options: dict[str, Any] = {}
         self.logged: list[tuple[dict[str, float], int]] = []
 
