@@ -1,11 +1,13 @@
 """Configurations are strict: all errors are reported together, and a dump loads back equal."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from configs import loader
 from configs.errors import ConfigError
+from configs.schema import LoopConfig
 
 DUAL = {"pipeline": {"name": "dual_domain"}}
 
@@ -146,3 +148,12 @@ def test_an_empty_name_is_the_name_of_the_file(tmp_path: Path, root: Path) -> No
 def test_a_warm_start_from_a_path_with_a_line_break_is_refused(root: Path) -> None:
     with pytest.raises(ConfigError, match="init_from.run: .*line break"):
         loader.load(root / "tests/launch/small.yaml", ['init_from.run="a\\nb"'])
+
+
+def test_every_shipped_configuration_leaves_the_precision_to_the_device_or_says_why_not(root: Path) -> None:
+    assert LoopConfig().precision == "auto"
+    files = [*(root / "configs").glob("*.yaml"), *(root / "configs" / "studies").glob("*.yaml")]
+    assert len(files) > 30
+    for file in files:
+        lines = [line for line in file.read_text("utf-8").splitlines() if re.search(r"\bprecision\b *[:=]", line)]
+        assert all(re.search(r"[:=] *(no|auto)\b.*# .*float32", line) for line in lines), file
