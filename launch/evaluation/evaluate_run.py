@@ -124,15 +124,15 @@ def _autocast(
     config: RunConfig, checkpoint: Path, accelerator: Accelerator
 ) -> Callable[[], AbstractContextManager[object]]:
     """The precision that the run was trained in, as far as this device supports it; TF32 is set with it. Collective."""
-    own = precision.choose(
+    chosen = precision.choose_together(
         config.loop,
         accelerator.device,
+        accelerator.num_processes,
         complex_numbers=config.data.representation == "complex",
         began_with=resume.precision_of(checkpoint),
     )
-    chosen = precision.agree(own, accelerator.num_processes).name
-    set_tf32(config.loop, chosen)
-    return precision.autocast(accelerator.device, chosen)
+    set_tf32(config.loop, chosen.name)
+    return precision.autocast(accelerator.device, chosen.name)
 
 
 def _blind_checks(pipeline: Pipeline, config: RunConfig, data: DataConfig, shards: ShardSet) -> BlindChecks:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -11,6 +11,7 @@ import torch.distributed as dist
 from configs.errors import ConfigError
 from configs.schema import LoopConfig
 from launch.machine import devices
+from launch.machine.agreement import on_all
 from launch.machine.arithmetic import full_float32
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -71,8 +72,21 @@ def choose(
     return Precision(name, f"auto: {reason}{changed}")
 
 
-def agree(own: Precision, world: int) -> Precision:
-    """The precision that every rank's device supports. Collective."""
+def choose_together(loop: LoopConfig, device: torch.device, world: int, **settings: Any) -> Precision:
+    """The precision that the device of every rank supports. Collective.
+
+    Args:
+        loop: As for `choose`.
+        device: This rank's.
+        world: World size.
+        settings: Further arguments of `choose`.
+
+    Raises:
+        ConfigError: On every rank, where the device of any of them does not support what was asked for.
+    """
+    choices: list[Precision] = []
+    on_all(lambda: choices.append(choose(loop, device, **settings)), world)
+    own = choices[0]
     if world == 1:
         return own
     names: list[str] = [own.name] * world

@@ -10,7 +10,7 @@ from configs.errors import DivergedError
 from configs.schema import LOWER_IS_BETTER, RunConfig
 from configs.support.git import git_commit
 from configs.support.paths import ROOT
-from launch.checkpoints import resume
+from launch.checkpoints import resume, store
 from launch.checkpoints.capture import TrainingState
 from launch.data import fields, loading, splits, training_levels
 from launch.data.finishing import Finisher
@@ -219,22 +219,22 @@ def _set_arithmetic(
     """Choose the run's precision, set TF32 accordingly, and say what the run computes with. Collective."""
     device, world, loop = accelerator.device, accelerator.num_processes, config.loop
     began_with = resume.precision_of(checkpoint) if checkpoint is not None else None
-    own = precision.choose(
+    chosen = precision.choose_together(
         loop,
         device,
+        world,
         complex_numbers=config.data.representation == "complex",
         scales_loss=not uses_deepspeed(),
         began_with=began_with,
     )
-    chosen = precision.agree(own, world)
     channels_last = memory_layout.takes_channels_last(pipeline, device, loop) and not uses_deepspeed()
     tf32 = set_tf32(loop, chosen.name)
     tracker.info(describe(loop, device, world, chosen, tf32=tf32, channels_last=channels_last))
-    if began_with is not None and chosen.name != began_with:
+    if checkpoint is not None and began_with is not None and chosen.name != began_with:
         tracker.warning(
             "other precision",
             f"the run began with precision {began_with} and continues with {chosen.name} on {devices.describe(device)}",
-            0,
+            int(store.read_meta(checkpoint)["step"]),
         )
     return chosen.name
 

@@ -155,13 +155,26 @@ def test_a_resumed_run_continues_with_its_precision_where_the_device_computes_it
 def test_ranks_on_different_devices_agree_on_what_all_support(
     names: tuple[str, ...], common: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gather(into: list[str], _: str) -> None:
-        into[:] = names
+    def gather(into: list[object], own: object) -> None:
+        into[:] = names if isinstance(own, str) else [None] * len(names)
 
     monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
     for name in names:
-        agreed = precision.agree(Precision(name, "auto"), len(names))
+        monkeypatch.setattr(precision, "choose", lambda *_, name=name: Precision(name, "auto"))
+        agreed = precision.choose_together(AUTO, CPU, len(names))
         assert agreed.name == common and ("other ranks" in agreed.reason) == (name != common)
+
+
+def test_what_one_rank_cannot_compute_is_an_error_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the others would wait for it."""
+    refusal = ConfigError("loop.precision bf16 is emulated by cuda:1")
+
+    def gather(into: list[object], own: object) -> None:
+        into[:] = [own, refusal]
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    with pytest.raises(ConfigError, match="emulated by cuda:1"):
+        precision.choose_together(LoopConfig(precision="bf16"), CPU, 2)
 
 
 def test_what_the_cpu_does_not_support_is_refused_and_what_it_emulates_gives_a_warning(
