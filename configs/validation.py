@@ -30,12 +30,21 @@ def explain(error: ValidationError, hint: Callable[[Sequence[str]], str], *, pre
             problems = [f"unknown key; {hint(path)}"]
         elif item["type"] == "missing":
             problems = ["missing"]
+        elif item["type"] == "string_type" and isinstance(item["input"], bool | int | float):
+            problems = [f"expected text, got {_as_yaml(item['input'])}: write it in quotes"]
         else:
             value = repr(item["input"])
             got = f" (got {value})" if len(value) < _LONGEST_VALUE else ""
             problems = [item["msg"].removeprefix("Value error, ") + got]
         sentences += [f"{where}: {problem}" if where else problem for problem in problems]
     return [" ".join(sentence.split()) for sentence in sentences]  # keys and values may contain line breaks
+
+
+def _as_yaml(value: bool | int | float) -> str:
+    """A value that YAML did not take for text, in words."""
+    if isinstance(value, bool):
+        return f"{str(value).lower()} (YAML reads {'yes and on' if value else 'no and off'} as that too)"
+    return f"the number {value}"
 
 
 def _keys(location: tuple[int | str, ...], *, keep_last: bool) -> list[str]:

@@ -49,7 +49,8 @@ def submit(options: argparse.Namespace) -> int:
     chosen = graph.select(stage_graph.stages, only=options.only, start=options.start)
     start_checks.refuse_what_would_not_start(planned, chosen)
     if options.dry_run:
-        print(render.dry_run(planned, chosen), end="")
+        shown = planned.from_snapshot(snapshot.location(root / "code"), commit="")
+        print(render.dry_run(shown, chosen), end="")
         return 0
     with manifest.locked(root):
         code, commit = snapshot.take(root / "code"), snapshot.commit()

@@ -28,6 +28,11 @@ def open_split(data: DataConfig, split: str) -> ShardSet:
     return ShardSet.open(path, cache=data.cache)
 
 
+def in_place(data: DataConfig) -> DataConfig:
+    """The same data, read where they are: for a look at them, perhaps on a machine that will not train."""
+    return data.model_copy(update={"cache": data.cache.model_copy(update={"copy_local": False})})
+
+
 def open_training(data: DataConfig) -> TrainingSplit:
     """Open the training split as data.mode says.
 

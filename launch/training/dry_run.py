@@ -34,11 +34,12 @@ class OpenedRun:
 
 
 def open_run(config: RunConfig, world: int) -> OpenedRun:
-    """Open the data of a run and build its method, as its first process does.
+    """Open the data of a run and build its method, as its first process does, but copy no shards for that.
 
     Raises:
         QuellError: What training would refuse at this point.
     """
+    config = config.model_copy(update={"data": splits.in_place(config.data)})
     shards = splits.open_training(config.data)
     pipeline = make_pipeline(config, shards)
     needs = type(pipeline).needs(config.pipeline)

@@ -1,5 +1,6 @@
 """The keys of a stage file: what each stage runs, what it runs on, what it waits for and what it starts from."""
 
+import json
 import math
 import re
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -39,9 +40,14 @@ Unchecked = dict[str, Any]
 
 def _expand_after(value: object) -> object:
     """Expand the short forms `[a, b]` and `a` to `{a: afterok, b: afterok}`, also for the ids of jobs."""
-    if isinstance(value, str):
+    if isinstance(value, str | bool | int):
         value = [value]
     if isinstance(value, list | tuple):
+        if wrong := [entry for entry in value if not isinstance(entry, str)]:
+            raise ValueError(
+                f"expected names of stages, got {json.dumps(wrong[0], default=str)}: write {{stage: condition}} "
+                "without a list, and names that YAML does not read as text (no, on, 12) in quotes"
+            )
         return dict.fromkeys(value, "afterok")
     if isinstance(value, dict) and isinstance(jobs := value.get(JOBS), list | tuple):
         return {**value, JOBS: dict.fromkeys(map(str, jobs), "afterok")}

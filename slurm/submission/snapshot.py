@@ -17,10 +17,15 @@ _SUFFIXES = (".py", ".yaml", ".yml", ".json", ".txt", ".csv")
 def take(folder: Path) -> Path:
     """Copy the code to `<folder>/<hash of the files>`, unless that is there already; returns this path."""
     files = _files()
-    target = folder / _fingerprint(files)
+    target = _target(folder, files)
     if not target.is_dir():
         _write(files, target)
     return target
+
+
+def location(folder: Path) -> Path:
+    """Where `take` would copy the code to."""
+    return _target(folder, _files())
 
 
 def commit() -> str:
@@ -63,6 +68,10 @@ def _linked_names() -> list[str]:
     """What lies beside the code (data, runs, weights) and is linked, so that relative paths mean the same."""
     names = {path.name for path in ROOT.iterdir() if path.name not in FOLDERS and not path.name.startswith(".")}
     return sorted(names | {"runs"})
+
+
+def _target(folder: Path, files: Mapping[str, bytes]) -> Path:
+    return folder / _fingerprint(files)
 
 
 def _fingerprint(files: Mapping[str, bytes]) -> str:

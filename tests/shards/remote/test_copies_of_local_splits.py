@@ -167,3 +167,10 @@ def test_stream_mode_has_nothing_to_copy() -> None:
     run = {"pipeline": {"name": "supervised"}, "data": {"mode": "stream", "cache": {"copy_local": True}}}
     with pytest.raises(ConfigError, match=r"data: cache\.copy_local: stream mode stores nothing on the node"):
         structure(run)
+
+
+def test_a_look_at_the_data_copies_nothing(local: Path, tmp_path: Path) -> None:
+    """Before a job starts, neither its node's disk nor its variables are there."""
+    data = splits.in_place(settings(local, Path("$SLURM_TMPDIR/copies")))
+    assert read_all(splits.open_split(data, "val")) == read_all(ShardSet.open(local / "val"))
+    assert data == DataConfig(root=str(local), cache=CacheConfig(folder="$SLURM_TMPDIR/copies"))

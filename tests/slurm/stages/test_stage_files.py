@@ -14,6 +14,7 @@ from configs.errors import ConfigError
 from slurm import submit
 from slurm.report import render
 from slurm.stages import graph, plan, read, site_files
+from slurm.submission import snapshot
 from tests.support.slurm.launcher import ROOT, TINY
 
 SHIPPED = sorted((ROOT / "configs" / "stages").glob("*.yaml"))
@@ -230,3 +231,35 @@ def test_the_shipped_progressive_stages_are_planned_in_order(tiny_data: Path, tm
 
 def _trains(stage: dict[str, Any]) -> bool:
     return "config" in stage or "list" in stage
+
+
+@pytest.mark.parametrize(
+    ("stage", "says"),
+    [
+        ({"command": ["-c", "pass"], "after": [False]}, "stages.b.after: expected names of stages, got false"),
+        ({"command": ["-c", "pass"], "after": False}, "stages.b.after: expected names of stages, got false"),
+        ({"command": ["-c", "pass"], "after": [{"a": "afterok"}]}, 'expected names of stages, got {"a": "afterok"}'),
+        ({"command": ["-c", "pass"], "after": 12}, "names that YAML does not read as text (no, on, 12) in quotes"),
+        ({**TRAIN, "use": False}, "stages.b.use: expected text, got false (YAML reads no and off as that too)"),
+        (
+            {**TRAIN, "init_from": {"stage": 1}},
+            "stages.b.init_from.stage: expected text, got the number 1: write it in",
+        ),
+        ({"pick": {"stage": True}}, "stages.b.pick.stage: expected text, got true (YAML reads yes and on as that too)"),
+    ],
+    ids=str,
+)
+def test_a_name_that_yaml_does_not_read_as_text_is_explained(stage: dict[str, Any], says: str, write: Any) -> None:
+    """A stage may be called `no`, in quotes."""
+    assert says in "\n".join(problems(write({"no": {"command": ["-c", "pass"]}, "b": stage})))
+
+
+def test_a_dry_run_shows_the_snapshot_that_the_job_would_run(
+    write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, runs = write({"a": {"command": ["-c", "pass"]}}), tmp_path / "runs"
+    assert submit.main(["--stages", str(file), "--run-dir", str(runs), "--dry-run"]) == 0
+    code = snapshot.location(runs / "code")
+    script = capsys.readouterr().out
+    assert f"--chdir={code}\n" in script and f"export PYTHONPATH={code}" in script and not runs.exists()
+    assert snapshot.take(runs / "code") == code and code.is_dir()
