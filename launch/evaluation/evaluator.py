@@ -22,7 +22,7 @@ from launch.evaluation.measuring.deferred_values import DeferredValues, Measured
 from launch.evaluation.measuring.halving import Halving
 from launch.evaluation.measuring.host_work import HostImages, HostWork, Job
 from launch.evaluation.measuring.metrics import Metric
-from launch.evaluation.measuring.stored_images import reference_field, stored_images
+from launch.evaluation.measuring.stored_images import reference_field
 from launch.evaluation.risk import estimated_risk
 from launch.machine import out_of_memory
 from launch.machine.arithmetic import full_float32
@@ -166,7 +166,7 @@ def evaluate_batches(
         restored = _restore(pipeline, on_device, autocast)
         measured = _diagnose(pipeline, on_device, restored, autocast, noise)
         with full_float32():
-            measured += _measure_outputs(pipeline.outputs, on_device, restored, data_range, metrics)
+            measured += batch_metrics.measure_outputs(pipeline.outputs, on_device, restored, metrics, data_range)
             if on_batch is not None:
                 measured += _of_images(on_batch(on_device, restored))
         return on_device, restored, measured
@@ -259,25 +259,7 @@ def _diagnose(
 
 def _of_images(values: Mapping[str, Tensor]) -> list[Measured]:
     """Values by name, each (N,)."""
-    return [Measured([name], values_N[None]) for name, values_N in values.items()]
-
-
-def _measure_outputs(
-    outputs: Mapping[str, Output],
-    batch: Batch,
-    restored: dict[str, Tensor],
-    data_range: float,
-    metrics: dict[str, Metric],
-) -> Iterator[Measured]:
-    """The metrics of every output and of its noisy image, as far as they have a batch form."""
-    for name, output in outputs.items():
-        scale, reference = batch[f"{output.noisy}_scale"], reference_field(output, batch)
-        pairs = batch_metrics.pairs_of(
-            stored_images(restored[name], scale),
-            stored_images(batch[output.noisy], scale),
-            stored_images(batch[reference], batch[f"{reference}_scale"]) if reference else None,
-        )
-        yield from batch_metrics.measure(pairs, (f"{name}/", f"{name}/noisy_"), metrics, data_range)
+    return [Measured([(name,)], values_N[None]) for name, values_N in values.items()]
 
 
 def _empty_rows(outputs: Mapping[str, Output], batch: Batch, restored: dict[str, Tensor]) -> Rows:

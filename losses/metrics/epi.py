@@ -46,7 +46,7 @@ def edge_ratio(restored: NDArray[np.generic], clean: NDArray[np.generic], *, axe
 def edge_ratio_form(*axes: int) -> BatchForm:
     """The batch form of `edge_ratio` along these axes."""
 
-    def measure(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
+    def measure(restored_KNCHW: Tensor, clean_NCHW: Tensor) -> Tensor:
         restored_KN, clean_N = (
             torch.stack([image.diff(dim=axis - 2).abs().flatten(-3).sum(-1) for axis in axes]).sum(0)
             for image in (restored_KNCHW, clean_NCHW)

@@ -70,25 +70,23 @@ def _edge_weights(clean: Image) -> Image:
     return np.asarray(1 - conductance / 4)
 
 
-def weighted_errors(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
+def weighted_errors(restored_KNCHW: Tensor, clean_NCHW: Tensor) -> Tensor:
     """`weighted_error` of every image of a batch, (K, N)."""
-    range_ = checked_range(data_range)
-    clean = clean_NCHW / range_
-    similar = torch.zeros_like(clean)
+    similar = torch.zeros_like(clean_NCHW)
     for dim, pads in ((-2, ((0, 0, 0, 1), (0, 0, 1, 0))), (-1, ((0, 1), (1, 0)))):
-        similarity = torch.exp(-(clean.diff(dim=dim) / KAPPA).square())
+        similarity = torch.exp(-(clean_NCHW.diff(dim=dim) / KAPPA).square())
         for pad in pads:
             similar += F.pad(similarity, pad, value=1.0)
     weight_NCHW = 1 - similar / 4
-    error_KNC = (weight_NCHW * (restored_KNCHW / range_ - clean)).square().flatten(-2).sum(-1)
+    error_KNC = (weight_NCHW * (restored_KNCHW - clean_NCHW)).square().flatten(-2).sum(-1)
     total_NC = weight_NCHW.flatten(-2).sum(-1)
     values_KN = torch.where(total_NC > 0, error_KNC / total_NC, math.nan).mean(-1)
     return worst_unless_finite(values_KN, restored_KNCHW, math.inf)
 
 
-def _times_pixels(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
+def _times_pixels(restored_KNCHW: Tensor, clean_NCHW: Tensor) -> Tensor:
     """`gcmse` of every image of a batch, (K, N)."""
-    return clean_NCHW.shape[-2] * clean_NCHW.shape[-1] * weighted_errors(restored_KNCHW, clean_NCHW, data_range)
+    return clean_NCHW.shape[-2] * clean_NCHW.shape[-1] * weighted_errors(restored_KNCHW, clean_NCHW)
 
 
 BATCH_FORM = BatchForm(_times_pixels)

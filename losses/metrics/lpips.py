@@ -88,14 +88,14 @@ def _network(folder: Path, device: torch.device) -> PerceptualDistance:
         raise MachineError(f"the LPIPS weights in {folder} cannot be used: {error}") from error
 
 
-def _measure(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
+def _measure(restored_KNCHW: Tensor, clean_NCHW: Tensor) -> Tensor:
     """The distance of every image of a batch, (K, N)."""
     K, N, C, H, W = restored_KNCHW.shape
     if min(H, W) < SMALLEST_PX or C not in (1, 3):
         raise DataError(f"LPIPS needs grey or RGB images of at least {SMALLEST_PX} px a side, got shape {(H, W, C)}")
     network = _network(weights_folder(), restored_KNCHW.device)
     pair = (images.reshape(-1, C, H, W) for images in (restored_KNCHW, clean_NCHW.expand_as(restored_KNCHW)))
-    restored, clean = ((images * (2 / checked_range(data_range)) - 1).expand(-1, 3, -1, -1) for images in pair)
+    restored, clean = ((2 * images - 1).expand(-1, 3, -1, -1) for images in pair)
     return worst_unless_finite(network(restored, clean).view(K, N), restored_KNCHW, math.inf)
 
 

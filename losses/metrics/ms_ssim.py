@@ -11,7 +11,7 @@ from configs.errors import DataError
 from losses.common.separable_filters import gaussian_taps
 from losses.metrics.common.batch_form import BatchForm, within_float32, worst_unless_finite
 from losses.metrics.common.images import checked_pair, checked_range, is_finite
-from losses.metrics.common.structure import SIGMA_PX, similarity_maps
+from losses.metrics.common.structure import SIGMA_PX, dissimilarities
 
 HALVINGS = 4
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -76,11 +76,10 @@ def window_for(height: int, width: int) -> int:
     return window
 
 
-def _measure(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
+def _measure(restored_KNCHW: Tensor, clean_NCHW: Tensor) -> Tensor:
     """The similarity of every image of a batch, (K, N)."""
-    range_ = checked_range(data_range)
     taps = gaussian_taps(SIGMA_PX, window_for(*clean_NCHW.shape[-2:]) // 2)
-    images, clean = within_float32(restored_KNCHW, range_), clean_NCHW
+    images, clean = within_float32(restored_KNCHW), clean_NCHW
     value_KNC = torch.ones(restored_KNCHW.shape[:3], device=restored_KNCHW.device)
     for scale, weight in enumerate(SCALE_WEIGHTS):
         if scale:
@@ -88,8 +87,8 @@ def _measure(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> T
             halved = F.avg_pool2d(torch.cat([clean[None], images]).flatten(0, 1), 2, padding=padding)
             clean, *_ = parts = halved.unflatten(0, (-1, len(clean_NCHW)))
             images = parts[1:]
-        luminance, contrast = similarity_maps(images, clean, range_, taps)
-        term = luminance * contrast if scale == HALVINGS else contrast
+        luminance, contrast = dissimilarities(images, clean, taps)
+        term = (1 - luminance) * (1 - contrast) if scale == HALVINGS else 1 - contrast
         value_KNC = value_KNC * term.flatten(3).mean(-1).relu() ** weight
     return worst_unless_finite(value_KNC.mean(-1), restored_KNCHW, 0.0)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from losses.metrics.common.batch_form import BatchForm, Values
 from losses.metrics.common.images import checked_pair
-from losses.metrics.common.squared_error import mean_squares, root_mean_squared
+from losses.metrics.common.squared_error import mean_squares
 
 
 def nmse(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:
@@ -35,21 +35,18 @@ def nmse(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_rang
     return error / energy if math.isfinite(error) else math.inf
 
 
-def _measure(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
-    """The numbers of `mean_squares` of the errors and of the clean images, (4, K, N)."""
-    clean_KNCHW = clean_NCHW.expand_as(restored_KNCHW)
-    squares = [
-        mean_squares(image, clean, data_range)
-        for image, clean in ((restored_KNCHW, clean_NCHW), (clean_KNCHW, torch.zeros_like(clean_NCHW)))
-    ]
-    return torch.cat(squares)
+def _measure(restored_KNCHW: Tensor, clean_NCHW: Tensor) -> Tensor:
+    """The mean squares of the errors and of the clean images, (2, K, N)."""
+    error_KN = mean_squares(restored_KNCHW, clean_NCHW)
+    return torch.stack([error_KN, clean_NCHW.square().flatten(1).mean(-1).expand_as(error_KN)])
 
 
-def _ratio(squares_4KN: Values, data_range: float) -> Values:
-    """The squared ratio of the two root mean squares, which have the same number of pixels."""
-    error_KN, clean_KN = root_mean_squared(squares_4KN[:2]), root_mean_squared(squares_4KN[2:])
+def _ratio(squares_2KN: Values, data_range: float) -> Values:
+    """The ratio of the two mean squares, which have the same number of pixels."""
+    error_KN, clean_KN = squares_2KN
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(clean_KN == 0, np.nan, (error_KN / clean_KN) ** 2)
+        ratio_KN = np.where(np.isfinite(error_KN), error_KN / clean_KN, np.inf)
+    return np.where(clean_KN == 0, np.nan, ratio_KN)
 
 
 BATCH_FORM = BatchForm(_measure, _ratio)

@@ -32,10 +32,10 @@ def psnr(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_rang
     return 10 * math.log10(checked_range(data_range) ** 2 / error) if error != 0 else math.inf
 
 
-def _decibels(squares_2KN: Values, data_range: float) -> Values:
-    """The ratio, of the numbers of `mean_squares`."""
+def _decibels(squares_KN: Values, data_range: float) -> Values:
+    """The ratio, from the mean squared error of images divided by the data range."""
     with np.errstate(divide="ignore"):
-        return np.asarray(20 * np.log10(checked_range(data_range) / root_mean_squared(squares_2KN)))
+        return np.asarray(-20 * np.log10(root_mean_squared(squares_KN)))
 
 
 BATCH_FORM = BatchForm(mean_squares, _decibels)

@@ -29,4 +29,4 @@ def rmse(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_rang
     return math.sqrt(error) if math.isfinite(error) else math.inf
 
 
-BATCH_FORM = BatchForm(mean_squares, lambda squares_2KN, data_range: root_mean_squared(squares_2KN))
+BATCH_FORM = BatchForm(mean_squares, lambda squares_KN, data_range: data_range * root_mean_squared(squares_KN))

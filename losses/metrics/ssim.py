@@ -2,6 +2,7 @@
 
 import numpy as np
 import skimage
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from configs.errors import DataError
 from losses.common.separable_filters import gaussian_taps
 from losses.metrics.common.batch_form import BatchForm, require_size, within_float32, worst_unless_finite
 from losses.metrics.common.images import checked_pair, checked_range, is_finite
-from losses.metrics.common.structure import SIGMA_PX, similarity_maps
+from losses.metrics.common.structure import SIGMA_PX, dissimilarities
 
 WINDOW_PX = 11
 SMALLEST_PX = WINDOW_PX
@@ -53,13 +54,13 @@ def ssim(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_rang
     return float(value)
 
 
-def _measure(restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
+def _measure(restored_KNCHW: Tensor, clean_NCHW: Tensor) -> Tensor:
     """The similarity of every image of a batch, (K, N)."""
     require_size(clean_NCHW, SMALLEST_PX, "SSIM")
-    range_ = checked_range(data_range)
-    images = within_float32(restored_KNCHW, range_)
-    luminance, contrast = similarity_maps(images, clean_NCHW, range_, gaussian_taps(SIGMA_PX, WINDOW_PX // 2))
-    return worst_unless_finite((luminance * contrast).flatten(2).mean(-1), restored_KNCHW, -1.0)
+    taps = gaussian_taps(SIGMA_PX, WINDOW_PX // 2)
+    luminance, contrast = dissimilarities(within_float32(restored_KNCHW), clean_NCHW, taps)
+    missing = torch.addcmul(luminance + contrast, luminance, contrast, value=-1)
+    return worst_unless_finite(1 - missing.flatten(2).mean(-1), restored_KNCHW, -1.0)
 
 
 BATCH_FORM = BatchForm(_measure)

@@ -144,8 +144,8 @@ def _cell_means_of(x: Tensor) -> Tensor:
     Half of the plane is computed; the other half has the same power, with both frequencies negated.
     """
     height, width = x.shape[-2:]
-    spectrum = torch.view_as_real(torch.fft.rfft2(x))
-    half = spectrum.square().sum(-1) / (height * width)
+    spectrum = torch.fft.rfft2(x, norm="ortho")
+    half = torch.addcmul(spectrum.real * spectrum.real, spectrum.imag, spectrum.imag)
     negated = half.flip(-2).roll(1, -2)
     sums = [_sums(torch.fft.fftshift(power, dim=-2), -2) for power in (half, negated)]
     rows = torch.cat([sums[1][..., 1 : width // 2 + 1].flip(-1), sums[0][..., : width - width // 2]], dim=-1)
@@ -159,17 +159,29 @@ def _sums(x: Tensor, dim: int) -> Tensor:
     return torch.stack([x.narrow(dim, *cell).sum(dim) for cell in zip(starts, sizes, strict=True)], dim)
 
 
+def _sum_of_shifted(planes_PHW: Tensor, shifts: list[tuple[int, int]]) -> Tensor:
+    """The sum of copies of the planes that are rolled by these rows and columns."""
+    total = torch.zeros_like(planes_PHW)
+    height, width = planes_PHW.shape[-2:]
+    for rows, columns in shifts:
+        for to_row, from_row, count in ((rows, 0, height - rows), (0, height - rows, rows)):
+            for to_column, from_column, length in ((columns, 0, width - columns), (0, width - columns, columns)):
+                piece = planes_PHW.narrow(-2, from_row, count).narrow(-1, from_column, length)
+                total.narrow(-2, to_row, count).narrow(-1, to_column, length).add_(piece)
+    return total
+
+
 def _structure_correlations(energy_PHW: Tensor, restored_PHW: Tensor) -> Tensor:
     """`_structure_correlation` of every plane, (P,)."""
-    image = mirrored(restored_PHW, 1)
-    down, across = image[:, 2:] - image[:, :-2], image[..., 2:] - image[..., :-2]
-    down = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
-    across = across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:]
+    image, rise, smooth_3 = mirrored(restored_PHW, 1), (-1, 0, 1), (1, 2, 1)
+    down, across = filtered(image, rise, smooth_3), filtered(image, smooth_3, rise)
     radius_px = round(4 * STRUCTURE_PX)  # where gaussian_filter cuts its window
     taps = gaussian_taps(STRUCTURE_PX, radius_px)
-    smooth = filtered(mirrored(torch.cat([torch.hypot(down, across), energy_PHW]), radius_px), taps, taps)
+    smooth = filtered(
+        mirrored(torch.cat([down.square_().addcmul_(across, across).sqrt_(), energy_PHW]), radius_px), taps, taps
+    )
     edges, local = (smooth - smooth.mean((-2, -1), keepdim=True)).chunk(2)
-    shifted = sum(local.roll(shift, (-2, -1)) for shift in _shifts(*local.shape[-2:])) / SHIFTS
+    shifted = _sum_of_shifted(local, _shifts(*local.shape[-2:])) / SHIFTS
     spread = (edges.square().mean((-2, -1)) * local.square().mean((-2, -1))).sqrt()
     above_chance = (edges * (local - shifted)).mean((-2, -1)) / spread
     is_flat = (smooth.amax((-2, -1)) == smooth.amin((-2, -1))).view(2, -1).any(0)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,46 +9,74 @@ from torch import Tensor
 from configs.errors import DataError
 from launch.evaluation.measuring.deferred_values import Measured
 from launch.evaluation.measuring.metrics import Metric
+from launch.evaluation.measuring.stored_images import reference_field, relative_images
 from losses.metrics.common.batch_form import Values
+from pipelines.base import Batch, Output
 
 
-class Pairs(NamedTuple):
-    """Images to measure in stored units, real, in float32, on the device: see `stored_images`."""
-
-    images: Tensor
-    """(K, N, C, H, W): K images of each of N samples, what was restored and the noisy image."""
-    clean: Tensor | None
-    """(N, C, H, W): what they are compared with, if there is anything."""
-
-
-def pairs_of(restored_NCHW: Tensor, noisy_NCHW: Tensor, clean_NCHW: Tensor | None) -> Pairs:
-    """Restored and noisy images, and what both are compared with.
-
-    Raises:
-        DataError: Their shapes differ.
-    """
-    for other in (noisy_NCHW, clean_NCHW):
-        if other is not None and other.shape != restored_NCHW.shape:
-            shapes = [tuple(image.shape[1:]) for image in (restored_NCHW, other)]
-            raise DataError(f"restored and clean image must have the same shape, got {shapes[0]} and {shapes[1]}")
-    return Pairs(torch.stack([restored_NCHW, noisy_NCHW]), clean_NCHW)
-
-
-def measure(
-    pairs: Pairs, prefixes: Sequence[str], metrics: Mapping[str, Metric], data_range: float
+def measure_outputs(
+    outputs: Mapping[str, Output],
+    batch: Batch,
+    restored: Mapping[str, Tensor],
+    metrics: Mapping[str, Metric],
+    data_range: float,
 ) -> Iterator[Measured]:
-    """The metrics that have a batch form; the values of every image of `pairs` are named `<prefix><metric>`.
+    """The metrics of every output and of its noisy image, as far as they compare in batches.
+
+    What was restored from one noisy image is measured together: both images that it is compared with are shared.
 
     Raises:
         DataError: A metric cannot be computed of such images.
     """
-    for name, metric in metrics.items():
+    for field in dict.fromkeys(output.noisy for output in outputs.values()):
+        own = [name for name, output in outputs.items() if output.noisy == field]
+        for reference in dict.fromkeys(reference_field(outputs[name], batch) for name in own):
+            if reference is None:
+                continue
+            names = [name for name in own if reference_field(outputs[name], batch) == reference]
+            scale = batch[f"{field}_scale"]
+            clean = relative_images(batch[reference], batch[f"{reference}_scale"], data_range)
+            images = [
+                relative_images(image, scale, data_range) for image in (*(restored[n] for n in names), batch[field])
+            ]
+            prefixes = [*((f"{name}/",) for name in names), tuple(f"{name}/noisy_" for name in names)]
+            yield from measure(_alike(images, clean), clean, prefixes, metrics, data_range)
+
+
+def measure(
+    images_KNCHW: Tensor,
+    clean_NCHW: Tensor,
+    prefixes: Sequence[tuple[str, ...]],
+    metrics: Mapping[str, Metric],
+    data_range: float,
+) -> Iterator[Measured]:
+    """The metrics that have a batch form.
+
+    Args:
+        images_KNCHW: Several images of every sample, see `relative_images`.
+        clean_NCHW: What they are compared with.
+        prefixes: Of each of the K images: its values are named `<prefix><metric>`.
+        metrics: What to compute, by name.
+        data_range: Range of the stored values.
+    """
+    measured: dict[Callable[[Tensor, Tensor], Tensor], Tensor] = {}  # several metrics are made of the same numbers
+    for metric_name, metric in metrics.items():
         form = metric.batch_form
-        if form is not None and pairs.clean is not None:
-            numbers = form(pairs.images, pairs.clean, data_range)
-            yield Measured(
-                [f"{prefix}{name}" for prefix in prefixes], numbers, partial(_finished, form.finish, data_range)
-            )
+        if form is None:
+            continue
+        if form.measure not in measured:
+            measured[form.measure] = form(images_KNCHW, clean_NCHW)
+        names = [tuple(f"{prefix}{metric_name}" for prefix in own) for own in prefixes]
+        yield Measured(names, measured[form.measure], partial(_finished, form.finish, data_range))
+
+
+def _alike(images: list[Tensor], clean: Tensor) -> Tensor:
+    """The images in one tensor; DataError where their shape is not that of the clean image."""
+    for image in images:
+        if image.shape != clean.shape:
+            shapes = [tuple(x.shape[1:]) for x in (image, clean)]
+            raise DataError(f"restored and clean image must have the same shape, got {shapes[0]} and {shapes[1]}")
+    return torch.stack(images)
 
 
 def _finished(finish: Callable[[Values, float], Values], data_range: float, numbers: Values) -> Values:

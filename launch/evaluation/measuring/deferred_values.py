@@ -19,8 +19,8 @@ MOST = 1024
 class Measured:
     """What a device measured of a batch of N images."""
 
-    names: Sequence[str]
-    """Names of the K values of every image."""
+    names: Sequence[tuple[str, ...]]
+    """Names of each of the K values of every image; one value may have several."""
     numbers: Tensor
     """What the values are made of, (..., K, N)."""
     finish: Callable[[Values], Values] | None = None
@@ -39,7 +39,7 @@ class DeferredValues:
     def add(self, measured: Measured, images: Sequence[dict[str, float]]) -> None:
         """Note values of these images: their names now, the numbers when they are read."""
         for values in images:
-            values |= dict.fromkeys(measured.names, math.nan)
+            values |= dict.fromkeys((name for own in measured.names for name in own), math.nan)
         self._waiting.append((measured, images))
         if len(self._waiting) >= MOST:
             self.read()
@@ -60,6 +60,6 @@ class DeferredValues:
 
 def _fill(measured: Measured, numbers: Values, images: Sequence[dict[str, float]]) -> None:
     values_KN = measured.finish(numbers) if measured.finish is not None else numbers
-    for name, values_N in zip(measured.names, values_KN, strict=True):
+    for names, values_N in zip(measured.names, values_KN, strict=True):
         for image, value in zip(images, values_N.tolist(), strict=True):
-            image[name] = value
+            image |= dict.fromkeys(names, value)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from losses.metrics.common.images import checked_range
 from pipelines.base import Batch, Output
 
 
@@ -31,15 +32,16 @@ def stored_image(image_CHW: Tensor, scale: Tensor | float = 1.0) -> np.ndarray:
     return array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
 
 
-def stored_images(image_NCHW: Tensor, scale_N111: Tensor) -> Tensor:
-    """Images of a batch in stored units, as metrics take them: the magnitude of complex ones, in float32, (N, C, H, W).
+def relative_images(image_NCHW: Tensor, scale_N111: Tensor, data_range: float) -> Tensor:
+    """Images of a batch divided by the data range, as batch forms of metrics take them, (N, C, H, W) in float32.
 
     Args:
-        image_NCHW: Real or complex; two channels are the real and the imaginary part.
+        image_NCHW: Real, or complex, of which the magnitude is taken; two channels are real and imaginary part.
         scale_N111: What each image was divided by in the batch.
+        data_range: Range of the stored values.
     """
     if image_NCHW.is_complex():
         image_NCHW = image_NCHW.abs()
     elif image_NCHW.shape[1] == 2:
         image_NCHW = torch.hypot(*image_NCHW.float().split(1, dim=1))
-    return image_NCHW.float() * scale_N111.to(image_NCHW.device, torch.float32)
+    return image_NCHW.float() * (scale_N111.to(image_NCHW.device, torch.float32) / checked_range(data_range))

@@ -28,13 +28,13 @@ def unchanged(values_KN: Values, data_range: float) -> Values:
 class BatchForm:
     """How a metric is computed of a batch."""
 
-    measure: Callable[[Tensor, Tensor, float], Tensor]
-    """Called with restored images (K, N, C, H, W), their clean images (N, C, H, W), both real and in float32, and the
-    data range; returns (K, N), or several numbers of each as (..., K, N), on the same device."""
+    measure: Callable[[Tensor, Tensor], Tensor]
+    """Called with restored images (K, N, C, H, W) and their clean images (N, C, H, W), both real, in float32 and
+    divided by the data range; returns (K, N), or several numbers of each as (..., K, N), on the same device."""
     finish: Callable[[Values, float], Values] = unchanged
     """Called on the host with what `measure` returned, in float64, and the data range; returns the metric, (K, N)."""
 
-    def __call__(self, restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float) -> Tensor:
+    def __call__(self, restored_KNCHW: Tensor, clean_NCHW: Tensor) -> Tensor:
         """`measure`, of some images at a time.
 
         Raises:
@@ -42,17 +42,18 @@ class BatchForm:
         """
         count = images_at_once(restored_KNCHW[:, 0].numel(), restored_KNCHW.device)
         parts = zip(restored_KNCHW.split(count, 1), clean_NCHW.split(count), strict=True)
-        return torch.cat([self.measure(restored, clean, data_range) for restored, clean in parts], dim=-1)
+        return torch.cat([self.measure(restored, clean) for restored, clean in parts], dim=-1)
 
 
 def worst_unless_finite(values_KN: Tensor, restored_KNCHW: Tensor, worst: float) -> Tensor:
     """The values, but the worst score for restored images that are not finite: a diverged network must not be NaN."""
-    return torch.where(restored_KNCHW.isfinite().flatten(2).all(-1), values_KN, worst)
+    is_finite_KN = restored_KNCHW.flatten(2).sum(-1).isfinite()
+    return torch.where(is_finite_KN, values_KN, worst)
 
 
-def within_float32(restored_KNCHW: Tensor, data_range: float) -> Tensor:
+def within_float32(restored_KNCHW: Tensor) -> Tensor:
     """Restored images limited to a billion data ranges, so that products of a diverged network's values are finite."""
-    return restored_KNCHW.clamp(-1e9 * data_range, 1e9 * data_range)
+    return restored_KNCHW.clamp(-1e9, 1e9)
 
 
 def require_size(clean_NCHW: Tensor, smallest_px: int, metric: str) -> None:

@@ -1,4 +1,4 @@
-"""The maps that SSIM and MS-SSIM are means of, for batches."""
+"""The maps that SSIM and MS-SSIM are means of, for batches of images divided by the data range."""
 
 from collections.abc import Sequence
 
@@ -12,20 +12,31 @@ K1, K2 = 0.01, 0.03
 """Stabilising constants of luminance and contrast, relative to the data range."""
 
 
-def similarity_maps(
-    restored_KNCHW: Tensor, clean_NCHW: Tensor, data_range: float, taps: Sequence[float]
-) -> tuple[Tensor, Tensor]:
-    """Maps of the luminance and of the contrast-structure term, (K, N, C, h, w), where the full window fits."""
-    # In terms of the error: twice the covariance is the sum of the variances minus the error's variance, and likewise
-    # for the means. float32 then rounds the dissimilarity, not 1. A shift changes no variance, only how it is rounded.
-    shift_NC11 = clean_NCHW.mean((-2, -1), keepdim=True)
-    clean, error = clean_NCHW - shift_NC11, restored_KNCHW - clean_NCHW
-    planes = torch.cat([clean[None], (clean * clean)[None], error, error * error, clean * error])
-    means = filtered(planes.flatten(0, 2), taps, taps).unflatten(0, planes.shape[:3])
-    mean_c, square_c, mean_e, square_e, product = means.split((1, 1, *[len(error)] * 3))
-    variance_e = square_e - mean_e.square()
-    variances = 2 * (square_c - mean_c.square()) + variance_e + 2 * (product - mean_c * mean_e)
-    mean_c = mean_c + shift_NC11
-    squares = mean_c.square() + (mean_c + mean_e).square()
-    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    return 1 - mean_e.square() / (squares + c1), 1 - variance_e / (variances + c2)
+def dissimilarities(restored_KNCHW: Tensor, clean_NCHW: Tensor, taps: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """One minus the luminance and one minus the contrast-structure term, (K, N, C, h, w), where the full window fits.
+
+    They are computed from the error: twice the covariance is the sum of the variances minus the error's variance, and
+    likewise for the means. float32 then rounds the dissimilarity, not 1.
+
+    Args:
+        restored_KNCHW: Images, divided by the data range.
+        clean_NCHW: What they are compared with, alike.
+        taps: The window.
+    """
+    restorations = len(restored_KNCHW)
+    shift_NC11 = clean_NCHW.mean((-2, -1), keepdim=True)  # changes no variance, only how it is rounded
+    planes = restored_KNCHW.new_empty((1 + 3 * restorations, *clean_NCHW.shape))
+    clean, error, square_e, squares = planes.split((1, *[restorations] * 3))
+    torch.sub(clean_NCHW, shift_NC11, out=clean[0])
+    torch.sub(restored_KNCHW, clean_NCHW, out=error)
+    torch.mul(error, error, out=square_e)
+    restored = error + clean
+    torch.addcmul(clean * clean, restored, restored, out=squares)
+    mean_c, mean_e, square_e, squares = filtered(planes, taps, taps).split((1, *[restorations] * 3))
+    mean_r = mean_c + mean_e
+    variance_e = square_e.addcmul_(mean_e, mean_e, value=-1)
+    variances = squares.sub_(mean_c * mean_c).addcmul_(mean_r, mean_r, value=-1)
+    contrast = variance_e.div_(variances.add_(K2**2))
+    mean_c, mean_r = mean_c + shift_NC11, mean_r.add_(shift_NC11)
+    luminance = mean_e.square_().div_(torch.addcmul(mean_c * mean_c + K1**2, mean_r, mean_r))
+    return luminance, contrast

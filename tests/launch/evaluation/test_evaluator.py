@@ -174,11 +174,11 @@ def test_deferred_values_keep_their_order_and_are_read_before_too_many_wait(monk
     images: list[dict[str, float]] = [{}, {}]
     deferred = DeferredValues()
     numbers = torch.tensor([[1.0, 4.0], [9.0, 16.0]])
-    deferred.add(Measured(["b", "a"], numbers, finish=np.sqrt), images)
-    assert list(images[0]) == ["b", "a"] and math.isnan(images[0]["b"])
-    deferred.add(Measured(["c"], torch.tensor([[0.1, 0.2]], dtype=torch.float64)), images)
+    deferred.add(Measured([("b",), ("a", "e")], numbers, finish=np.sqrt), images)
+    assert list(images[0]) == ["b", "a", "e"] and math.isnan(images[0]["b"])
+    deferred.add(Measured([("c",)], torch.tensor([[0.1, 0.2]], dtype=torch.float64)), images)
     assert math.isnan(images[1]["c"])
-    deferred.add(Measured(["d"], torch.tensor([[7, 8]])), images)
-    assert images == [{"b": 1, "a": 3, "c": 0.1, "d": 7}, {"b": 2, "a": 4, "c": 0.2, "d": 8}]
+    deferred.add(Measured([("d",)], torch.tensor([[7, 8]])), images)
+    assert images == [{"b": 1, "a": 3, "e": 3, "c": 0.1, "d": 7}, {"b": 2, "a": 4, "e": 4, "c": 0.2, "d": 8}]
     deferred.read()
-    assert images[1] == {"b": 2, "a": 4, "c": 0.2, "d": 8}
+    assert images[1] == {"b": 2, "a": 4, "e": 4, "c": 0.2, "d": 8}

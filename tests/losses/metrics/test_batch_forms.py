@@ -51,7 +51,7 @@ def by_batch(name: str, restored: list[list[Image]], clean: list[Image], data_ra
     """(K, N) values of the metric's batch form."""
     form = metrics.find([name])[name].batch_form
     assert isinstance(form, BatchForm)
-    numbers = form(batch_of(restored), batch_of([clean])[0], data_range)
+    numbers = form(batch_of(restored) / data_range, batch_of([clean])[0] / data_range)
     assert numbers.dtype == torch.float32
     return form.finish(numbers.double().numpy(), data_range)
 

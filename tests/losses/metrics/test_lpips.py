@@ -114,6 +114,6 @@ def test_a_batch_is_measured_as_its_arrays_are(weights_folder: Path, channels: i
     restored[0][1, 2, 3] = np.nan
     expected = [[lpips(x, y, data_range=1) for x, y in zip(images, clean, strict=True)] for images in restored]
     tensors = [torch.from_numpy(np.moveaxis(images, -1, -3).copy()) for images in (np.stack(restored), clean)]
-    np.testing.assert_allclose(module.BATCH_FORM(tensors[0], tensors[1], 1.0).numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(module.BATCH_FORM(tensors[0], tensors[1]).numpy(), expected, rtol=1e-5)
     with pytest.raises(DataError, match="32 px"):
-        module.BATCH_FORM(tensors[0][..., :31], tensors[1][..., :31], 1.0)
+        module.BATCH_FORM(tensors[0][..., :31], tensors[1][..., :31])
