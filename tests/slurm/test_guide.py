@@ -99,5 +99,5 @@ def test_the_page_about_sites_shows_the_shipped_files() -> None:
 
 @pytest.mark.parametrize("line", re.findall(r"^python .*--dry-run$", f"{GUIDE}\n{SITES}", flags=re.MULTILINE))
 def test_dry_runs_of_the_guides_show_their_scripts(line: str, launcher: Launcher) -> None:
-    out = launcher.run(*shlex.split(line)[2:], "--set", f"data.root={launcher.data}").out
+    out = launcher.run(*shlex.split(line)[2:], "--set", f"data.root={launcher.data}", "--set", "data.crop=32").out
     assert out.count("#!/bin/bash") == 3
