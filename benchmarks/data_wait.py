@@ -20,6 +20,7 @@ import torch
 from benchmarks.support import common
 from benchmarks.support.pairs import write_pairs
 from configs.fields import Source
+from launch.data.finishing import Finisher
 from models.unet import UNet
 from shards.reading.loaders import Loader
 from shards.reading.order import SampleOrder
@@ -60,9 +61,11 @@ def train(shards: ShardSet, steps: int) -> tuple[float, float]:
     """Train this many steps; returns the seconds they took, and how many of them were spent waiting for batches."""
     network = UNet(width=WIDTH)
     optimizer = torch.optim.AdamW(network.parameters())
+    finish = Finisher(RECIPE, shards)
     start = waited_s = 0.0
     with Loader(shards, SampleOrder(len(shards), BATCH, 1), RECIPE, steps=steps + 1) as loader:
-        for number, (batch,) in enumerate(loader):
+        for number, (raw,) in enumerate(loader):
+            batch = finish(raw)
             loss = (network(batch["pd"] + 0.1 * batch["pd_normal"]) - batch["pdfs"]).abs().mean()
             optimizer.zero_grad()
             loss.backward()

@@ -35,6 +35,7 @@ from PIL import Image
 from benchmarks.support import common
 from benchmarks.support.pairs import SIDE_PX, repeat_in_index, write_pairs
 from configs.fields import Source
+from launch.data.finishing import Finisher
 from shards.building.writer import write_split
 from shards.reading.loaders import Loader
 from shards.reading.order import SampleOrder
@@ -45,6 +46,7 @@ BATCH = 16
 PAIRS, PHOTOS, MANY = 400, 160, 10_000_000
 FIELDS = {"pd": Source(), "pdfs": Source()}
 FULL = Recipe(FIELDS, {"pd_normal": "pd", "pdfs_normal": "pdfs"}, crop=256, flip=True, phase=True, normalise="median")
+CROPPED, FINISHED = "float: ours, crop and flip", "float: ours, crop flip phase median noise, all on this CPU"
 LIMIT = "float: limit, preadv at known offsets into the batch"
 STOCK = "float: stock webdataset .decode()"
 STOCK_PNG = "RGB: stock webdataset .decode('rgb8') from PNG"
@@ -124,7 +126,8 @@ def array_contenders(work: Path, litdata: str | None) -> dict[str, Run]:
         "float: ours, checksums at every read": lambda seconds: run_ours(
             shards, Recipe(FIELDS), seconds, verify="always"
         ),
-        "float: ours, crop flip phase median noise": lambda seconds: run_ours(shards, FULL, seconds),
+        CROPPED: lambda seconds: run_ours(shards, FULL, seconds),
+        FINISHED: lambda seconds: run_ours(shards, FULL, seconds, finish=Finisher(FULL, shards)),
         STOCK: lambda seconds: throughput(read_with_webdataset(work / "pairs", "npy", None), seconds),
     }
     if litdata:
@@ -197,15 +200,24 @@ def throughput(batches: Iterator[int], seconds: float) -> Throughput:
 
 
 def run_ours(
-    shards: ShardSet, recipe: Recipe, seconds: float, *, verify: Literal["always", "first"] = "first"
+    shards: ShardSet,
+    recipe: Recipe,
+    seconds: float,
+    *,
+    verify: Literal["always", "first"] = "first",
+    finish: Finisher | None = None,
 ) -> Throughput:
-    """Measure the launcher's loader; with checksums compared once, that is after the first epoch, which does it."""
+    """Measure the launcher's loader; with checksums compared once, that is after the first epoch, which does it.
+
+    Phase, median and noise are the device's part (launch/data/finishing.py): with `finish` this CPU is the device.
+    """
     order = SampleOrder(len(shards), BATCH, 1)
     with Loader(shards, order, recipe, verify=verify) as loader:
         iterator = iter(loader)
         for _ in range(order.steps(1) if verify == "first" else 1):
             next(iterator)
-        return throughput((len(step[0]["index"]) for step in iterator), seconds)
+        batches = (batch if finish is None else finish(batch) for (batch,) in iterator)
+        return throughput((len(batch["index"]) for batch in batches), seconds)
 
 
 def read_at_limit(shards: ShardSet) -> Iterator[int]:
@@ -254,24 +266,36 @@ def run_litdata(python: str, folder: Path, seconds: float) -> Throughput:
     return Throughput(float(pairs_per_s), float(cpu_us))
 
 
+def by_pairs_per_s(result: Throughput) -> float:
+    """Speed by the clock."""
+    return result.pairs_per_s
+
+
+def by_cpu_time(result: Throughput) -> float:
+    """Speed by processor time."""
+    return 1 / result.cpu_us
+
+
 def print_results(throughputs: dict[str, list[Throughput]], opening: dict[str, float]) -> None:
     """Print the table, the ratios that the documentation reports, and the times to the first batch."""
     decoder = "imagecodecs" if find_spec("imagecodecs") else "Pillow"
     print(f"{common.load_average()}; batch {BATCH}; ours decodes by {decoder}\n")
     print("| contender | pairs/s, median | range | CPU time per pair, us |\n| --- | --- | --- | --- |")
-    rates, cpu = {}, {}
     for name, results in throughputs.items():
-        pairs_per_s = [result.pairs_per_s for result in results]
-        rates[name] = statistics.median(pairs_per_s)
-        cpu[name] = statistics.median(result.cpu_us for result in results)
-        lowest, highest = min(pairs_per_s), max(pairs_per_s)
-        print(f"| {name} | {rates[name]:,.0f} | {lowest:,.0f} .. {highest:,.0f} | {cpu[name]:,.0f} |")
+        rates = [result.pairs_per_s for result in results]
+        cpu_us = statistics.median(result.cpu_us for result in results)
+        print(f"| {name} | {statistics.median(rates):,.0f} | {min(rates):,.0f} .. {max(rates):,.0f} | {cpu_us:,.0f} |")
     ours, png, jpg = "float: ours, checksums compared once", "RGB: ours from PNG", "RGB: ours from JPEG"
-    for quantity, speed in (("pairs/s", rates), ("CPU time", {name: 1 / value for name, value in cpu.items()})):
+    for quantity, speed in (("pairs/s", by_pairs_per_s), ("CPU time", by_cpu_time)):
+
+        def ratio(fast: str, slow: str, speed: Callable[[Throughput], float] = speed) -> float:
+            """Median over rounds of the ratio within a round, which other load on the machine cancels out of."""
+            pairs = zip(throughputs[fast], throughputs[slow], strict=True)
+            return statistics.median(speed(a) / speed(b) for a, b in pairs)
+
         print(
-            f"\nby {quantity}: limit / ours {speed[LIMIT] / speed[ours]:.2f}; ours / stock "
-            f"{speed[ours] / speed[STOCK]:.2f}; from PNG ours / stock {speed[png] / speed[STOCK_PNG]:.2f}; from "
-            f"JPEG {speed[jpg] / speed[STOCK_JPG]:.2f}"
+            f"\nby {quantity}: limit / ours {ratio(LIMIT, ours):.2f}; ours / stock {ratio(ours, STOCK):.2f}; "
+            f"from PNG ours / stock {ratio(png, STOCK_PNG):.2f}; from JPEG {ratio(jpg, STOCK_JPG):.2f}"
         )
     for name, value in opening.items():
         print(f"{name}: {value:,.1f}")

@@ -52,6 +52,13 @@ MAX_IMAGES_PER_GPU = 64
 """A GPU gets as many images as it processes in the target time, and no more than this."""
 
 
+STAND_INS = {
+    "spectroformer": common.SMALL["spectroformer"],
+    "spectroformer_official": ["pipeline.losses.vgg16={weight: 0.025, weights: null, random_trunk: true}"],
+}
+"""Losses that need the weights of a VGG, for which random ones of the same size stand in."""
+
+
 class MethodCost(NamedTuple):
     """What one method costs."""
 
@@ -84,8 +91,7 @@ def count_cost(name: str) -> MethodCost:
     side = 64
     with common.temporary_folder() as folder:
         root = common.write_shards(Path(folder), side=side, count=2, **common.image_kind(name))
-        # spectroformer's losses need the weights of a VGG, which random ones of the same size stand in for
-        overrides = common.SMALL[name] if name == "spectroformer" else []
+        overrides = STAND_INS.get(name, [])
         original = common.load_config(name, root, *overrides)
         config = common.load_config(
             name, root, *overrides, f"data.crop={side}", "data.batch_size=1", "loop.accumulate=1"

@@ -14,6 +14,7 @@ from tests.support.commands import Command
 
 COMMANDS = [
     "build --pairs 4 --rounds 1",
+    "feed --quick --configs r2r spectroformer",
     "floor --quick --only supervised",
     "precision --quick --only r2r",
     "submission --quick",

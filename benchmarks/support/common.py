@@ -279,10 +279,11 @@ SMALL = {
 
 
 def image_kind(name: str) -> ImageKind:
-    """The kind of images that a configuration of SMALL is for."""
-    if name in ("pure_noise2noise", "cross_guided"):
+    """The kind of images that a configuration of configs/ is for."""
+    data = Path(loader.load(ROOT / "configs" / f"{name}.yaml").data.root).name
+    if data == "knee":
         return {"complex_": True}
-    return {"channels": 3} if name == "spectroformer" else {}
+    return {"channels": 3} if data == "underwater" else {}
 
 
 REALISTIC = {

@@ -1,7 +1,6 @@
 """Tars -> their index: every member is read once for its header and CRC-32, a few images for the statistics."""
 
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from configs.errors import DataError, MachineError
 from configs.support.json_files import parse_json
 from configs.support.worker_threads import map_ordered
 from shards.format import index, members, tar
+from shards.format.checksums import crc32
 from shards.format.index import MISSING, FieldEntry, FieldStatistics, IndexHeader, Meta, ShardEntry
 from shards.format.members import Encoding, MemberHeader
 
@@ -139,7 +139,7 @@ def _read_member(
             header = members.read_header(codec, data, entry.size)
     except DataError as error:
         raise DataError(f"{path}: member {entry.name}: {error}") from error
-    return IndexedMember(entry, zlib.crc32(data), header)
+    return IndexedMember(entry, crc32(data), header)
 
 
 def _shard_entries(shards: list[Path], table: np.ndarray, checksums: list[int]) -> list[ShardEntry]:

@@ -20,6 +20,7 @@ from configs.errors import DataError
 from configs.support.atomic_files import naming, temporary_beside, write_atomically
 from configs.support.json_files import parse_json
 from shards.format import tar
+from shards.format.checksums import crc32
 
 FORMAT = "quell shard index"
 VERSION = 1
@@ -202,7 +203,7 @@ def table_entry(descriptor: int, *, full: bool = False) -> TableEntry:
     if full or fingerprint.size <= FULL_CHECK_BYTES:
         crc = 0
         for start in range(0, fingerprint.size, FULL_CHECK_BYTES):
-            crc = zlib.crc32(os.pread(descriptor, FULL_CHECK_BYTES, start), crc)
+            crc = crc32(os.pread(descriptor, FULL_CHECK_BYTES, start), crc)
     return {"size": fingerprint.size, "head": fingerprint.head, "tail": fingerprint.tail, "whole": crc}
 
 

@@ -70,16 +70,11 @@ class ShardFiles:
                 f"{self.names[shard]}: truncated at byte {offset + done} after it was indexed; copy it again"
             )
 
-    def read_many(self, locations: Sequence[tuple[int, int]], buffers: Sequence[Buffer]) -> None:
-        """Fill each buffer from its (shard, offset): like many calls of `read`, but each shard is looked up once."""
-        shards, offsets = [shard for shard, _ in locations], [offset for _, offset in locations]
-        collections.deque(self.read_each(shards, offsets, buffers), maxlen=0)
-
-    def read_each(self, shards: Sequence[int], offsets: Sequence[int], buffers: Iterable[Buffer]) -> Iterator[None]:
-        """`read_many` one by one; an iterator of buffers is asked for the next one just before it is filled.
+    def read_each(self, shards: Sequence[int], offsets: Sequence[int], buffers: Sequence[Buffer]) -> Iterator[None]:
+        """Fill each buffer from its place: like many calls of `read`, but each shard is looked up once.
 
         Yields:
-            Whenever a buffer is full.
+            Whenever a buffer is full, so that several may be the same memory.
         """
         descriptors = {shard: self._descriptor(shard) for shard in set(shards)}
         for shard, offset, buffer in zip(shards, offsets, buffers, strict=True):

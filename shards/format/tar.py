@@ -2,11 +2,11 @@
 
 import os
 import tarfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 from configs.errors import DataError
+from shards.format.checksums import crc32
 
 BLOCK = 512
 """A tar consists of blocks of so many bytes; it ends with at least one block of zeros."""
@@ -47,7 +47,7 @@ def fingerprint(descriptor: int) -> Fingerprint:
     size = os.fstat(descriptor).st_size
     first = os.pread(descriptor, FINGERPRINT_BYTES, 0)
     last = os.pread(descriptor, FINGERPRINT_BYTES, max(0, size - FINGERPRINT_BYTES))
-    return Fingerprint(size, zlib.crc32(first), zlib.crc32(last))
+    return Fingerprint(size, crc32(first), crc32(last))
 
 
 class RunningChecksum:
@@ -65,7 +65,7 @@ class RunningChecksum:
             if not count:
                 return False
             done += count
-        self._crc = zlib.crc32(data, self._crc)
+        self._crc = crc32(data, self._crc)
         self._position = offset + len(data)
         return True
 
@@ -81,7 +81,7 @@ class RunningChecksum:
             data = os.pread(self._descriptor, size, self._position)
             if not data:
                 return
-            self._crc = zlib.crc32(data, self._crc)
+            self._crc = crc32(data, self._crc)
             self._position += len(data)
 
 
@@ -94,7 +94,7 @@ def checksum_of(descriptor: int, offset: int, size: int) -> int:
     """The CRC-32 of `size` bytes of an open file from `offset` on, or of as many as there are."""
     crc = 0
     for start in range(offset, offset + size, _CHUNK_BYTES):
-        crc = zlib.crc32(os.pread(descriptor, min(_CHUNK_BYTES, offset + size - start), start), crc)
+        crc = crc32(os.pread(descriptor, min(_CHUNK_BYTES, offset + size - start), start), crc)
     return crc
 
 

@@ -25,12 +25,14 @@ class BatchPlan(NamedTuple):
 
     epochs: np.ndarray
     """Epoch of each sample (n,)."""
-    samples: dict[int, np.ndarray]
-    """Stream -> the samples (n,) that its fields show; 0 is the stream of the batch's own samples."""
-    geometries: dict[int, Geometries]
-    """Stream -> how they are cropped and turned."""
-    placements: dict[str, Placement]
-    """Name of a field -> where its images are."""
+    samples: np.ndarray
+    """The batch's own samples (n,)."""
+    keys: list[str]
+    """Their names."""
+    crops: dict[str, Crops]
+    """Name of a field -> what it shows."""
+    windows: np.ndarray | None
+    """Where asked for, which window of its stored image each crop is, int64 (n, 7)."""
 
 
 class BatchAssembler:
@@ -96,42 +98,43 @@ class BatchAssembler:
             unpaired: Stream -> samples (batches, n).
         """
         count, size = samples.shape
-        by_stream = {0: samples, **unpaired}
-        geometries: dict[int, Geometries] = {}
-        placements: dict[str, Placement] = {}
-        for stream, chosen in by_stream.items():
-            geometries[stream] = self._geometries(epochs.ravel(), chosen.ravel(), stream)
-            fields = {field.name: field.member for field in self.fields if field.stream == stream}
-            placed = self.split.place(chosen.ravel(), list(dict.fromkeys(fields.values())))
-            placements |= {name: placed[member] for name, member in fields.items()}
-        return [
-            BatchPlan(
-                epochs[i],
-                {stream: chosen[i] for stream, chosen in by_stream.items()},
-                {stream: drawn.part(i * size, (i + 1) * size) for stream, drawn in geometries.items()},
-                {name: placed.part(i * size, (i + 1) * size) for name, placed in placements.items()},
-            )
-            for i in range(count)
-        ]
+        drawn: dict[int, Geometries] = {}
+        crops: dict[str, Crops] = {}
+        for stream, chosen in {0: samples, **unpaired}.items():
+            drawn[stream] = self._geometries(epochs.ravel(), chosen.ravel(), stream)
+            fields = [field for field in self.fields if field.stream == stream]
+            placed = self.split.place(chosen.ravel(), list(dict.fromkeys(field.member for field in fields)))
+            for field in fields:
+                self._check_sizes(field, fields[0], chosen.ravel(), placed)
+                crops[field.name] = Crops.of(
+                    field, chosen.ravel(), placed[field.member], drawn[stream], self.recipe.crop
+                )
+        windows = self._windows(crops, drawn[0]) if self.recipe.windows else None
+        keys = self.split.keys(samples.ravel())
+        plans = []
+        for i, (begin, end) in enumerate((i * size, (i + 1) * size) for i in range(count)):
+            parts = {field.name: crops[field.name].part(begin, end) for field in self.fields}
+            of_windows = None if windows is None else windows[begin:end]
+            plans.append(BatchPlan(epochs[i], samples[i], keys[begin:end], parts, of_windows))
+        return plans
 
     def assemble(self, plan: BatchPlan) -> Batch:
         """Read the images of a batch. Raises DataError where a sample cannot be used."""
         batch: Batch = {}
-        crops = {field.name: self._crops(field, plan) for field in self.fields}
         if self._finisher is not None:
-            batch |= self._finisher.fields(self.fields, plan.geometries, crops, self._has_phase)
-            batch |= self._finisher.normals(batch, plan.epochs, plan.samples[0])
+            batch |= self._finisher.fields(self.fields, plan.crops, has_phase=self._has_phase)
+            batch |= self._finisher.normals(batch, plan.epochs, plan.samples)
         else:
             for field in self.fields:
-                batch[field.name] = self._reader.read(field, crops[field.name])
+                batch[field.name] = self._reader.read(field, plan.crops[field.name])
                 if self._has_phase and field.spec.layout != "real":
-                    theta = plan.geometries[field.stream].theta.astype(np.float32)
+                    theta = plan.crops[field.name].theta.astype(np.float32)
                     batch[theta_name(field)] = self._buffers.copied(theta)
             batch["epoch"] = self._buffers.copied(plan.epochs)
-        if self.recipe.windows:
-            batch["window"] = self._buffers.copied(self._windows(plan, crops))
-        batch["index"] = self._buffers.copied(plan.samples[0])
-        batch["key"] = self.split.keys(plan.samples[0])
+        if plan.windows is not None:
+            batch["window"] = self._buffers.copied(plan.windows)
+        batch["index"] = self._buffers.copied(plan.samples)
+        batch["key"] = plan.keys
         return batch
 
     def _geometries(self, epochs: np.ndarray, samples: np.ndarray, stream: int) -> Geometries:
@@ -147,35 +150,29 @@ class BatchAssembler:
             uniforms=self._uniforms,
         )
 
-    def _crops(self, field: BoundField, plan: BatchPlan) -> Crops:
-        """What a field shows. Raises DataError where the images of one sample, or of a batch, differ in size."""
-        placement, drawn = plan.placements[field.name], plan.geometries[field.stream]
-        reference = next(other for other in self.fields if other.stream == field.stream)
-        self._check_sizes(field, placement, reference, plan)
-        crop = self.recipe.crop
-        size = (crop, crop) if crop else (int(placement.heights[0]), int(placement.widths[0]))
-        assert crop or ({*placement.heights.tolist()} == {size[0]} and {*placement.widths.tolist()} == {size[1]})
-        tops, lefts = drawn.corners(placement.heights, placement.widths, crop)
-        return Crops(plan.samples[field.stream], placement, tops, lefts, drawn.turns(), size)
-
-    def _check_sizes(self, field: BoundField, placement: Placement, first: BoundField, plan: BatchPlan) -> None:
-        expected = plan.placements[first.name]
-        if placement is expected:
+    def _check_sizes(
+        self, field: BoundField, first: BoundField, samples: np.ndarray, placed: Mapping[str, Placement]
+    ) -> None:
+        """Raise DataError where the images of one sample differ in size."""
+        own, expected = placed[field.member], placed[first.member]
+        if self.recipe.crop is None:
+            sizes = {*zip(own.heights.tolist(), own.widths.tolist(), strict=True)}
+            assert len(sizes) <= 1, "whole images of one batch have one size"
+        if own is expected:
             return
-        differ = (placement.heights != expected.heights) | (placement.widths != expected.widths)
+        differ = (own.heights != expected.heights) | (own.widths != expected.widths)
         for i in np.flatnonzero(differ).tolist():
-            size, expected_size = (where.stored(i).plain_shape[:2] for where in (placement, expected))
+            size, expected_size = (where.stored(i).plain_shape[:2] for where in (own, expected))
             raise self.split.member_error(
-                int(plan.samples[field.stream][i]),
+                int(samples[i]),
                 field.member,
-                placement.stored(i),
+                own.stored(i),
                 f"is {size} but field {first.member} of the same sample is {expected_size}; both must have one size",
             )
 
-    def _windows(self, plan: BatchPlan, crops: Mapping[str, Crops]) -> np.ndarray:
-        """Which window of its stored image each sample of the batch shows, int64 (n, 7)."""
-        own = next(field for field in self.fields if field.stream == 0)
-        shown, drawn = crops[own.name], plan.geometries[0]
+    def _windows(self, crops: Mapping[str, Crops], drawn: Geometries) -> np.ndarray:
+        """Which window of its stored image each sample shows, int64 (n, 7)."""
+        shown = crops[next(field.name for field in self.fields if field.stream == 0)]
         columns = {
             "top": shown.tops,
             "left": shown.lefts,

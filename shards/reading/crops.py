@@ -1,5 +1,6 @@
 """Stored images -> the cropped and turned images of one field of a batch, for all its samples at once."""
 
+import collections
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 
 from shards.reading.buffers import BufferPool
-from shards.reading.draws.geometry import Turns
+from shards.reading.draws.geometry import Geometries, Turns
 from shards.reading.recipe import BoundField
 from shards.reading.split import Placement, Split
 from shards.reading.verification import Verification
@@ -19,15 +20,49 @@ _FORWARD, _BACKWARD = slice(None), slice(None, None, -1)
 
 
 class Crops(NamedTuple):
-    """What one field of a batch shows of n samples."""
+    """What one field of a batch shows of n samples; arrays (n,)."""
 
     samples: np.ndarray
     placement: Placement
     tops: np.ndarray
     lefts: np.ndarray
     turns: Turns
+    theta: np.ndarray
+    """Phase in radians."""
+    positions: np.ndarray
+    """Byte of the shard at which the crop's first row begins in a plain array."""
+    in_place: np.ndarray
+    """Whether a plain array's rows are the crop's, so that they can be read straight into the batch."""
     size: tuple[int, int]
     """Height and width of each crop."""
+
+    @classmethod
+    def of(
+        cls, field: BoundField, samples: np.ndarray, placement: Placement, drawn: Geometries, crop: int | None
+    ) -> "Crops":
+        """The crops that were drawn; without a crop whole images, of which those of one batch have one size."""
+        size = (crop, crop) if crop else (int(placement.heights[0]), int(placement.widths[0]))
+        tops, lefts = drawn.corners(placement.heights, placement.widths, crop)
+        turns = drawn.turns()
+        row_bytes = placement.widths * (field.info.channels * np.dtype(field.info.dtype).itemsize)
+        in_place = (placement.widths == size[1]) & ~(turns.rows | turns.columns | turns.transposed)
+        positions = placement.pixels + tops * row_bytes
+        return cls(samples, placement, tops, lefts, turns, drawn.theta, positions, in_place, size)
+
+    def part(self, begin: int, end: int) -> "Crops":
+        """Those of the samples [begin, end)."""
+        part = slice(begin, end)
+        return Crops(
+            self.samples[part],
+            self.placement.part(begin, end),
+            self.tops[part],
+            self.lefts[part],
+            Turns(self.turns.rows[part], self.turns.columns[part], self.turns.transposed[part]),
+            self.theta[part],
+            self.positions[part],
+            self.in_place[part],
+            self.size,
+        )
 
 
 class CropReader:
@@ -66,34 +101,35 @@ class CropReader:
         count, _, height, width = out_NCHW.shape
         is_plain = crops.placement.is_plain & self._verification.is_done(field.member, crops.samples)
         if channels == 1 and dtype == out_NCHW.dtype:  # stored as the batch holds it: read in place
-            self._gather(field, crops, is_plain, 0, out_NCHW.reshape(count, height, width, 1))
+            self._gather(field, crops, is_plain, out_NCHW.reshape(count, height, width, 1))
             return tensor
         image_bytes = height * width * channels * dtype.itemsize
         portion = count if self._pool is not None else max(1, CHUNK_BYTES // image_bytes)
         for begin in range(0, count, portion):
-            raw_NHWC = self._scratch.array("raw", (min(portion, count - begin), height, width, channels), dtype)
-            self._gather(field, crops, is_plain, begin, raw_NHWC)
-            convert(raw_NHWC, out_NCHW[begin : begin + portion], field.divisor)
+            end = min(begin + portion, count)
+            raw_NHWC = self._scratch.array("raw", (end - begin, height, width, channels), dtype)
+            part = crops if portion >= count else crops.part(begin, end)
+            self._gather(field, part, is_plain[begin:end], raw_NHWC)
+            convert(raw_NHWC, out_NCHW[begin:end], field.divisor)
         return tensor
 
     def image(self, field: BoundField, crops: Crops, i: int) -> np.ndarray:
         """One crop as it is stored, turned, (h, w) or (h, w, C)."""
         return crops.turns.apply(i, self._upright(field, crops, i))
 
-    def _gather(self, field: BoundField, crops: Crops, is_plain: np.ndarray, begin: int, raw_NHWC: np.ndarray) -> None:
-        """The crops from number `begin` on, as many as `raw_NHWC` has room for, as they are stored."""
-        part = is_plain[begin : begin + len(raw_NHWC)]
-        if part.any():
-            self._read_plain(crops, begin + np.flatnonzero(part), begin, raw_NHWC)
-        others = [] if part.all() else (begin + np.flatnonzero(~part)).tolist()
-        if not others:
+    def _gather(self, field: BoundField, crops: Crops, is_plain: np.ndarray, raw_NHWC: np.ndarray) -> None:
+        """All crops as they are stored."""
+        if is_plain.all():
+            self._read_plain(crops, raw_NHWC)
             return
+        if is_plain.any():
+            self._read_plain(crops, raw_NHWC, np.flatnonzero(is_plain))
+        others = np.flatnonzero(~is_plain).tolist()
 
         def read(i: int) -> None:
-            place_HWC = raw_NHWC[i - begin]
-            if not self._read_whole(field, crops, i, place_HWC):
+            if not self._read_whole(field, crops, i, raw_NHWC[i]):
                 image = self.image(field, crops, i)
-                place_HWC[...] = image if image.ndim == 3 else image[..., None]
+                raw_NHWC[i] = image if image.ndim == 3 else image[..., None]
 
         if self._pool is None:
             for i in others:
@@ -101,44 +137,35 @@ class CropReader:
         else:
             list(self._pool.map(read, others))  # the list raises what a thread raised
 
-    def _read_plain(self, crops: Crops, chosen: np.ndarray, begin: int, raw_NHWC: np.ndarray) -> None:
-        """Crops of plain arrays that need no verification."""
-        placement, turns, (height, width) = crops.placement, crops.turns, crops.size
-        pixel_bytes = raw_NHWC.shape[3] * raw_NHWC.itemsize
-        widths, lefts = placement.widths[chosen], crops.lefts[chosen]
-        is_turned = (turns.rows | turns.columns | turns.transposed)[chosen]
-        in_place = ~is_turned & (widths == width)
-        image_bytes = height * width * pixel_bytes
+    def _read_plain(self, crops: Crops, raw_NHWC: np.ndarray, chosen: np.ndarray | None = None) -> None:
+        """Crops of plain arrays that need no verification: those chosen (k,), or all."""
+        every = chosen is None
+        shards, positions, in_place = (
+            (values if every else values[chosen]).tolist()
+            for values in (crops.placement.shards, crops.positions, crops.in_place)
+        )
+        places = range(len(shards)) if chosen is None else chosen.tolist()
+        image_bytes = raw_NHWC[0].nbytes
         pixels = raw_NHWC.reshape(-1).view(np.uint8).data
-        starts = ((chosen - begin) * image_bytes).tolist()
-        bands = {
-            wide: self._scratch.array("band", (height, wide, *raw_NHWC.shape[3:]), raw_NHWC.dtype)
-            for wide in set(widths[~in_place].tolist())
-        }
-        views = {wide: band.reshape(-1).view(np.uint8).data for wide, band in bands.items()}
-        buffers = [
-            pixels[start : start + image_bytes] if is_direct else views[wide]
-            for start, is_direct, wide in zip(starts, in_place.tolist(), widths.tolist(), strict=True)
-        ]
+        own = [pixels[i * image_bytes : (i + 1) * image_bytes] for i in places]
+        if all(in_place):
+            collections.deque(self._split.read_plain(shards, positions, own), maxlen=0)
+            return
         # A grey image has no axis of channels here: two axes are copied faster than three.
-        targets = raw_NHWC[..., 0] if raw_NHWC.shape[3] == 1 else raw_NHWC
-        if raw_NHWC.shape[3] == 1:
-            bands = {wide: band[..., 0] for wide, band in bands.items()}
-        reads = self._split.read_plain(placement, chosen, crops.tops[chosen] * widths * pixel_bytes, buffers)
-        for i, wide, left, is_direct, rows, columns, transposed, _ in zip(
-            (chosen - begin).tolist(),
-            widths.tolist(),
-            lefts.tolist(),
-            in_place.tolist(),
-            turns.rows[chosen].tolist(),
-            turns.columns[chosen].tolist(),
-            turns.transposed[chosen].tolist(),
-            reads,
-            strict=True,
-        ):
-            if not is_direct:
-                window = bands[wide][_BACKWARD if rows else _FORWARD, _columns(left, width, is_reversed=columns)]
-                targets[i] = window.swapaxes(0, 1) if transposed else window
+        (count, height, width, channels), turns = raw_NHWC.shape, crops.turns
+        axes = (channels,) if channels > 1 else ()
+        targets = raw_NHWC.reshape(count, height, width, *axes)
+        widths, lefts, rows, columns, transposed = (
+            (values if every else values[chosen]).tolist() for values in (crops.placement.widths, crops.lefts, *turns)
+        )
+        bands = {wide: self._scratch.array("band", (height, wide, *axes), raw_NHWC.dtype) for wide in set(widths)}
+        views = {wide: band.reshape(-1).view(np.uint8).data for wide, band in bands.items()}
+        buffers = [own[k] if is_direct else views[widths[k]] for k, is_direct in enumerate(in_place)]
+        for k, _ in enumerate(self._split.read_plain(shards, positions, buffers)):
+            if not in_place[k]:
+                shown = _columns(lefts[k], width, is_reversed=columns[k])
+                window = bands[widths[k]][_BACKWARD if rows[k] else _FORWARD, shown]
+                targets[places[k]] = window.swapaxes(0, 1) if transposed[k] else window
 
     def _read_whole(self, field: BoundField, crops: Crops, i: int, place_HWC: np.ndarray) -> bool:
         """Read a whole grey float32 image straight into its place, where it is stored so."""

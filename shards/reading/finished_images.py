@@ -13,7 +13,7 @@ import torch
 from shards.reading import transforms
 from shards.reading.buffers import BufferPool
 from shards.reading.crops import CropReader, Crops
-from shards.reading.draws.geometry import Geometries, PhiloxUniforms
+from shards.reading.draws.geometry import PhiloxUniforms
 from shards.reading.recipe import BoundField, Recipe, stream_number
 
 
@@ -42,17 +42,13 @@ class FinishedImages:
         self._philox, self._pool = philox, pool
 
     def fields(
-        self,
-        fields: Sequence[BoundField],
-        geometries: Mapping[int, Geometries],
-        crops: Mapping[str, Crops],
-        has_phase: bool,
+        self, fields: Sequence[BoundField], crops: Mapping[str, Crops], *, has_phase: bool
     ) -> dict[str, torch.Tensor]:
         """The fields (n, C, H, W), and what each image was divided by, `<field>_scale`, float32 (n, 1, 1, 1)."""
         images: dict[str, torch.Tensor] = {}
         scales: dict[str, np.ndarray] = {}
         for field in fields:
-            theta = geometries[field.stream].theta if has_phase else None
+            theta = crops[field.name].theta if has_phase else None
             images[field.name], scales[field.name] = self._field(field, crops[field.name], theta, scales)
         return images | {f"{name}_scale": torch.from_numpy(s.reshape(-1, 1, 1, 1)) for name, s in scales.items()}
 

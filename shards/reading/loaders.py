@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from configs.errors import DataError
 from shards.format.members import IMAGES
 from shards.reading.batch_assembler import Batch, BatchAssembler, BatchPlan, same_sized_runs
 from shards.reading.order import OrderBlock, SampleOrder
@@ -107,19 +108,30 @@ class Loader(BackgroundLoader):
 
     def _plans(self, start: int) -> Generator[list[BatchPlan], None, None]:
         """What the micro-batches of each step will hold."""
-        assembler, accumulate, size = self._assembler, self._order.accumulate, self._order.micro_batch
-        steps = max(1, PLANNED_SAMPLES // (accumulate * size))
+        assembler, accumulate = self._assembler, self._order.accumulate
+        steps = max(1, PLANNED_SAMPLES // (accumulate * self._order.micro_batch))
         blocks = self._blocks(start)
         for block in self._announced(blocks) if assembler.split.needs_announcing else blocks:
             for first in range(0, len(block.epochs), steps):
-                part = slice(first, first + steps)
-                plans = assembler.plans(
-                    block.epochs[part].reshape(-1, size),
-                    block.samples[part].reshape(-1, size),
-                    {stream: samples[part].reshape(-1, size) for stream, samples in block.unpaired.items()},
-                )
-                for begin in range(0, len(plans), accumulate):
-                    yield plans[begin : begin + accumulate]
+                plans = self._plans_of(block, first, min(first + steps, len(block.epochs)))
+                while step_plans := list(itertools.islice(plans, accumulate)):
+                    yield step_plans
+
+    def _plans_of(self, block: OrderBlock, begin: int, end: int) -> Iterator[BatchPlan]:
+        """The plans of some steps; where a sample cannot be used, those of the steps before it come first."""
+
+        def plans(begin: int, end: int) -> list[BatchPlan]:
+            def rows(values: np.ndarray) -> np.ndarray:
+                return values[begin:end].reshape(-1, self._order.micro_batch)
+
+            unpaired = {stream: rows(samples) for stream, samples in block.unpaired.items()}
+            return self._assembler.plans(rows(block.epochs), rows(block.samples), unpaired)
+
+        try:
+            yield from plans(begin, end)
+        except DataError:
+            for step in range(begin, end):
+                yield from plans(step, step + 1)
 
     def _blocks(self, start: int) -> Iterator[OrderBlock]:
         """The order from step `start` on, as many steps at a time as are worth computing together."""

@@ -1,8 +1,7 @@
 """A split opened through its index: any sample in constant time, from local shards or from behind a URL."""
 
 import sys
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from configs.schema import CacheConfig
 from configs.support.json_files import parse_json
 from shards.format import index
 from shards.format.build_index import build_index
+from shards.format.checksums import crc32
 from shards.format.index import IndexHeader
 from shards.format.members import Encoding
 from shards.format.shard_files import Buffer, ShardFiles
@@ -138,12 +138,10 @@ class ShardSet(Split):
         return {field: self._placement(samples, field, rows[field], shards) for field in fields}
 
     def read_plain(
-        self, placement: Placement, chosen: np.ndarray, offsets: np.ndarray, buffers: Iterable[memoryview]
+        self, shards: Sequence[int], positions: Sequence[int], buffers: Sequence[memoryview]
     ) -> Iterator[None]:
-        """Read pixels of plain members straight from the shards; see `Split.read_plain`."""
-        rows = placement.rows[chosen]
-        positions = (rows["offset"] + rows["start"]).astype(np.int64) + offsets
-        return self.files.read_each(placement.shards[chosen].tolist(), positions.tolist(), buffers)
+        """Fill buffers straight from the shards; see `Split.read_plain`."""
+        return self.files.read_each(shards, positions, buffers)
 
     def _placement(self, samples: np.ndarray, field: str, rows: np.ndarray, shards: np.ndarray) -> Placement:
         """Where one field is, given its rows. Raises DataError where a sample does not have it."""
@@ -161,8 +159,9 @@ class ShardSet(Split):
         plain_kinds = np.array([encoding == Encoding("npy", dtype.str) for encoding in self.encodings])
         sizes, starts = rows["size"].astype(np.int64), rows["start"].astype(np.int64)
         is_plain = plain_kinds[kinds] & (starts + heights * widths * (info.channels * dtype.itemsize) == sizes)
-        is_plain &= rows["offset"].astype(np.int64) + sizes <= self._shard_sizes[shards]
-        return Placement(rows, shards, heights, widths, is_plain & self.files.are_local)
+        offsets = rows["offset"].astype(np.int64)
+        is_plain &= offsets + sizes <= self._shard_sizes[shards]
+        return Placement(rows, shards, offsets + starts, heights, widths, is_plain & self.files.are_local)
 
     def read(self, sample: int, field: str, verify: bool = True) -> np.ndarray:
         """Read one image.
@@ -221,27 +220,6 @@ class ShardSet(Split):
         self.refuse_nonfinite(sample, field, member, out)
         return True
 
-    def read_many_into(self, stored: Sequence[StoredMember], buffers: Sequence[memoryview]) -> list[bool]:
-        """Read the pixels of several members, not verified, each directly into the bytes of a float32 image.
-
-        Returns:
-            Which of them were read; the others are stored in another form.
-        """
-        direct = [self.can_read_directly(member, len(pixels)) for member, pixels in zip(stored, buffers, strict=True)]
-        chosen = [i for i, is_direct in enumerate(direct) if is_direct]
-        self.files.read_many(
-            [(stored[i].shard, stored[i].offset + stored[i].start) for i in chosen], [buffers[i] for i in chosen]
-        )
-        return direct
-
-    def can_read_directly(self, member: StoredMember, pixel_bytes: int) -> bool:
-        """Whether a member's pixels are stored as float32 memory of that size holds them."""
-        return (
-            member.kind in self._direct_kinds
-            and member.start + pixel_bytes == member.size
-            and member.offset + member.size <= self.shards[member.shard]["size"]
-        )
-
     def json(self, sample: int) -> dict[str, object]:
         """The JSON notes stored with a sample; empty where it has none."""
         if "json" not in (self._table.dtype.names or ()) or self._table["json"]["kind"][sample] == index.MISSING:
@@ -279,10 +257,10 @@ class ShardSet(Split):
         """Inside the block reads that wait for the network give up."""
         return self.files.interrupted()
 
-    def member_bytes(self, sample: int, field: str, member: StoredMember, *, verify: bool) -> bytearray:
+    def member_bytes(self, sample: int, field: str, member: StoredMember, *, verify: bool) -> memoryview:
         """A member as stored. Raises DataError where it cannot be read or, with `verify`, its checksum differs."""
         self._refuse_outside(sample, field, member)
-        data = bytearray(member.size)
+        data = np.empty(member.size, dtype=np.uint8).data  # a bytearray would be filled with zeros first
         self.files.read(member.shard, member.offset, [data])
         if verify:
             self._check_crc(sample, field, member, [data])
@@ -292,7 +270,7 @@ class ShardSet(Split):
         """Raise DataError where the member's bytes, given in parts, are not those that were indexed."""
         crc = 0
         for part in parts:
-            crc = zlib.crc32(part, crc)
+            crc = crc32(part, crc)
         if crc != member.crc:
             raise self.member_error(
                 sample, field, member, f"is damaged: its checksum differs from the index; {self.remedy}"

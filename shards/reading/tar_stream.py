@@ -1,7 +1,6 @@
 """A tar read from front to back through webdataset's own functions, checked against the index on the way."""
 
 import tarfile
-import zlib
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from configs.errors import DataError, QuellError
 from shards.format import tar
+from shards.format.checksums import crc32
 from shards.format.index import MISSING, ShardEntry, fingerprint_of
 from shards.format.members import ARRAYS, IMAGES
 from shards.reading.prefetch import Prefetcher
@@ -93,7 +93,7 @@ def _compare(key: str, members: Members, rows: np.ndarray, number: int, name: st
         problem = f"field {missing[0]} is missing" if missing else f"field {more[0]} is not in the index"
         raise DataError(f"{name}: sample {key}: {problem}; {REMEDY}")
     for field, (_, data) in members.items():
-        if (len(data), zlib.crc32(data)) != (row[field]["size"], row[field]["crc"]):
+        if (len(data), crc32(data)) != (row[field]["size"], row[field]["crc"]):
             raise DataError(
                 f"{name}: sample {key}: field {field} is damaged: its checksum differs from the index; {REMEDY}"
             )
@@ -139,9 +139,9 @@ class _Body:
         return tar.Fingerprint(self._position, self._head, self._tail)
 
     def _update_fingerprint(self, chunk: memoryview) -> None:
-        self._head = zlib.crc32(chunk[: max(0, tar.FINGERPRINT_BYTES - self._position)], self._head)
+        self._head = crc32(chunk[: max(0, tar.FINGERPRINT_BYTES - self._position)], self._head)
         tail = max(0, self._size - tar.FINGERPRINT_BYTES)
-        self._tail = zlib.crc32(chunk[max(0, tail - self._position) :], self._tail)
+        self._tail = crc32(chunk[max(0, tail - self._position) :], self._tail)
         if self.crc is not None:
-            self.crc = zlib.crc32(chunk, self.crc)
+            self.crc = crc32(chunk, self.crc)
         self._position += len(chunk)

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import threading
-import zlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +11,7 @@ import numpy as np
 
 from configs.errors import DataError, QuellError
 from shards.format import index, tar
+from shards.format.checksums import crc32
 from shards.format.index import IndexHeader, fingerprint_of
 from shards.format.shard_files import Buffer, Descriptor, ShardFiles
 from shards.remote.node_cache import CachedSplit
@@ -79,14 +79,6 @@ class RemoteShardFiles(ShardFiles):
         for view in views:
             view[:] = data[: len(view)]
             data = data[len(view) :]
-
-    def read_many(self, locations: Sequence[tuple[int, int]], buffers: Sequence[Buffer]) -> None:
-        """Fill each buffer from its (shard, offset)."""
-        if self.is_cached:
-            super().read_many(locations, buffers)
-            return
-        for (shard, offset), buffer in zip(locations, buffers, strict=True):
-            self.read(shard, offset, [buffer])
 
     def check(self, shard: int) -> None:
         """Compare the shard with the index; where it is not kept, every read is verified instead."""
@@ -166,7 +158,7 @@ class RemoteShardFiles(ShardFiles):
                 offsets, sizes, checksums = (stored[column].tolist() for column in ("offset", "size", "crc"))
                 for offset, size, crc in zip(offsets, sizes, checksums, strict=True):
                     file.seek(offset)
-                    if zlib.crc32(file.read(size)) != crc:
+                    if crc32(file.read(size)) != crc:
                         raise DataError(
                             f"{self.names[shard]}: the checksum of a copied member of field {field} differs from "
                             f"the index; {remedy}"

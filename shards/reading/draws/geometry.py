@@ -46,10 +46,6 @@ class Geometries(NamedTuple):
         turns = (turn * 4).astype(np.int64) if rotate else np.zeros(len(uniform), dtype=np.int64)
         return cls(top, left, rows < 0.5 if flip else never, columns < 0.5 if flip else never, turns, theta * 2 * np.pi)
 
-    def part(self, begin: int, end: int) -> "Geometries":
-        """Those of the samples [begin, end)."""
-        return Geometries._make(values[begin:end] for values in self)
-
     def corners(
         self, heights: np.ndarray, widths: np.ndarray, crop: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -56,7 +56,7 @@ def tars(folder: Path) -> list[str]:
 
 def batches(shards: ShardSet) -> list[bytes]:
     """The images and noise of a few training batches, byte for byte."""
-    recipe = Recipe({"x": Source()}, {"noise": "x"}, crop=16, flip=True)
+    recipe = Recipe({"x": Source()}, {"noise": "x"}, crop=16, flip=True, draws=1)
     with Loader(shards, SampleOrder(len(shards), 4, 3), recipe, steps=4) as loader:
         return [value.numpy().tobytes() for (batch,) in loader for value in (batch["x"], batch["noise"])]
 
