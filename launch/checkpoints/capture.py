@@ -171,6 +171,7 @@ def restore(state: TrainingState, checkpoint: Path) -> None:
         average = state.pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))
         with state.gathered_parameters():
             own = state.pipeline.checkpoint_state()
+            store.check_fit(average, own, checkpoint)
             # in the weights' order in memory, which the files do not record: else every update copies tensor by tensor
             state.average.state = {
                 name: torch.empty_like(own[name], dtype=value.dtype).copy_(value) for name, value in average.items()

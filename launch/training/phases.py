@@ -43,12 +43,13 @@ class PhaseView(nn.Module):
         """The phase's loss, its scalars to log, and the tensors it passes on; see pipelines.base.PhaseOutput."""
         with self.precision():
             output = self.loss(self.phase, batch, carry)
-        return output.loss.float(), _in_float32(output.scalars), _in_float32(output.carry)
+        scalars, carried = ({name: widened(value) for name, value in d.items()} for d in (output.scalars, output.carry))
+        return widened(output.loss), scalars, carried
 
 
-def _in_float32(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same, without half-precision tensors: what leaves a phase is logged, or read by another phase."""
-    return {name: value.float() if value.dtype in DTYPES.values() else value for name, value in values.items()}
+def widened(value: Tensor) -> Tensor:
+    """The same in float32, if it is in half precision: what leaves a phase is logged, or read by another phase."""
+    return value.float() if value.dtype in DTYPES.values() else value
 
 
 class Backward(NamedTuple):
