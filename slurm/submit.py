@@ -104,9 +104,12 @@ def logs(options: argparse.Namespace) -> int:
 
 def _seconds(text: str) -> float:
     """The pause between two looks at the queue, which strains SLURM's controller."""
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 1 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError("between 1 and 86400 seconds")
+        raise argparse.ArgumentTypeError(f"expected 1 to 86400 seconds, got '{text}'")
     return seconds
 
 

@@ -72,7 +72,7 @@ def _row(manifest: Manifest, stage: str, task: SubmittedTask, queue: Mapping[str
         state=status.state,
         reason=status.reason,
         node="" if is_waiting else (queued.node if queued else "") or _last_node(task),
-        elapsed_s=None if is_waiting else _elapsed(task, queued),
+        elapsed_s=None if is_waiting else _elapsed(task, queued, is_running=status.state == state.RUNNING),
         expected_start=queued.expected_start if queued and is_waiting else "",
         run_dir=task.run_dir,
         progress=progress(task),
@@ -85,7 +85,7 @@ def _last_node(task: SubmittedTask) -> str:
     return str(starts[-1].get("node", "")) if starts else ""
 
 
-def _elapsed(task: SubmittedTask, queued: QueuedJob | None) -> int | None:
+def _elapsed(task: SubmittedTask, queued: QueuedJob | None, *, is_running: bool) -> int | None:
     """Seconds of the last start: by SLURM's clock while the job is there, otherwise by what the launcher recorded."""
     if queued is not None and queued.elapsed_s is not None:
         return queued.elapsed_s
@@ -94,7 +94,7 @@ def _elapsed(task: SubmittedTask, queued: QueuedJob | None) -> int | None:
     if not starts:
         return None
     last, *after = events[starts[-1] :]
-    if not after and queued is None and task.job:
+    if not after and not is_running:
         return None  # it was killed, nobody knows when
     begun, ended = (event.get("time") for event in (last, after[-1] if after else {"time": time.time()}))
     if not all(isinstance(at, int | float) and abs(at) < _LATEST_S for at in (begun, ended)):

@@ -130,7 +130,11 @@ def _board_lines(current: Sequence[Row]) -> list[str]:
     if not boards:
         return []
     folder = min(boards, key=lambda board: len(board.parts))
-    host, user = socket.gethostname(), getpass.getuser()
+    host = socket.gethostname()
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        user = "me"
     return [
         "",
         f"curves: tensorboard --logdir {folder} --port 6006 (on this machine), then on yours",

@@ -44,7 +44,7 @@ def test_modules_and_a_container_reach_the_job(on_slurm: Launcher, tmp_path: Pat
     assert "quell.sif cuda/12.4 two words" in on_slurm.log("site", "inside")
 
 
-@pytest.mark.parametrize("gpus", ["gpus-per-node", "gres", "gpus-per-task"])
+@pytest.mark.parametrize("gpus", ["gres", "gpus-per-task"])
 def test_however_gpus_are_asked_for_each_rank_sees_those_of_its_node(on_slurm: Launcher, gpus: str) -> None:
     if not (on_slurm.cluster and on_slurm.cluster.gpus):
         pytest.skip("only root can create the device files that stand in for GPUs")
@@ -90,7 +90,6 @@ def test_shards_copied_to_each_node_train_the_same_weights(on_slurm: Launcher, t
 NOT_STARTED = {
     "setup": ({"setup": ["echo no such module >&2; false"]}, "the site's setup failed with exit code 1: echo no such"),
     "python": ({"python": "/nowhere/python"}, "/nowhere/python: not found"),
-    "container": ({"container": "/nowhere/apptainer exec x"}, "/nowhere/apptainer: not found"),
 }
 """Site settings with which Python never starts, and what status has to say."""
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from configs.errors import MachineError
+from slurm import submit
 from slurm.node import records
-from slurm.report import status
+from slurm.report import rows, status
 from slurm.submission import client, state
 from slurm.submission.client import QueuedJob
 from slurm.submission.manifest import Manifest, SubmittedStage, SubmittedTask, is_locked, locked
@@ -241,3 +242,27 @@ def test_the_queue_is_read_with_nodes_and_times(tmp_path: Path, monkeypatch: pyt
         "3_1": QueuedJob("PENDING", "Resources", "", 0, "2026-12-01T09:00:00"),
         "4": QueuedJob("CANCELLED", "None"),
     }
+
+
+def test_the_time_of_a_start_is_what_was_recorded_once_the_job_is_gone(tmp_path: Path) -> None:
+    manifest = submission(tmp_path, {"a": {}})
+    events = [{"event": "start", "job": "1", "step": 0, "time": 100.0, "node": "n3"}]
+    history = tmp_path / "jobs" / "a" / records.EVENTS_FILE
+
+    def row() -> rows.Row:
+        history.write_text("".join(json.dumps(event) + "\n" for event in events))
+        return rows.rows(manifest, {})[0]
+
+    assert row().elapsed_s is None and row().node == "n3", "killed, nobody knows when"
+    events.append({"event": "end", "job": "1", "step": 9, "time": 160.5, "code": 1, "reason": "exit code 1"})
+    assert row().elapsed_s == 60
+    events.append({"event": "start", "job": "1", "step": 9, "time": 200.0, "node": "n4"})
+    events.append({"event": "end", "job": "1", "step": 9, "time": 203.0, "code": 0, "reason": "finished"})
+    assert row().elapsed_s == 3 and row().node == "n4"
+
+
+@pytest.mark.parametrize("pause", ["0", "x", "nan", "1e9"])
+def test_a_pause_that_makes_no_sense_is_refused(pause: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        submit.main(["status", str(tmp_path), "--watch", pause])
+    assert f"expected 1 to 86400 seconds, got '{pause}'" in capsys.readouterr().err
