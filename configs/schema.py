@@ -102,6 +102,12 @@ class DataConfig(Section):
     fields: dict[str, str] = {}
     """Shard member for a field the method reads, where the names differ, e.g. `{noisy: pd, clean: pd_clean}`.
     Fields that show unrelated samples of one of these (`unpaired_clean`) follow it."""
+    resize: Side | tuple[Side, Side] | None = None
+    """Size that every image is resized to when it is read, for training and evaluation, all fields alike: one side of
+    a square, or [height, width]. Bicubic, antialiased; aspect ratios are not kept. Files that are restored keep their
+    size. To resize once, use --resize of `shards.build`."""
+    crop_at: Literal["random", "centre"] = "random"
+    """Where training crops are taken."""
     crop: Side | None = 256
     """Side of the square training crop in pixels; null trains on full images, which must share one size."""
     flip: bool = True

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
@@ -11,6 +12,9 @@ from models.blocks.norms import Norm, norm_layer
 from models.blocks.residual import check_residual
 
 Activation = Literal["relu", "leaky_relu"]
+
+SMALL = 0.025
+"""Largest scale of a norm that starts small."""
 
 
 class DnCNN(nn.Module):
@@ -35,6 +39,8 @@ class DnCNN(nn.Module):
         slope: Slope of `leaky_relu` below zero.
         residual: Predict the noise and return image - noise. Otherwise return the output of the last convolution,
             which may be an image or noise as the method decides.
+        scales: How the norms' scales start: at `one`, or `small`, drawn about 0 with variance 2 / (9 width) and
+            clipped to 0.025 on either side, as in R2R's code.
         init_std: Standard deviation to draw weights with; null takes He's, sqrt(2 / fan_in).
 
     Shape:
@@ -58,6 +64,7 @@ class DnCNN(nn.Module):
         activation: Activation = "relu",
         slope: Slope = 0.01,
         residual: bool = True,
+        scales: Literal["one", "small"] = "one",
         init_std: Deviation | None = None,
     ) -> None:
         super().__init__()
@@ -78,6 +85,12 @@ class DnCNN(nn.Module):
             init_normal(self, init_std)
         else:
             init_he(self)
+        if scales == "small":
+            for layer in self.layers:
+                if isinstance(layer, nn.BatchNorm2d):
+                    nn.init.normal_(layer.weight, std=(2 / (9 * width)) ** 0.5)
+                    with torch.no_grad():
+                        layer.weight.clamp_(-SMALL, SMALL)
 
     def forward(self, image_NCHW: Tensor) -> Tensor:
         """Restore images (N, in_channels, H, W)."""

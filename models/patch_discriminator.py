@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from configs.errors import DataError
 from configs.sizes import Deviation, Width
+from models.blocks.initialization import init_he
 from models.blocks.norms import InstanceNorm2d
 
 Variant = Literal["v1", "v2", "official", "official_biased", "cyclegan"]
@@ -52,7 +53,7 @@ class PatchDiscriminator(nn.Module):
         variant: Name from the table.
         width: Channels after the first convolution.
         init_std: Standard deviation to draw weights with, 0.02 in all these sources but DRGAN, whose critics start as
-            its generators do; null keeps torch's initialisation.
+            its generators do (`he`, variance 2 / fan_in); null keeps torch's initialisation.
 
     Shape:
         Input (N, in_channels, H, W), H and W at least 32 (`v1`: 48, for its reflection padding). Output
@@ -66,7 +67,12 @@ class PatchDiscriminator(nn.Module):
     """
 
     def __init__(
-        self, in_channels: Width = 1, *, variant: Variant = "v2", width: Width = 64, init_std: Deviation | None = 0.02
+        self,
+        in_channels: Width = 1,
+        *,
+        variant: Variant = "v2",
+        width: Width = 64,
+        init_std: Deviation | Literal["he"] | None = 0.02,
     ) -> None:
         super().__init__()
         layout = _VARIANTS[variant]
@@ -78,11 +84,14 @@ class PatchDiscriminator(nn.Module):
             channels = factor * width
         layers += _with_padding(nn.Conv2d(channels, 1, 4, 1, 1, bias=layout.score_bias), layout)
         self.layers = nn.Sequential(*layers)
-        for layer in self.layers:
-            if isinstance(layer, nn.Conv2d) and init_std is not None:
-                nn.init.normal_(layer.weight, std=init_std)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+        if init_std == "he":
+            init_he(self)
+        elif init_std is not None:
+            for layer in self.layers:
+                if isinstance(layer, nn.Conv2d):
+                    nn.init.normal_(layer.weight, std=init_std)
+                    if layer.bias is not None:
+                        nn.init.zeros_(layer.bias)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """Score the patches of images (N, in_channels, H, W)."""

@@ -55,6 +55,7 @@ class Spectroformer(nn.Module):
         second_attention: Which map the second attention of a block applies: `own`, with the query from the spectrum, as
             the paper describes; or `first`, the first attention's again, which the authors' code does. Their weights
             need it. Without the queries, which then never learn, `official` has 205,824 parameters less.
+        init: How convolutions start: as `torch` starts them, or `xavier` (uniform), as in the reproduction's script.
         checkpointing: Recompute each block's activations in the backward pass instead of keeping them: about a third
             more time for far less memory.
 
@@ -78,6 +79,7 @@ class Spectroformer(nn.Module):
         design: Literal["official", "reproduction"] = "official",
         residual: bool = True,
         second_attention: Literal["own", "first"] = "own",
+        init: Literal["torch", "xavier"] = "torch",
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -116,6 +118,12 @@ class Spectroformer(nn.Module):
         )
         self.refinement = stage(top, HEADS[0], refinement)
         self.head = _head(top, width // 2 if official else None, out_channels)
+        if init == "xavier":
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.xavier_uniform_(module.weight)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
 
     @padded(MULTIPLE)
     def forward(self, noisy_NCHW: Tensor) -> Tensor:

@@ -72,6 +72,9 @@ class Drgan(Pipeline["Drgan.Config"]):
         """Size of the image pool for each kind of generated image; 0 uses none."""
         noise_patch_px: int = Field(default=64, ge=32, multiple_of=8)
         """Side of the noise patches that are cut from the noisy images if the shards hold no field `noise_patch`."""
+        centre_patches: bool = True
+        """Subtract their mean from the noise patches. The published code does not: it maps them to [-1, 1] like images,
+        and the noise critic learns that difference from the zero-centred residuals first."""
         range: tuple[float, float] = (0.0, 1.0)
         """Range of the images in stored units, which is mapped to [-1, 1] for the networks."""
 
@@ -192,16 +195,15 @@ class Drgan(Pipeline["Drgan.Config"]):
         return (self.adversarial(scores_real, real=True) + self.adversarial(scores_fake, real=False)) / 2
 
     def _patches(self, batch: Batch) -> Tensor:
-        """Patches of pure noise with mean zero, in the networks' units.
-
-        The published code keeps their brightness, a difference from the residuals that the noise critic learns first.
-        """
+        """Patches of pure noise in the networks' units, with mean zero (`centre_patches`) or as images."""
         low, high = self.config.range
         if "noise_patch" in batch:
             patches, scale = batch["noise_patch"], batch["noise_patch_scale"]
         else:
             patches = noise_patches.flattest(batch["noisy"], self.config.noise_patch_px)
             scale = batch["noisy_scale"]
+        if not self.config.centre_patches:
+            return (patches * scale - low) / (high - low) * 2 - 1
         return noise_patches.centred(patches) * scale * 2 / (high - low)
 
     def _to_unit(self, batch: Batch, name: str) -> Tensor:

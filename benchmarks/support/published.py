@@ -186,18 +186,19 @@ def use_plain_layers(replace: Callable[[Any, str, Any], None] = setattr) -> None
     def channel_norm(self: Any, x: Tensor) -> Tensor:
         return nn.LayerNorm.forward(self, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
 
-    def attention_map(self: Any, query: Tensor, key: Tensor) -> Tensor:
-        N, C, H, W = key.shape
+    def attend(self: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        N, C, H, W = value.shape
         heads = self.temperature.shape[1]
-        q, k = (x.reshape(N, heads, C // heads, H * W) for x in (query, key))
+        q, k, v = (x.reshape(N, heads, C // heads, H * W) for x in (query, key, value))
         q, k = (functional.normalize(x, dim=-1, eps=spectroformer_attention.EPS) for x in (q, k))
-        return torch.softmax(q @ k.transpose(-2, -1) * self.temperature, dim=-1)
+        weights = torch.softmax(q @ k.transpose(-2, -1) * self.temperature, dim=-1)
+        return (weights @ v).reshape(N, C, H, W)
 
     replace(norms, "group_norm", group_norm)
     for module in (norms, drgan_blocks):
         replace(module, "instance_norm", instance_norm)
     replace(spectroformer_attention.FrequencyFilter, "forward", frequency_filter)
     replace(spectroformer_attention.ChannelNorm, "forward", channel_norm)
-    replace(spectroformer_attention.QueryCascade, "_map", attention_map)
+    replace(spectroformer_attention.QueryCascade, "_attend", attend)
     replace(spectroformer_resampling.FourierUpsample, "forward", fourier_upsample)
     replace(spectroformer_skips.PhaseGate, "forward", phase_gate)

@@ -83,3 +83,8 @@ def image_kinds(needs: Needs, data: DataConfig, shards: Split) -> dict[str, Imag
 def specs_of_kinds(kinds: dict[str, ImageKind], representation: str) -> dict[str, FieldSpec]:
     """What fields look like to a network whose stored images are known, without any shards."""
     return {name: spec_of(name, kind.dtype, kind.channels, representation) for name, kind in kinds.items()}
+
+
+def resized_to(data: DataConfig) -> tuple[int, int] | None:
+    """Height and width of `data.resize`, whose single number is both."""
+    return (data.resize, data.resize) if isinstance(data.resize, int) else data.resize

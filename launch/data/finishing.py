@@ -12,7 +12,7 @@ from torch import Tensor
 from configs.fields import Layout
 from pipelines.base import Batch
 from pipelines.common.random_numbers import normals, split_mix
-from shards.reading import transforms
+from shards.reading.pixels import transforms
 from shards.reading.recipe import Recipe, bind, theta_name
 from shards.reading.split import Split
 

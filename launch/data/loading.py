@@ -10,7 +10,7 @@ import torch
 
 from configs.fields import DRAWS, Needs
 from configs.schema import DataConfig, RunConfig
-from launch.data.fields import available_fields
+from launch.data.fields import available_fields, resized_to
 from launch.data.finishing import Finisher
 from launch.data.splits import open_split, size
 from pipelines.base import Batch, Pipeline
@@ -57,6 +57,8 @@ def training_recipe(needs: Needs, data: DataConfig, shards: Split, draws: int = 
         windows=needs.windows,
         sizes=needs.sizes,
         seeds=needs.seeds,
+        resize=resized_to(data),
+        crop_at=data.crop_at,
         crop=data.crop,
         flip=data.flip,
         rotate=data.rotate,
@@ -73,7 +75,7 @@ def evaluation_recipe(needs: Needs, data: DataConfig, shards: Split) -> Recipe:
     A recipe does not crop, augment or draw noise by default.
     """
     fields = {name: source for name, source in available_fields(needs, data, shards).items() if source.draw == "same"}
-    return Recipe(fields=fields, normalise=data.normalise, representation=data.representation)
+    return Recipe(fields=fields, normalise=data.normalise, resize=resized_to(data), representation=data.representation)
 
 
 def load_whole_images(shards: ShardSet, needs: Needs, data: DataConfig, count: int) -> list[Batch]:

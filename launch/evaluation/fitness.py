@@ -7,7 +7,7 @@ import numpy as np
 from configs.errors import DataError
 from configs.fields import Needs
 from configs.schema import DataConfig
-from launch.data.fields import available_fields
+from launch.data.fields import available_fields, resized_to
 from launch.evaluation.measuring.metrics import Metric
 from pipelines.base import Output
 from shards.checks.data_range import Span, contradiction, span_of
@@ -34,7 +34,7 @@ def refuse_small_images(
     members = {name: source.member for name, source in available_fields(needs, data, shards).items()}
     for output in outputs.values():
         has_reference = any(name in members for name in output.references)
-        height, width = shards.fields[members[output.noisy]].smallest
+        height, width = resized_to(data) or shards.fields[members[output.noisy]].smallest
         for name, metric in metrics.items():
             if min(height, width) >= metric.smallest_px or (metric.needs_clean and not has_reference):
                 continue

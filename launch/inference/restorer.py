@@ -22,7 +22,7 @@ from launch.machine import out_of_memory
 from launch.machine.arithmetic import set_tf32
 from launch.machine.devices import take_device
 from pipelines.base import Batch, Output
-from shards.reading import transforms
+from shards.reading.pixels import transforms
 from shards.reading.recipe import INTEGER_MAX
 
 log = get_logger(__name__)

@@ -13,6 +13,7 @@ from shards.reading.draws import geometry, splitmix
 from shards.reading.draws.geometry import Geometries, PhiloxUniforms
 from shards.reading.finished_images import FinishedImages
 from shards.reading.recipe import BoundField, Recipe, bind, theta_name
+from shards.reading.resized_split import as_shown
 from shards.reading.split import Placement, Split
 from shards.reading.verification import Verification, Verify
 
@@ -59,6 +60,7 @@ class BatchAssembler:
         random_geometry: bool = True,
         pool: ThreadPoolExecutor | None = None,
     ) -> None:
+        split = as_shown(split, recipe.resize)
         self.split, self.recipe, self.seed = split, recipe, seed
         self.fields = bind(recipe, split, one_size=random_geometry)
         self.streams = sorted({field.stream for field in self.fields} - {0})
@@ -140,7 +142,7 @@ class BatchAssembler:
     def _geometries(self, epochs: np.ndarray, samples: np.ndarray, stream: int) -> Geometries:
         if not self._has_geometry:
             return Geometries.identity(len(samples))
-        return geometry.draw(
+        drawn = geometry.draw(
             self.seed,
             stream,
             epochs,
@@ -149,6 +151,10 @@ class BatchAssembler:
             rotate=self.recipe.rotate,
             uniforms=self._uniforms,
         )
+        if self.recipe.crop_at == "random":
+            return drawn
+        middle = np.full(len(samples), 0.5)
+        return drawn._replace(top=middle, left=middle)
 
     def _check_sizes(
         self, field: BoundField, first: BoundField, samples: np.ndarray, placed: Mapping[str, Placement]

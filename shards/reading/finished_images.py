@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from shards.reading import transforms
 from shards.reading.buffers import BufferPool
 from shards.reading.crops import CropReader, Crops
 from shards.reading.draws.geometry import PhiloxUniforms
+from shards.reading.pixels import transforms
 from shards.reading.recipe import BoundField, Recipe, stream_number
 
 

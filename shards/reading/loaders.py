@@ -191,6 +191,7 @@ class EvalLoader(BackgroundLoader):
             recipe.fields,
             recipe.normals,
             normalise=recipe.normalise,
+            resize=recipe.resize,
             draws=recipe.draws,
             representation=recipe.representation,
         )
@@ -198,7 +199,9 @@ class EvalLoader(BackgroundLoader):
         self._assembler = BatchAssembler(
             shards, whole, seed=seed, verify=verify, pin=pin, random_geometry=False, pool=self._pool
         )
-        self._runs = same_sized_runs(shards, np.asarray(samples), self._assembler.fields[0].member, batch)
+        self._runs = same_sized_runs(
+            self._assembler.split, np.asarray(samples), self._assembler.fields[0].member, batch
+        )
         self._prefetcher: Prefetcher[Batch] = Prefetcher(self._batches(), prefetch)
 
     def __len__(self) -> int:

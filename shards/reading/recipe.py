@@ -24,6 +24,7 @@ from typing import Literal
 
 from configs.errors import ConfigError, DataError
 from configs.fields import DRAWS, FieldSpec, Source
+from shards.reading.resized_split import as_shown
 from shards.reading.split import FieldInfo, Split
 
 INTEGER_MAX = {"uint8": 255.0, "uint16": 65535.0}
@@ -46,6 +47,10 @@ class Recipe:
     """Name of a standard-normal tensor -> its size, where that is not its field's; not with draws of version 1."""
     seeds: bool = False
     """Whether finished batches hold `seeds`, which have no use with draws of version 1."""
+    resize: tuple[int, int] | None = None
+    """Height and width that every image is resized to before anything else; None shows it as stored."""
+    crop_at: Literal["random", "centre"] = "random"
+    """Where the crop is taken."""
     crop: int | None = None
     """Side of the square crop in pixels; None takes whole images, which must then all have one size."""
     flip: bool = False
@@ -94,6 +99,7 @@ def bind(recipe: Recipe, split: Split, *, one_size: bool = True) -> list[BoundFi
         ConfigError: The recipe contradicts itself or cannot be applied to this kind of images.
         DataError: The split does not hold what the recipe needs.
     """
+    split = as_shown(split, recipe.resize)
     names = {name: source.member or name for name, source in recipe.fields.items()}
     missing = {
         name: member

@@ -22,8 +22,8 @@ from shards.building.image_files import by_key, list_images, read_image
 from shards.building.items import Sample, WorkItem
 from shards.building.options import add_licence_argument
 from shards.building.resizing import Resizing, resize_notes
+from shards.reading.pixels.transforms import generator
 from shards.reading.recipe import INTEGER_MAX, stream_number
-from shards.reading.transforms import generator
 from shards.sources.common.gaussian_noise import gaussian_noise
 
 

@@ -31,7 +31,7 @@ from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample, WorkItem
 from shards.image_files.numpy_arrays import load_array
 from shards.listing.finite import check_finite
-from shards.reading.transforms import generator
+from shards.reading.pixels.transforms import generator
 from shards.sources.common import made_up_noise
 from shards.sources.common.gaussian_noise import add_second_argument, gaussian_noise
 from shards.sources.common.made_up_noise import MadeUpNoise

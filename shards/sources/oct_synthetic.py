@@ -16,7 +16,7 @@ import numpy as np
 from configs.support.arguments import whole_number
 from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample
-from shards.reading.transforms import generator
+from shards.reading.pixels.transforms import generator
 from shards.sources.common.generated import LICENCE, add_count_arguments, generated_items
 from shards.sources.common.smooth_fields import smooth_fields
 

@@ -24,7 +24,7 @@ from configs.support.arguments import real_number, whole_number
 from shards.building.build_splits import Headers, build_splits
 from shards.building.items import Sample
 from shards.format.index import Meta
-from shards.reading.transforms import generator
+from shards.reading.pixels.transforms import generator
 from shards.sources.common import made_up_noise
 from shards.sources.common.gaussian_noise import add_second_argument
 from shards.sources.common.generated import LICENCE, add_count_arguments, generated_items

@@ -3,7 +3,7 @@
 Reads UIEB (raw-890/reference-890), LSUI and similar (input/GT), EUVP (trainA/trainB) or UFO-120 (lrd/hr), either
 directly in --input or in folders train, val and test there. Photographs and references have the same names. UIEB has no
 canonical division into 800 and 90 images: --seed 1337 draws one, which depends on the names and on which images show
-the same scene.
+the same scene. Where train and test are published without val (LSUI), val is drawn from train.
 
 Writes `noisy` (the photograph) and `clean` (the reference), colour, uint8 as stored (scaled to [0, 1] when it is read
 for training). With --encoded the files themselves are stored. Near-duplicates stay in one split, see --alike.
@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from configs.errors import DataError
+from configs.support.logs import get_logger
 from shards.building import splits
 from shards.building.build_splits import Headers, build_splits
 from shards.building.image_files import by_key, check_encodable, list_images, match_fields, read_image
@@ -31,6 +32,8 @@ from shards.building.options import (
     add_licence_argument,
     declared_range,
 )
+
+log = get_logger(__name__)
 
 LAYOUTS = (
     ("raw-890", "reference-890"),
@@ -90,7 +93,7 @@ def build(args: argparse.Namespace) -> Headers:
         "data_range": declared_range(args),
         "seed": args.seed,
         "licence": args.licence,
-        "split_rule": "seeded by scene" if pooled else "as published",
+        "split_rule": "seeded by scene" if pooled else "as published, val drawn from train where there is none",
         "encoded": args.encoded,
         "fit": args.fit,
     }
@@ -113,10 +116,24 @@ def _published_items(args: argparse.Namespace, root: Path) -> tuple[dict[str, li
             f"{root}: expected two folders as in UIEB, LSUI, EUVP or UFO-120 ({layouts}); for other layouts use the "
             "source `folder`"
         )
+    if published["train"] and published["test"] and not published["val"] and not pooled:
+        published |= _with_val(published["train"], args)
     if not published["test"] or not published["train"]:
         pooled += published["train"] + published["test"] + published["val"]
         published = {split: [] for split in splits.NAMES}
     return published, pooled
+
+
+def _with_val(train: list[WorkItem], args: argparse.Namespace) -> dict[str, list[WorkItem]]:
+    """A val split drawn from a published train split, in the proportions of --split; it is said aloud."""
+    train_part, val_part, _ = args.split.split(",") if args.split.count(",") == 2 else ("", "", "")
+    divided = splits.divide(train, argparse.Namespace(**{**vars(args), "split": f"{train_part},{val_part},0"}))
+    log.info(
+        "no val split is published: %d of the %d training photographs were drawn for it (--seed, --split)",
+        len(divided["val"]),
+        len(train),
+    )
+    return {"train": divided["train"], "val": divided["val"]}
 
 
 def _find_layout(folder: Path) -> tuple[Path, Path] | None:

@@ -24,8 +24,8 @@ from shards.building.image_files import by_key, list_images, read_image
 from shards.building.items import Sample, WorkItem
 from shards.building.options import add_licence_argument
 from shards.building.resizing import Resizing, resize_notes
+from shards.reading.pixels.transforms import generator
 from shards.reading.recipe import stream_number
-from shards.reading.transforms import generator
 from shards.sources.common.generated import LICENCE
 from shards.sources.common.smooth_fields import smooth_fields
 

@@ -12,11 +12,11 @@ from configs.fields import Source
 from launch.data import finishing, loading
 from launch.data.finishing import Finisher
 from shards.building.writer import write_split
-from shards.reading import transforms
 from shards.reading.draws import splitmix
 from shards.reading.draws.geometry import PhiloxUniforms
 from shards.reading.loaders import Loader
 from shards.reading.order import SampleOrder
+from shards.reading.pixels import transforms
 from shards.reading.recipe import Recipe
 from shards.reading.shard_set import ShardSet
 

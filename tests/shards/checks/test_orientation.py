@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from shards.checks.orientation import ORIENTATIONS, PairScore, Picture, Suspect, compare, picture, suspects
-from shards.reading.transforms import generator
+from shards.reading.pixels.transforms import generator
 from shards.sources.phantom import clean_pair
 
 UNDO = {1: 3, 2: 2, 3: 1, 4: 4, 5: 5, 6: 6, 7: 7}

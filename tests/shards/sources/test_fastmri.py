@@ -12,8 +12,8 @@ import pytest
 from configs.errors import DataError
 from shards import build
 from shards.image_files.fastmri import read_complex, read_description, read_magnitude
+from shards.reading.pixels.transforms import generator
 from shards.reading.shard_set import ShardSet
-from shards.reading.transforms import generator
 from shards.sources.common.volume_pairing import best_alignment, edge_features
 from shards.sources.phantom import clean_pair
 

@@ -9,8 +9,8 @@ import pytest
 
 from configs.support.paths import ROOT
 from shards import build
+from shards.reading.pixels.transforms import generator
 from shards.reading.shard_set import ShardSet
-from shards.reading.transforms import generator
 from shards.sources import knee_mese, phantom
 from shards.sources.common.knee_anatomy import TISSUES, fractions
 from shards.verify import verify

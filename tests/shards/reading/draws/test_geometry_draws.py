@@ -7,7 +7,7 @@ import pytest
 
 from shards.reading.draws import geometry, splitmix
 from shards.reading.draws.geometry import NUMBERS, Geometries, PhiloxUniforms
-from shards.reading.transforms import generator
+from shards.reading.pixels.transforms import generator
 
 KEYS = [(1, 0, 2, 3), (-7, 1 << 32 | 5, 0, 0), (2**63, 4, 2**40, 2**39)]
 """Seed, stream, epoch, sample."""
