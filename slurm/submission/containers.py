@@ -1,11 +1,13 @@
 """Python inside a site's container: the words before it, the options of srun, and the folders it has to see."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
 from configs import loader
+from configs.errors import ConfigError
 from configs.support.paths import ROOT
 from slurm.stages.plan import PlannedStage
 from slurm.stages.site import Container
@@ -35,6 +37,12 @@ def _mounts(container: Container, stage: PlannedStage, root: Path) -> list[str]:
     listed = [Path(mount.split(":")[0]) for mount in container.mounts]
     needed = [root, ROOT, *(folder for text in stage.configs.values() if (folder := _data_folder(text)))]
     missing = [str(folder) for folder in _outermost(needed) if not any(map(folder.is_relative_to, listed))]
+    for folder in missing:
+        if re.search(r"[:,]", folder):
+            raise ConfigError(
+                f"'{folder}' contains a colon or a comma, which separate the mounts of a container: choose another "
+                "folder, or mount one above it (site.container.mounts)"
+            )
     return [*container.mounts, *missing]
 
 

@@ -126,6 +126,16 @@ def test_a_container_sees_the_folders_that_every_stage_needs(runtime: str, expec
     assert "--nv" not in srun(script(tmp_path, site_file(tmp_path, container=container)))
 
 
+def test_a_folder_that_cannot_be_mounted_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+    site = site_file(tmp_path, container={"runtime": "apptainer", "image": "x"})
+    with pytest.raises(ConfigError, match="a,b/runs' contains a colon or a comma.*mount one above it"):
+        script(folder, site)
+    site = site_file(tmp_path, container={"runtime": "apptainer", "image": "x", "mounts": [str(tmp_path)]})
+    assert f"--bind {tmp_path} " in srun(script(folder, site))
+
+
 def test_pyxis_is_started_by_srun_and_mounts_the_data(tmp_path: Path) -> None:
     container = {
         "runtime": "pyxis",
