@@ -37,10 +37,10 @@ def _mounts(container: Container, stage: PlannedStage, root: Path) -> list[str]:
     listed = [Path(mount.split(":")[0]) for mount in container.mounts]
     needed = [root, ROOT, *(folder for text in stage.configs.values() if (folder := _data_folder(text)))]
     missing = [str(folder) for folder in _outermost(needed) if not any(map(folder.is_relative_to, listed))]
-    for folder in missing:
-        if re.search(r"[:,]", folder):
+    for mount in missing:
+        if re.search(r"[:,]", mount):
             raise ConfigError(
-                f"'{folder}' contains a colon or a comma, which separate the mounts of a container: choose another "
+                f"'{mount}' contains a colon or a comma, which separate the mounts of a container: choose another "
                 "folder, or mount one above it (site.container.mounts)"
             )
     return [*container.mounts, *missing]
