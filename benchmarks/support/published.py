@@ -186,19 +186,18 @@ def use_plain_layers(replace: Callable[[Any, str, Any], None] = setattr) -> None
     def channel_norm(self: Any, x: Tensor) -> Tensor:
         return nn.LayerNorm.forward(self, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
 
-    def attend(self: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        N, C, H, W = value.shape
+    def attention_map(self: Any, query: Tensor, key: Tensor) -> Tensor:
+        N, C, H, W = key.shape
         heads = self.temperature.shape[1]
-        q, k, v = (x.reshape(N, heads, C // heads, H * W) for x in (query, key, value))
+        q, k = (x.reshape(N, heads, C // heads, H * W) for x in (query, key))
         q, k = (functional.normalize(x, dim=-1, eps=spectroformer_attention.EPS) for x in (q, k))
-        weights = torch.softmax(q @ k.transpose(-2, -1) * self.temperature, dim=-1)
-        return (weights @ v).reshape(N, C, H, W)
+        return torch.softmax(q @ k.transpose(-2, -1) * self.temperature, dim=-1)
 
     replace(norms, "group_norm", group_norm)
     for module in (norms, drgan_blocks):
         replace(module, "instance_norm", instance_norm)
     replace(spectroformer_attention.FrequencyFilter, "forward", frequency_filter)
     replace(spectroformer_attention.ChannelNorm, "forward", channel_norm)
-    replace(spectroformer_attention.QueryCascade, "_attend", attend)
+    replace(spectroformer_attention.QueryCascade, "_map", attention_map)
     replace(spectroformer_resampling.FourierUpsample, "forward", fourier_upsample)
     replace(spectroformer_skips.PhaseGate, "forward", phase_gate)

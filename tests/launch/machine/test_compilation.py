@@ -175,9 +175,11 @@ def test_compiled_losses_and_gradients_of_every_method(name: str, tmp_path: Path
         step = common.TrainingStep.build(config, Accelerator(cpu=True))
         logged.append([step(number) for number in range(2)])
     assert counters["aot_autograd"]["ok"] >= len(step.phases)
-    for plain, ours in zip(*logged, strict=True):
+    # Adam takes steps of the same size for gradients of any size: rounding shows in the second step, as it does between
+    # the two orders in memory
+    for plain, ours, tolerance in zip(*logged, (1e-3, 1e-2), strict=True):
         for key, value in plain.items():
-            torch.testing.assert_close(ours[key], value, rtol=2e-3, atol=1e-6, msg=key)
+            torch.testing.assert_close(ours[key], value, rtol=tolerance, atol=1e-6, msg=key)
 
 
 @pytest.mark.slow
