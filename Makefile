@@ -16,7 +16,7 @@ export MKL_NUM_THREADS ?= 1
 # Container images often set this. Every process would then compile PyTorch's sources again, 7 s of CPU time each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test test-slow lint format types tests campaign bench env clean help
+.PHONY: train test test-slow lint format types tests campaign campaign-slurm bench env clean help
 .DEFAULT_GOAL := train
 
 train: $(STAMP) ## train from scratch [DATA=folder], write runs/quickstart/report.md (the default target)
@@ -44,6 +44,9 @@ tests: $(STAMP) ## run the fast tests only
 campaign: $(STAMP) ## kill runs and damage files at random: SEED=1 KILLS=30 MUTATIONS=500 GAN_KILLS=0 ROUNDS=1
 	$(PY) -m tests.campaign --seed $(or $(SEED),1) --kills $(or $(KILLS),30) --mutations $(or $(MUTATIONS),500) \
 		--gan-kills $(or $(GAN_KILLS),0) --rounds $(or $(ROUNDS),1)
+
+campaign-slurm: $(STAMP) ## requeue, preempt and lose nodes and controllers of a real SLURM at random
+	$(PY) -m tests.campaign.slurm
 
 bench: $(STAMP) ## run every benchmark, each next to its alternatives
 	@$(PY) -c 'import glob, sys; sys.exit(not glob.glob("benchmarks/[!_]*.py"))' || { echo "no benchmarks/*.py"; exit 2; }

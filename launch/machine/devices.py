@@ -2,6 +2,7 @@
 
 import os
 import platform
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import torch
 
 from configs.errors import MachineError
-from launch.machine.wanted_gpus import refuse_cpu
 
 PINNED = ("cuda", "xpu")
 """Kinds of devices to which copies from page-locked memory are asynchronous."""
+
+_WANTS_GPUS = "QUELL_WANTS_GPUS"
+"""Set by the launcher in jobs that asked SLURM for GPUs; slurm/node/node_faults.py knows the sentences below."""
 
 _YES = ("1", "true", "yes", "y", "t", "on")
 _KINDS = ("cuda", "xpu", "mps")
@@ -46,7 +49,7 @@ def take_device() -> torch.device:
     module = module_of(device)
     local_rank = os.environ.get("LOCAL_RANK")
     if device.type == "cpu":
-        refuse_cpu()
+        _refuse_cpu()
         return device
     if local_rank is not None and hasattr(module, "set_device"):
         index = int(local_rank) % module.device_count()
@@ -136,3 +139,20 @@ def _processor() -> str:
         return platform.processor()
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor())
+
+
+def _refuse_cpu() -> None:
+    """MachineError, naming the node and what is missing, where GPUs were asked for; for a process without any."""
+    if not os.environ.get(_WANTS_GPUS):
+        return
+    if not (torch.version.cuda or torch.version.hip):
+        raise MachineError(
+            f"this stage asks for GPUs, but PyTorch {torch.__version__} was built without CUDA support: install a CUDA "
+            "build for the jobs' Python, or set resources.gpus_per_node=0 to train on CPUs"
+        )
+    node = os.environ.get("SLURMD_NODENAME", socket.gethostname())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+    raise MachineError(
+        f"this stage asks for GPUs, but PyTorch finds none on node {node} (CUDA_VISIBLE_DEVICES is {visible}): look at "
+        "nvidia-smi there, or set resources.gpus_per_node=0 to train on CPUs"
+    )

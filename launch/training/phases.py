@@ -88,7 +88,12 @@ class Phase:
         """The view inside DDP, where there is more than one process, and under the run's precision."""
         # the pipeline is on its device already (memory_layout.py); asking accelerate would import distributed tensors
         view = PhaseView(pipeline, self.name, self.autocast, self.compile_mode)
-        return accelerator.prepare_model(view, device_placement=False)
+        wrapped = accelerator.prepare_model(view, device_placement=False)
+        if accelerator.num_processes > 1:
+            from launch.machine.ordered_sums import sum_in_order_of_ranks  # slow to import
+
+            sum_in_order_of_ranks(wrapped)
+        return wrapped
 
     def set_rate(self, factor: float) -> None:
         """Set the learning rate to a factor of the phase's own peak rate."""

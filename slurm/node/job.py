@@ -15,7 +15,7 @@ from slurm.node.rank_processes import RankProcesses, clean_environment
 from slurm.stages.task import Task, read_task
 
 _WANTS_GPUS = {"QUELL_WANTS_GPUS": "1"}
-"""Has launch/machine/wanted_gpus.py refuse to compute on CPUs."""
+"""Has launch/machine/devices.py refuse to compute on CPUs."""
 
 
 class Job:

@@ -25,7 +25,7 @@ _FAULTS = (
     r"Input/output error.*",
     r"Remote I/O error.*",
 )
-"""What torch, the driver, the operating system and launch/machine (wanted_gpus.py, devices.py) say about a node."""
+"""What torch, the driver, the operating system and launch/machine/devices.py say about a node."""
 
 _NO_FAULT = re.compile(r"without CUDA support")
 """A program that cannot use GPUs on any node."""

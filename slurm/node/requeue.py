@@ -1,5 +1,6 @@
 """Whether a job that stopped may start again, and requeueing it under its own id, without nodes that failed it."""
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,11 @@ _EARLY_S = 60
 """How much earlier than asked SLURM may send the signal of the time limit."""
 
 _TIMEOUT_S = 60
+_AWAY_S = 300.0
+"""How long to wait for a controller that does not answer: a job that ended meanwhile would not be requeued."""
+
+_PAUSE_S = 5.0
+_IS_AWAY = re.compile(r"Unable to contact slurm controller|Connection refused|timed out|did not answer")
 _TIME_LIMIT_SIGNAL = "SIGUSR2"
 
 
@@ -156,6 +162,16 @@ def _properties(job: str) -> tuple[dict[str, str], str]:
 
 
 def _scontrol(*arguments: str) -> _Answer:
+    """Ask SLURM's controller, and wait for one that is being restarted."""
+    deadline = time.monotonic() + _AWAY_S
+    while True:
+        answer = _call_scontrol(*arguments)
+        if not _IS_AWAY.search(answer.problem) or time.monotonic() > deadline:
+            return answer
+        time.sleep(_PAUSE_S)
+
+
+def _call_scontrol(*arguments: str) -> _Answer:
     try:
         done = subprocess.run(["scontrol", *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S)
     except FileNotFoundError:

@@ -12,6 +12,8 @@ from tests.support.slurm.trainers import Trainers
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(TIMEOUT_S)]
 
+FAILED_FOR_GOOD = 60
+"""Polls after which a failed job is not coming back: one that requeues itself looks failed for a moment."""
 OPTIONS = ["--gpus-per-node=0", "--ntasks-per-node=1", "--cpus-per-task=1", "--time=30"]
 
 
@@ -47,11 +49,16 @@ def test_both_examples_train_on_two_nodes_to_the_same_weights(on_slurm: Launcher
         cluster.run("scancel", "--signal=USR2", jobs["srun.sbatch"])
         trainers.wait_for_signal()
 
+    failed_polls = dict.fromkeys(jobs.values(), 0)
+
     def done() -> bool:
         cluster.start_requeued()
-        return {state(cluster, job) for job in jobs.values()} == {"COMPLETED"}
+        states = {job: state(cluster, job) for job in jobs.values()}
+        for job, found in states.items():
+            failed_polls[job] = failed_polls[job] + 1 if found == "FAILED" else 0
+            assert failed_polls[job] < FAILED_FOR_GOOD, f"job {job} failed\n{describe(cluster, jobs, runs)}"
+        return set(states.values()) == {"COMPLETED"}
 
-    # a job that requeues itself looks failed for a moment: only the final state counts
     wait_until(done, lambda: describe(cluster, jobs, runs), pause_s=0.3)
     assert weights(runs["srun.sbatch"]) == weights(runs["accelerate.sbatch"])
     assert "resuming" in Path(f"{runs['srun.sbatch']}.log").read_text()

@@ -133,6 +133,24 @@ def test_a_job_that_cannot_be_requeued_logs_why_and_keeps_the_exit_code(
     assert job.run(task, placement(rank=1)) == 0, "the first rank decides"
 
 
+def test_a_job_waits_for_a_controller_that_is_being_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    away = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+    program = tmp_path / "scontrol"
+    program.write_text(
+        f"#!/bin/sh\n[ -e {tmp_path}/asked ] || {{ touch {tmp_path}/asked; echo '{away}' >&2; exit 1; }}\n"
+        "[ $1 = requeue ] || echo JobId=7 JobState=RUNNING Requeue=1\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(requeue, "_PAUSE_S", 0.01)
+    monkeypatch.setattr("slurm.node.endings._SLURM_ENDS_US_S", 0)
+    task = write_task(tmp_path, code=f"raise SystemExit({EXIT_REQUEUE})")
+    assert job.run(task, placement()) == 0
+    assert "requeueing job 7" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGTERM"])
 def test_a_process_killed_by_a_stop_signal_before_it_handles_them_counts_as_stopped(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

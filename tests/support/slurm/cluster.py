@@ -14,7 +14,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from tests.support.ports import free_ports
 
@@ -28,7 +32,7 @@ GPU_TYPE = "test"
 # SLURM's timeouts are long where a loaded machine might exceed them, and short where tests would wait for them.
 _CONF = """\
 ClusterName=quell
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={host}({controller})
 SlurmUser={user}
 SlurmdUser={user}
 SlurmctldPort={port}
@@ -57,7 +61,7 @@ SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0,defer_ba
 SlurmdParameters=config_overrides
 GresTypes=gpu
 ReturnToService=2
-KillWait=60
+KillWait={kill_wait_s}
 OverTimeLimit=10
 MinJobAge=3600
 InactiveLimit=0
@@ -69,7 +73,7 @@ PreemptMode=REQUEUE
 RebootProgram=/bin/false
 {nodes}
 PartitionName=main Nodes={common} Default=YES MaxTime=60 State=UP PreemptMode=off
-PartitionName=low Nodes={contested} MaxTime=60 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=300
+PartitionName=low Nodes={contested} MaxTime=60 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime={grace_s}
 PartitionName=high Nodes={contested} MaxTime=60 State=UP PriorityTier=9 PreemptMode=off
 """
 
@@ -100,13 +104,22 @@ class Cluster:
     The last node is for preemption: a job in partition `high` preempts one in `low`. The others are in `main`.
     """
 
-    def __init__(self, *, nodes: int = 4, cpus: int = 4, gpus: int = 2) -> None:
+    controller = "127.0.0.1"
+    """The controller's address."""
+
+    def __init__(
+        self, *, nodes: int = 4, cpus: int = 4, gpus: int = 2, kill_wait_s: int = 60, grace_s: int = 300
+    ) -> None:
         self.names = [f"127.0.0.{index + 2}" for index in range(nodes)]
+        self._kill_wait_s, self._grace_s = kill_wait_s, grace_s
         self._cpus, self.gpus = cpus, gpus if os.geteuid() == 0 else 0
         self._user = pwd.getpwuid(os.getuid()).pw_name
         self.folder = Path(tempfile.mkdtemp(prefix="quell-slurm-"))
         self.conf = self.folder / "slurm.conf"
-        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        """By the name of the node, or of the program."""
+        self._spawner = ThreadPoolExecutor(1)
+        """Starts them: they die with the thread that does, and this one lives as long as the cluster."""
 
     def __enter__(self) -> "Cluster":
         try:
@@ -139,18 +152,58 @@ class Cluster:
             command = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
             subprocess.run(command, env=self.environment(), capture_output=True, timeout=120)
 
+    def fail(self, node: str) -> None:
+        """Take a node away as a power failure does: whatever runs there is gone at once."""
+        daemon = self._daemons.pop(node)
+        daemon.kill()
+        daemon.wait()
+        # before the rest is killed: what dies there must not be able to report it
+        self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=power")
+        tasks = [process for process in psutil.process_iter() if self._runs_on(process, node)]
+        with suppress(psutil.Error):  # SLURM's own processes are the parents of the jobs', and have no such variables
+            tasks = [*{task.parent() for task in tasks if "slurmstepd" in task.parent().name()}, *tasks]
+        for process in tasks:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(tasks, timeout=60)
+
+    def _runs_on(self, process: psutil.Process, node: str) -> bool:
+        try:
+            variables = process.environ()
+        except psutil.Error:
+            return False
+        return (variables.get("SLURM_CONF"), variables.get("SLURMD_NODENAME")) == (str(self.conf), node)
+
+    def repair(self, node: str) -> None:
+        """Bring a node back."""
+        self._start_node(node)
+        self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        _wait_until(lambda: node in self._nodes("idle,mix,alloc"), node)
+
+    def kill_controller(self) -> None:
+        """Kill the controller; jobs go on without it."""
+        daemon = self._daemons.pop("slurmctld")
+        daemon.kill()
+        daemon.wait()
+
+    def start_controller(self) -> None:
+        """Start the controller again, with the state it had saved."""
+        self._spawn("slurmctld", "-D", "-f", str(self.conf))
+        _wait_until(lambda: "UP" in self._ping(), "the controller")
+
     def close(self) -> None:
         """End all jobs and daemons, and remove the folder."""
         if len(self._daemons) > 1:
             self._cancel_everything()
         for signum in (signal.SIGTERM, signal.SIGKILL):
-            for daemon in self._daemons:
+            for daemon in self._daemons.values():
                 if daemon.poll() is None:
                     daemon.send_signal(signum)
             deadline = time.monotonic() + 10
-            while time.monotonic() < deadline and any(daemon.poll() is None for daemon in self._daemons):
+            while time.monotonic() < deadline and any(daemon.poll() is None for daemon in self._daemons.values()):
                 time.sleep(0.05)
         self._daemons.clear()
+        self._spawner.shutdown()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _configure(self) -> None:
@@ -166,7 +219,9 @@ class Cluster:
         ]
         text = _CONF.format(
             host=host, user=user, port=ports[0], folder=self.folder, nodes="\n".join(lines),
-            common=",".join(self.names[:-1]), contested=self.names[-1], first_job=1000 + ports[0] % 9000,
+            common=",".join(self.names[:-1]), controller=self.controller,
+            kill_wait_s=self._kill_wait_s, grace_s=self._grace_s, contested=self.names[-1],
+            first_job=1000 + ports[0] % 9000,
         )  # fmt: skip
         self.conf.write_text(text)
         gres_line = f"NodeName={','.join(self.names)} Name=gpu Type={GPU_TYPE} File={devices}\n" if self.gpus else ""
@@ -194,30 +249,44 @@ class Cluster:
         self._spawn("slurmctld", "-D", "-f", str(self.conf))
         for name in self.names:
             (self.folder / f"spool-{name}").mkdir()
-            self._spawn("slurmd", "-D", "-N", name, "-f", str(self.conf))
+            self._start_node(name)
         _wait_until(self._all_idle, f"the nodes (logs in {self.folder})")
 
-    def _spawn(self, program: str, *arguments: str) -> None:
+    def _start_node(self, name: str) -> None:
+        self._spawn("slurmd", "-D", "-N", name, "-f", str(self.conf), node=name)
+
+    def _spawn(self, program: str, *arguments: str, node: str = "") -> None:
         path = shutil.which(program, path=_PATH)
         assert path, program
         log = (self.folder / f"{program}.out").open("ab")
         with log:
-            self._daemons.append(
-                subprocess.Popen(
-                    [path, *arguments],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    preexec_fn=_die_with_parent,
-                    env=self.environment(),
-                    start_new_session=True,
-                )
-            )
+            self._daemons[node or program] = self._spawner.submit(
+                subprocess.Popen,
+                [*self._inside(node), path, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_die_with_parent,
+                env=self.environment(),
+                start_new_session=True,
+            ).result()
+
+    def _inside(self, node: str) -> list[str]:
+        """What starts a program on a node; nothing where all nodes share this machine's network."""
+        return []
 
     def _all_idle(self) -> bool:
-        command = ["sinfo", "-h", "-N", "-t", "idle", "-o", "%N"]
+        return self._nodes("idle") == set(self.names)
+
+    def _nodes(self, states: str) -> set[str]:
+        """The nodes in one of these states."""
+        command = ["sinfo", "-h", "-N", "-t", states, "-o", "%N"]
         done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=120)
-        return set(done.stdout.split()) == set(self.names)
+        return set(done.stdout.split())
+
+    def _ping(self) -> str:
+        command = ["scontrol", "ping"]
+        return subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=300).stdout
 
     def _cancel_everything(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """Lets a test hold a training run between two steps; Python imports this first where its folder is on PYTHONPATH.
 
-A run waits once it has done as many steps as the file `held` in its run folder says, for as long as that file exists.
+A run waits once it has done as many steps as the file `held` in its run folder says, for as long as that file exists,
+and rests before every step for as many seconds as the file `pace` says.
 """
 
 import importlib.util
@@ -19,6 +20,14 @@ def is_held(step: int) -> bool:
         return step >= int(Path(sys.argv[sys.argv.index("--run-dir") + 1], "held").read_text())
     except FileNotFoundError:
         return False
+
+
+def pause_s() -> float:
+    """How long this process's run has to rest before every step."""
+    try:
+        return float(Path(sys.argv[sys.argv.index("--run-dir") + 1], "pace").read_text())
+    except (FileNotFoundError, ValueError):
+        return 0.0
 
 
 class Finder(MetaPathFinder):
@@ -40,6 +49,7 @@ class Finder(MetaPathFinder):
             def wait_and_train_step(phases: Any, pipeline: Any, step: int, *others: Any) -> Any:
                 while is_held(step):
                     time.sleep(0.02)
+                time.sleep(pause_s())
                 return train_step(phases, pipeline, step, *others)
 
             module.train_step = wait_and_train_step  # type: ignore[attr-defined]
