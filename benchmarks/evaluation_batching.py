@@ -1,11 +1,12 @@
-"""Restoring full-size images in batches of one shape and in bfloat16, against one at a time; and tiles in batches.
+"""Evaluation in batches against one image at a time: measuring images of 320 px, restoring full images and tiles.
 
-One at a time is what most repositories do: one image, one forward pass, one metric. No metrics are computed here.
+One image, one forward pass, one metric on arrays is what most repositories do. The first table also compares values.
 """
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 if not __package__:
@@ -13,18 +14,24 @@ if not __package__:
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from benchmarks.support import common
+from benchmarks.support import common, image_by_image
 from configs.schema import DataConfig, LoopConfig
 from launch.data import loading
+from launch.evaluation import evaluator
+from launch.evaluation.blind_checks import BlindChecks
 from launch.inference.tiling import tiled
 from launch.machine import acceleration, memory_layout
 from launch.machine import precision as machine_precision
 from launch.training import build
-from pipelines.base import Pipeline
+from pipelines.base import Batch, Pipeline
 from shards.reading.shard_set import ShardSet
 
 IMAGES = 8
+
+MEASURED_PX = 320
+"""Side of the images whose metrics are computed."""
 
 VARIANTS = {"one by one": (1, "no"), "batches of 4": (4, "no"), "batches of 4, bf16": (4, "bf16")}
 """Label -> images per batch, precision."""
@@ -60,11 +67,84 @@ def restore_tiles(batch: int) -> Callable[[], object]:
     return run
 
 
+def measuring(name: str, *, with_network: bool, rounds: int) -> list[list[object]]:
+    """Rows of the first table: PSNR, SSIM, RMSE and the checks without clean images of one method's outputs.
+
+    Args:
+        name: The method; its networks are small.
+        with_network: Also read and restore the images; otherwise restored images are given.
+        rounds: Repetitions.
+    """
+    with common.temporary_folder() as folder:
+        root = common.write_shards(Path(folder), side=MEASURED_PX, count=IMAGES, **common.image_kind(name))
+        config = common.load_config(name, root, *common.SMALL[name], "data.crop=null")
+        split = ShardSet.open(root / "val")
+        pipeline = build.make_pipeline(config, split).eval()
+        memory_layout.place(pipeline, torch.device("cpu"), config.loop)
+        needs = type(pipeline).needs(config.pipeline)
+        recipe = loading.evaluation_recipe(needs, config.data, split)
+        checks = BlindChecks.of_split(pipeline, split, needs, config.data)
+        images = loading.load_whole_images(split, needs, config.data, IMAGES)
+        if not with_network:
+            give_restored(pipeline)
+
+        def batches() -> AbstractContextManager[Iterable[Batch]]:
+            whole = loading.whole_images(split, np.arange(IMAGES), recipe, config.data.eval_batch_size)
+            return whole if with_network else nullcontext(images)
+
+        def by_image() -> list[image_by_image.Values]:
+            with batches() as given:
+                return image_by_image.evaluate(pipeline, given, 1.0, checks.models())
+
+        def by_batch() -> list[image_by_image.Values]:
+            with batches() as given:
+                rows = evaluator.evaluate_batches(
+                    pipeline,
+                    given,
+                    data_range=1.0,
+                    device=torch.device("cpu"),
+                    autocast=nullcontext,
+                    on_batch=checks,
+                )
+                return [row.values for row in rows]
+
+        difference = image_by_image.largest_difference(by_image(), by_batch())
+        seconds = common.time_interleaved({"image by image": by_image, "in batches": by_batch}, rounds=rounds)
+    label = "read, restore, measure" if with_network else "measure"
+    return [
+        [
+            name,
+            label,
+            how,
+            f"{1e3 * common.median(values) / IMAGES:.1f}",
+            common.spread(values),
+            f"{common.speedup(seconds['image by image'], values):.2f}",
+            f"{difference:.0e}" if how == "in batches" else "",
+        ]
+        for how, values in seconds.items()
+    ]
+
+
+def give_restored(pipeline: Pipeline) -> None:
+    """Let a pipeline restore without a network, and measure nothing itself."""
+
+    def restore(batch: Batch) -> dict[str, Tensor]:
+        return {name: 0.9 * batch[output.noisy] for name, output in pipeline.outputs.items()}
+
+    pipeline.restore, pipeline.diagnostics = restore, lambda batch, restored: {}  # type: ignore[method-assign]
+
+
 def main() -> None:
     quick = common.parse_options(__doc__ or "").quick
     warnings.simplefilter("ignore")
     acceleration.make_accelerator(LoopConfig(threads=1))
     rounds = 1 if quick else 9
+    rows: list[list[object]] = []
+    for name in ("supervised", "pure_noise2noise"):
+        for with_network in (False, True):
+            rows += measuring(name, with_network=with_network, rounds=min(rounds, 5))
+    header = ["method", f"{MEASURED_PX} px", "how", "ms/image", "spread", "speed-up", "largest difference"]
+    common.print_table(header, rows)
     rows = []
     for name, side in (("pure_noise2noise", 64), ("pure_noise2noise", 160), ("tcfl", 64), ("tcfl", 160)):
         with common.temporary_folder() as folder:

@@ -100,24 +100,29 @@ def check_residuals(noisy_PHW: Tensor, restored_PHW: Tensor, noise: FieldNoise) 
 
 def _check_planes(noisy_PHW: Tensor, restored_PHW: Tensor, level_HW: Tensor, expected: Tensor) -> Tensor:
     """The checks of planes whose noise has this level at every pixel, and this power in every cell."""
-    residual_PHW, scaled_PHW = (noisy_PHW - restored_PHW) / level_HW, restored_PHW / level_HW
-    components = [
-        torch.view_as_real(x).movedim(-1, 0) if x.is_complex() else x[None] for x in (residual_PHW, scaled_PHW)
-    ]
-    residual, scaled = components
+    noisy, restored = (torch.stack([x.real, x.imag]) if x.is_complex() else x[None] for x in (noisy_PHW, restored_PHW))
+    residual, scaled = (noisy - restored).div_(level_HW), restored / level_HW
     difference = (_cell_means_of(residual).mean(0) - expected) / expected.sum()
-    energy_PHW = residual.square().sum(0)
+    energy_PHW, magnitude_PHW = _sum_of_squares(residual), _sum_of_squares(restored).sqrt_()
     centred = [x - x.mean((-2, -1), keepdim=True) for x in (residual, scaled)]
-    covariance = (centred[0] * centred[1]).mean((-2, -1)).mean(0)
+    covariance = centred[0].mul_(centred[1]).mean((-2, -1)).mean(0)
     return torch.stack(
         [
             (energy_PHW.mean((-2, -1)) / len(residual)).sqrt(),
             difference.clamp_min(0).sum((-2, -1)),
             (-difference).clamp_min(0).sum((-2, -1)),
-            _structure_correlations(energy_PHW, restored_PHW.abs()),
+            _structure_correlations(energy_PHW, magnitude_PHW),
             (-covariance).clamp_min(0),
         ]
     )
+
+
+def _sum_of_squares(components: Tensor) -> Tensor:
+    """Sum over the first axis of the squares."""
+    total = components[0].square()
+    for component in components[1:]:
+        total.addcmul_(component, component)
+    return total
 
 
 @lru_cache(maxsize=32)

@@ -40,8 +40,12 @@ def relative_images(image_NCHW: Tensor, scale_N111: Tensor, data_range: float) -
         scale_N111: What each image was divided by in the batch.
         data_range: Range of the stored values.
     """
+    factor = scale_N111.to(image_NCHW.device, torch.float32) / checked_range(data_range)
     if image_NCHW.is_complex():
-        image_NCHW = image_NCHW.abs()
+        parts = image_NCHW.real, image_NCHW.imag
     elif image_NCHW.shape[1] == 2:
-        image_NCHW = torch.hypot(*image_NCHW.float().split(1, dim=1))
-    return image_NCHW.float() * (scale_N111.to(image_NCHW.device, torch.float32) / checked_range(data_range))
+        parts = image_NCHW[:, :1], image_NCHW[:, 1:]
+    else:
+        return image_NCHW.float() * factor
+    real, imaginary = (part.float() * factor for part in parts)
+    return real.square_().addcmul_(imaginary, imaginary).sqrt_()
