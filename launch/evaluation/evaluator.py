@@ -76,6 +76,11 @@ OnImage = Callable[[HostImages, int], Job | None]
 """Called with a batch and a position in it; returns work for a thread of the host, which finds more values."""
 
 
+EarlierValues = dict[str, dict[str, float]]
+"""Sample's key -> its values in an earlier evaluation of the same split with the same metrics, of which those of noisy
+images are not computed again; an evaluation fills it in."""
+
+
 def evaluate_split(
     pipeline: Pipeline,
     shards: ShardSet,
@@ -93,8 +98,9 @@ def evaluate_split(
     on_image: OnImage | None = None,
     verify: Verify = "first",
     noise: Mapping[str, FieldNoise] | None = None,
+    earlier: EarlierValues | None = None,
 ) -> Rows:
-    """Measure a split on all ranks. Collective: every rank calls it, and every rank gets the rows of all.
+    """Measure a split on all ranks: each calls it and gets a row per sample, in the split's order, or a rank's error.
 
     Args:
         pipeline: Restores the images; put into evaluation mode for the duration.
@@ -112,9 +118,7 @@ def evaluate_split(
         on_image: See `OnImage`; likewise.
         verify: When checksums are compared (data.verify).
         noise: Noisy field -> the model of its noise; with it, each output's `risk` is estimated (risk.py).
-
-    Returns:
-        One row per sample, in the order of the split. A QuellError of one rank is raised on all.
+        earlier: See `EarlierValues`.
     """
 
     def measure_share() -> Rows:
@@ -133,6 +137,7 @@ def evaluate_split(
                 on_batch=on_batch,
                 on_image=on_image,
                 noise=noise,
+                earlier=earlier,
             )
 
     return gather_rows(measure_share, world)
@@ -149,6 +154,7 @@ def evaluate_batches(
     on_batch: OnBatch | None = None,
     on_image: OnImage | None = None,
     noise: Mapping[str, FieldNoise] | None = None,
+    earlier: EarlierValues | None = None,
 ) -> Rows:
     """Measure every image of these finished batches on this process; arguments as for `evaluate_split`.
 
@@ -156,8 +162,8 @@ def evaluate_batches(
     that compare the images of a batch with each other then compare fewer.
     """
     rows: Rows = []
-    values = DeferredValues()
-    halving = Halving(device)
+    indices: list[Tensor] = []
+    values, halving, earlier = DeferredValues(), Halving(device), {} if earlier is None else earlier
     was_training = pipeline.training
     pipeline.eval()
 
@@ -166,7 +172,10 @@ def evaluate_batches(
         restored = _restore(pipeline, on_device, autocast)
         measured = _diagnose(pipeline, on_device, restored, autocast, noise)
         with full_float32():
-            measured += batch_metrics.measure_outputs(pipeline.outputs, on_device, restored, metrics, data_range)
+            is_new = not all(key in earlier for key in batch["key"])
+            measured += batch_metrics.measure_outputs(
+                pipeline.outputs, on_device, restored, metrics, data_range, with_noisy=is_new
+            )
             if on_batch is not None:
                 measured += _of_images(on_batch(on_device, restored))
         return on_device, restored, measured
@@ -174,14 +183,18 @@ def evaluate_batches(
     with torch.no_grad(), HostWork() as host:
         for batch in batches:
             for on_device, restored, measured in halving.apply(measure, batch):
-                own = _empty_rows(pipeline.outputs, on_device, restored)
+                own = _new_rows(pipeline.outputs, on_device, restored, earlier)
                 for part in measured:
                     values.add(part, [row.values for row in own])
                 images = HostImages(on_device, restored)
                 for job, i in _host_jobs(pipeline.outputs, images, metrics, data_range, on_image):
                     host.add(job, own[i].values)
                 rows += own
+                indices.append(on_device["index"])
         values.read()
+    for row, index in zip(rows, torch.cat(indices).tolist() if indices else [], strict=True):
+        row.index = index
+        earlier[row.key] = dict(row.values)
     pipeline.train(was_training)
     return rows
 
@@ -262,8 +275,11 @@ def _of_images(values: Mapping[str, Tensor]) -> list[Measured]:
     return [Measured([(name,)], values_N[None]) for name, values_N in values.items()]
 
 
-def _empty_rows(outputs: Mapping[str, Output], batch: Batch, restored: dict[str, Tensor]) -> Rows:
-    """A row without values for every image of a batch."""
+def _new_rows(outputs: Mapping[str, Output], batch: Batch, restored: dict[str, Tensor], earlier: EarlierValues) -> Rows:
+    """A row for every image of a batch, with the values of its noisy image if these are known, and no index yet.
+
+    The index is on the device, and reading it would wait for all work before it.
+    """
     references: list[Reference] = []
     for output in outputs.values():
         reference = reference_field(output, batch)
@@ -271,15 +287,17 @@ def _empty_rows(outputs: Mapping[str, Output], batch: Batch, restored: dict[str,
             references.append("none")
         elif reference != output.clean:
             references.append("second noisy copy")
-    sizes = [image.shape[-2:] for image in restored.values()]
+    height, width = next(reversed(restored.values())).shape[-2:]
+    noisy = tuple(f"{name}/noisy_" for name in outputs)
     return [
         ImageRow(
-            index,
-            key,
-            size_px=(int(sizes[-1][0]), int(sizes[-1][1])) if sizes else None,
+            index=-1,
+            key=key,
+            size_px=(height, width),
             reference=references[-1] if references else "clean",
+            values={name: v if name.startswith(noisy) else math.nan for name, v in earlier.get(key, {}).items()},
         )
-        for index, key in zip(batch["index"].tolist(), batch["key"], strict=True)
+        for key in batch["key"]
     ]
 
 

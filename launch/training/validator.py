@@ -41,6 +41,7 @@ class Validator:
         self._shards, self._needs = shards, needs
         self._blind_checks: BlindChecks | None = None
         self._evaluated_step = -1
+        self._earlier: evaluator.EarlierValues = {}
 
     @property
     def current_metrics(self) -> dict[str, float]:
@@ -122,6 +123,7 @@ class Validator:
             on_batch=checks if config.evaluation.blind_checks else None,
             on_image=draw,
             noise=checks.models() if by_risk else None,
+            earlier=self._earlier,
         )
         return rows, data_range
 

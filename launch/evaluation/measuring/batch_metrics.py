@@ -20,10 +20,12 @@ def measure_outputs(
     restored: Mapping[str, Tensor],
     metrics: Mapping[str, Metric],
     data_range: float,
+    *,
+    with_noisy: bool,
 ) -> Iterator[Measured]:
-    """The metrics of every output and of its noisy image, as far as they compare in batches.
+    """The metrics of every output, and `with_noisy` of its noisy image, as far as they compare in batches.
 
-    What was restored from one noisy image is measured together: both images that it is compared with are shared.
+    What was restored from one noisy image is measured together: what it is compared with is shared.
 
     Raises:
         DataError: A metric cannot be computed of such images.
@@ -36,10 +38,11 @@ def measure_outputs(
             names = [name for name in own if reference_field(outputs[name], batch) == reference]
             scale = batch[f"{field}_scale"]
             clean = relative_images(batch[reference], batch[f"{reference}_scale"], data_range)
-            images = [
-                relative_images(image, scale, data_range) for image in (*(restored[n] for n in names), batch[field])
-            ]
-            prefixes = [*((f"{name}/",) for name in names), tuple(f"{name}/noisy_" for name in names)]
+            images = [relative_images(restored[name], scale, data_range) for name in names]
+            prefixes: list[tuple[str, ...]] = [(f"{name}/",) for name in names]
+            if with_noisy:
+                images.append(relative_images(batch[field], scale, data_range))
+                prefixes.append(tuple(f"{name}/noisy_" for name in names))
             yield from measure(_alike(images, clean), clean, prefixes, metrics, data_range)
 
 

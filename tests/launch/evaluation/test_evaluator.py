@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from configs.errors import DataError
 from configs.fields import FieldSpec, Needs, Source
 from configs.schema import PipelineConfig
 from launch.evaluation import evaluator
-from launch.evaluation.measuring import deferred_values, metrics
+from launch.evaluation.measuring import batch_metrics, deferred_values, metrics
 from launch.evaluation.measuring.deferred_values import DeferredValues, Measured
 from launch.evaluation.measuring.host_metrics import measure_images
 from launch.evaluation.measuring.host_work import HostImages, HostWork, Job
@@ -106,6 +107,26 @@ def test_every_image_has_the_values_that_it_has_alone(kind: str, reference: str)
         expected["brightness"] = float(batch["pd"][i].abs().mean())
         assert row.values == pytest.approx(expected, rel=1e-6, abs=1e-6)
         assert len(expected) == 4 * (7 if references else 2) + 1
+
+
+def test_noisy_images_are_measured_once_if_earlier_values_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, earlier = batches(), evaluator.EarlierValues()
+    settings = {"data_range": 1.5, "device": torch.device("cpu"), "autocast": nullcontext, "earlier": earlier}
+    first = evaluator.evaluate_batches(Shrinking(), made, **settings)  # type: ignore[arg-type]
+    assert set(earlier) == {row.key for row in first}
+    measured = batch_metrics.measure
+    counts: list[int] = []
+
+    def counting(images: Tensor, *others: Any) -> Iterator[Measured]:
+        counts.append(len(images))
+        return measured(images, *others)
+
+    monkeypatch.setattr(batch_metrics, "measure", counting)
+    assert evaluator.evaluate_batches(Shrinking(), made, **settings) == first  # type: ignore[arg-type]
+    assert counts == [2, 2, 2], "only what two outputs restored"
+    earlier.pop("k5")
+    assert evaluator.evaluate_batches(Shrinking(), made, **settings) == first  # type: ignore[arg-type]
+    assert counts[3:] == [2, 2, 3]
 
 
 def test_a_reference_of_another_shape_is_refused() -> None:
