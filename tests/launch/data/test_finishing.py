@@ -134,3 +134,20 @@ def test_whole_images_are_finished(tmp_path: Path) -> None:
                 stored = split.read(index, "noisy")
                 assert batch["noisy_scale"][row].item() == np.float32(transforms.typical_magnitude(stored))
                 np.testing.assert_allclose(batch["noisy"][row, 0] * batch["noisy_scale"][row, 0], stored, rtol=1e-5)
+
+
+@pytest.mark.parametrize("representation", ["ri", "complex", "magnitude"])
+def test_a_device_is_never_read(tmp_path: Path, representation: Any) -> None:
+    """The meta device has no values: whatever reads one, and would make a GPU wait, fails there."""
+    split = shards(tmp_path, "complex64")
+    recipe = replace(RECIPE, representation=representation, seeds=True)
+    finish = Finisher(recipe, split, 3)
+    with Loader(split, SampleOrder(SAMPLES, 4, 3), recipe, steps=1) as loader:
+        ((batch,),) = loader
+    elsewhere = {name: value.to("meta") if torch.is_tensor(value) else value for name, value in batch.items()}
+    finished, expected = finish(elsewhere), finish(batch)
+    assert finished.keys() == expected.keys() and finished["seeds"].device.type == "meta"
+    for name, value in expected.items():
+        if torch.is_tensor(value):
+            assert (finished[name].shape, finished[name].dtype) == (value.shape, value.dtype), name
+            assert finished[name].device.type == "meta", name

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pipelines.common.random_numbers import distributions
 from pipelines.common.random_numbers.image_draws import ImageDraws
 
 
@@ -24,3 +25,12 @@ def test_a_draw_depends_on_index_and_number_alone(version: int) -> None:
     found = [together.normals(like, draw)[row] for draw in (0, 1) for row in (0, 1)]
     assert not any(torch.equal(a, b) for i, a in enumerate(found) for b in found[:i])
     assert together.normals(like, 0, 6).shape == (3, 1, 15, 17)
+
+
+def test_a_device_is_never_read() -> None:
+    """The meta device has no values: whatever reads one, and would make a GPU wait, fails there."""
+    like, draws = torch.zeros(2, 1, 9, 11, device="meta"), ImageDraws(torch.zeros(2, dtype=torch.int64, device="meta"))
+    drawn = [draws.normals(like, 0, 3), distributions.binomial(draws.of(1), like, 0.3)]
+    drawn.append(distributions.gamma(draws.of(2), like, 0.5))
+    assert [tuple(image.shape) for image in drawn] == [(2, 1, 12, 14), (2, 1, 9, 11), (2, 1, 9, 11)]
+    assert all(image.device.type == "meta" for image in drawn)
