@@ -42,9 +42,10 @@ class Finisher:
         finished = dict(batch)
         for field in self._fields:
             name, theta = field.name, batch.get(theta_name(field))
-            scale = finished.get(f"{field.scale_of}_scale")
-            if scale is None and self.recipe.normalise == "median":
-                scale = typical_magnitudes(batch[name], field.spec.layout)
+            scale = None
+            if self.recipe.normalise == "median":
+                shared = finished.get(f"{field.scale_of}_scale")
+                scale = typical_magnitudes(batch[name], field.spec.layout) if shared is None else shared
             scale_and_turn_(batch[name], field.spec.layout, scale, theta)
             finished[f"{name}_scale"] = torch.ones_like(batch[name][:, :1, :1, :1].real) if scale is None else scale
             finished.pop(theta_name(field), None)
