@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from launch.checkpoints.snapshot import Snapshots, cloned, fetching, tensors_in
+from launch.machine import devices
 from launch.training import run
 from tests.support.small_runs import SmallRun
 
@@ -126,7 +127,7 @@ class Copied(Tensor):
 def test_tensors_of_a_device_are_fetched_by_a_stream_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     module, target = DeviceModule(), torch.zeros(3).as_subclass(Copied)
     target.calls = module.calls
-    monkeypatch.setattr(torch, "get_device_module", lambda device: module)
+    monkeypatch.setattr(devices, "module_of", lambda device: module)
     fetch = fetching(torch.device("cuda:0"), [(target, torch.ones(3))])
     assert module.calls == ["record on training stream"]  # this thread only leaves a mark behind what it has enqueued
     fetch()
@@ -142,7 +143,7 @@ def test_tensors_of_a_device_are_fetched_by_a_stream_of_their_own(monkeypatch: p
 
 
 def test_a_device_without_streams_is_read_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "get_device_module", lambda device: object())
+    monkeypatch.setattr(devices, "module_of", lambda device: object())
     target = torch.zeros(3)
     fetching(torch.device("mps"), [(target, torch.ones(3))])()
     assert target.tolist() == [1, 1, 1]
