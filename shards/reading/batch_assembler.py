@@ -67,7 +67,8 @@ class BatchAssembler:
         """The random streams that choose samples for unpaired fields."""
         self._has_geometry = random_geometry and bool(recipe.crop or recipe.flip or recipe.rotate or recipe.phase)
         self._has_phase = random_geometry and recipe.phase
-        self._buffers = BufferPool(reuse=random_geometry, pin=pin)  # evaluation meets many shapes, training one
+        tensors = len(self.fields) + len(recipe.normals)
+        self._buffers = BufferPool(tensors, reuse=random_geometry, pin=pin)  # evaluation meets many shapes
         when: Verify = "always" if verify == "first" and split.verify_every_read else verify
         verification = Verification(when, {field.member for field in self.fields}, len(split))
         self._reader = CropReader(split, verification, self._buffers, pool)

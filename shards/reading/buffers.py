@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import torch
 
-MAX_KEPT = 16
-"""Buffers kept per shape; a consumer that holds on to more batches gets fresh memory."""
+KEPT_BATCHES = 8
+"""Batches whose memory is kept; a consumer that holds on to more gets fresh memory."""
 _DTYPES = {torch.float32: np.float32, torch.complex64: np.complex64}
 
 
@@ -18,10 +18,15 @@ class BufferPool:
     long as it likes. A tensor made by `torch.from_numpy` holds a reference to the array as long as any view of its
     storage lives, so the array's reference count tells when its memory is free. Page-locked memory is recycled by
     torch itself, which waits until the copies to a device that read it have ended.
+
+    Args:
+        tensors: Tensors of a batch.
+        reuse: Whether memory is kept at all.
+        pin: Whether tensors are in page-locked memory.
     """
 
-    def __init__(self, *, reuse: bool, pin: bool) -> None:
-        self._reuse, self._pin = reuse and not pin, pin
+    def __init__(self, tensors: int, *, reuse: bool, pin: bool) -> None:
+        self._max_kept, self._reuse, self._pin = tensors * KEPT_BATCHES, reuse and not pin, pin
         self._arrays: dict[tuple[object, ...], list[np.ndarray]] = {}
         self._lock = threading.Lock()
 
@@ -35,7 +40,7 @@ class BufferPool:
                 if sys.getrefcount(arrays[i]) <= 2:  # the list's reference and that of getrefcount's argument
                     return torch.from_numpy(arrays[i])
             array = np.empty(shape, _DTYPES[dtype])
-            if len(arrays) < MAX_KEPT:
+            if len(arrays) < self._max_kept:
                 arrays.append(array)
             return torch.from_numpy(array)
 

@@ -18,6 +18,7 @@ from configs.errors import ConfigError, DataError
 from configs.fields import FieldSpec, Source
 from shards.building.writer import write_split
 from shards.reading import recipe as recipes
+from shards.reading.buffers import KEPT_BATCHES, BufferPool
 from shards.reading.loaders import EvalLoader, Loader
 from shards.reading.order import SampleOrder, samples_of_rank
 from shards.reading.recipe import Recipe
@@ -181,6 +182,19 @@ def test_memory_is_reused_only_when_no_tensor_refers_to_it(split: Open) -> None:
             del batch
     assert all(torch.equal(view, copy) for view, copy in kept)
     assert len(set(addresses)) < 20  # 8 kept, a few in flight, the others reuse memory
+
+
+def test_memory_of_batches_of_many_fields_is_kept() -> None:
+    pool = BufferPool(12, reuse=True, pin=False)
+    held = [pool.empty((2, 1, 4, 4), torch.float32) for _ in range(12 * 6)]
+    addresses = {tensor.data_ptr() for tensor in held}
+    (kept,) = pool._arrays.values()
+    assert len(kept) == len(addresses) == 12 * 6
+    del held
+    again = [pool.empty((2, 1, 4, 4), torch.float32) for _ in range(12 * 6)]
+    assert {tensor.data_ptr() for tensor in again} == addresses and len(kept) == 12 * 6
+    more = [pool.empty((2, 1, 4, 4), torch.float32) for _ in range(12 * 6)]
+    assert len(kept) == 12 * KEPT_BATCHES and len({tensor.data_ptr() for tensor in again + more}) == 2 * 12 * 6
 
 
 def test_optional_fields_are_left_out(split: Open) -> None:
