@@ -55,7 +55,7 @@ DATA = {
     "phantom": Data("float32", (256, 256), 60),
     "gray": Data("float32", (180, 180), 60),
     "oct": Data("float32", (450, 900), 100),
-    "underwater": Data("uint8", (480, 640, 3), 60),
+    "underwater": Data("uint8", (600, 800, 3), 60),
 }
 """Last part of `data.root` in configs/ -> what is stored there (docs/data.md)."""
 DEVICES = {"A100": (156e12, 312e12), "H100": (495e12, 990e12)}
@@ -89,6 +89,12 @@ class Feed:
     order: SampleOrder
     shards: ShardSet
 
+    @property
+    def title(self) -> str:
+        """Its first configuration, and how many others are fed alike."""
+        others = len(self.names) - 1
+        return self.names[0] + (f" and {others} alike" if others else "")
+
 
 def main() -> None:
     """Measure every feed, and print the table."""
@@ -100,28 +106,18 @@ def main() -> None:
     warnings.simplefilter("ignore")
     names = args.configs or sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
     print(f"{common.load_average()}; torch {torch.__version__}, one thread")
-    rows = []
+    stages, appetites = [], []
     with common.temporary_folder() as folder:
         for feed in feeds(names, Path(folder), quick=args.quick):
-            stages = measure(feed, rounds=1 if args.quick else 7)
-            rows.append(row(feed, stages, scaling_model.count_cost(feed.names[0]).flops))
+            measured = measure(feed, rounds=1 if args.quick else 7)
+            stages.append(stages_row(feed, measured))
+            appetites.append(appetite_row(feed, measured, scaling_model.count_cost(feed.names[0]).flops))
     common.print_table(
-        [
-            "configuration",
-            "crop, px",
-            "batch",
-            "plan, us",
-            "read",
-            "crop, convert",
-            "loader in all",
-            "samples/s",
-            "verified, us",
-            "device part, us",
-            *(f"{device} eats, TF32 / bf16" for device in DEVICES),
-            "cores for an H100, bf16",
-        ],
-        rows,
+        ["us per sample", "crop, batch", "plan", "read", "crop, convert", "loader in all", "first epoch"], stages
     )
+    devices = [f"{device} eats, TF32 / bf16" for device in DEVICES]
+    cores = [f"cores for one {device}" for device in DEVICES]
+    common.print_table(["samples/s", "one core feeds", *devices, *cores, "device part here, us"], appetites)
 
 
 def feeds(names: list[str], folder: Path, *, quick: bool) -> Iterator[Feed]:
@@ -242,20 +238,21 @@ def through_loader(feed: Feed, rounds: int, verify: Any) -> float:
         return (time.process_time() - start) / (steps * feed.order.batch)
 
 
-def row(feed: Feed, stages: Stages, operations: float) -> list[object]:
-    """A row of the table."""
-    others = len(feed.names) - 1
-    appetites = {name: [REACHED * peak / operations for peak in peaks] for name, peaks in DEVICES.items()}
+def stages_row(feed: Feed, stages: Stages) -> list[object]:
+    """What a sample costs, stage by stage."""
+    shape = f"{feed.recipe.crop or 'whole'}, {feed.order.batch}"
+    return [feed.title, shape, *(f"{value:,.1f}" for value in stages[:5])]
+
+
+def appetite_row(feed: Feed, stages: Stages, operations: float) -> list[object]:
+    """What one core feeds, and what devices would eat, of so many floating-point operations per sample."""
+    appetites = [[REACHED * peak / operations for peak in peaks] for peaks in DEVICES.values()]
     return [
-        feed.names[0] + (f" and {others} alike" if others else ""),
-        feed.recipe.crop or "whole",
-        feed.order.batch,
-        *(f"{value:,.1f}" for value in stages[:4]),
+        feed.title,
         f"{1e6 / stages.loader:,.0f}",
-        f"{stages.verified:,.1f}",
+        *(" / ".join(f"{rate:,.0f}" for rate in appetite) for appetite in appetites),
+        *(f"{bf16 * stages.loader / 1e6:.2f}" for _, bf16 in appetites),
         f"{stages.device:,.1f}",
-        *(" / ".join(f"{rate:,.0f}" for rate in appetite) for appetite in appetites.values()),
-        f"{appetites['H100'][1] * stages.loader / 1e6:.2f}",
     ]
 
 

@@ -54,7 +54,10 @@ MAX_IMAGES_PER_GPU = 64
 
 STAND_INS = {
     "spectroformer": common.SMALL["spectroformer"],
-    "spectroformer_official": ["pipeline.losses.vgg16={weight: 0.025, weights: null, random_trunk: true}"],
+    "spectroformer_official": [
+        "pipeline.losses.vgg16={weight: 0.025, weights: null, random_trunk: true}",
+        "pipeline.losses.msssim.scales=1",
+    ],
 }
 """Losses that need the weights of a VGG, for which random ones of the same size stand in."""
 
