@@ -3,8 +3,8 @@
   python benchmarks/feed.py [--quick] [--configs NAME ...]
 
 Synthetic shards in the page cache, of the types and sizes of the data that the configurations are for. CPU time of one
-thread per sample, medians of several rounds, after the first epoch (no checksums). "verified" is the same loader in the
-first epoch. The device part (phase, normalisation, noise: launch/data/finishing.py) is measured on this core too.
+thread per sample, medians of several rounds. "First epoch" is the same loader while checksums are compared. The device
+part (phase, normalisation, noise: launch/data/finishing.py) is what this core would need for it.
 
 The appetite is arithmetic, not a measurement (docs/scaling.md): a device reaches 30 % of its peak, TF32 or bf16, at
 batches so large that launching kernels costs nothing. Configurations that read alike share a row.
