@@ -4,6 +4,7 @@ Also the time from a stop signal to the end of the resumed run's first step, wit
 simulated by waits of a few milliseconds, as when a GPU computes: the processor is free for the thread that writes.
 """
 
+import resource
 import signal
 import subprocess
 import sys
@@ -113,11 +114,17 @@ def training_command(root: Path, folder: Path, steps: int) -> list[str]:
     ]
 
 
+def processor_s(command: list[str]) -> float:
+    """Seconds of processor time of a command, which other programs do not lengthen as they do its wall time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, **QUIET)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def start_s(root: Path, folder: Path) -> float:
-    """Seconds of a whole run of one small step."""
-    start = time.perf_counter()
-    subprocess.run(training_command(root, folder, 1), check=True, **QUIET)
-    return time.perf_counter() - start
+    """Processor time of a whole run of one small step."""
+    return processor_s(training_command(root, folder, 1))
 
 
 def steps_logged(folder: Path) -> int:
@@ -150,10 +157,8 @@ def resume_s(root: Path, folder: Path) -> float:
 
 
 def imports_s() -> float:
-    """Seconds of importing torch and accelerate, a part of `start_s`."""
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import torch, accelerate"], check=True)
-    return time.perf_counter() - start
+    """Processor time of importing torch and accelerate, a part of `start_s`."""
+    return processor_s([sys.executable, "-c", "import torch, accelerate"])
 
 
 def main() -> None:
@@ -168,7 +173,12 @@ def main() -> None:
             (f"{checkpoint}, waiting", lambda i: save_stall_ms(folder / f"b{i}", wait=True), "ms", 7),
             (f"{pictures}, in the background", lambda i: pictures_ms(folder / f"c{i}", in_background=True), "ms", 7),
             (f"{pictures}, waiting", lambda i: pictures_ms(folder / f"d{i}", in_background=False), "ms", 7),
-            ("command to the end of a run of one step", lambda i: start_s(root, folder / f"e{i}"), "s", 3),
+            (
+                "processor time of a command that runs one step",
+                lambda i: start_s(root, folder / f"e{i}"),
+                "s",
+                3,
+            ),
             ("of that, importing torch and accelerate", lambda i: imports_s(), "s", 3),
             ("signal to the end of the next step, resumed", lambda i: resume_s(root, folder / f"f{i}"), "s", 3),
         ):
