@@ -15,7 +15,7 @@ from configs.errors import ConfigError, QuellError, machine_problem
 from configs.schema import RunConfig
 from launch.checkpoints import resume, store
 from launch.checkpoints.layout import step_folders
-from launch.machine import acceleration, precision
+from launch.machine import acceleration, compilation, precision
 from launch.preflight.requests import Request
 from launch.runs import weights_and_biases
 from launch.training import deepspeed, dry_run
@@ -58,6 +58,8 @@ def _open(request: Request, config: RunConfig, opened: dict[str, _Checked]) -> N
     opened[request.name] = _Checked(request, config, run)
     if acceleration.uses_deepspeed():
         deepspeed.refuse_what_cannot_work(config, run.pipeline)
+    if request.on_cpu:
+        compilation.check(config.loop, list(run.pipeline.phases), torch.device("cpu"))
     with suppress(*_NOT_ON_META):
         dry_run.try_losses(config, run.pipeline, run.shards, run.order, shapes_only=True)
 
