@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 if not __package__:
@@ -96,7 +97,7 @@ def measuring(name: str, *, with_network: bool, rounds: int) -> list[list[object
             with batches() as given:
                 return image_by_image.evaluate(pipeline, given, 1.0, checks.models())
 
-        def by_batch() -> list[image_by_image.Values]:
+        def by_batch(earlier: evaluator.EarlierValues | None = None) -> list[image_by_image.Values]:
             with batches() as given:
                 rows = evaluator.evaluate_batches(
                     pipeline,
@@ -105,11 +106,17 @@ def measuring(name: str, *, with_network: bool, rounds: int) -> list[list[object
                     device=torch.device("cpu"),
                     autocast=nullcontext,
                     on_batch=checks,
+                    earlier=earlier,
                 )
                 return [row.values for row in rows]
 
         difference = image_by_image.largest_difference(by_image(), by_batch())
-        seconds = common.time_interleaved({"image by image": by_image, "in batches": by_batch}, rounds=rounds)
+        candidates: dict[str, Callable[[], object]] = {
+            "image by image": by_image,
+            "in batches": by_batch,
+            "in batches, later in a run": partial(by_batch, {}),
+        }
+        seconds = common.time_interleaved(candidates, rounds=rounds)
     label = "read, restore, measure" if with_network else "measure"
     return [
         [

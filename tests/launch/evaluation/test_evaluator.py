@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from configs.errors import DataError
 from configs.fields import FieldSpec, Needs, Source
-from configs.schema import PipelineConfig
+from configs.schema import DataConfig, PipelineConfig
+from launch.data import loading
 from launch.evaluation import evaluator
 from launch.evaluation.measuring import batch_metrics, deferred_values, metrics
 from launch.evaluation.measuring.deferred_values import DeferredValues, Measured
@@ -21,6 +23,8 @@ from launch.evaluation.measuring.host_metrics import measure_images
 from launch.evaluation.measuring.host_work import HostImages, HostWork, Job
 from launch.evaluation.measuring.stored_images import stored_image
 from pipelines.base import Batch, Output, PhaseOutput, Pipeline
+from shards.building.writer import write_split
+from shards.reading.shard_set import ShardSet
 
 METRICS = metrics.find(["psnr", "ssim", "rmse", "gcmse", "cnr", "msr"])
 """With a batch form, and without one."""
@@ -44,7 +48,7 @@ class Shrinking(Pipeline[PipelineConfig]):
 
     @classmethod
     def needs(cls, config: PipelineConfig) -> Needs:
-        return Needs({"pd": Source(), "pd_clean": Source()})
+        return Needs({"pd": Source(), "pd_clean": Source(scale_of="pd", evaluation=True)})
 
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
         raise AssertionError("never trained")
@@ -127,6 +131,46 @@ def test_noisy_images_are_measured_once_if_earlier_values_are_given(monkeypatch:
     earlier.pop("k5")
     assert evaluator.evaluate_batches(Shrinking(), made, **settings) == first  # type: ignore[arg-type]
     assert counts[3:] == [2, 2, 3]
+
+
+def test_two_ranks_measure_every_image_once_and_find_what_one_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [image for batch in batches() for image in zip(batch["pd"], batch["pd_clean"], strict=True)]
+    samples = [
+        {"__key__": f"s{i}", "pd.npy": noisy[0].numpy(), "pd_clean.npy": clean[0].numpy()}
+        for i, (noisy, clean) in enumerate(images)
+    ]
+    write_split(tmp_path / "split", samples, name="sizes", meta={"data_range": 1.5})
+    shards, pipeline = ShardSet.open(tmp_path / "split"), Shrinking()
+    shares: list[Any] = []
+    recipe = loading.evaluation_recipe(Shrinking.needs(pipeline.config), DataConfig(), shards)
+
+    def all_gather(parts: list[object], own: object) -> None:
+        shares.append(own)
+        parts[:] = [*shares, ([], None)][:2]
+
+    def rows_of(rank: int, world: int) -> evaluator.Rows:
+        return evaluator.evaluate_split(
+            pipeline,
+            shards,
+            recipe,
+            count=6,
+            batch_size=2,
+            data_range=1.5,
+            rank=rank,
+            world=world,
+            device=torch.device("cpu"),
+            autocast=nullcontext,
+            metrics=METRICS,
+        )
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", all_gather)
+    alone = rows_of(0, 1)
+    assert [row.index for row in rows_of(0, 2)] == [row.index for row in shares[0][0]] != [0, 1, 2, 3, 4, 5]
+    assert rows_of(1, 2) == alone
+    assert [row.key for row in alone] == [f"s{i}" for i in range(6)]
+    shards.files.close()
 
 
 def test_a_reference_of_another_shape_is_refused() -> None:
