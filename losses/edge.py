@@ -31,9 +31,15 @@ class Edge(nn.Module):
         Edge term of "Contrast2Contrast".
     """
 
+    kernels: Tensor
+
     def __init__(self, modulus: bool = False) -> None:
         super().__init__()
         self.modulus = modulus
+        smooth, slope = torch.tensor([1.0, 2.0, 1.0]), torch.tensor([1.0, 0.0, -1.0])
+        kernels = torch.stack([torch.outer(smooth, slope), torch.outer(slope, smooth)]).unsqueeze(1)
+        # a buffer, for a constant made in every step would be copied to the device, which the host waits for
+        self.register_buffer("kernels", kernels, persistent=False)
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
         """Compare two batches of images; gradients flow into both."""
@@ -47,9 +53,7 @@ class Edge(nn.Module):
         """Sobel magnitude, (N * C, H - 2, W - 2)."""
         magnitude = modulus(image_NCHW) if self.modulus and not image_NCHW.is_complex() else image_NCHW.abs()
         planes = magnitude.flatten(0, 1).unsqueeze(1)
-        smooth, slope = planes.new_tensor([1.0, 2.0, 1.0]), planes.new_tensor([1.0, 0.0, -1.0])
-        kernels = torch.stack([torch.outer(smooth, slope), torch.outer(slope, smooth)]).unsqueeze(1)
         # Autocast would convolve in half precision, which rounds away weak edges of bright images.
         with torch.autocast(planes.device.type, enabled=False):
-            gradients = functional.conv2d(planes, kernels)
+            gradients = functional.conv2d(planes, self.kernels.to(planes.dtype))
         return (gradients.square().sum(dim=1) + EPS_SQUARED).sqrt()

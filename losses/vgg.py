@@ -47,7 +47,7 @@ class Vgg(nn.Module):
         channels: Width = 3,
     ) -> None:
         super().__init__()
-        self.normalise = normalise
+        self.prepare = frozen_vgg.TrunkInput(normalise=normalise)
         self.trunk = frozen_vgg.frozen_trunk(
             frozen_vgg.VGG19, 5, weights=weights, random_trunk=random_trunk, sha256=sha256, channels=channels
         )
@@ -63,4 +63,4 @@ class Vgg(nn.Module):
         return F.l1_loss(self._features(restored_NCHW), target_features)
 
     def _features(self, image_NCHW: Tensor) -> Tensor:
-        return full_precision(self.trunk(frozen_vgg.trunk_input(image_NCHW, normalise=self.normalise)))
+        return full_precision(self.trunk(self.prepare(image_NCHW)))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from configs.errors import ConfigError
 from configs.sizes import Side, Width
 from losses.common import frozen_vgg
+from losses.common.bilinear_resizing import resized
 from losses.common.pixel_differences import full_precision
 
 TAPS = (3, 8, 15, 22)
@@ -51,6 +52,7 @@ class Vgg16(nn.Module):
         if size_px < 8:
             raise ConfigError(f"vgg16: size_px must be at least 8, for three halvings, got {size_px}")
         self.size_px = size_px
+        self.prepare = frozen_vgg.TrunkInput(normalise=True)
         self.trunk = frozen_vgg.frozen_trunk(
             frozen_vgg.VGG16, 4, weights=weights, random_trunk=random_trunk, sha256=sha256, channels=channels
         )
@@ -66,7 +68,7 @@ class Vgg16(nn.Module):
 
     def _features(self, image_NCHW: Tensor) -> list[Tensor]:
         """Features after each of the TAPS."""
-        x = F.interpolate(frozen_vgg.trunk_input(image_NCHW, normalise=True), size=(self.size_px,) * 2, mode="bilinear")
+        x = resized(self.prepare(image_NCHW), self.size_px)
         features = []
         for number, layer in enumerate(self.trunk):
             x = layer(x)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from configs.errors import DataError
 from configs.sizes import Deviation, Width
+from models.blocks.axis_maps import ReflectionPad2d
 from models.blocks.initialization import init_he
 from models.blocks.norms import InstanceNorm2d
 
@@ -26,7 +27,7 @@ class _Variant(NamedTuple):
 
 
 _VARIANTS = {
-    "v1": _Variant((2, 1), (nn.ReflectionPad2d, (0, 1, 1, 0)), pad_first=False, score_bias=True),
+    "v1": _Variant((2, 1), (ReflectionPad2d, (0, 1, 1, 0)), pad_first=False, score_bias=True),
     "v2": _Variant((2, 1), (nn.ZeroPad2d, (1, 0, 1, 0)), pad_first=True, score_bias=True),
     "official": _Variant((2,), (nn.ZeroPad2d, (1, 0, 1, 0)), pad_first=True, score_bias=False),
     "official_biased": _Variant((2,), (nn.ZeroPad2d, (1, 0, 1, 0)), pad_first=True, score_bias=True),

@@ -7,6 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from configs.errors import ConfigError
 from configs.sizes import Deviation, Width
+from models.blocks.axis_maps import upsample_bilinear
 from models.blocks.initialization import init_normal
 from models.blocks.norms import Norm, norm_layer
 from models.blocks.padding import padded
@@ -87,7 +88,7 @@ class UNet(nn.Module):
             x = functional.max_pool2d(x, 2)
         x = self._run(self.bottom, x)
         for block in (*self.up, self.last):
-            x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+            x = upsample_bilinear(x)
             x = self._run(block, torch.cat([skips.pop(), x], dim=1))
         return image_NCHW - x if self.residual else x
 

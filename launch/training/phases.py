@@ -36,7 +36,10 @@ class PhaseView(nn.Module):
         tensors = [name for name, _ in (*self.named_parameters(), *self.named_buffers())]
         # the attribute that DistributedDataParallel reads; there is no public argument for it
         self._ddp_params_and_buffers_to_ignore = [
-            name for name in tensors if not any(name == part or name.startswith(part + ".") for part in trained)
+            name
+            for name in tensors
+            if not any(name == part or name.startswith(part + ".") for part in trained)
+            or name.endswith(".num_batches_tracked")  # every rank counts alike; a broadcast would look like a change
         ]
 
     def forward(self, batch: Batch, carry: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:

@@ -112,23 +112,31 @@ def frozen_trunk(
     return layers
 
 
-def trunk_input(image_NCHW: Tensor, *, normalise: bool) -> Tensor:
-    """Prepare images for a trunk: repeat a grey channel three times, and optionally normalise as for ImageNet.
+class TrunkInput(nn.Module):
+    """Prepares images for a trunk: repeats a grey channel three times, and optionally normalises as for ImageNet.
 
     Args:
-        image_NCHW: Real images (N, 1 or 3, H, W) in [0, 1].
         normalise: Subtract ImageNet's mean and divide by its standard deviation.
-
-    Returns:
-        Images (N, 3, H, W).
     """
-    N, C, H, W = image_NCHW.shape
-    assert C in (1, 3) and not image_NCHW.is_complex(), (image_NCHW.shape, image_NCHW.dtype)
-    image_NCHW = image_NCHW.expand(N, 3, H, W)
-    if not normalise:
-        return image_NCHW
-    mean, std = (image_NCHW.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-    return (image_NCHW - mean) / std
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *, normalise: bool) -> None:
+        super().__init__()
+        self.normalise = normalise
+        # buffers, for a constant made in every step would be copied to the device, which the host waits for
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image_NCHW: Tensor) -> Tensor:
+        """Turn real images (N, 1 or 3, H, W) in [0, 1] into (N, 3, H, W)."""
+        N, C, H, W = image_NCHW.shape
+        assert C in (1, 3) and not image_NCHW.is_complex(), (image_NCHW.shape, image_NCHW.dtype)
+        image_NCHW = image_NCHW.expand(N, 3, H, W)
+        if not self.normalise:
+            return image_NCHW
+        return (image_NCHW - self.mean.to(image_NCHW.dtype)) / self.std.to(image_NCHW.dtype)
 
 
 class _FrozenConv(nn.Conv2d):

@@ -11,6 +11,11 @@ def full_precision(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def highest_precision(x: Tensor) -> Tensor:
+    """The real tensor in float64 on CPU, and in float32 on other devices: Apple's have no float64, others are slow."""
+    return x.double() if x.device.type == "cpu" else x.float()
+
+
 def modulus(x_NCHW: Tensor) -> Tensor:
     """Modulus of a complex image that is laid out as real channels.
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.blocks.axis_maps import ReflectionConv2d
 from models.blocks.norms import GroupNorm, InstanceNorm2d, instance_norm
 from models.blocks.precision import full_precision
 
@@ -16,7 +17,7 @@ class ConvNormReLU(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
         padding = kernel // 2 if stride == 1 else (kernel - stride) // 2
         super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel, stride, padding, padding_mode="reflect"),
+            ReflectionConv2d(in_channels, out_channels, kernel, stride, padding),
             InstanceNorm2d(out_channels),
             nn.ReLU(inplace=True),
         )
@@ -30,8 +31,8 @@ class StyledResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect")
-        self.second = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect")
+        self.first = ReflectionConv2d(channels, channels, 3, padding=1)
+        self.second = ReflectionConv2d(channels, channels, 3, padding=1)
 
     def forward(self, x_NCHW: Tensor, style_N4C: Tensor | None = None) -> Tensor:
         """Add the convolutions' branch to the features.
@@ -63,13 +64,13 @@ class UpPath(nn.Module):
         self.up = nn.ModuleList(
             nn.Sequential(
                 nn.Upsample(scale_factor=2),
-                nn.Conv2d(before, after, 5, padding=2, padding_mode="reflect"),
+                ReflectionConv2d(before, after, 5, padding=2),
                 GroupNorm(1, after),
                 nn.ReLU(inplace=True),
             )
             for before, after in itertools.pairwise(widths)
         )
-        self.image = nn.Conv2d(width, out_channels, 7, padding=3, padding_mode="reflect")
+        self.image = ReflectionConv2d(width, out_channels, 7, padding=3)
 
     def forward(self, x_NCHW: Tensor, skips: list[Tensor]) -> Tensor:
         """Decode content features.

@@ -93,21 +93,31 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
     def __init__(self, channels: int, freeze_after: int = FREEZE_AFTER) -> None:
         super().__init__(channels)
         self.freeze_after = freeze_after
-        self._frozen = False
+        self._count, self._seen = 0, (torch.tensor(0), -1)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Normalise features (N, C, H, W)."""
-        if self.training and not self._frozen:
-            # Reading the count waits for the GPU. Once frozen the answer cannot change, so it is not read again.
-            assert self.num_batches_tracked is not None
-            self._frozen = int(self.num_batches_tracked) >= self.freeze_after
-        if not (self.training and self._frozen):
+        if not self.training:
             return super().forward(x_NCHW)
+        if self._counted() < self.freeze_after:
+            normalised = super().forward(x_NCHW)
+            self._count, self._seen = self._count + 1, self._present()
+            return normalised
         return functional.batch_norm(
             x_NCHW, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )
 
-    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
-        """Load, and look at the loaded count again: it may be from before the freeze."""
-        super()._load_from_state_dict(*args, **kwargs)
-        self._frozen = False
+    def _counted(self) -> int:
+        """The buffer's count, kept on the host as well: reading it would wait for the GPU at every pass.
+
+        It is read again after a change from outside, such as loading a checkpoint or moving to another device.
+        """
+        buffer, version = self._present()
+        if buffer is not self._seen[0] or version != self._seen[1]:
+            self._count, self._seen = int(buffer), (buffer, version)
+        return self._count
+
+    def _present(self) -> tuple[Tensor, int]:
+        """The buffer, and how often it has been changed."""
+        assert self.num_batches_tracked is not None
+        return self.num_batches_tracked, self.num_batches_tracked._version

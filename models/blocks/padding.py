@@ -7,6 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from models.blocks.axis_maps import extend_by_reflection
+
 Network = TypeVar("Network")
 Forward = Callable[[Network, Tensor], Tensor]
 
@@ -24,13 +26,10 @@ def pad_to_multiple(image_NCHW: Tensor, multiple: int) -> Tensor:
     Returns:
         The padded image, or the same tensor if it already fits.
     """
-    for dim in (-2, -1):
-        size = image_NCHW.shape[dim]
-        padded_size = -(-size // multiple) * multiple  # rounded up
-        if padded_size != size:
-            # Not functional.pad: on CUDA the gradient of its reflection has no deterministic kernel, but indexing has.
-            image_NCHW = image_NCHW.index_select(dim, _reflected_indices(size, padded_size, image_NCHW.device))
-    return image_NCHW
+    height, width = (-(-size // multiple) * multiple for size in image_NCHW.shape[-2:])  # rounded up
+    if (height, width) == tuple(image_NCHW.shape[-2:]):
+        return image_NCHW
+    return extend_by_reflection(image_NCHW, height, width)
 
 
 def crop_to(image_NCHW: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -54,10 +53,3 @@ def padded(multiple: int) -> Callable[[Forward[Network]], Forward[Network]]:
         return wrapped
 
     return decorate
-
-
-def _reflected_indices(size: int, padded_size: int, device: torch.device) -> Tensor:
-    """Source index of each of `padded_size` pixels when `size` pixels are reflected to and fro (0 1 2 1 0 1 ...)."""
-    period = max(2 * (size - 1), 1)
-    position = torch.arange(padded_size, device=device) % period
-    return torch.where(position < size, position, period - position)

@@ -81,7 +81,9 @@ def _views(noisy: Tensor, changed: Tensor, widths: list[int]) -> Tensor:
 
 def _own_channels(like: Tensor, widths: list[int]) -> Tensor:
     """A mask over one view per contrast: 1 in that contrast's channels, 0 in the others."""
-    own = torch.eye(len(widths), device=like.device).repeat_interleave(torch.tensor(widths, device=like.device), dim=1)
+    # not repeat_interleave by a tensor of widths: the host would wait for the device to know the size of the result
+    contrasts = torch.eye(len(widths), device=like.device).unbind(1)
+    own = torch.cat([own[:, None].expand(-1, width) for own, width in zip(contrasts, widths, strict=True)], dim=1)
     return own.repeat_interleave(len(like), dim=0)[:, :, None, None].expand(-1, -1, *like.shape[-2:]).to(like.dtype)
 
 

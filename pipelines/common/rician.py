@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from losses.common.pixel_differences import highest_precision
+
 TOP = 12.0
 """Signal over sigma up to which the mean is tabulated; beyond it E[m] = x + sigma^2 / (2 x) to six digits."""
 POINTS = 2401
@@ -23,8 +25,8 @@ TINY = 1e-30
 
 
 def mean(signal: Tensor) -> Tensor:
-    """E[m] for sigma = 1, in float64."""
-    s = signal.double().square() / 2
+    """E[m] for sigma = 1."""
+    s = highest_precision(signal).square() / 2
     return math.sqrt(math.pi / 2) * ((1 + s) * torch.special.i0e(s / 2) + s * torch.special.i1e(s / 2))
 
 
@@ -35,7 +37,7 @@ def spread(noisy_NCHW: Tensor, sigma: Tensor) -> Tensor:
     """
     padded = functional.pad(noisy_NCHW, (LOCAL_PX // 2,) * 4, mode="reflect")
     local = functional.avg_pool2d(padded, LOCAL_PX, stride=1)
-    signal = (from_mean(local, sigma).double() / sigma.double().clamp_min(TINY)).clamp(0, TOP)
+    signal = (highest_precision(from_mean(local, sigma)) / highest_precision(sigma).clamp_min(TINY)).clamp(0, TOP)
     return (signal.square() + 2 - mean(signal).square()).clamp(RAYLEIGH**2, 1).sqrt().to(noisy_NCHW.dtype)
 
 
@@ -51,13 +53,14 @@ def from_mean(restored: Tensor, sigma: Tensor) -> Tensor:
     Returns:
         The signal; 0 where `restored` is below the mean of pure noise.
     """
-    sigma = sigma.double().clamp_min(TINY)
-    level = restored.double() / sigma
-    signals = torch.linspace(0, TOP, POINTS, dtype=torch.float64, device=restored.device)
+    sigma = highest_precision(sigma).clamp_min(TINY)
+    level = highest_precision(restored) / sigma
+    signals = torch.linspace(0, TOP, POINTS, dtype=level.dtype, device=restored.device)
     means = mean(signals)
     above = torch.searchsorted(means, level.contiguous()).clamp(1, POINTS - 1)
     low, high = means[above - 1], means[above]
-    interpolated = signals[above - 1] + (level - low) / (high - low) * (signals[above] - signals[above - 1])
+    share = (level - low) / (high - low).clamp_min(TINY)  # in float32 the first means are equal
+    interpolated = signals[above - 1] + share * (signals[above] - signals[above - 1])
     asymptotic = (level + (level.square() - 2).clamp_min(0).sqrt()) / 2
     signal = torch.where(level > means[-1], asymptotic, interpolated.clamp_min(0))
     return (signal * sigma).to(restored.dtype)

@@ -55,8 +55,8 @@ class SelfSupervisedPipeline(Pipeline[SelfSupervisedT]):
     @classmethod
     def needs(cls, config: SelfSupervisedT) -> Needs:
         """Noisy images and the method's random numbers; clean images for evaluation only."""
-        clean = Source(scale_of="noisy", optional=True, evaluation=True)
-        return Needs({"noisy": Source(), "clean": clean}, dict(cls.normals))
+        reference = Source(scale_of="noisy", optional=True, evaluation=True)
+        return Needs({"noisy": Source(), "clean": reference, "noisy_second": reference}, dict(cls.normals))
 
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Examine the noise of whole training images, for `warnings`."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-NEIGHBOURS = ((0, 1), (1, 0), (0, 2), (2, 0), (1, 3), (3, 1), (2, 3), (3, 2))
+PAIRS = 8
 """Ordered pairs of pixels of a cell of 2 x 2, numbered 0 1 / 2 3, that share a side."""
 
 
@@ -28,9 +28,11 @@ def choose_neighbours(uniform_NHW: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The numbers of the two pixels in every cell, 0 1 / 2 3, each (N, H, W).
     """
-    pair = (uniform_NHW * len(NEIGHBOURS)).long().clamp(0, len(NEIGHBOURS) - 1)
-    first, second = torch.tensor(NEIGHBOURS, device=uniform_NHW.device)[pair].unbind(-1)
-    return first, second
+    pair = (uniform_NHW * PAIRS).long().clamp(0, PAIRS - 1)
+    # 01 10 02 20 13 31 23 32: computed, for a table made in every step would be copied to the device
+    side, is_reversed = pair // 2, pair % 2 == 1
+    low, high = (side - 1).clamp_min(0), (side + 1).clamp_max(3)
+    return torch.where(is_reversed, high, low), torch.where(is_reversed, low, high)
 
 
 def sub_image(image_NCHW: Tensor, chosen_Nhw: Tensor) -> Tensor:
