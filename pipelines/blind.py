@@ -102,10 +102,12 @@ class Blind(Pipeline["Blind.Config"]):
         """Noisy or clean images, and random numbers for the noise; clean images for evaluation in either case."""
         learns_from_clean = config.learn_from == "clean"
         clean = Source(scale_of="noisy", optional=not learns_from_clean, evaluation=not learns_from_clean)
+        second = Source(scale_of="noisy", optional=True, evaluation=True)
+        fields = {"noisy": Source(), "clean": clean, "noisy_second": second}
         normals = {"added": "noisy", "family": "noisy"}
         if not learns_from_clean:
             normals["own"] = "noisy"
-        return Needs({"noisy": Source(), "clean": clean}, normals, sizes={"family": noise_family.SIZE})
+        return Needs(fields, normals, sizes={"family": noise_family.SIZE})
 
     def training_needs(self) -> Needs:
         """As `needs`; where the noise has a shape, also the window of each crop, and numbers beyond its borders."""
