@@ -1,0 +1,96 @@
+"""Every shipped configuration and every variant trains on a GPU without mixed devices, waits or forbidden operators.
+
+On a device without data (fake_cuda.py), in a process of its own: nothing here computes, and nothing needs a GPU.
+"""
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from configs import registry
+from launch.proof.small_configs import CONFIGS
+from tests.gpu.__main__ import LAUNCHES
+from tests.gpu.fake_cuda import has_compiler
+from tests.gpu.faults import FAULTS
+from tests.support.commands import Command
+
+pytestmark = [
+    pytest.mark.skipif(not has_compiler(), reason="g++ is not installed, with which the fake device is compiled"),
+    pytest.mark.xdist_group("gpu"),
+]
+
+GROWTH = 1.1
+"""A step may launch this much more than what was recorded, before it has to be recorded again."""
+
+SLOW_VARIANTS = registry.names("models")
+"""Choices of networks are left to the slow lane; some launch 12,000 operators a step."""
+
+KNOWN = ("r2r noise=poisson", "r2r noise=gamma")
+"""They wait for the seeds of their generators: torch draws binomial and gamma numbers with a generator only."""
+
+TIMEOUT_S = 1800
+PRECISIONS = ["bf16", pytest.param("no", marks=pytest.mark.slow), pytest.param("fp16", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=PRECISIONS)
+def seen(
+    request: pytest.FixtureRequest, command: Command, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, dict[str, Any]]:
+    """A precision, and what was seen in it."""
+    file = tmp_path_factory.mktemp("gpu") / "seen.json"
+    skipped = [f"--skip-variants-of={name}" for name in SLOW_VARIANTS] if request.param == "bf16" else []
+    arguments = [sys.executable, "-m", "tests.gpu", "--precision", request.param, "--results", file, *skipped]
+    command(arguments, timeout_s=TIMEOUT_S, env={"ACCELERATE_USE_CPU": ""})
+    return request.param, json.loads(file.read_text())
+
+
+def variants_of(seen: dict[str, Any]) -> dict[str, Any]:
+    """What was seen of everything but the shipped files."""
+    return {name: result for name, result in seen["rehearsals"].items() if name not in CONFIGS}
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_shipped_file_trains_as_a_gpu_needs_it(name: str, seen: tuple[str, dict[str, Any]]) -> None:
+    _, content = seen
+    assert not content["rehearsals"][name]["problems"]
+    assert content["rehearsals"][name]["launches"] > 100
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+def test_every_variant_trains_as_a_gpu_needs_it(seen: tuple[str, dict[str, Any]]) -> None:
+    _, content = seen
+    variants = variants_of(content)
+    assert len(variants) > 50
+    assert not {
+        name: result["problems"] for name, result in variants.items() if result["problems"] and name not in KNOWN
+    }
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+def test_a_step_launches_no_more_than_was_recorded(seen: tuple[str, dict[str, Any]]) -> None:
+    """Renew the record with `python -m tests.gpu --record` where more is right."""
+    precision, content = seen
+    recorded = json.loads(LAUNCHES.read_text())[precision]
+    more = {
+        name: (result["launches"], recorded[name])
+        for name, result in content["rehearsals"].items()
+        if name in recorded and result["launches"] > GROWTH * recorded[name]
+    }
+    assert not more
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_noticed(fault: str, seen: tuple[str, dict[str, Any]]) -> None:
+    expected, _ = FAULTS[fault]
+    _, content = seen
+    assert any(expected in problem for problem in content["faults"][fault]), content["faults"][fault]
+
+
+def test_the_record_names_only_what_exists() -> None:
+    recorded = json.loads(LAUNCHES.read_text())
+    names = {name.partition(" ")[0] for names in recorded.values() for name in names}
+    assert names <= {*CONFIGS, *registry.names("models"), *registry.names("pipelines")}
