@@ -1,0 +1,72 @@
+"""A training that is killed and started again ends with the bits of one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from configs import loader
+from configs.support.paths import ROOT
+from launch.checkpoints.layout import folder_name
+from launch.proof.outcomes import Check
+from launch.proof.small_configs import CONFIGS
+from launch.proof.steps import small, write_config
+
+STEPS, KILLED_AFTER = 6, 2
+TIMEOUT_S = 240.0
+
+
+def checks(names: list[str], roots: dict[str, Path], folder: Path) -> list[Check]:
+    """One check per configuration."""
+    return [(f"{name}: kill -9 and resume", partial(killed_and_resumed, name, roots, folder)) for name in names]
+
+
+def killed_and_resumed(name: str, roots: dict[str, Path], folder: Path) -> tuple[bool, str]:
+    """Compare the weights of a run with those of one that was killed after its first checkpoint."""
+    config = small(name, roots, max_steps=STEPS)
+    config = config.model_copy(
+        update={"checkpoint": config.checkpoint.model_copy(update={"every_steps": KILLED_AFTER, "keep_last": 10})}
+    )
+    whole, broken = folder / f"{name}-whole", folder / f"{name}-broken"
+    file = write_config(config, folder / f"{name}.yaml")
+    _start(file, whole).communicate(timeout=TIMEOUT_S)
+    process = _start(file, broken)
+    _wait_for(broken / "checkpoints" / folder_name(KILLED_AFTER), process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    resumed = _start(file, broken)
+    output, _ = resumed.communicate(timeout=TIMEOUT_S)
+    if resumed.returncode:
+        return False, f"the resumed run ended with {resumed.returncode}: {output.strip().splitlines()[-1]}"
+    expected, found = (
+        load_file(run / "checkpoints" / folder_name(STEPS) / "weights.safetensors") for run in (whole, broken)
+    )
+    other = [key for key in expected if not expected[key].equal(found[key])]
+    return not other, f"{len(other)} of {len(expected)} tensors differ"
+
+
+def _start(config: Path, run: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "launch" / "train.py"), "--config", str(config), "--run-dir", str(run)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=dict(os.environ), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a file exists or the process has ended."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def one_of_each_method(names: list[str]) -> list[str]:
+    """Of these configurations the first of every method: a kill takes three trainings."""
+    methods: dict[str, str] = {}
+    for name in names:
+        methods.setdefault(loader.load(CONFIGS[name]).pipeline.name, name)
+    return list(methods.values())
