@@ -1,6 +1,6 @@
 """Every YAML in configs/ loads, round-trips through a dump, and trains two steps in one process and in two.
 
-tests/support/shipped_configs.py lists the files and makes them small.
+launch/proof/small_configs.py lists the files and makes them small.
 """
 
 from pathlib import Path
@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from configs import loader
-from launch.proof.small_configs import CONFIGS, write_roots
+from configs.schema import RunConfig
+from launch.proof.small_configs import CONFIGS, on_first_kind, small_settings, write_roots
 from tests.support.runs import checkpoint_of, read_events, read_summary
-from tests.support.shipped_configs import names_in_order, small
 from tests.support.train_each import Job, WorkerPair, train_each, training_output
 
 PROCESSES = [
@@ -27,6 +27,28 @@ TIMEOUT_S = 1200
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Shards of every kind, with all members that any configuration reads."""
     return write_roots(tmp_path_factory.mktemp("shards"))
+
+
+def small(path: Path, roots: dict[str, Path], runs: Path) -> RunConfig:
+    """Two steps of a shipped file, on the tiny shards of the first kind that its method accepts."""
+    return on_first_kind(small_settings(path, runs), roots, path.name)
+
+
+def names_in_order() -> list[str]:
+    """The names of all files, each after the file whose run it is warm-started from."""
+    ordered: list[str] = []
+
+    def add(name: str) -> None:
+        start = loader.load(CONFIGS[name]).init_from
+        if start is not None:
+            assert Path(start.run).name in CONFIGS, f"{name}: init_from.run is not the run of a shipped file"
+            add(Path(start.run).name)
+        if name not in ordered:
+            ordered.append(name)
+
+    for name in CONFIGS:
+        add(name)
+    return ordered
 
 
 @pytest.fixture(scope="module", params=PROCESSES)

@@ -73,7 +73,7 @@ def test_every_variant_trains_as_a_gpu_needs_it(seen: tuple[str, dict[str, Any]]
 def test_a_step_launches_no_more_than_was_recorded(seen: tuple[str, dict[str, Any]]) -> None:
     """Renew the record with `python -m tests.gpu --record` where more is right."""
     precision, content = seen
-    recorded = json.loads(LAUNCHES.read_text())[precision]
+    recorded = json.loads(LAUNCHES.read_text()).get(precision, {})
     more = {
         name: (result["launches"], recorded[name])
         for name, result in content["rehearsals"].items()
