@@ -142,7 +142,11 @@ class Campaign:
                 time.sleep(1)
 
     def _requeue(self, stage: str) -> None:
-        self._patiently(lambda: self._cluster.run("scontrol", "requeue", self._job(stage)))
+        def requeue() -> None:
+            if self._properties(stage).get("JobState") == "RUNNING":  # else it took effect, and the answer was lost
+                self._cluster.run("scontrol", "requeue", self._job(stage))
+
+        self._patiently(requeue)
 
     def _preempt(self, stage: str) -> None:
         node = self._cluster.names[-1]
@@ -150,9 +154,9 @@ class Campaign:
         self._patiently(lambda: self._cluster.run(*command, "--wrap", "sleep 1"))
 
     def _fail_node(self, stage: str) -> None:
-        self._cluster.fail(self._cluster.names[0])
+        self._patiently(lambda: self._cluster.fail(self._cluster.names[0]))
         time.sleep(1)
-        self._cluster.repair(self._cluster.names[0])
+        self._patiently(lambda: self._cluster.repair(self._cluster.names[0]))
 
     def _restart_controller(self, stage: str) -> None:
         """Ask the run to stop, and kill the controller, which the job then asks for its requeue."""

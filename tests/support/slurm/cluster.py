@@ -154,9 +154,9 @@ class Cluster:
 
     def fail(self, node: str) -> None:
         """Take a node away as a power failure does: whatever runs there is gone at once."""
-        daemon = self._daemons.pop(node)
-        daemon.kill()
-        daemon.wait()
+        if daemon := self._daemons.pop(node, None):
+            daemon.kill()
+            daemon.wait()
         # before the rest is killed: what dies there must not be able to report it
         self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=power")
         tasks = [process for process in psutil.process_iter() if self._runs_on(process, node)]
@@ -166,6 +166,8 @@ class Cluster:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(tasks, timeout=60)
+        shutil.rmtree(self.folder / f"spool-{node}", ignore_errors=True)  # it comes back without a memory of its jobs
+        (self.folder / f"spool-{node}").mkdir()
 
     def _runs_on(self, process: psutil.Process, node: str) -> bool:
         try:
@@ -176,9 +178,10 @@ class Cluster:
 
     def repair(self, node: str) -> None:
         """Bring a node back."""
-        self._start_node(node)
-        self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
-        _wait_until(lambda: node in self._nodes("idle,mix,alloc"), node)
+        if node not in self._daemons:
+            self._start_node(node)  # it registers, and ReturnToService=2 takes it back
+        state = ["sinfo", "-h", "-n", node, "-o", "%t"]
+        _wait_until(lambda: set(self.run(*state).split()) <= {"idle", "mix", "alloc"}, node)
 
     def kill_controller(self) -> None:
         """Kill the controller; jobs go on without it."""
