@@ -83,7 +83,7 @@ def _seeded_gammas(like_NCHW: Tensor, normal_NCHW: Tensor, *shapes: float) -> li
 
 def _generators(normal_NCHW: Tensor) -> list[torch.Generator]:
     """One generator per sample, on its device, seeded by the sample's own random numbers."""
-    first = normal_NCHW.flatten(1)[:, :2].double().cpu()
+    first = normal_NCHW.flatten(1)[:, :2].cpu().double()
     seeds = (torch.special.ndtr(first) * 2**31).long()
     return [
         torch.Generator(normal_NCHW.device).manual_seed(int(a) * 2**31 + int(b)) for a, b in seeds[:, [0, -1]].tolist()

@@ -181,6 +181,7 @@ def _without_values(observer: Observer) -> Iterator[None]:
         mock.patch.object(Tensor, "tolist", to_list),
         mock.patch.object(Tensor, "pin_memory", lambda tensor, *arguments: tensor),
         mock.patch.object(torch, "empty", empty),
+        mock.patch.object(torch, "binomial", lambda counts, *others, **options: counts.clone()),  # knows no fake ones
         mock.patch.object(checkpoint, "random_state", lambda device: {}),
         mock.patch.object(checkpoint, "set_random_state"),
         mock.patch.object(devices, "name", lambda device: "no data"),
