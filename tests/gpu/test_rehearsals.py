@@ -39,7 +39,7 @@ def seen(
     file = tmp_path_factory.mktemp("gpu") / "seen.json"
     skipped = [f"--skip-variants-of={name}" for name in SLOW_VARIANTS] if request.param == "bf16" else []
     arguments = [sys.executable, "-m", "tests.gpu", "--precision", request.param, "--results", file, *skipped]
-    command(arguments, timeout_s=TIMEOUT_S, env={"ACCELERATE_USE_CPU": ""})
+    command(arguments, timeout_s=TIMEOUT_S, env={"ACCELERATE_USE_CPU": "false"})
     return request.param, json.loads(file.read_text())
 
 
