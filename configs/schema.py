@@ -302,7 +302,8 @@ class TrackingConfig(Section):
     tensorboard: bool = True
     """Write TensorBoard event files to RUN/tensorboard."""
     wandb_project: str | None = None
-    """Also send metrics to this Weights & Biases project, or with $WANDB_MODE=offline to RUN/wandb (`wandb sync`)."""
+    """Also send curves and pictures to this Weights & Biases project, or with $WANDB_MODE=offline to RUN/wandb (`wandb
+    sync`)."""
 
 
 class ProfileConfig(Section):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -30,6 +30,16 @@ _Picture = tuple[str, np.ndarray, int]
 """Name, uint8 (H, W, 3), step."""
 
 
+class Outlet(Protocol):
+    """Somewhere else to send the curves and pictures of a run."""
+
+    def curves(self, values: dict[str, float], step: int) -> None:
+        """Take the numbers of a step."""
+
+    def picture(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
+        """Take a picture, uint8 (H, W, 3)."""
+
+
 class Tracker:
     """Records the events of rank 0; on other ranks every call does nothing.
 
@@ -42,8 +52,8 @@ class Tracker:
         self.active = active
         self.warnings: dict[str, str] = {}
         """Latest message of every warning, by name."""
-        self.also: Callable[[dict[str, float], int], None] | None = None
-        """Where curves go besides TensorBoard."""
+        self.also: Outlet | None = None
+        """Where curves and pictures go besides TensorBoard."""
         self._path, self._board_folder = folder.metrics_file, folder.tensorboard
         self._board: Board | None = None
         self._board_error: OSError | None = None
@@ -63,7 +73,7 @@ class Tracker:
     @property
     def draws(self) -> bool:
         """Whether pictures go anywhere, so that none are drawn for nothing."""
-        return self._board is not None
+        return self._board is not None or (self.active and self.also is not None)
 
     def event(self, kind: str, step: int, values: Mapping[str, object]) -> None:
         """Append a line to metrics.jsonl, and its numbers to the curves where the kind has curves (`CURVES`).
@@ -80,10 +90,12 @@ class Tracker:
         if self._board is not None:
             self._on_board(partial(self._board.curves, line))
         if self.also is not None and (curves := curves_of(line)):
-            self.also(curves, step)
+            self.also.curves(curves, step)
 
     def images(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
         """Add a picture, uint8 (H, W, 3), without blocking training; it is dropped while TensorBoard falls behind."""
+        if self.active and self.also is not None:
+            self.also.picture(name, picture_HWC, step)
         if self._board is None:
             return
         try:

@@ -1,10 +1,10 @@
-"""Numbers of a run sent to Weights & Biases, through accelerate's tracker."""
+"""Curves and pictures of a run sent to Weights & Biases, through accelerate's tracker."""
 
 import importlib.util
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
 
@@ -13,10 +13,28 @@ from configs.support.atomic_files import write_atomically
 from configs.support.mappings import Settings
 
 
-def start(
-    accelerator: Accelerator, project: str, config: Settings, run_dir: Path
-) -> Callable[[dict[str, float], int], None]:
-    """A function that sends numbers of a step to Weights & Biases, or with $WANDB_MODE=offline to RUN/wandb.
+class AccelerateTrackers:
+    """What `Tracker.also` sends a run's curves and pictures to: the trackers that accelerate has started.
+
+    Weights & Biases ignores what is sent for an earlier step than the last, so nothing may be sent later than it came.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+
+    def curves(self, values: dict[str, float], step: int) -> None:
+        """Send the numbers of a step."""
+        self._accelerator.log(values, step=step)
+
+    def picture(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
+        """Send a picture, uint8 (H, W, 3), to every tracker that takes pictures."""
+        for tracker in self._accelerator.trackers:
+            if hasattr(tracker, "log_images"):
+                tracker.log_images({name: [picture_HWC]}, step=step)
+
+
+def start(accelerator: Accelerator, project: str, config: Settings, run_dir: Path) -> AccelerateTrackers:
+    """Where to send a run's curves and pictures: Weights & Biases, or with $WANDB_MODE=offline RUN/wandb.
 
     All starts of a run are one run there: its id is kept in the run folder.
 
@@ -29,7 +47,7 @@ def start(
     if accelerator.is_main_process:
         options = {"dir": str(run_dir), "name": run_dir.name, "id": _run_id(run_dir), "resume": "allow"}
     accelerator.init_trackers(project, config=config, init_kwargs={"wandb": options})
-    return lambda values, step: accelerator.log(values, step=step)
+    return AccelerateTrackers(accelerator)
 
 
 def require() -> None:

@@ -1,4 +1,4 @@
-"""The plot of a comparison: each run's loss curve, and its PSNR against that of the baselines."""
+"""The plot of a comparison: each run's loss and validation PSNR over its steps, and its PSNR beside the baselines'."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from configs.support.atomic_files import naming
-from launch.studies.results import RunResult
+from launch.studies.results import MIN_EVALUATIONS, RunResult
 
 BASELINE_SHADES = {"PSNR noisy": "0.6", "PSNR NLM": "0.2"}
 """Column of a baseline -> grey level of its line."""
@@ -19,8 +19,9 @@ BASELINE_SHADES = {"PSNR noisy": "0.6", "PSNR NLM": "0.2"}
 def draw(runs: list[RunResult], path: Path) -> bool:
     """Draw the plot into a file; False, without a file, if no run has anything to draw."""
     logged = [run for run in runs if run.train_events]
+    evaluated = [run for run in runs if len(run.validation_psnr) >= MIN_EVALUATIONS]
     bars = _bar_columns(runs)
-    panels = bool(logged) + bool(bars)
+    panels = bool(logged) + bool(evaluated) + bool(bars)
     if not panels:
         return False
     names = list(dict.fromkeys(run.experiment for run in runs))
@@ -29,6 +30,8 @@ def draw(runs: list[RunResult], path: Path) -> bool:
         free_axes = iter(axes[0])
         if logged:
             _draw_curves(next(free_axes), logged, names)
+        if evaluated:
+            _draw_validation(next(free_axes), evaluated, names)
         if bars:
             _draw_bars(next(free_axes), runs, names, bars)
         figure.tight_layout()
@@ -67,6 +70,19 @@ def _draw_curves(axis: plt.Axes, runs: list[RunResult], names: list[str]) -> Non
     axis.set_xlabel("step")
     axis.set_ylabel(f"{followed} loss (training)" if followed else "loss (training)")
     axis.legend(fontsize=7)
+
+
+def _draw_validation(axis: plt.Axes, runs: list[RunResult], names: list[str]) -> None:
+    """PSNR on the validation split over the steps, in the colours of the losses, with a dot where it is highest."""
+    colours = plt.get_cmap("tab20")
+    for run in runs:
+        steps, values = zip(*run.validation_psnr, strict=True)
+        colour = colours(names.index(run.experiment) % 20)
+        axis.plot(steps, values, lw=1.2, color=colour)
+        best = values.index(max(values))
+        axis.plot(steps[best], values[best], "o", ms=4, color=colour)
+    axis.set_xlabel("step")
+    axis.set_ylabel("PSNR on the validation split (dB)")
 
 
 def _lines(runs: list[RunResult]) -> dict[str, str]:

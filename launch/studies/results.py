@@ -16,6 +16,9 @@ from pipelines.reporting.columns import FollowedLoss, ReportColumn
 
 REPORT_FILE = "report.json"
 
+MIN_EVALUATIONS = 3
+"""Evaluations of the validation split from which on a run shows whether its PSNR rises and falls."""
+
 METRIC_TITLES = {"psnr": "PSNR", "ssim": "SSIM"}
 
 Cell = float | str | None
@@ -37,6 +40,8 @@ class RunResult:
     """The loss term that the run's method is followed by, if the log has it; else the first phase's total loss is."""
     report_columns: tuple[ReportColumn, ...] = ()
     """The columns that its method adds to the table."""
+    validation_psnr: tuple[tuple[int, float], ...] = ()
+    """Step and PSNR (dB) of every evaluation of the validation split, where it has clean images."""
 
     @property
     def curve_title(self) -> str:
@@ -74,7 +79,19 @@ def read_result(path: Path) -> RunResult | None:
     step = summary.get("step")
     row |= {"steps": float(step) if isinstance(step, int | float) else 0.0, "minutes": active_minutes(events)}
     row |= {"status": summary.get("status", "?")}
-    return RunResult(config.name, config.seed, row, train_events, followed_loss, method.report_columns)
+    psnr = tuple(
+        (event["step"], event["psnr"]) for event in events if event["event"] == "eval" and event.get("psnr") is not None
+    )
+    row |= rise_and_fall(psnr)
+    return RunResult(config.name, config.seed, row, train_events, followed_loss, method.report_columns, psnr)
+
+
+def rise_and_fall(validation_psnr: tuple[tuple[int, float], ...]) -> dict[str, Cell]:
+    """The highest and the last PSNR on the validation split, and when it was highest; empty for few evaluations."""
+    if len(validation_psnr) < MIN_EVALUATIONS:
+        return {}
+    step, best = max(validation_psnr, key=lambda point: point[1])
+    return {"validation best": best, "best at step": float(step), "validation end": validation_psnr[-1][1]}
 
 
 def restoration_quality(means: dict[str, float]) -> dict[str, Cell]:
