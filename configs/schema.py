@@ -299,6 +299,8 @@ class TrackingConfig(Section):
 
     log_every: Positive = 20
     """Steps between log lines; only then does the training thread wait for the device."""
+    gradients: bool = False
+    """Log the gradient norm of each network of a phase, beside that of the phase; not under DeepSpeed."""
     tensorboard: bool = True
     """Write TensorBoard event files to RUN/tensorboard."""
     wandb_project: str | None = None

@@ -1,7 +1,9 @@
 """Diagnose a run: check measured values against thresholds, and print verdicts with advice.
 
 `launch/diagnose.py --run DIR` diagnoses an existing run; `--config configs/NAME.yaml --steps 200` first trains one for
-that many steps. Problems change the exit code only with --strict (to 3).
+that many steps. The report begins with single steps (batch, latents, losses, gradient norms): those of the log, and
+with --run three further ones from the last checkpoint, which are not saved. Problems change the exit code only with
+--strict (to 3).
 """
 
 import argparse
@@ -75,7 +77,9 @@ def diagnose(options: argparse.Namespace) -> int:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quell-diagnose-")))
             steps = DEFAULT_STEPS if options.steps is None else options.steps
             examine.train_for_diagnosis(options.config, options.overrides, folder, steps=steps)
-        diagnosis = examine.diagnose_run(folder)
+        # a run that was trained for this has logged the gradients of its own steps
+        further = {} if options.run else {"further_steps": 0}
+        diagnosis = examine.diagnose_run(folder, **further)
     print(diagnosis.text(), end="", flush=True)
     if options.output:
         diagnosis.write(Path(options.output))

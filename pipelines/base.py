@@ -14,7 +14,7 @@ from configs.fields import DRAWS, FieldSpec, Needs
 from configs.schema import PipelineConfig
 from losses.noise.model import FieldNoise, NoiseModel
 from pipelines.reporting.assumed_noise import AssumedNoise
-from pipelines.reporting.checks import Finding, MethodDiagnosis
+from pipelines.reporting.checks import CheckValue, Finding, MethodDiagnosis
 from pipelines.reporting.columns import FollowedLoss, ReportColumn
 from pipelines.reporting.facts import RunFacts
 from pipelines.state.host_copy import HostCopy
@@ -172,6 +172,10 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
         """The method's own measurements on a validation batch, on its device: (N,) by name, NaN where there is none."""
         return {}
 
+    def describe_batch(self, batch: Batch) -> dict[str, CheckValue]:
+        """What a diagnosis shows of the networks inside, on one training batch: numbers and words by name."""
+        return {}
+
     def findings(self, metrics: dict[str, float]) -> list[Finding]:
         """Verdicts (leak, collapse, ...) on the means of an evaluation's metrics and diagnostics."""
         return []
@@ -209,11 +213,12 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
 
     def trained_parameters(self, phase: str) -> list[nn.Parameter]:
         """The parameters a phase trains, in a stable order."""
-        parameters: list[nn.Parameter] = []
-        for name in self.phases[phase]:
-            trained = getattr(self, name)
-            parameters += [trained] if isinstance(trained, nn.Parameter) else list(trained.parameters())
-        return parameters
+        return [parameter for parameters in self.trained_parts(phase).values() for parameter in parameters]
+
+    def trained_parts(self, phase: str) -> dict[str, list[nn.Parameter]]:
+        """The same by the names in `phases`."""
+        parts = {name: getattr(self, name) for name in self.phases[phase]}
+        return {n: [part] if isinstance(part, nn.Parameter) else list(part.parameters()) for n, part in parts.items()}
 
 
 def real_channels(fields: dict[str, FieldSpec], *names: str, error: str) -> int:

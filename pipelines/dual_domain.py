@@ -18,11 +18,11 @@ from losses.noise.model import FieldNoise, NoiseModel
 from models.contrast_decoder import ContrastDecoder
 from models.contrast_encoder import ContrastEncoder
 from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
-from pipelines.common.dual_domain import diagnosis, instruments
+from pipelines.common.dual_domain import diagnosis, inside, instruments
 from pipelines.common.dual_domain.settings import DualDomainSettings
 from pipelines.common.noise_calibration import NoiseLevel
 from pipelines.reporting.assumed_noise import AssumedNoise
-from pipelines.reporting.checks import Finding, MethodDiagnosis
+from pipelines.reporting.checks import CheckValue, Finding, MethodDiagnosis
 from pipelines.reporting.facts import RunFacts
 from pipelines.state.host_copy import HostCopy
 
@@ -198,6 +198,13 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         }
         levels = self.noise_level.of_batch(parts)
         return {name: level.square().flatten(1).mean(1).sqrt() for name, level in levels.items()}
+
+    def describe_batch(self, batch: Batch) -> dict[str, CheckValue]:
+        """Latents, skips, and the images and errors of both paths."""
+        z_a, z_b, images = self._decode(batch["pd"], batch["pdfs"])
+        skips = len(self.config.encoder_features) - 1
+        latents = {"pd": z_a, "pdfs": z_b}
+        return inside.describe(self.config, batch, latents, images, skips=skips, distance=self.distance)
 
     def findings(self, metrics: dict[str, float]) -> list[Finding]:
         """Judge the metrics for a leak, a collapse and a flat cross loss."""

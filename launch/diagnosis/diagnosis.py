@@ -9,6 +9,8 @@ from pathlib import Path
 from configs.errors import MachineError
 from configs.support.atomic_files import write_atomically
 from configs.support.json_files import Record
+from launch.diagnosis import step_report
+from launch.diagnosis.steps import Steps
 from pipelines.reporting.checks import INCONCLUSIVE, Check, Dispute, Recommendation, format_value
 from pipelines.reporting.facts import RunFacts
 
@@ -25,6 +27,8 @@ class Diagnosis:
     disputes: list[Dispute]
     notes: list[str]
     recommendation: Recommendation | None = None
+    steps: Steps | None = None
+    """Single steps; None where networks or data could not be examined."""
 
     @property
     def problems(self) -> list[str]:
@@ -39,6 +43,8 @@ class Diagnosis:
         summary = f"{problems}, {inconclusive} inconclusive, {len(self.checks)} checks"
         remarks = [*self.notes, *([self.recommendation.text] if self.recommendation else [])]
         lines = [
+            *_heading("Steps"),
+            *step_report.lines(self.facts.train_events, self.steps),
             *_check_lines(self.checks),
             *_dispute_lines(self.disputes),
             "",
@@ -56,6 +62,7 @@ class Diagnosis:
             "method": self.facts.config.pipeline.name,
             "step": self.facts.train_events[-1]["step"],
             "notes": self.notes,
+            "steps": step_report.as_json(self.facts.train_events, self.steps),
             "problems": self.problems,
             "recommended": self.recommendation.config if self.recommendation else None,
             "checks": [asdict(check) for check in self.checks],

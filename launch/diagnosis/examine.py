@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from configs import loader
-from configs.errors import EXIT_INTERRUPTED, CheckpointError, ConfigError, DataError, DivergedError
+from configs.errors import EXIT_INTERRUPTED, CheckpointError, ConfigError, DataError, DivergedError, QuellError
 from configs.support.event_log import read_events
 from configs.support.logs import get_logger
 from launch.diagnosis import probe
 from launch.diagnosis.diagnosis import Diagnosis
 from launch.diagnosis.general_rules import general_checks
 from launch.diagnosis.noise_rules import noise_checks
+from launch.diagnosis.steps import examine_steps
 from launch.methods import method_of
 from launch.runs.folder import RunFolder
 from launch.training import run
@@ -21,6 +22,8 @@ log = get_logger(__name__)
 
 LOGS, EVALUATIONS = 24, 3
 """How often a run that is trained for its diagnosis is logged and evaluated."""
+FURTHER_STEPS = 3
+"""Steps that are taken from the last checkpoint of a run."""
 
 
 def train_for_diagnosis(config: str | Path, overrides: list[str], folder: Path, *, steps: int) -> None:
@@ -36,6 +39,7 @@ def train_for_diagnosis(config: str | Path, overrides: list[str], folder: Path, 
         "loop.epochs=null",
         f"tracking.log_every={max(1, steps // LOGS)}",
         "tracking.tensorboard=false",
+        "tracking.gradients=true",
         f"evaluation.every_steps={math.ceil(steps / EVALUATIONS)}",
         "evaluation.every_epochs=null",
     ]
@@ -46,13 +50,18 @@ def train_for_diagnosis(config: str | Path, overrides: list[str], folder: Path, 
         log.info("training diverged: %s", error)
 
 
-def diagnose_run(folder: Path) -> Diagnosis:
+def diagnose_run(folder: Path, *, further_steps: int = FURTHER_STEPS) -> Diagnosis:
     """Diagnose the run in a folder, as far as possible without its networks and data if they cannot be loaded.
+
+    Args:
+        folder: The run folder, in which nothing is changed.
+        further_steps: Steps that are taken from its last checkpoint, to show their losses and gradients.
 
     Raises:
         CheckpointError: Nothing has been trained there.
     """
     facts, notes = read_facts(RunFolder(folder)), []
+    steps = None
     last_evaluation = facts.eval_events[-1] if facts.eval_events else {}
     metrics = {name: value for name, value in last_evaluation.items() if isinstance(value, float)}
     try:
@@ -66,6 +75,11 @@ def diagnose_run(folder: Path) -> Diagnosis:
         )
     except (CheckpointError, DataError) as error:
         notes.append(f"Networks and data were not examined: {error}")
+    else:
+        try:
+            steps = examine_steps(folder, further_steps)
+        except QuellError as error:
+            notes.append(f"Single steps were not examined: {error}")
     method = method_of(facts.config).diagnose(facts)
     return Diagnosis(
         folder,
@@ -74,6 +88,7 @@ def diagnose_run(folder: Path) -> Diagnosis:
         disputes=list(method.disputes),
         notes=[*notes, *method.notes],
         recommendation=method.recommendation,
+        steps=steps,
     )
 
 

@@ -152,7 +152,7 @@ def gradients(pipeline: Pipeline, batch: Batch) -> dict[str, float]:
     values: dict[str, float] = {}
     carry: dict[str, Tensor] = {}
     pipeline.train()
-    for phase, parts in pipeline.phases.items():
+    for phase in pipeline.phases:
         # as in training, only the phase's own parameters receive a gradient
         pipeline.requires_grad_(False)
         for parameter in pipeline.trained_parameters(phase):
@@ -160,9 +160,7 @@ def gradients(pipeline: Pipeline, batch: Batch) -> dict[str, float]:
         output = pipeline.loss(phase, batch, carry)
         output.loss.backward()
         carry |= output.carry
-        for part in parts:
-            value = getattr(pipeline, part)
-            parameters = [value] if isinstance(value, torch.nn.Parameter) else list(value.parameters())
+        for part, parameters in pipeline.trained_parts(phase).items():
             total = sum(p.numel() for p in parameters)
             grads = [p.grad for p in parameters if p.grad is not None]
             if total:

@@ -19,7 +19,7 @@ BASELINE_SHADES = {"PSNR noisy": "0.6", "PSNR NLM": "0.2"}
 def draw(runs: list[RunResult], path: Path) -> bool:
     """Draw the plot into a file; False, without a file, if no run has anything to draw."""
     logged = [run for run in runs if run.train_events]
-    evaluated = [run for run in runs if len(run.validation_psnr) >= MIN_EVALUATIONS]
+    evaluated = [run for run in runs if len(run.validation) >= MIN_EVALUATIONS]
     bars = _bar_columns(runs)
     panels = bool(logged) + bool(evaluated) + bool(bars)
     if not panels:
@@ -76,7 +76,7 @@ def _draw_validation(axis: plt.Axes, runs: list[RunResult], names: list[str]) ->
     """PSNR on the validation split over the steps, in the colours of the losses, with a dot where it is highest."""
     colours = plt.get_cmap("tab20")
     for run in runs:
-        steps, values = zip(*run.validation_psnr, strict=True)
+        steps, values = [v.step for v in run.validation], [v.psnr for v in run.validation]
         colour = colours(names.index(run.experiment) % 20)
         axis.plot(steps, values, lw=1.2, color=colour)
         best = values.index(max(values))

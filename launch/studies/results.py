@@ -2,10 +2,11 @@
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from configs.baseline_names import DEFAULT_BASELINES, TITLES
 from configs.support.event_log import read_events
@@ -25,6 +26,15 @@ Cell = float | str | None
 """A value of the table; None where the run has none."""
 
 
+class Validation(NamedTuple):
+    """One evaluation of the validation split."""
+
+    step: int
+    psnr: float
+    """In dB."""
+    ssim: float | None = None
+
+
 @dataclass(frozen=True)
 class RunResult:
     """One run of a comparison."""
@@ -40,8 +50,8 @@ class RunResult:
     """The loss term that the run's method is followed by, if the log has it; else the first phase's total loss is."""
     report_columns: tuple[ReportColumn, ...] = ()
     """The columns that its method adds to the table."""
-    validation_psnr: tuple[tuple[int, float], ...] = ()
-    """Step and PSNR (dB) of every evaluation of the validation split, where it has clean images."""
+    validation: tuple[Validation, ...] = ()
+    """Every evaluation of the validation split, where it has clean images."""
 
     @property
     def curve_title(self) -> str:
@@ -79,19 +89,27 @@ def read_result(path: Path) -> RunResult | None:
     step = summary.get("step")
     row |= {"steps": float(step) if isinstance(step, int | float) else 0.0, "minutes": active_minutes(events)}
     row |= {"status": summary.get("status", "?")}
-    psnr = tuple(
-        (event["step"], event["psnr"]) for event in events if event["event"] == "eval" and event.get("psnr") is not None
+    validation = tuple(
+        Validation(event["step"], event["psnr"], event.get("ssim"))
+        for event in events
+        if event["event"] == "eval" and event.get("psnr") is not None
     )
-    row |= rise_and_fall(psnr)
-    return RunResult(config.name, config.seed, row, train_events, followed_loss, method.report_columns, psnr)
+    row |= rise_and_fall(validation)
+    return RunResult(config.name, config.seed, row, train_events, followed_loss, method.report_columns, validation)
 
 
-def rise_and_fall(validation_psnr: tuple[tuple[int, float], ...]) -> dict[str, Cell]:
-    """The highest and the last PSNR on the validation split, and when it was highest; empty for few evaluations."""
-    if len(validation_psnr) < MIN_EVALUATIONS:
+def rise_and_fall(validation: Sequence[Validation]) -> dict[str, Cell]:
+    """The highest and the last PSNR on the validation split, with SSIM, and when it was; empty for few evaluations."""
+    if len(validation) < MIN_EVALUATIONS:
         return {}
-    step, best = max(validation_psnr, key=lambda point: point[1])
-    return {"validation best": best, "best at step": float(step), "validation end": validation_psnr[-1][1]}
+    best, end = max(validation, key=lambda evaluation: evaluation.psnr), validation[-1]
+    return {
+        "best at step": float(best.step),
+        "validation best": best.psnr,
+        "validation end": end.psnr,
+        "SSIM at best": best.ssim,
+        "SSIM at end": end.ssim,
+    }
 
 
 def restoration_quality(means: dict[str, float]) -> dict[str, Cell]:

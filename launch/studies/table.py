@@ -70,7 +70,9 @@ def notes(runs: list[RunResult]) -> str:
     if any(column.startswith("PSNR") for column in columns):
         sentences.append("PSNR (dB) and SSIM on the test split, mean over images and contrasts, data range as stored.")
     if "validation best" in columns:
-        sentences.append("validation best, end: highest and last PSNR (dB) on the validation split.")
+        sentences.append(
+            "validation best, end: highest and last PSNR (dB) on the validation split; SSIM at the same steps."
+        )
     return " ".join(dict.fromkeys(sentences)) + "\n" if sentences else ""
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,7 @@ def apply(
     *,
     clip: float | None,
     scaler: torch.amp.GradScaler,
+    look: Callable[[], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Unscale and clip the gradients, and step unless they are not finite.
 
@@ -79,12 +80,15 @@ def apply(
         parameters: Those of one phase.
         clip: Largest gradient norm; None does not clip.
         scaler: Loss scaler; disabled unless training in fp16.
+        look: Called once the gradients are unscaled, before they are clipped.
 
     Returns:
         Gradient norm before clipping, and 1 if the step was skipped else 0: scalars on the device.
     """
     scaler.unscale_(optimizer)
-    norm = _total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = gradient_norm(parameters)
+    if look is not None:
+        look()
     bad = (norm * 0).ne_(0).float()  # inf and NaN times zero are NaN; fewer kernels than isfinite
     fused = bool(optimizer.defaults.get("fused")) and not scaler.is_enabled()
     if fused or scaler.is_enabled():
@@ -117,8 +121,9 @@ def _begin_momentum(optimizer: torch.optim.Optimizer, parameters: list[nn.Parame
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
-def _total_norm(gradients: list[Tensor]) -> Tensor:
-    """The norm of all gradients together."""
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The norm of the gradients of all parameters together."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
     if hasattr(torch.nn.utils, "get_total_norm"):  # since torch 2.6
         return torch.nn.utils.get_total_norm(gradients)
     norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])

@@ -79,6 +79,10 @@ class Phase:
         self.autocast = autocast(accelerator.device, precision)
         self.parameters = pipeline.trained_parameters(name)
         assert self.parameters, f"phase {name} trains nothing"
+        self.part_norms: dict[str, Tensor] = {}
+        """Gradient norm of each part in the last step, where they are logged (tracking.gradients)."""
+        parts = pipeline.trained_parts(name) if config.tracking.gradients else {}
+        self._parts = {part: parameters for part, parameters in parts.items() if parameters and len(parts) > 1}
         own = {id(parameter) for parameter in self.parameters}
         self.frozen_parameters = [parameter for parameter in pipeline.parameters() if id(parameter) not in own]
         self.optimizer = optimizers.make(config.optimizer, name, self.parameters)
@@ -127,10 +131,14 @@ class Phase:
         Returns:
             Gradient norm, and 1 if the step was skipped else 0: scalars on the device.
         """
-        norm, skipped = optimizers.apply(self.optimizer, self.parameters, clip=self.clip, scaler=scaler)
+        look = self._measure_parts if self._parts else None
+        norm, skipped = optimizers.apply(self.optimizer, self.parameters, clip=self.clip, scaler=scaler, look=look)
         for parameter in self.parameters:  # what the optimizer's zero_grad does, without its profiler hooks
             parameter.grad = None
         return norm, skipped
+
+    def _measure_parts(self) -> None:
+        self.part_norms = {part: optimizers.gradient_norm(parameters) for part, parameters in self._parts.items()}
 
     def gathered_parameters(self, *, write: bool = False) -> AbstractContextManager[None]:
         """Inside the block this process holds all weights; with `write` changes to them are kept. Collective."""
@@ -165,7 +173,8 @@ def train_step(
         scaler: Loss scaler, enabled for fp16.
 
     Returns:
-        Scalars for the log, on the device: loss, gradient norm and skip flag of each phase, and its scalars.
+        Scalars for the log, on the device: loss, gradient norm and skip flag of each phase, and its scalars; with
+        `tracking.gradients` also the gradient norm of each part of a phase that has several.
     """
     values: dict[str, Tensor] = {}
     count = len(batches)
@@ -181,6 +190,7 @@ def train_step(
                 values[name] = value.float() if count == 1 else values.get(name, 0.0) + value.float() / count
             if is_last:
                 values[f"grad_norm_{phase.name}"], values[f"skipped_{phase.name}"] = phase.step(scaler)
+                values |= {f"grad_norm_{part}": norm for part, norm in phase.part_norms.items()}
                 pipeline.after_step(phase.name)
     scaler.update()
     return values

@@ -67,7 +67,7 @@ def test_it_gets_every_picture_in_the_order_of_the_steps(tmp_path: Path, tensorb
     accelerator, folder = Recorder(), RunFolder(tmp_path / "run")
     folder.create()
     tracker = Tracker(folder, active=True, tensorboard=tensorboard)
-    tracker.also = weights_and_biases.AccelerateTrackers(accelerator)  # type: ignore[arg-type]
+    tracker.also = weights_and_biases.AccelerateTrackers(accelerator)
     assert tracker.draws
     for step in range(20):
         tracker.images("pd/slice 1", np.full((8, 24, 3), step, np.uint8), step)
@@ -85,6 +85,6 @@ def test_it_gets_every_picture_in_the_order_of_the_steps(tmp_path: Path, tensorb
 def test_other_processes_draw_nothing(tmp_path: Path) -> None:
     accelerator = Recorder(is_main_process=False)
     tracker = Tracker(RunFolder(tmp_path), active=False, tensorboard=True)
-    tracker.also = weights_and_biases.AccelerateTrackers(accelerator)  # type: ignore[arg-type]
+    tracker.also = weights_and_biases.AccelerateTrackers(accelerator)
     tracker.images("pd", np.zeros((8, 24, 3), np.uint8), 1)
     assert not tracker.draws and accelerator.pictures == []

@@ -10,7 +10,7 @@ from PIL import Image
 
 from configs.support.json_files import Record
 from launch.studies import plot, results, table
-from launch.studies.results import RunResult
+from launch.studies.results import RunResult, Validation
 from launch.training import run
 from pipelines.dual_domain import DualDomain
 from tests.support.small_runs import SmallRun
@@ -104,15 +104,21 @@ def test_minutes_do_not_include_the_time_between_processes() -> None:
 
 
 def test_a_rise_and_fall_of_psnr_is_in_the_table_and_the_picture(tmp_path: Path) -> None:
-    curve = ((25, 10.0), (50, 17.5), (75, 14.25))
+    curve = (Validation(25, 10.0, 0.1), Validation(50, 17.5, 0.2), Validation(75, 14.25, 0.3))
     row = results.rise_and_fall(curve)
-    assert row == {"validation best": 17.5, "best at step": 50.0, "validation end": 14.25}
+    assert row == {
+        "best at step": 50.0,
+        "validation best": 17.5,
+        "validation end": 14.25,
+        "SSIM at best": 0.2,
+        "SSIM at end": 0.3,
+    }
     assert results.rise_and_fall(curve[:2]) == {}
-    run = RunResult("tv", 1, row, validation_psnr=curve)
+    run = RunResult("tv", 1, row, validation=curve)
     text = table.write([run], tmp_path)
     assert "17.50" in text and "14.25" in text and "| 50 |" in text and "highest and last PSNR" in text
     assert (np.asarray(Image.open(tmp_path / "results.png").convert("L")) < 128).sum() > 500
-    assert not plot.draw([RunResult("tv", 1, row, validation_psnr=curve[:2])], tmp_path / "few.png")
+    assert not plot.draw([RunResult("tv", 1, row, validation=curve[:2])], tmp_path / "few.png")
 
 
 def test_a_trained_run_gives_a_row_and_a_plot(small_run: SmallRun, tmp_path: Path) -> None:

@@ -118,3 +118,22 @@ def test_optimizers_are_torchs_own_with_their_state(name: str, kind: Any, settin
     saved, wanted = optimizer.state_dict()["state"][0], expected.state_dict()["state"][0]
     assert saved.keys() == wanted.keys()
     assert all(torch.equal(torch.as_tensor(saved[key]), torch.as_tensor(wanted[key])) for key in saved)
+
+
+@pytest.mark.parametrize("name", ["adamw", "rmsprop"])
+@pytest.mark.parametrize("scale", [None, 1024.0])
+def test_gradients_are_shown_unscaled_and_before_they_are_clipped(name: str, scale: float | None) -> None:
+    scaler = torch.amp.GradScaler("cpu", enabled=scale is not None, init_scale=scale or 1.0)
+    parameters = [torch.nn.Parameter(torch.ones(4)) for _ in range(2)]
+    optimizer = optimizers.make(OptimizerConfig.model_validate({"name": name}), "restorer", parameters)
+    for parameter, value in zip(parameters, (1.0, 2.0), strict=True):
+        set_gradient(parameter, value * float(scaler.scale(torch.ones(()))))
+    seen: list[float] = []
+    norm, _ = optimizers.apply(
+        optimizer,
+        parameters,
+        clip=0.1,
+        scaler=scaler,
+        look=lambda: seen.extend(float(optimizers.gradient_norm([parameter])) for parameter in parameters),
+    )
+    assert seen == [2.0, 4.0] and float(norm) == pytest.approx(math.hypot(*seen))
