@@ -52,7 +52,10 @@ def test_a_step_of_two_phases_equals_the_plain_step() -> None:
     """Three steps in float64, with batched passes, frozen networks, fused AdamW, and skipping decided on the device."""
     fast, plain = tcfl(batch_passes=True), tcfl(batch_passes=False)
     settings = OptimizerConfig(lr=1e-2)
-    config: Any = SimpleNamespace(optimizer=settings, loop=SimpleNamespace(clip_norm=0.5, compile=False))
+    tracking = SimpleNamespace(gradients=False)
+    config: Any = SimpleNamespace(
+        optimizer=settings, loop=SimpleNamespace(clip_norm=0.5, compile=False), tracking=tracking
+    )
     phases = [Phase(Accelerator(cpu=True), fast, name, config) for name in fast.phases]
     adams = {
         name: torch.optim.AdamW(plain.trained_parameters(name), lr=1e-2, weight_decay=0.0, foreach=False)
