@@ -7,6 +7,7 @@ The daemons run in the foreground as children of the test process and die with i
 import ctypes
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -29,7 +30,8 @@ _PR_SET_PDEATHSIG = 1
 GPU_TYPE = "test"
 """Type of the nodes' GPUs."""
 
-# SLURM's timeouts are long where a loaded machine might exceed them, and short where tests would wait for them.
+# SLURM's timeouts are long where a loaded machine might exceed them, and short where tests would wait for them. For
+# TCPTimeout seconds, the controller tries to reach a node that is gone.
 _CONF = """\
 ClusterName=quell
 SlurmctldHost={host}({controller})
@@ -40,7 +42,7 @@ AuthType=auth/munge
 CredType=cred/munge
 AuthInfo=socket={folder}/munge.sock
 MessageTimeout=100
-TCPTimeout=60
+TCPTimeout=10
 BatchStartTimeout=300
 UnkillableStepTimeout=300
 StateSaveLocation={folder}/state
@@ -157,31 +159,46 @@ class Cluster:
         if daemon := self._daemons.pop(node, None):
             daemon.kill()
             daemon.wait()
-        # before the rest is killed: what dies there must not be able to report it
-        self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=power")
-        tasks = [process for process in psutil.process_iter() if self._runs_on(process, node)]
-        with suppress(psutil.Error):  # SLURM's own processes are the parents of the jobs', and have no such variables
-            tasks = [*{task.parent() for task in tasks if "slurmstepd" in task.parent().name()}, *tasks]
-        for process in tasks:
+        for process in self._processes(node):  # what dies must not be able to report it
             with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(tasks, timeout=60)
-        shutil.rmtree(self.folder / f"spool-{node}", ignore_errors=True)  # it comes back without a memory of its jobs
-        (self.folder / f"spool-{node}").mkdir()
+                process.suspend()
+        self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=power")
+        while processes := self._processes(node):
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(processes, timeout=60)
+
+    def _processes(self, node: str) -> list[psutil.Process]:
+        """The jobs' processes on a node, and those of SLURM that look after them."""
+        return [process for process in psutil.process_iter() if self._runs_on(process, node)]
 
     def _runs_on(self, process: psutil.Process, node: str) -> bool:
         try:
+            if process.name() == "slurmstepd":  # it has overwritten its environment
+                return any(file.path == f"{self.folder}/slurmd-{node}.log" for file in process.open_files())
             variables = process.environ()
         except psutil.Error:
             return False
         return (variables.get("SLURM_CONF"), variables.get("SLURMD_NODENAME")) == (str(self.conf), node)
 
     def repair(self, node: str) -> None:
-        """Bring a node back."""
+        """Bring a node back, once the controller has given up telling it to end the jobs that it lost.
+
+        A job that starts there again is otherwise ended in place of its earlier start, because `start_requeued` does
+        not leave it the two minutes within which that cannot happen.
+        """
         if node not in self._daemons:
+            _wait_until(self._has_said_all, "an idle controller")
             self._start_node(node)  # it registers, and ReturnToService=2 takes it back
         state = ["sinfo", "-h", "-n", node, "-o", "%t"]
         _wait_until(lambda: set(self.run(*state).split()) <= {"idle", "mix", "alloc"}, node)
+
+    def _has_said_all(self) -> bool:
+        """Whether the controller waits for no node to take a message."""
+        counts = re.findall(r"^Agent (?:queue size|count): +(\d+)", self.run("sdiag"), re.MULTILINE)
+        assert counts, "sdiag has no line on its agents"
+        return set(counts) == {"0"}
 
     def kill_controller(self) -> None:
         """Kill the controller; jobs go on without it."""
