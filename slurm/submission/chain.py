@@ -80,7 +80,7 @@ class _Submission:
     def release(self) -> None:
         """Let the held jobs start: the new ones, and those of a submission that was killed."""
         ours = {task.job for stage in self._manifest.stages.values() for task in stage.tasks}
-        client.release(job for job, queued in self._queue.items() if queued.reason == "JobHeldUser" and job in ours)
+        client.release(job for job, queued in self._queue.items() if queued.held and job in ours)
         for name, job in reversed(self._held.items()):
             try:
                 client.release([job])

@@ -42,6 +42,11 @@ class QueuedJob:
         """Whether it has not ended yet."""
         return self.state in ACTIVE
 
+    @property
+    def held(self) -> bool:
+        """Whether it waits to be released: its submission was interrupted, or SLURM could not start it on a node."""
+        return self.reason.replace(" ", "_") in ("JobHeldUser", "launch_failed_requeued_held")
+
 
 def call(*command: str) -> str:
     """The output of a SLURM command.

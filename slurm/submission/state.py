@@ -22,6 +22,7 @@ _PENDING_REASONS = {
     "Dependency": "for the stages before it",
     "JobHeldUser": "held: its submission was interrupted",
     "BeginTime": "to be started again",
+    "launch failed requeued held": "held, because SLURM could not start it: submit again to release it",
 }
 """What squeue's reasons mean for a stage."""
 

@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from threading import Lock
 
 from configs.support import event_log, logs
 from configs.support.arguments import whole_number
@@ -31,6 +33,12 @@ WINDOW_S = 18.0
 PACE_S = 0.3
 """How long a run that is disturbed rests before every step, so that it does not finish too early."""
 
+_ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
+_SAVED_AFTER_S, _REGISTERED_AFTER_S = 6.0, 6.0
+"""How long the controller takes to save what it did, and the nodes to register after its start."""
+_HELD = "launch_failed_requeued_held"
+"""Why SLURM holds a job that it could not start on a node, which it drains."""
+
 log = logs.get_logger(__name__)
 
 
@@ -43,6 +51,7 @@ class Fault:
     times: int
     during_start_up: int = 0
     done: int = 0
+    released: int = 0
     starts: int = 0
     is_exact: bool = False
     notes: list[str] = field(default_factory=list)
@@ -50,7 +59,7 @@ class Fault:
     def row(self) -> str:
         """Its line of the table."""
         outcome = "bit-identical" if self.is_exact else "; ".join(["DIFFERENT", *self.notes])
-        return f"| {self.words} | {self.done} | {self.during_start_up} | {self.starts} | {outcome} |"
+        return f"| {self.words} | {self.done} | {self.during_start_up} | {self.released} | {self.starts} | {outcome} |"
 
 
 class Campaign:
@@ -58,6 +67,8 @@ class Campaign:
 
     def __init__(self, jobs: Launcher, cluster: Cluster, seed: int) -> None:
         self._jobs, self._cluster, self._seed = jobs, cluster, seed
+        self._controller_is_safe = Lock()
+        """Held by whoever makes the controller change jobs, and while it is killed."""
 
     def run(self, faults: list[Fault]) -> None:
         """Submit the stages, disturb them all at once, and compare what comes out."""
@@ -69,8 +80,8 @@ class Campaign:
         with ThreadPoolExecutor(len(faults)) as threads:
             for future in [threads.submit(self._disturb, fault, disturb[fault.stage]) for fault in faults]:
                 future.result()
-        for stage in ["undisturbed", *(fault.stage for fault in faults)]:
-            self._jobs.wait_for(NAME, stage, "finished", "failed", "stopped", "gone", "cancelled")
+        for fault in [Fault("left in peace", "undisturbed", 0), *faults]:
+            wait_until(partial(self._has_ended, fault), lambda: str(self._jobs.status(NAME)), pause_s=1)
         expected = weights(self._jobs.runs(NAME) / "undisturbed")
         for fault in faults:
             self._compare(fault, expected)
@@ -110,21 +121,37 @@ class Campaign:
         (self._jobs.runs(NAME) / fault.stage / "pace").unlink()
 
     def _wait_for_start(self, fault: Fault, last: str) -> str:
-        """Wait until the job runs and has started since; its number of restarts, or '' once it has ended."""
-        seen = {"state": "", "restarts": ""}
+        """Wait until the job runs and has started since; when it did, or '' once it has ended."""
+        seen = {"state": "", "time": ""}
 
         def has_started() -> bool:
-            self._patiently(self._cluster.start_requeued)
-            shown = self._properties(fault.stage)
-            seen.update(state=shown.get("JobState", ""), restarts=shown.get("Restarts", ""))
-            ended = seen["state"] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
-            return ended or (seen["state"] == "RUNNING" and seen["restarts"] != last)
+            shown = self._help_to_start(fault)
+            seen.update(state=shown.get("JobState", ""), time=shown.get("StartTime", ""))
+            return seen["state"] in _ENDED or (seen["state"] == "RUNNING" and seen["time"] != last)
 
         wait_until(has_started, lambda: f"{fault.stage} does not start: {seen}", pause_s=0.5)
         if seen["state"] != "RUNNING":
             fault.notes.append(f"the job ended as {seen['state']} before all was done")
             return ""
-        return seen["restarts"]
+        return seen["time"]
+
+    def _has_ended(self, fault: Fault) -> bool:
+        return self._help_to_start(fault).get("JobState") in _ENDED
+
+    def _help_to_start(self, fault: Fault) -> dict[str, str]:
+        """Do what an operator does for a job that waits to start again; what SLURM says about it.
+
+        A controller that is killed before it has saved that a job runs starts it twice; SLURM then holds the job and
+        drains its node.
+        """
+        with self._controller_is_safe:
+            self._patiently(self._cluster.start_requeued)
+        shown = self._properties(fault.stage)
+        if shown.get("Reason") == _HELD:
+            fault.released += 1
+            self._patiently(self._cluster.resume_drained)
+            self._patiently(lambda: self._cluster.run("scontrol", "release", self._job(fault.stage)))
+        return shown
 
     def _properties(self, stage: str) -> dict[str, str]:
         shown = self._patiently(lambda: self._cluster.run("scontrol", "show", "job", "-o", self._job(stage)))
@@ -146,24 +173,34 @@ class Campaign:
             if self._properties(stage).get("JobState") == "RUNNING":  # else it took effect, and the answer was lost
                 self._cluster.run("scontrol", "requeue", self._job(stage))
 
-        self._patiently(requeue)
+        with self._controller_is_safe:
+            self._patiently(requeue)
 
     def _preempt(self, stage: str) -> None:
         node = self._cluster.names[-1]
         command = ["sbatch", "--partition=high", f"--nodelist={node}", "--cpus-per-task=4", "--output=/dev/null"]
-        self._patiently(lambda: self._cluster.run(*command, "--wrap", "sleep 1"))
+        with self._controller_is_safe:
+            self._patiently(lambda: self._cluster.run(*command, "--wrap", "sleep 1"))
 
     def _fail_node(self, stage: str) -> None:
-        self._patiently(lambda: self._cluster.fail(self._cluster.names[0]))
+        with self._controller_is_safe:
+            self._patiently(lambda: self._cluster.fail(self._cluster.names[0]))
         time.sleep(1)
         self._patiently(lambda: self._cluster.repair(self._cluster.names[0]))
 
     def _restart_controller(self, stage: str) -> None:
-        """Ask the run to stop, and kill the controller, which the job then asks for its requeue."""
-        self._patiently(lambda: self._cluster.run("scancel", "--signal=USR2", self._job(stage)))
-        self._cluster.kill_controller()
-        time.sleep(5)
-        self._cluster.start_controller()
+        """Ask the run to stop, and kill the controller, which the job then asks for its requeue.
+
+        Nothing else happens around that: a controller that is killed forgets what it has not saved, and a slurmd that
+        registers anew deletes the script of a job that it is just starting.
+        """
+        with self._controller_is_safe:
+            time.sleep(_SAVED_AFTER_S)
+            self._patiently(lambda: self._cluster.run("scancel", "--signal=USR2", self._job(stage)))
+            self._cluster.kill_controller()
+            time.sleep(5)
+            self._cluster.start_controller()
+            time.sleep(_REGISTERED_AFTER_S)
 
     def _job(self, stage: str) -> str:
         return self._jobs.job(NAME, stage)
@@ -196,8 +233,15 @@ def run(faults: list[Fault], data: Path, folder: Path, *, seed: int) -> None:
 
 def table(faults: list[Fault]) -> str:
     """What became of the jobs, as Markdown."""
-    headings = ("done to a job", "times", "before the first step of a start", "starts", "in the end")
-    head = [f"| {' | '.join(headings)} |", "|---|---|---|---|---|"]
+    headings = (
+        "done to a job",
+        "times",
+        "before the first step of a start",
+        "held, and released",
+        "starts",
+        "in the end",
+    )
+    head = [f"| {' | '.join(headings)} |", "|---|---|---|---|---|---|"]
     return "\n".join([*head, *(fault.row() for fault in faults)])
 
 

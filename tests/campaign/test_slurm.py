@@ -24,9 +24,9 @@ def test_jobs_disturbed_at_random_moments_end_bit_identical(tmp_path: Path) -> N
 
 
 def test_the_table_says_what_became_of_each_job() -> None:
-    exact = Fault("requeued", "requeued", 3, during_start_up=1, done=3, starts=4, is_exact=True)
+    exact = Fault("requeued", "requeued", 3, during_start_up=1, done=3, released=1, starts=4, is_exact=True)
     lost = Fault("preempted", "preempted", 2, done=1, starts=2, notes=["the job ended as FAILED before all was done"])
     assert slurm.table([exact, lost]).splitlines()[2:] == [
-        "| requeued | 3 | 1 | 4 | bit-identical |",
-        "| preempted | 1 | 0 | 2 | DIFFERENT; the job ended as FAILED before all was done |",
+        "| requeued | 3 | 1 | 1 | 4 | bit-identical |",
+        "| preempted | 1 | 0 | 0 | 2 | DIFFERENT; the job ended as FAILED before all was done |",
     ]

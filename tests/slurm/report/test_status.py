@@ -100,6 +100,9 @@ def test_every_state_has_its_reason(tmp_path: Path) -> None:
         "waiting",
         "to be started again, requeued once",
     )
+    held = QueuedJob("PENDING", "launch failed requeued held")
+    says = "held, because SLURM could not start it: submit again to release it, requeued once"
+    assert held.held and task_status(manifest, "a", job1=held) == ("waiting", says)
     records.append_event(tmp_path / "jobs" / "a", "end", job="1", step=4, code=75, reason="started 3 times")
     assert task_status(manifest, "a") == ("stopped", "started 3 times")
     cancelled = QueuedJob("CANCELLED", "None")

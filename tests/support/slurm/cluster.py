@@ -154,6 +154,11 @@ class Cluster:
             command = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
             subprocess.run(command, env=self.environment(), capture_output=True, timeout=120)
 
+    def resume_drained(self) -> None:
+        """Let jobs start again on the nodes that SLURM has drained."""
+        for node in self._nodes("drain"):
+            self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
     def fail(self, node: str) -> None:
         """Take a node away as a power failure does: whatever runs there is gone at once."""
         if daemon := self._daemons.pop(node, None):
