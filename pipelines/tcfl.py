@@ -56,6 +56,8 @@ class TcflWeights(Section):
 class Tcfl(Pipeline["Tcfl.Config"]):
     """Noise learned from noisy images A and B and an unrelated clean image C, by crossed estimates and a critic."""
 
+    report_columns = noise_maps.REPORT_COLUMNS
+
     class Config(PipelineConfig):
         """Settings of TCFL."""
 

@@ -12,7 +12,7 @@ from configs.support.atomic_files import write_atomically
 from launch.evaluation.report import markdown_table
 from launch.studies.results import Cell, RunResult
 
-DIGITS = {"PSNR": 2, "validation": 2, "best": 0, "SSIM": 3, "minutes": 1, "steps": 0, "seed": 0}
+DIGITS = {"PSNR": 2, "maps/images": 4, "validation": 2, "best": 0, "SSIM": 3, "minutes": 1, "steps": 0, "seed": 0}
 """Digits after the decimal point by the first word of a column title; 3 for all others."""
 
 LAST_COLUMNS = ("steps", "minutes", "status")

@@ -7,12 +7,22 @@ from torch import Tensor, nn
 
 from losses.common.pixel_differences import full_precision
 from pipelines.reporting.checks import Finding
+from pipelines.reporting.columns import ReportColumn
 
 WINDOW_PX = 128
 """Side of the central window that is measured: enough to detect a constant map, cheap for large images."""
 CONSTANT = 1e-4
 """Variance of the noise maps over that of the images below which the generator counts as constant. Noise of a hundredth
 of the contrast, far weaker than any worth removing, gives 1e-4; a collapsed run of a published method gave 1e-15."""
+
+REPORT_COLUMNS = (
+    ReportColumn(
+        "noise_variance_share",
+        "maps/images",
+        note=f"maps/images: variance of the noise maps of different images over that of the images; below {CONSTANT:g} "
+        "the generator is constant.",
+    ),
+)
 
 
 def variation(generator: nn.Module, noisy_NCHW: Tensor) -> dict[str, Tensor]:

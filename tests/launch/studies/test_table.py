@@ -13,6 +13,7 @@ from launch.studies import plot, results, table
 from launch.studies.results import RunResult, Validation
 from launch.training import run
 from pipelines.dual_domain import DualDomain
+from pipelines.tcfl import Tcfl
 from tests.support.small_runs import SmallRun
 
 DUAL_DOMAIN_METRICS = {
@@ -119,6 +120,13 @@ def test_a_rise_and_fall_of_psnr_is_in_the_table_and_the_picture(tmp_path: Path)
     assert "17.50" in text and "14.25" in text and "| 50 |" in text and "highest and last PSNR" in text
     assert (np.asarray(Image.open(tmp_path / "results.png").convert("L")) < 128).sum() > 500
     assert not plot.draw([RunResult("tv", 1, row, validation=curve[:2])], tmp_path / "few.png")
+
+
+def test_small_shares_are_not_rounded_to_zero() -> None:
+    (column,) = Tcfl.report_columns
+    run = RunResult("tcfl", 1, {column.title: 0.00042}, report_columns=Tcfl.report_columns)
+    assert table.rows([run]) == [{"experiment": "tcfl", column.title: "0.0004"}]
+    assert "below 0.0001 the generator is constant" in table.notes([run])
 
 
 def test_a_trained_run_gives_a_row_and_a_plot(small_run: SmallRun, tmp_path: Path) -> None:
