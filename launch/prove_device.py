@@ -2,6 +2,7 @@
 
   python -m launch.prove_device                 every configuration, for at most ten minutes
   python -m launch.prove_device --only r2r      one configuration; may be repeated
+  python -m launch.prove_device --checks speed  one kind of checks; may be repeated
   python -m launch.prove_device --json FILE     write the outcomes to a file as well
 
 The images are made up, and every configuration is made small. On a machine without a GPU the CPU is proven, as far as
@@ -17,6 +18,9 @@ from typing import Any
 
 from configs.errors import run_command
 
+KINDS = ("copies", "processes", "zero", "steps", "recovery", "speed")
+"""The kinds of checks: what they prove is in the files of launch/proof/."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, make the checks, print; the exit code."""
@@ -24,15 +28,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", action="append", metavar="NAME", help="a file of configs/, without .yaml")
     parser.add_argument("--seconds", type=float, default=540.0, help="no check begins after this; default 540")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the outcomes")
+    parser.add_argument("--checks", action="append", choices=KINDS, help="what to prove; default all, in this order")
     options = parser.parse_args(arguments)
-    return run_command(lambda: prove(options.only, options.seconds, options.json))
+    return run_command(lambda: prove(options.only, options.checks, options.seconds, options.json))
 
 
-def prove(only: list[str] | None, seconds: float, file: Path | None) -> int:
+def prove(only: list[str] | None, kinds: list[str] | None, seconds: float, file: Path | None) -> int:
     """Make the checks that fit into the time; 1 if one of them failed."""
     from configs.errors import ConfigError
     from configs.support.suggestions import did_you_mean
-    from launch.proof import copies, recovery, steps
+    from launch.proof import copies, recovery, several, sharding, speed, steps
     from launch.proof.outcomes import Outcome, as_json, run_checks
     from launch.proof.small_configs import CONFIGS, write_roots
 
@@ -45,12 +50,16 @@ def prove(only: list[str] | None, seconds: float, file: Path | None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         roots = write_roots(Path(folder) / "shards")
         first_of_each_method = recovery.one_of_each_method(names)
-        checks = [
-            *copies.checks(),
-            *recovery.checks(first_of_each_method, roots, Path(folder)),
-            *steps.checks(names, roots, Path(folder)),
-        ]
-        for outcome in run_checks(checks, seconds):
+        checks = {
+            "copies": copies.checks(),
+            "processes": several.checks(roots, Path(folder)),
+            "zero": sharding.checks(roots, Path(folder)),
+            "steps": steps.checks(names, roots, Path(folder)),
+            "recovery": recovery.checks(first_of_each_method, roots, Path(folder)),
+            "speed": speed.checks(first_of_each_method, roots, Path(folder)),
+        }
+        chosen = [check for kind in KINDS if kind in (kinds or KINDS) for check in checks[kind]]
+        for outcome in run_checks(chosen, seconds):
             print(outcome.line(), flush=True)
             outcomes.append(outcome)
     content = json.dumps(as_json(outcomes, facts), indent=1)

@@ -3,6 +3,7 @@
 Files are listed from the folder, without exceptions. Settings are made smaller by their names, alike in all files.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +51,31 @@ def image(name: str, sample: int, kind: str, shape: tuple[int, int] = SHAPE) -> 
     return (noisy + imaginary).astype(kind)
 
 
-def write_roots(root: Path, shape: tuple[int, int] = SHAPE, *, repeats: bool = False) -> dict[str, Path]:
-    """Write shards of every kind, with all members that any configuration reads; data type -> root of the splits.
+def write_roots(
+    root: Path,
+    shape: tuple[int, int] = SHAPE,
+    *,
+    repeats: bool = False,
+    names: Iterable[str] | None = None,
+    counts: dict[str, int] = COUNTS,
+) -> dict[str, Path]:
+    """Write shards of every kind; data type -> root of the splits.
 
     Args:
         root: Folder for one folder per kind.
         shape: Height and width of the images.
         repeats: Add a second copy with other noise (`<member>_second`) of every noisy member.
+        names: Members; by default all that any configuration reads.
+        counts: Samples in each split.
     """
-    names = sorted(set().union(*(members(loader.load(path)) for path in CONFIGS.values())))
+    if names is None:
+        names = set().union(*(members(loader.load(path)) for path in CONFIGS.values()))
+    names = sorted(names)
     if repeats:
         noisy = [name for name in names if not name.endswith(("_clean", "clean", "_second"))]
         names = sorted({*names, *(f"{name}_second" for name in noisy)})
     for kind in KINDS:
-        for split, count in COUNTS.items():
+        for split, count in counts.items():
             samples = [
                 {"__key__": f"s{i}", **{f"{name}.npy": image(name, i, kind, shape) for name in names}}
                 for i in range(count)
@@ -72,15 +84,15 @@ def write_roots(root: Path, shape: tuple[int, int] = SHAPE, *, repeats: bool = F
     return {kind: root / kind for kind in KINDS}
 
 
-def replace_settings(value: Any) -> Any:
-    """A method's settings with those of SMALL_PIPELINE in place of its own."""
+def replace_settings(value: Any, by: dict[str, Any] = SMALL_PIPELINE) -> Any:
+    """A method's settings with others in place of its own, at any depth."""
     if isinstance(value, dict):
         given = {key: inner for key, inner in value.items() if inner is not None}
         return value | {
-            key: replace_settings(inner) if isinstance(inner, str) else SMALL_PIPELINE.get(key, replace_settings(inner))
+            key: inner if isinstance(inner, str) else by.get(key, replace_settings(inner, by))
             for key, inner in given.items()  # the `scales` of a loss are a number, those of a network a word
         }
-    return [replace_settings(inner) for inner in value] if isinstance(value, list) else value
+    return [replace_settings(inner, by) for inner in value] if isinstance(value, list) else value
 
 
 def small_settings(path: Path, runs: Path) -> dict[str, Any]:

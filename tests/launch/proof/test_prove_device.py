@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from configs.schema import RunConfig
 from configs.support.paths import ROOT
 from launch import prove_device
+from launch.machine import devices
 from launch.proof import copies, steps
 from launch.proof.outcomes import Check, SkippedError, run_checks
 from launch.proof.steps import difference
@@ -15,7 +18,8 @@ from launch.proof.steps import difference
 
 def test_the_cpu_is_proven_with_one_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "proof.json"
-    code = prove_device.main(["--only", "quickstart", "--json", str(file)])
+    kinds = [word for kind in ("copies", "steps", "recovery") for word in ("--checks", kind)]
+    code = prove_device.main(["--only", "quickstart", *kinds, "--json", str(file)])
     outcomes = {outcome["name"]: outcome for outcome in json.loads(file.read_text())["outcomes"]}
     printed = capsys.readouterr().out
     assert code == 0, printed
@@ -29,6 +33,22 @@ def test_the_cpu_is_proven_with_one_configuration(tmp_path: Path, capsys: pytest
 def test_an_unknown_configuration_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert prove_device.main(["--only", "quickstrat"]) == 2
     assert "did you mean 'quickstart'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("here", "rounded", "holds"), [(1.00001, 1.001, True), (1.001, 1.0, False), (1, 1.05, False)])
+def test_losses_are_compared_with_those_of_the_cpu_in_float32_and_in_tf32(
+    here: float, rounded: float, holds: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that computes these losses, the CPU's being 1."""
+
+    def train(config: RunConfig, _: Path) -> steps.Values:
+        loss = 1.0 if devices.wants_cpu() else rounded if config.loop.tf32 else here
+        return [{"loss_a": loss}, {"loss_a": 7.0}]
+
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    monkeypatch.setattr(steps, "train", train)
+    monkeypatch.setattr(steps, "small", lambda _, __, *, tf32: SimpleNamespace(loop=SimpleNamespace(tf32=tf32)))
+    assert steps.as_on_cpu("quickstart", {}, tmp_path)[0] is holds
 
 
 def test_a_check_fails_on_a_wrong_number_and_on_an_error_and_is_skipped_with_its_reason() -> None:
