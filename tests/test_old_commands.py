@@ -73,7 +73,8 @@ def test_every_line_of_the_tables_runs(line: str, folder: Path, monkeypatch: pyt
     if script == "submit":
         from slurm import submit
 
-        assert submit.main([*arguments, "--dry-run", "--set", f"data.root={folder / 'knee'}"]) == 0
+        small = [word for setting in (f"data.root={folder / 'knee'}", "data.crop=24") for word in ("--set", setting)]
+        assert submit.main([*arguments, "--dry-run", *small]) == 0
         return
     if script == "evaluate":
         arguments += ["--limit", "1", "--pictures", "0"]
