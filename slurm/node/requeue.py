@@ -22,6 +22,8 @@ _AWAY_S = 300.0
 """How long to wait for a controller that does not answer: a job that ended meanwhile would not be requeued."""
 
 _PAUSE_S = 5.0
+_TRIES = 10
+"""How often a question that a signal ended is asked again."""
 _IS_AWAY = re.compile(r"Unable to contact slurm controller|Connection refused|timed out|did not answer")
 _TIME_LIMIT_SIGNAL = "SIGUSR2"
 
@@ -105,7 +107,7 @@ def exclude(jobs: Sequence[str], nodes: Sequence[str]) -> str:
             return problem
         earlier = properties.get("ExcNodeList", "(null)")
         all_nodes = [*([] if earlier == "(null)" else [earlier]), *nodes]
-        if problem := _scontrol("update", f"JobId={job}", f"ExcNodeList={','.join(all_nodes)}").problem:
+        if problem := _insist("update", f"JobId={job}", f"ExcNodeList={','.join(all_nodes)}").problem:
             return problem
     return ""
 
@@ -153,12 +155,25 @@ class _Answer(NamedTuple):
     output: str
     problem: str
     """Empty on success."""
+    was_killed: bool = False
+    """Whether a signal ended scontrol: SLURM's own, which ends all processes of a job that is requeued."""
 
 
 def _properties(job: str) -> tuple[dict[str, str], str]:
     """What SLURM says about a job, and why it says nothing."""
-    output, problem = _scontrol("show", "job", "-o", job)
+    output, problem, _ = _insist("show", "job", "-o", job)
     return dict(pair.partition("=")[::2] for pair in output.split()), problem
+
+
+def _insist(*arguments: str) -> _Answer:
+    """Ask again while the question is ended by the signals that SLURM sends to a job that was just requeued."""
+    answer = _scontrol(*arguments)
+    for _ in range(_TRIES):
+        if not answer.was_killed:
+            break
+        time.sleep(_PAUSE_S / _TRIES)
+        answer = _scontrol(*arguments)
+    return answer
 
 
 def _scontrol(*arguments: str) -> _Answer:
@@ -178,4 +193,5 @@ def _call_scontrol(*arguments: str) -> _Answer:
         return _Answer("", "scontrol is not on the node's PATH (in a container: bind it)")
     except subprocess.TimeoutExpired:
         return _Answer("", f"scontrol {arguments[0]} did not answer within {_TIMEOUT_S} s")
-    return _Answer(done.stdout, " ".join(done.stderr.split()) if done.returncode else "")
+    problem = " ".join(done.stderr.split()) if done.returncode else ""
+    return _Answer(done.stdout, problem, was_killed=done.returncode < 0)

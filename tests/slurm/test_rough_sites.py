@@ -26,7 +26,7 @@ STAGES = {
     "undisturbed": SINGLE,
     "chained": {**SINGLE, "continue": {"starts": 4}},
     "after": {"command": ["-c", "print('last')"], "after": ["chained"]},
-    "moved": {"command": ["-c", FAIL_ON_FIRST_NODE, "{here}"]},
+    "moved": {"command": ["-c", FAIL_ON_FIRST_NODE, "{here}"], "max_bad_nodes": 8},
 }
 
 
@@ -104,7 +104,8 @@ def test_a_chain_ends_with_a_failure_that_would_repeat_itself(rough: Launcher) -
 def test_a_job_leaves_a_node_that_fails_it(rough: Launcher) -> None:
     rough.wait_for(NAME, "moved", "finished")
     nodes = [event["node"] for event in history(rough, "moved") if event["event"] == "start"]
-    assert len(nodes) == 2 and nodes[0] != nodes[1]
+    # `start_requeued` skips SLURM's delay, so that the job may be on its way to the same node before it is excluded
+    assert {*nodes[:-1]} == {nodes[0]} != {nodes[-1]}, nodes
     assert f"{nodes[0]}: CUDA error: uncorrectable ECC error encountered: requeueing" in rough.log(NAME, "moved")
 
 

@@ -151,6 +151,20 @@ def test_a_job_waits_for_a_controller_that_is_being_restarted(
     assert "requeueing job 7" in capfd.readouterr().err
 
 
+def test_a_node_is_excluded_although_slurms_signal_ends_the_first_questions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM ends the processes of a job that is requeued, `scontrol` among them, which then says nothing."""
+    tries, asked = tmp_path / "tries", tmp_path / "asked"
+    script = f'echo x >>{tries}; [ $(wc -l <{tries}) -gt 2 ] || kill -TERM $$; echo "$@" >>{asked}; echo ExcNodeList=n1'
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(requeue, "_PAUSE_S", 0.01)
+    assert requeue.exclude(["7"], ["n2"]) == ""
+    assert asked.read_text().splitlines() == ["show job -o 7", "update JobId=7 ExcNodeList=n1,n2"]
+
+
 @pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGTERM"])
 def test_a_process_killed_by_a_stop_signal_before_it_handles_them_counts_as_stopped(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
