@@ -15,9 +15,7 @@ if not __package__:  # started as a script: the folder on the path must be the p
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from launch import cli
-
-KINDS = ("c2c", "cncl", "drgan", "r2r", "spectroformer", "tcfl")
-"""Names of the modules in launch/importing/kinds/."""
+from launch.importing.kinds import KINDS
 
 
 def main(arguments: list[str] | None = None) -> int:

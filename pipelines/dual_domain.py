@@ -129,10 +129,8 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         z_a, z_b, images = self._decode(noisy_pd, noisy_pdfs)
         is_supervised = self.config.targets == "clean"
         target_a, target_b = (batch["pd_clean"], batch["pdfs_clean"]) if is_supervised else (pd, pdfs)
-        cross_a, cross_b = (
-            self._in_units(images["pd_cross"], batch, "pd"),
-            self._in_units(images["pdfs_cross"], batch, "pdfs"),
-        )
+        cross_a = self._in_units(images["pd_cross"], batch, "pd")
+        cross_b = self._in_units(images["pdfs_cross"], batch, "pdfs")
         crossed_a, crossed_b = self._in_units(target_a, batch, "pd"), self._in_units(target_b, batch, "pdfs")
         terms = {
             "content": self.content(z_a, z_b),

@@ -79,15 +79,14 @@ def as_batch(**fields: Tensor) -> Batch:
     return {**batch, "index": torch.arange(len(first)), "key": [str(i) for i in range(len(first))]}
 
 
-def in_double(module: nn.Module) -> nn.Module:
-    """Turn the weights of a module into float64 and complex128, in place; returns the module."""
+def to_double(module: nn.Module) -> None:
+    """Turn the weights of a module into float64 and complex128, in place."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.data = _wide(parameter.data)
         for inner in module.modules():
             for name, buffer in list(inner.named_buffers(recurse=False)):
                 setattr(inner, name, _wide(buffer))
-    return module
 
 
 def doubled(state: State) -> State:

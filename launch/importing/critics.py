@@ -26,6 +26,17 @@ def convert(file: OldFile, key: str, part: str) -> tuple[list[str], State]:
     return [f"{key}={kinds.inline(network)}"], with_prefix(renamed, part)
 
 
+def apart(files: list[OldFile]) -> tuple[OldFile, list[OldFile]]:
+    """A generator's file, and that of its critic if it is there; CheckpointError for any other choice of files."""
+    generators = [file for file in files if not is_critic(file.tensors)]
+    if len(generators) != 1 or len(files) > 2:
+        raise CheckpointError(
+            f"expected the file of one generator, and perhaps that of its critic, got {len(generators)} generators in "
+            f"{len(files)} files"
+        )
+    return generators[0], [file for file in files if file is not generators[0]]
+
+
 def is_critic(state: State) -> bool:
     """Whether these are the tensors of a critic."""
     return "model.0.weight" in state and state["model.0.weight"].shape[-1] == 4

@@ -1,6 +1,5 @@
 """The tensors in a weights file of another program, read without running any code from it."""
 
-import hashlib
 import pickle
 import types
 from collections import OrderedDict
@@ -38,7 +37,6 @@ class OldFile:
     path: Path
     parts: dict[str, State]
     """Name of a network in the file -> its tensors; a file of a single network has the part ``""``."""
-    sha256: str
 
     @property
     def tensors(self) -> State:
@@ -72,7 +70,7 @@ def read(path: Path) -> OldFile:
     parts = _parts(content)
     if not parts:
         raise CheckpointError(f"{path} holds no tensors: give the weights file as the old program wrote it")
-    return OldFile(path, parts, hashlib.sha256(path.read_bytes()).hexdigest())
+    return OldFile(path, parts)
 
 
 def _load(path: Path) -> object:

@@ -18,24 +18,14 @@ from configs.support.logs import get_logger
 from configs.support.mappings import Settings
 from configs.support.paths import ROOT
 from launch.checkpoints import lineage, store
-from launch.checkpoints.layout import folder_name, step_folders
+from launch.checkpoints.layout import step_folders
 from launch.data.fields import specs_of_kinds
 from launch.importing import old_files
-from launch.importing.conversion import Comparison, Conversion, as_batch, in_double
+from launch.importing.conversion import Comparison, Conversion, as_batch, to_double
 from launch.methods import method_of
 from launch.runs.folder import RunFolder
 from losses.common import frozen_vgg
 from pipelines.base import Pipeline
-
-KINDS = {
-    "c2c": "Contrast2Contrast: best.pt",
-    "tcfl": "TCFL, official or reproduction: a generator, and its critic",
-    "cncl": "CNCL: a generator, and its critic",
-    "drgan": "DRGAN: netE_C and netG_C of one epoch, and the others",
-    "r2r": "R2R: net.pth",
-    "spectroformer": "Spectroformer, the authors' or the reproduction: one file",
-}
-"""Kinds of weights, and the files of each."""
 
 REFERENCE_TOLERANCE = 1e-4
 """Largest difference from the user's own reference, relative to its largest value, that float32 explains."""
@@ -56,7 +46,7 @@ def import_weights(
     """Write a run folder whose only checkpoint holds the weights of another program.
 
     Args:
-        kind: One of KINDS.
+        kind: A name of `launch.importing.kinds.KINDS`.
         files: Weights files of that program.
         run_dir: A new run folder, or an empty one.
         config: YAML, or JSON of the older program, that the run's configuration starts from; default: the YAML that is
@@ -131,7 +121,7 @@ def _pipeline(run: RunConfig, conversion: Conversion) -> tuple[Pipeline, list[st
 def _compare(pipeline: Pipeline, conversion: Conversion) -> None:
     """Compute the original's output from the tensors of the files, and refuse weights that give another one here."""
     wide = copy.deepcopy(pipeline)
-    in_double(wide)
+    to_double(wide)
     for comparison in conversion.compare(wide):
         _judge(comparison, conversion.tolerance, "which the original code computes from the same tensors")
 
@@ -176,11 +166,12 @@ def _image(array: np.ndarray) -> torch.Tensor:
 
 def _judge(comparison: Comparison, tolerance: float, reference: str) -> None:
     """CheckpointError unless an output is that of the reference up to rounding."""
-    log.info("%s: equal to that %s to %.0e of its largest value", comparison.what, reference, comparison.difference)
-    if not comparison.difference <= tolerance:
+    difference = comparison.difference
+    log.info("%s: equal to that %s to %.0e of its largest value", comparison.what, reference, difference)
+    if not difference <= tolerance:
         raise CheckpointError(
             f"the imported weights give another {comparison.what} than that {reference}: it differs by "
-            f"{comparison.difference:.1e} of its largest value, where at most {tolerance:.0e} was expected; nothing "
+            f"{difference:.1e} of its largest value, where at most {tolerance:.0e} was expected; nothing "
             "was written: check the settings of the run (--config, pipeline.KEY=VALUE)"
         )
 
@@ -231,4 +222,3 @@ def _write(
         raise
     for part in initialised:
         log.info("%s is not in the files and starts afresh; restoring does not use it", part)
-    assert (folder.checkpoints / folder_name(0)).is_dir()

@@ -60,9 +60,9 @@ class BatchAssembler:
         random_geometry: bool = True,
         pool: ThreadPoolExecutor | None = None,
     ) -> None:
+        self.fields = bind(recipe, split, one_size=random_geometry)
         split = as_shown(split, recipe.resize)
         self.split, self.recipe, self.seed = split, recipe, seed
-        self.fields = bind(recipe, split, one_size=random_geometry)
         self.streams = sorted({field.stream for field in self.fields} - {0})
         """The random streams that choose samples for unpaired fields."""
         self._has_geometry = random_geometry and bool(recipe.crop or recipe.flip or recipe.rotate or recipe.phase)

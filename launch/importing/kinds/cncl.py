@@ -43,23 +43,16 @@ def convert(files: list[OldFile], *, own_statistics: bool) -> Conversion:
         files: One or two files.
         own_statistics: Normalise by the statistics of each image, as the original test script does.
     """
-    generators = [file for file in files if not critics.is_critic(file.tensors)]
-    if len(generators) != 1 or len(files) > 2:
-        raise CheckpointError(
-            f"expected the file of one generator, and perhaps that of its critic, got {len(generators)} generators in "
-            f"{len(files)} files"
-        )
-    file = generators[0]
+    file, others = critics.apart(files)
     state, left_out = critics.without_statistics(file.tensors) if own_statistics else (file.tensors, [])
     weights, dropped = _generator(file, state)
     network = {"name": "unet", "norm": "batch_statistics" if own_statistics else "batch"}
     settings = [f"pipeline.{part}={kinds.inline(network)}" for part in ("content", "noise")]
     settings.append("pipeline.normalisation=variance")
-    for other in files:
-        if other is not file:
-            critic_settings, critic = critics.convert(other, "pipeline.critic", "critic")
-            settings += critic_settings
-            weights |= critic
+    for other in others:
+        critic_settings, critic = critics.convert(other, "pipeline.critic", "critic")
+        settings += critic_settings
+        weights |= critic
     original_state = doubled(file.tensors)
 
     def compare(pipeline: Pipeline) -> list[Comparison]:

@@ -6,7 +6,7 @@ from configs.errors import CheckpointError
 from launch.data.fields import ImageKind
 from launch.importing import kinds
 from launch.importing.conversion import Comparison, Conversion, doubled, stored_input
-from launch.importing.kinds.tcfl import DNCNN
+from launch.importing.kinds.tcfl import DNCNN, depth_of
 from launch.importing.old_files import OldFile
 from launch.importing.originals import stacks
 from launch.importing.renaming import rename, with_prefix
@@ -24,8 +24,7 @@ def convert(files: list[OldFile], *, own_statistics: bool) -> Conversion:
             "weights that belongs to the file"
         )
     weights, dropped = rename(state, DNCNN, files[0].path)
-    depth = (max(int(name.split(".")[1]) for name in state) + 4) // 3
-    network = {"name": "dncnn", "depth": depth}
+    network = {"name": "dncnn", "depth": depth_of(state)}
     original_state = doubled(state)
 
     def compare(pipeline: Pipeline) -> list[Comparison]:

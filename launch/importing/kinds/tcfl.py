@@ -33,20 +33,14 @@ def convert(files: list[OldFile], *, own_statistics: bool) -> Conversion:
         files: One or two files.
         own_statistics: Normalise by the statistics of each image, as the official test script does.
     """
-    generators = [file for file in files if not critics.is_critic(file.tensors)]
-    if len(generators) != 1 or len(files) > 2:
-        raise CheckpointError(
-            f"expected the file of one generator, and perhaps that of its critic, got {len(generators)} generators in "
-            f"{len(files)} files"
-        )
-    variant, base, network, weights, forward, dropped = _generator(generators[0], own_statistics)
+    file, others = critics.apart(files)
+    variant, base, network, weights, forward, dropped = _generator(file, own_statistics)
     settings = [f"pipeline.generator={kinds.inline(network)}", "pipeline.batch_passes=false"]
-    for file in files:
-        if file not in generators:
-            critic_settings, critic = critics.convert(file, "pipeline.critic", "critic")
-            settings += critic_settings
-            weights |= critic
-    state = doubled(generators[0].tensors)
+    for other in others:
+        critic_settings, critic = critics.convert(other, "pipeline.critic", "critic")
+        settings += critic_settings
+        weights |= critic
+    state = doubled(file.tensors)
 
     def compare(pipeline: Pipeline) -> list[Comparison]:
         image = stored_input()
@@ -56,6 +50,11 @@ def convert(files: list[OldFile], *, own_statistics: bool) -> Conversion:
     grey = ImageKind("uint8", 1)
     images = {"noisy": grey, "noisy_other": grey, "unpaired_clean": grey}
     return Conversion(variant, base, settings, weights, images, compare, dropped=dropped)
+
+
+def depth_of(state: State) -> int:
+    """Convolutions of a `dncnn.I` stack, which ends at I = 3 depth - 4."""
+    return (max(int(name.split(".")[1]) for name in state) + 4) // 3
 
 
 def _generator(file: OldFile, own_statistics: bool) -> tuple[str, str, dict[str, object], State, Forward, list[str]]:
@@ -69,7 +68,7 @@ def _generator(file: OldFile, own_statistics: bool) -> tuple[str, str, dict[str,
         is_reproduction = "dncnn.0.bias" in state
         has_averages = any(name.endswith("running_mean") for name in state)
         slope = 0.2 if is_reproduction else 0.01
-        depth = (max(int(name.split(".")[1]) for name in state) + 4) // 3
+        depth = depth_of(state)
         network: dict[str, object] = {
             "name": "dncnn",
             "depth": depth,

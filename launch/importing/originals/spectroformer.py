@@ -1,8 +1,9 @@
 """Spectroformer from the tensors of a file: what the authors' code and the user's reproduction have in common.
 
-The two differ in names and in a few operations. A `Names` says how a file calls the parts; the two modules beside this
-one put them together.
+The two differ in names and in a few operations. The two modules beside this one put the parts together.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -38,6 +39,27 @@ def attend(attention: Tensor, value: Tensor) -> Tensor:
     """Values (N, C, H, W) mixed over the channels of each head."""
     split = value.reshape(len(value), attention.shape[1], -1, value.shape[2] * value.shape[3])
     return (attention @ split).reshape(value.shape)
+
+
+def stage(
+    state: State, name: str, x: Tensor, *, attention: Callable[[State, str, Tensor], Tensor], norm: str, depthwise: str
+) -> Tensor:
+    """The transformer blocks `name.0`, `name.1`, ...
+
+    Args:
+        state: The tensors.
+        name: Of the stage.
+        x: Features (N, C, H, W).
+        attention: Computes a block's attention, given its name.
+        norm: What follows `norm1` and `norm2` in the names of the norms' tensors.
+        depthwise: Name of the middle convolution of GDFN.
+    """
+    position = name.count(".") + 1
+    for j in range(len({key.split(".")[position] for key in state if key.startswith(f"{name}.")})):
+        block = f"{name}.{j}"
+        x = x + attention(state, f"{block}.attn", channel_norm(state, f"{block}.norm1{norm}", x))
+        x = x + feed_forward(state, f"{block}.ffn", depthwise, channel_norm(state, f"{block}.norm2{norm}", x))
+    return x
 
 
 def feed_forward(state: State, name: str, depthwise: str, x: Tensor) -> Tensor:

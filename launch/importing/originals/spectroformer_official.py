@@ -5,14 +5,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from launch.importing.old_files import State
-from launch.importing.originals.spectroformer import (
-    attend,
-    attention_map,
-    channel_norm,
-    conv,
-    feed_forward,
-    fourier_upsample,
-)  # fmt: skip
+from launch.importing.originals import spectroformer as parts
+from launch.importing.originals.spectroformer import conv
 
 
 def forward(state: State, x: Tensor) -> Tensor:
@@ -34,26 +28,22 @@ def forward(state: State, x: Tensor) -> Tensor:
 
 
 def _stage(state: State, name: str, x: Tensor) -> Tensor:
-    position = name.count(".") + 1
-    for j in range(len({key.split(".")[position] for key in state if key.startswith(f"{name}.")})):
-        x = x + _attention(state, f"{name}.{j}.attn", channel_norm(state, f"{name}.{j}.norm1", x))
-        x = x + feed_forward(state, f"{name}.{j}.ffn", "conv", channel_norm(state, f"{name}.{j}.norm2", x))
-    return x
+    return parts.stage(state, name, x, attention=_attention, norm="", depthwise="conv")
 
 
 def _attention(state: State, name: str, x: Tensor) -> Tensor:
     first = conv(state, f"{name}.qkv_conv", conv(state, f"{name}.qkv", x), 1, depthwise=True)
     query, key, value = first.chunk(3, 1)
-    attention = attention_map(query, key, state[f"{name}.temperature"])
-    spatial = conv(state, f"{name}.project_out", attend(attention, value))
+    attention = parts.attention_map(query, key, state[f"{name}.temperature"])
+    spatial = conv(state, f"{name}.project_out", parts.attend(attention, value))
     second = conv(state, f"{name}.kv_conv", conv(state, f"{name}.kv", spatial), 1, depthwise=True)
-    return conv(state, f"{name}.project_outf", attend(attention, second.chunk(2, 1)[1]))
+    return conv(state, f"{name}.project_outf", parts.attend(attention, second.chunk(2, 1)[1]))
 
 
 def _up(state: State, name: str, x: Tensor) -> Tensor:
     magnitude = (f"{name}.Fups.amp_fuse.0", f"{name}.Fups.amp_fuse.2")
     phase = (f"{name}.Fups.pha_fuse.0", f"{name}.Fups.pha_fuse.2")
-    spectral = fourier_upsample(state, magnitude, phase, f"{name}.Fups.post", x)
+    spectral = parts.fourier_upsample(state, magnitude, phase, f"{name}.Fups.post", x)
     spatial = functional.pixel_shuffle(conv(state, f"{name}.Sups.body.0", x, 1), 2)
     return conv(state, f"{name}.reduce", torch.cat([spectral, spatial], 1))
 

@@ -5,14 +5,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from launch.importing.old_files import State
-from launch.importing.originals.spectroformer import (
-    attend,
-    attention_map,
-    channel_norm,
-    conv,
-    feed_forward,
-    fourier_upsample,
-)  # fmt: skip
+from launch.importing.originals import spectroformer as parts
+from launch.importing.originals.spectroformer import conv
 
 
 def forward(state: State, image: Tensor) -> Tensor:
@@ -32,21 +26,18 @@ def forward(state: State, image: Tensor) -> Tensor:
 
 
 def _stage(state: State, name: str, x: Tensor) -> Tensor:
-    for j in range(len({key.split(".")[1] for key in state if key.startswith(f"{name}.")})):
-        x = x + _attention(state, f"{name}.{j}.attn", channel_norm(state, f"{name}.{j}.norm1.body", x))
-        x = x + feed_forward(state, f"{name}.{j}.ffn", "dwconv", channel_norm(state, f"{name}.{j}.norm2.body", x))
-    return x
+    return parts.stage(state, name, x, attention=_attention, norm=".body", depthwise="dwconv")
 
 
 def _attention(state: State, name: str, x: Tensor) -> Tensor:
     temperature = state[f"{name}.temperature"]
     first = conv(state, f"{name}.qkv1_dwconv", conv(state, f"{name}.qkv1", x), 1, depthwise=True)
     query, key, value = first.chunk(3, 1)
-    spatial = conv(state, f"{name}.project_out1", attend(attention_map(query, key, temperature), value))
+    spatial = conv(state, f"{name}.project_out1", parts.attend(parts.attention_map(query, key, temperature), value))
     second = conv(state, f"{name}.kv2_dwconv", conv(state, f"{name}.kv2", spatial), 1, depthwise=True)
     key, value = second.chunk(2, 1)
     query = _filtered(state, f"{name}.fdfp.conv1", f"{name}.fdfp.conv2", x)
-    return conv(state, f"{name}.project_out2", attend(attention_map(query, key, temperature), value))
+    return conv(state, f"{name}.project_out2", parts.attend(parts.attention_map(query, key, temperature), value))
 
 
 def _filtered(state: State, first: str, second: str, x: Tensor) -> Tensor:
@@ -60,7 +51,7 @@ def _up(state: State, level: int, x: Tensor) -> Tensor:
     name = f"up{level + 1}_{level}"
     magnitude = (f"{name}.dfu.amp_conv1", f"{name}.dfu.amp_conv2")
     phase = (f"{name}.dfu.pha_conv1", f"{name}.dfu.pha_conv2")
-    spectral = fourier_upsample(state, magnitude, phase, f"{name}.dfu.post", x)
+    spectral = parts.fourier_upsample(state, magnitude, phase, f"{name}.dfu.post", x)
     spatial = functional.pixel_shuffle(conv(state, f"{name}.spatial_up.0", x, 1), 2)
     return conv(state, f"{name}.fusion", torch.cat([spectral, spatial], 1))
 
