@@ -43,8 +43,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"__key__": f"s{i}", "noisy.npy": image // 2, "clean.npy": image} for i, image in enumerate(colours)
         ]
         write_split(root / "underwater" / split, photographs, name="tiny", meta={"data_range": 1.0})
-    small = ["data.crop=32", "data.batch_size=2", "loop.epochs=null", "loop.max_steps=1", "pipeline.generator.depth=3"]
-    words = ["--config", "configs/tcfl_wgan.yaml", f"data.root={root / 'oct'}", "evaluation.limit=1", *small]
+    config = "configs/tcfl_wgan.yaml"
+    words = ["--config", config, *settings([config], root), "pipeline.generator.depth=3"]
     assert train.main([*words, "--run-dir", str(root / "runs" / "tcfl_wgan")]) == 0
     return root
 
@@ -84,16 +84,15 @@ def test_every_line_of_the_tables_runs(line: str, folder: Path, monkeypatch: pyt
             (folder / "runs" / "experiments").mkdir(exist_ok=True)
             assert experiments.main(arguments) == 6, "no run has started"
             return
-        arguments += [] if "--dry-run" in arguments else ["--dry-run"]
+        arguments.append("--dry-run")
     elif script == "diagnose" and "--run" not in arguments:
         arguments += settings(["configs/contrast2contrast.yaml"], folder)
     elif script == "train":
         arguments += settings(words, folder)
-        trains = "progressive" in line or "no_skip_everywhere" in line
-        run_dir = ["--run-dir", str(folder / "runs" / "other")] if "--run-dir" not in arguments else []
-        arguments += run_dir if trains else ["--dry-run"]
-        if not trains and "--run-dir" not in arguments:
-            arguments = [word for word in arguments if word not in run_dir]
+        if "progressive" not in line and "no_skip_everywhere" not in line:
+            arguments.append("--dry-run")
+        elif "--run-dir" not in arguments:
+            arguments += ["--run-dir", str(folder / "runs" / "other")]
     assert MAINS[script](arguments) == 0
 
 
