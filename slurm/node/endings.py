@@ -9,6 +9,7 @@ from configs.errors import EXIT_REQUEUE
 from slurm.node import chain, records, requeue
 from slurm.node.node_faults import node_fault
 from slurm.node.rank_processes import RankExit
+from slurm.node.records import Failure
 from slurm.node.requeue import Refusal
 from slurm.stages.task import Task
 
@@ -30,21 +31,22 @@ class Ending:
 
     def conclude(self) -> int:
         """Record the end, requeue the job or have it leave its node; the exit code of this rank."""
-        if self.exit.was_stopped(self.received) and not _another_failed(self):
+        if self.exit.was_stopped(self.received) and self._failure_of_another() is None:
             return self._stopped() if self.rank == 0 else 0
         code = self.exit.exit_code
         if not code:
             self._record("end", code, "finished")
             return 0
         fault = self._reason_to_leave_node()
-        extra = {"node_fault": fault} if fault else {}
-        records.write_failure(
-            self.task.folder, {**self.exit.failure(job=self.job, node=self.node), **extra}  # type: ignore[typeddict-item]
-        )  # fmt: skip
+        failure = self.exit.failure(job=self.job, node=self.node)
+        if fault:
+            failure["node_fault"] = fault
+        records.write_failure(self.task.folder, failure)
         log_line(f"rank {self.rank} on {self.node}: {self.exit.description}")
         if fault:
             return self._leave_node(fault)
-        if not _another_leaves_its_node(self):
+        other = self._failure_of_another()
+        if not (other and other.get("node_fault")):  # else that rank sees to the requeue
             self._record("end", code, self.exit.description)
         return code
 
@@ -76,6 +78,11 @@ class Ending:
             return Refusal(f"{where}; the next one continues", EXIT_REQUEUE)
         return Refusal(f"{where}; submit again to continue, or raise continue.starts", EXIT_REQUEUE)
 
+    def _failure_of_another(self) -> Failure | None:
+        """The job's first failure if it is another rank's, upon which SLURM signals all the others."""
+        failure = records.first_failure(self.task.folder, self.job)
+        return failure if failure and failure["rank"] != self.rank else None
+
     def _reason_to_leave_node(self) -> str:
         """What points to the node, if the job may still leave one for that."""
         history = records.history(self.task.folder)
@@ -93,13 +100,13 @@ class Ending:
             return code
         if later := chain.later_jobs(task, self.job):
             problem = requeue.exclude(later, [self.node])
-            self._record_leaving("end", code, reason)
+            self._record_any("end", code, reason, excluded=self.node)
             log_line(f"the next job goes on without {self.node}" if not problem else f"cannot exclude it: {problem}")
             return code
         if refusal := requeue.obstacle(self.job):
             self._record_any("end", code, f"{reason}; not requeued: {refusal.reason}")
             return code
-        self._record_leaving("stop", code, reason)
+        self._record_any("stop", code, reason, excluded=self.node)
         log_line(f"{reason}: requeueing job {self.job} without that node")
         # Once it is requeued the job is pending, and may be told which nodes to avoid; this process still lives a while
         problem = requeue.requeue(self.job)
@@ -110,9 +117,6 @@ class Ending:
             log_line(f"cannot exclude {self.node}: {problem}")
         time.sleep(_SLURM_ENDS_US_S)
         return 0
-
-    def _record_leaving(self, event: str, code: int, reason: str) -> None:
-        self._record_any(event, code, reason, excluded=self.node)
 
     def _record(self, event: str, code: int, reason: str, **values: object) -> None:
         """Append to the history, if this is the rank that keeps it."""
@@ -129,15 +133,3 @@ class Ending:
 def log_line(message: str) -> None:
     """Write to stderr at once: it goes into the job's log, between the lines of the training process."""
     print(f"quell: {message}", file=sys.stderr, flush=True)
-
-
-def _another_failed(ending: Ending) -> bool:
-    """Whether this process was stopped because another rank failed, upon which SLURM signals all the others."""
-    failure = records.first_failure(ending.task.folder, ending.job)
-    return failure is not None and failure["rank"] != ending.rank
-
-
-def _another_leaves_its_node(ending: Ending) -> bool:
-    """Whether another rank's node is to blame, so that it sees to the requeue."""
-    failure = records.first_failure(ending.task.folder, ending.job)
-    return failure is not None and failure["rank"] != ending.rank and bool(failure.get("node_fault"))
