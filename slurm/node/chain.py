@@ -15,11 +15,8 @@ def conclusive_end(task: Task, job: str) -> Event | None:
     jobs = records.chain(task.folder, job)
     earlier = jobs[: jobs.index(job)]
     events = [event for event in records.history(task.folder) if event["job"] in earlier]
-    starts = [index for index, event in enumerate(events) if event["event"] == "start"]
-    if not starts:
-        return None
-    latest = events[starts[-1] :]
-    if any("excluded" in event for event in latest):
+    latest = records.since_last_start(events)
+    if not latest or any("excluded" in event for event in latest):
         return None
     end = latest[-1]
     return end if end["event"] == "end" and end["code"] != EXIT_REQUEUE else None

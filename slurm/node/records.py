@@ -81,6 +81,12 @@ def starts(folder: str | Path, job: str) -> list[Event]:
     return [event for event in history(folder, job) if event["event"] == "start"]
 
 
+def since_last_start(events: Sequence[Event]) -> Sequence[Event]:
+    """The last start among some events, and what came after it; empty before the first one."""
+    starts = [index for index, event in enumerate(events) if event["event"] == "start"]
+    return events[starts[-1] :] if starts else ()
+
+
 def write_failure(folder: str | Path, failure: Failure) -> None:
     """Record that a rank failed."""
     file = Path(folder) / f"failure-{failure['rank']}.json"

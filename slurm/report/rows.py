@@ -81,19 +81,18 @@ def _row(manifest: Manifest, stage: str, task: SubmittedTask, queue: Mapping[str
 
 def _last_node(task: SubmittedTask) -> str:
     """The first node of the last start."""
-    starts = [event for event in records.history(task.folder) if event["event"] == "start"]
-    return str(starts[-1].get("node", "")) if starts else ""
+    start = records.since_last_start(records.history(task.folder))
+    return str(start[0].get("node", "")) if start else ""
 
 
 def _elapsed(task: SubmittedTask, queued: QueuedJob | None, *, is_running: bool) -> int | None:
     """Seconds of the last start: by SLURM's clock while the job is there, otherwise by what the launcher recorded."""
     if queued is not None and queued.elapsed_s is not None:
         return queued.elapsed_s
-    events = records.history(task.folder)
-    starts = [number for number, event in enumerate(events) if event["event"] == "start"]
-    if not starts:
+    events = records.since_last_start(records.history(task.folder))
+    if not events:
         return None
-    last, *after = events[starts[-1] :]
+    last, *after = events
     if not after and not is_running:
         return None  # it was killed, nobody knows when
     begun, ended = (event.get("time") for event in (last, after[-1] if after else {"time": time.time()}))
