@@ -9,13 +9,11 @@ from typing import NamedTuple
 from configs.errors import EXIT_REQUEUE, DivergedError
 from slurm.node import records
 from slurm.node.records import Event, Outcome
+from slurm.stages.schema import EARLY_S
 from slurm.stages.task import Task
 
 FRUITLESS_STARTS = 3
 """Starts that end by themselves without having saved anything, in a row, after which a job is given up."""
-
-_EARLY_S = 60
-"""How much earlier than asked SLURM may send the signal of the time limit."""
 
 _TIMEOUT_S = 60
 _AWAY_S = 300.0
@@ -148,7 +146,7 @@ def _elapsed_s(start: Event) -> float:
 
 def _usable_s(task: Task) -> float:
     """How long a start may run before the signal of the time limit."""
-    return 60 * task.time_min - task.grace_s - _EARLY_S
+    return 60 * task.time_min - task.grace_s - EARLY_S
 
 
 class _Answer(NamedTuple):

@@ -57,6 +57,11 @@ def ancestors(stages: Mapping[str, Stage], name: str) -> set[str]:
     return visited
 
 
+def data_may_be_built(stages: Mapping[str, Stage], name: str) -> bool:
+    """Whether a stage before `name` runs a command, which may build its data."""
+    return any(stages[ancestor].command for ancestor in ancestors(stages, name))
+
+
 def select(stages: Mapping[str, Stage], *, only: str | None = None, start: str | None = None) -> list[str]:
     """The stages to run, in order: `only` this one, `start` and all that depend on it, or all."""
     if only is not None:

@@ -24,7 +24,7 @@ JOBS = "jobs"
 RESERVED = {"code", JOBS, "logs"}
 """Names that no stage may have: these folders lie next to the stages' run folders."""
 
-_EARLY_S = 60
+EARLY_S = 60
 """How much earlier than asked SLURM may send the signal before the time limit."""
 
 MAX_MEMBERS = 1000
@@ -129,10 +129,10 @@ class Resources(JobOptions):
 
     @model_validator(mode="after")
     def _check_time(self) -> "Resources":
-        if 60 * self.time_min - self.grace_s <= _EARLY_S:
+        if 60 * self.time_min - self.grace_s <= EARLY_S:
             raise ValueError(
                 f"grace_s ({self.grace_s} s) leaves nothing of time_min ({self.time_min} min), for SLURM may signal up "
-                f"to {_EARLY_S} s earlier: lower grace_s or raise time_min"
+                f"to {EARLY_S} s earlier: lower grace_s or raise time_min"
             )
         return self
 

@@ -8,7 +8,7 @@ from configs.errors import ConfigError
 from configs.schema import RunConfig
 from configs.support.paths import resolve
 from slurm.stages import preflight
-from slurm.stages.graph import ancestors
+from slurm.stages.graph import data_may_be_built
 from slurm.stages.read import StageGraph
 from slurm.stages.schema import Stage
 from slurm.stages.sweep import Variant, as_arguments, member_changes, name_problems, run_dir, variants
@@ -65,12 +65,12 @@ def _overrides(graph: StageGraph, root: Path, name: str, variant: Variant) -> li
 def _load(graph: StageGraph, name: str, variant: Variant, overrides: list[str]) -> tuple[RunConfig | None, list[str]]:
     """The configuration, or its problems in combination with the changes of every member that may win its pick."""
     stage = graph.stages[name]
-    data_may_be_built = any(graph.stages[ancestor].command for ancestor in ancestors(graph.stages, name))
+    may_be_built = data_may_be_built(graph.stages, name)
     problems: list[str] = []
     for changes in _possible_changes(graph, stage):
         try:
             config = loader.load(resolve(variant.config), [*overrides, *changes, *as_arguments(graph.settings)])
-            problems += preflight.check(stage, config, data_may_be_built=data_may_be_built)
+            problems += preflight.check(stage, config, data_may_be_built=may_be_built)
         except ConfigError as error:
             problems += error.problems
     if problems:

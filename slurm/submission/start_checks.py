@@ -12,7 +12,7 @@ from configs import loader
 from configs.errors import ConfigError, MachineError
 from configs.support.logs import get_logger
 from configs.support.paths import ROOT
-from slurm.stages.graph import ancestors
+from slurm.stages.graph import data_may_be_built
 from slurm.stages.plan import Plan, PlannedStage
 from slurm.stages.task import Task
 
@@ -53,12 +53,12 @@ def refuse_what_would_not_start(plan: Plan, chosen: Sequence[str]) -> None:
 def _requests(plan: Plan, stage: PlannedStage) -> Iterator[dict[str, Any]]:
     """What to ask about each run of a stage."""
     stages = {name: planned.settings for name, planned in plan.stages.items()}
-    data_may_be_built = any(stages[name].command for name in ancestors(stages, stage.name))
+    may_be_built = data_may_be_built(stages, stage.name)
     for task in stage.tasks:
         if task.name not in stage.configs:
             continue
         config = loader.structure(loader.parse(stage.configs[task.name]))
-        if "://" in config.data.root or (data_may_be_built and not Path(config.data.root).is_dir()):
+        if "://" in config.data.root or (may_be_built and not Path(config.data.root).is_dir()):
             continue
         yield {
             "name": task.name,
