@@ -22,7 +22,7 @@ from launch.training import deepspeed, dry_run
 from launch.training.build import length
 from launch.training.dry_run import OpenedRun
 
-_NOT_ON_META = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, KeyError, AssertionError)
+_NOT_ON_META = (RuntimeError, TypeError, ValueError, AttributeError, KeyError, AssertionError)
 """What a method raises that asks for values where there are only shapes; a refusal is a QuellError."""
 
 

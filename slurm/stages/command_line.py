@@ -50,23 +50,18 @@ class CommandLine:
 
     def applied(self, data: Unchecked) -> Unchecked:
         """A stage file's contents with the settings for it."""
-        plain: list[str] = []
-        of_configurations: list[str] = []
-        for text in self.stage_file:
-            found = _CONFIGURATION_OF_A_STAGE.fullmatch(text.partition("=")[0])
-            (of_configurations if found else plain).append(text)
-        loader.apply({}, of_configurations)  # refuses what cannot be read
-        data = loader.apply(data, plain)
-        for text in of_configurations:
-            key, _, value = text.partition("=")
-            found = _CONFIGURATION_OF_A_STAGE.fullmatch(key)
-            assert found
+        matches = [(text, _CONFIGURATION_OF_A_STAGE.fullmatch(text.partition("=")[0])) for text in self.stage_file]
+        loader.apply({}, [text for text, found in matches if found])  # refuses what cannot be read
+        data = loader.apply(data, [text for text, found in matches if not found])
+        for text, found in matches:
+            if not found:
+                continue
             place: Unchecked = data
             for part in found[1].split("."):
                 if not isinstance(place.get(part), dict):
                     place[part] = {}
                 place = place[part]
-            place[found[2]] = loader.parse(value)
+            place[found[2]] = loader.parse(text.partition("=")[2])
         return data
 
     @property

@@ -115,7 +115,7 @@ def _validate(model: type[Model], data: Unchecked, prefix: str, problems: list[s
 def _hint(model: type[BaseModel], path: Sequence[str]) -> str:
     """The nearest known key to the unknown one at the end of the path."""
     for part in path[:-1]:
-        field = next((field for name, field in _fields(model).items() if name == part), None)
+        field = _fields(model).get(part)
         # The names in a mapping (`list.NAME`) are no fields: the next part is a key of the same model.
         model = next(iter(_models(field.annotation)), model) if field else model
     return did_you_mean(path[-1], list(_fields(model)))
