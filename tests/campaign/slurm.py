@@ -24,7 +24,7 @@ from configs.support.arguments import whole_number
 from slurm.node import records
 from tests.support.runs import read_events
 from tests.support.slurm.cluster import Cluster, install
-from tests.support.slurm.launcher import Launcher, wait_until, weights
+from tests.support.slurm.launcher import Launcher, build_tiny_data, wait_until, weights
 
 NAME = "campaign"
 CONFIG = {"config": "configs/cross_no_skip.yaml"}
@@ -213,20 +213,21 @@ class Campaign:
         """Compare weights and log with those of the run that was left in peace."""
         run = self._jobs.runs(NAME) / fault.stage
         fault.starts = len(records.starts(self._jobs.runs(NAME) / "jobs" / fault.stage, self._job(fault.stage)))
-        if (state := self._jobs.state(NAME, fault.stage)) != "finished":
+        if self._jobs.state(NAME, fault.stage) != "finished":
             fault.notes.append(self._jobs.status(NAME)[fault.stage])
             return
         steps = [event["step"] for event in read_events(run, "train")]
         if steps != list(range(1, len(steps) + 1)):
             fault.notes.append("the log has gaps or repetitions")
-        fault.is_exact = state == "finished" and weights(run) == expected and not fault.notes
+        fault.is_exact = weights(run) == expected and not fault.notes
 
 
-def run(faults: list[Fault], data: Path, folder: Path, *, seed: int) -> None:
+def run(faults: list[Fault], folder: Path, *, seed: int) -> None:
     """Bring up a cluster and disturb its jobs; what became of them is in `faults`.
 
     SLURM kills what does not stop in 30 seconds, and some starts are so caught before they listen to signals.
     """
+    data = build_tiny_data(folder)
     with Cluster(kill_wait_s=30, grace_s=30) as cluster:
         Campaign(Launcher(folder, data, cluster), cluster, seed).run(faults)
 
@@ -256,8 +257,6 @@ def main(arguments: list[str]) -> int:
     if reason := install():
         print(reason, file=sys.stderr)
         return 6
-    from shards import build
-
     faults = [
         Fault("requeued", "requeued", options.requeues),
         Fault("preempted", "preempted", options.preemptions),
@@ -265,10 +264,7 @@ def main(arguments: list[str]) -> int:
         Fault("stopped, and the controller killed", "restarted", options.controller_restarts),
     ]
     with tempfile.TemporaryDirectory(prefix="quell-campaign-") as name:
-        folder = Path(name)
-        data = folder / "phantom"
-        build.build(["phantom", "--size", "32", "--train", "16", "--val", "2", "--test", "2", "--output", str(data)])
-        run(faults, data, folder, seed=options.seed)
+        run(faults, Path(name), seed=options.seed)
     print(table(faults))
     return 0 if all(fault.is_exact for fault in faults) else 1
 

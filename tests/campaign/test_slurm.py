@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from shards import build
 from tests.campaign import slurm
 from tests.campaign.slurm import Fault
 from tests.support.slurm.cluster import install
@@ -16,10 +15,8 @@ from tests.support.slurm.cluster import install
 def test_jobs_disturbed_at_random_moments_end_bit_identical(tmp_path: Path) -> None:
     if reason := install():
         pytest.skip(reason)
-    data = tmp_path / "phantom"
-    build.build(["phantom", "--size", "32", "--train", "16", "--val", "2", "--test", "2", "--output", str(data)])
     faults = [Fault(stage, stage, 2) for stage in ("requeued", "preempted", "failing", "restarted")]
-    slurm.run(faults, data, tmp_path, seed=7)
+    slurm.run(faults, tmp_path, seed=7)
     assert all(fault.is_exact and fault.done == 2 for fault in faults), slurm.table(faults)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.slurm.cluster import Cluster, install
-from tests.support.slurm.launcher import Launcher
+from tests.support.slurm.launcher import Launcher, build_tiny_data
 
 
 @pytest.fixture(scope="session")
@@ -21,12 +21,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Phantom knees of 32 x 32 pixels."""
-    from shards import build
-
-    folder = tmp_path_factory.mktemp("tiny") / "phantom"
-    counts = ["--train", "16", "--val", "2", "--test", "2"]
-    build.build(["phantom", "--size", "32", *counts, "--output", str(folder)])
-    return folder
+    return build_tiny_data(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ Building them takes gigabytes and a network, which tests do not have.
 import configparser
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -98,4 +97,4 @@ def test_the_page_about_sites_shows_how_to_build_them() -> None:
         heads += "".join(re.findall(r"^#   (.*\n)", (FOLDER / name).read_text("utf-8"), flags=re.MULTILINE))
     for command in re.findall(r"^(?:docker|apptainer|enroot) .*$", page, flags=re.MULTILINE):
         assert command in heads or command.startswith("enroot"), command
-    assert Path(FOLDER).name in page
+    assert FOLDER.name in page

@@ -114,10 +114,9 @@ def test_records_of_an_earlier_version_keep_counting(tmp_path: Path) -> None:
 def test_a_start_after_a_killed_one_logs_where_it_resumes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     task = write_task(tmp_path)
     start(task)
-    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000040"
-    checkpoint.mkdir(parents=True)
-    (checkpoint / "meta.json").write_text("{}")
-    (checkpoint.parent / "step-00000050").mkdir()  # left by a save that did not fit into the grace period
+    save(task, 40)
+    # left by a save that did not fit into the grace period
+    (tmp_path / "run" / "checkpoints" / "step-00000050").mkdir()
     assert job.run(task, placement()) == 0
     assert "the previous start was killed before it could save; resuming from step 40" in capfd.readouterr().err
 

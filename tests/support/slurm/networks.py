@@ -53,21 +53,18 @@ class IsolatedCluster(Cluster):
     def received_bytes(self, node: str) -> int:
         """How much a node has received so far."""
         counter = f"/sys/class/net/{INTERFACE}/statistics/rx_bytes"
-        namespace = f"{self._prefix}-{self.names.index(node)}"
-        return int(_run("ip", "netns", "exec", namespace, "cat", counter))
-
-    def unplug(self, node: str) -> None:
-        """Cut a node off from the others; its processes do not notice."""
-        _run("ip", "link", "set", f"{self._prefix}v{self.names.index(node)}", "down")
+        return int(_run("ip", "netns", "exec", self._namespace(node), "cat", counter))
 
     def _inside(self, node: str) -> list[str]:
         if not node:
             return []
-        namespace = f"{self._prefix}-{self.names.index(node)}"
         named = f'hostname {node}; exec "$@"'
         # not `ip netns exec`, which mounts another /sys, without the cgroups that slurmd looks for
-        enter = [_program("nsenter"), f"--net=/run/netns/{namespace}"]
+        enter = [_program("nsenter"), f"--net=/run/netns/{self._namespace(node)}"]
         return [*enter, _program("unshare"), "--uts", "sh", "-c", named, "node"]
+
+    def _namespace(self, node: str) -> str:
+        return f"{self._prefix}-{self.names.index(node)}"
 
 
 @contextmanager
