@@ -7,7 +7,7 @@ from pathlib import Path
 
 KERNEL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 FIRST = 30_000
-"""Above the ports at which SLURM jobs meet (slurm/node/job.py)."""
+"""Above the ports at which SLURM jobs meet (slurm/node/placement.py)."""
 
 
 def free_ports(count: int) -> list[int]:
