@@ -304,9 +304,7 @@ class Restorer:
         """A normalised field, NCHW, and what it was divided by, (N, 1, 1, 1)."""
         count, height, width, _ = stack_NHWC.shape
         out = np.empty((count, spec.channels, height, width), np.complex64 if spec.is_complex else np.float32)
-        for image, place in zip(stack_NHWC, out, strict=True):
-            image = image[..., 0] if image.shape[-1] == 1 else image
-            transforms.write_image(image, place, divisor=INTEGER_MAX.get(str(image.dtype), 1.0))
+        transforms.convert(stack_NHWC, out, INTEGER_MAX.get(str(stack_NHWC.dtype), 1.0))
         images_NCHW, scale = torch.from_numpy(out), torch.ones(count, 1, 1, 1)
         if shared_scale is not None:
             scale = shared_scale.clone()

@@ -10,6 +10,7 @@ import torch
 
 from shards.reading.buffers import BufferPool
 from shards.reading.draws.geometry import Geometries, Turns
+from shards.reading.pixels import transforms
 from shards.reading.recipe import BoundField
 from shards.reading.split import Placement, Split
 from shards.reading.verification import Verification
@@ -110,7 +111,7 @@ class CropReader:
             raw_NHWC = self._scratch.array("raw", (end - begin, height, width, channels), dtype)
             part = crops if portion >= count else crops.part(begin, end)
             self._gather(field, part, is_plain[begin:end], raw_NHWC)
-            convert(raw_NHWC, out_NCHW[begin:end], field.divisor)
+            transforms.convert(raw_NHWC, out_NCHW[begin:end], field.divisor)
         return tensor
 
     def image(self, field: BoundField, crops: Crops, i: int) -> np.ndarray:
@@ -189,27 +190,6 @@ class CropReader:
         else:
             image = self._split.read_rows(sample, field.member, member, top, height)
         return image[:, left : left + width]
-
-
-def convert(raw_NHWC: np.ndarray, out_NCHW: np.ndarray, divisor: float) -> None:
-    """Write stored images into a batch.
-
-    Args:
-        raw_NHWC: Images of any dtype.
-        out_NCHW: Where they go, float32 or complex64. A complex image stays complex in a complex place, becomes its
-            real and imaginary part where there are two channels, and its magnitude otherwise.
-        divisor: What real images are divided by.
-    """
-    if raw_NHWC.dtype.kind != "c":
-        out_NCHW[...] = raw_NHWC.transpose(0, 3, 1, 2)
-        if divisor != 1.0:
-            np.multiply(out_NCHW, np.float32(1 / divisor), out=out_NCHW)
-    elif out_NCHW.dtype.kind == "c":
-        out_NCHW[...] = raw_NHWC.transpose(0, 3, 1, 2)
-    elif out_NCHW.shape[1] == 2:
-        out_NCHW[:, 0], out_NCHW[:, 1] = raw_NHWC.real[..., 0], raw_NHWC.imag[..., 0]
-    else:
-        np.abs(raw_NHWC[..., 0], out=out_NCHW[:, 0], casting="same_kind")
 
 
 def _columns(left: int, width: int, *, is_reversed: bool) -> slice:

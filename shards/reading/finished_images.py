@@ -85,7 +85,7 @@ class FinishedImages:
         def fill(i: int) -> None:
             if is_complex:
                 phase = None if theta is None else float(theta[i])
-                transforms.write_image(self._reader.image(field, crops, i), out_NCHW[i], phase=phase)
+                transforms.convert_complex(self._reader.image(field, crops, i), out_NCHW[i], phase=phase)
             if has_own_scale:
                 is_pair = field.spec.layout == "ri"
                 scale[i] = transforms.typical_magnitude(transforms.as_complex(out_NCHW[i]) if is_pair else out_NCHW[i])

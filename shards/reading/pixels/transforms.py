@@ -1,4 +1,4 @@
-"""What is done to single images, in numpy: phase, units, noise. Pure functions.
+"""What is done to images, in numpy: conversion, phase, units, noise. Pure functions.
 
 Everything random comes from Philox, a counter-based generator (Salmon et al., "Parallel random numbers: as easy as
 1, 2, 3", SC 2011), keyed by (seed, epoch, sample, stream): a sample looks the same whichever rank or thread loads it.
@@ -16,31 +16,33 @@ def generator(seed: int, epoch: int, sample: int, stream: int) -> np.random.Gene
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
-def write_image(image: np.ndarray, out_CHW: np.ndarray, *, divisor: float = 1.0, phase: float | None = None) -> None:
-    """Write a stored image into its place in a batch, and convert it on the way.
+def convert(raw_NHWC: np.ndarray, out_NCHW: np.ndarray, divisor: float) -> None:
+    """Write stored images into a batch.
 
     Args:
-        image: (H, W) or (H, W, C) of any dtype.
-        out_CHW: Where it goes, float32 or complex64. A complex image stays complex in a complex place, becomes its
+        raw_NHWC: Images of any dtype.
+        out_NCHW: Where they go, float32 or complex64. A complex image stays complex in a complex place, becomes its
             real and imaginary part where there are two channels, and its magnitude otherwise.
         divisor: What real images are divided by.
-        phase: Angle theta in radians; complex images are multiplied by exp(i theta) unless the magnitude is taken.
     """
-    if image.dtype.kind == "c":
-        if phase is not None and (out_CHW.dtype.kind == "c" or out_CHW.shape[0] == 2):
-            image = image * np.complex64(np.exp(1j * phase))
-        if out_CHW.dtype.kind == "c":
-            out_CHW[0] = image
-        elif out_CHW.shape[0] == 2:
-            out_CHW[0], out_CHW[1] = image.real, image.imag
-        else:
-            np.abs(image, out=out_CHW[0], casting="same_kind")
-        return
-    source = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-    if divisor == 1.0:
-        out_CHW[...] = source
+    raw_NCHW = raw_NHWC.transpose(0, 3, 1, 2)
+    if raw_NCHW.dtype.kind != "c":
+        out_NCHW[...] = raw_NCHW
+        if divisor != 1.0:
+            np.multiply(out_NCHW, np.float32(1 / divisor), out=out_NCHW)
+    elif out_NCHW.dtype.kind == "c":
+        out_NCHW[...] = raw_NCHW
+    elif out_NCHW.shape[1] == 2:
+        out_NCHW[:, :1], out_NCHW[:, 1:] = raw_NCHW.real, raw_NCHW.imag
     else:
-        np.multiply(source, np.float32(1 / divisor), out=out_CHW)
+        np.abs(raw_NCHW, out=out_NCHW, casting="same_kind")
+
+
+def convert_complex(image: np.ndarray, out_CHW: np.ndarray, *, phase: float | None = None) -> None:
+    """`convert` one complex image (H, W), multiplied by exp(i phase) unless the magnitude is taken."""
+    if phase is not None and (out_CHW.dtype.kind == "c" or out_CHW.shape[0] == 2):
+        image = image * np.complex64(np.exp(1j * phase))
+    convert(image[None, ..., None], out_CHW[None], 1.0)
 
 
 def typical_magnitude(image_CHW: np.ndarray) -> float:
