@@ -28,11 +28,13 @@ import torch
 
 from benchmarks import scaling_model
 from benchmarks.support import common
-from configs import loader, registry
+from configs import loader
+from configs.fields import Needs
 from configs.schema import RunConfig
 from configs.support.paths import ROOT
 from launch.data import loading
 from launch.data.finishing import Finisher
+from launch.methods import method_of
 from shards.building.writer import write_split
 from shards.reading.batch_assembler import BatchAssembler, BatchPlan
 from shards.reading.loaders import BLOCK_STEPS, PLANNED_SAMPLES, Loader
@@ -125,8 +127,7 @@ def feeds(names: list[str], folder: Path, *, quick: bool) -> Iterator[Feed]:
     together: dict[str, list[str]] = {}
     for name in names:
         config = loader.load(ROOT / "configs" / f"{name}.yaml")
-        needs = needs_of(config)
-        alike = (config.pipeline.name, needs, config.data, config.loop.accumulate)
+        alike = (config.pipeline.name, needs_of(config), config.data, config.loop.accumulate)
         together.setdefault(repr(alike), []).append(name)
     written: dict[tuple[str, ...], Path] = {}
     for alike_names in together.values():
@@ -144,10 +145,9 @@ def feeds(names: list[str], folder: Path, *, quick: bool) -> Iterator[Feed]:
         yield Feed(alike_names, config, recipe, order, shards)
 
 
-def needs_of(config: RunConfig) -> Any:
+def needs_of(config: RunConfig) -> Needs:
     """What the method asks of the data."""
-    method: Any = registry.find("pipelines", config.pipeline.name)
-    return method.needs(config.pipeline)
+    return method_of(config).needs(config.pipeline)
 
 
 def write(folder: Path, data: Data, members: list[str], *, quick: bool) -> None:
@@ -179,12 +179,7 @@ def measure(feed: Feed, rounds: int) -> Stages:
         """The plans of a block of steps, as the loader makes them; the last ones are kept."""
         block = feed.order.block(next(firsts), BLOCK_STEPS, assembler.streams)
         for first in range(0, BLOCK_STEPS, steps):
-            part = slice(first, first + steps)
-            plans[:] = assembler.plans(
-                block.epochs[part].reshape(-1, micro_batch),
-                block.samples[part].reshape(-1, micro_batch),
-                {stream: chosen[part].reshape(-1, micro_batch) for stream, chosen in block.unpaired.items()},
-            )
+            plans[:] = assembler.plans(*block.batches(first, first + steps))
 
     def assemble() -> None:
         for one in plans:

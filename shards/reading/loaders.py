@@ -119,19 +119,11 @@ class Loader(BackgroundLoader):
 
     def _plans_of(self, block: OrderBlock, begin: int, end: int) -> Iterator[BatchPlan]:
         """The plans of some steps; where a sample cannot be used, those of the steps before it come first."""
-
-        def plans(begin: int, end: int) -> list[BatchPlan]:
-            def rows(values: np.ndarray) -> np.ndarray:
-                return values[begin:end].reshape(-1, self._order.micro_batch)
-
-            unpaired = {stream: rows(samples) for stream, samples in block.unpaired.items()}
-            return self._assembler.plans(rows(block.epochs), rows(block.samples), unpaired)
-
         try:
-            yield from plans(begin, end)
+            yield from self._assembler.plans(*block.batches(begin, end))
         except DataError:
             for step in range(begin, end):
-                yield from plans(step, step + 1)
+                yield from self._assembler.plans(*block.batches(step, step + 1))
 
     def _blocks(self, start: int) -> Iterator[OrderBlock]:
         """The order from step `start` on, as many steps at a time as are worth computing together."""

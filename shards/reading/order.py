@@ -84,6 +84,12 @@ class OrderBlock(NamedTuple):
     unpaired: dict[int, Ints]
     """Stream -> samples that are unrelated to `samples`."""
 
+    def batches(self, begin: int, end: int) -> "OrderBlock":
+        """The micro-batches of the steps [begin, end), one after the other: arrays (batches, n)."""
+        arrays = (self.epochs, self.samples, *self.unpaired.values())
+        epochs, samples, *unpaired = (values[begin:end].reshape(-1, values.shape[-1]) for values in arrays)
+        return OrderBlock(epochs, samples, dict(zip(self.unpaired, unpaired, strict=True)))
+
 
 @dataclass(frozen=True)
 class SampleOrder:
