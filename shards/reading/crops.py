@@ -2,6 +2,7 @@
 
 import collections
 import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -132,11 +133,7 @@ class CropReader:
                 image = self.image(field, crops, i)
                 raw_NHWC[i] = image if image.ndim == 3 else image[..., None]
 
-        if self._pool is None:
-            for i in others:
-                read(i)
-        else:
-            list(self._pool.map(read, others))  # the list raises what a thread raised
+        for_each(self._pool, read, others)
 
     def _read_plain(self, crops: Crops, raw_NHWC: np.ndarray, chosen: np.ndarray | None = None) -> None:
         """Crops of plain arrays that need no verification: those chosen (k,), or all."""
@@ -190,6 +187,15 @@ class CropReader:
         else:
             image = self._split.read_rows(sample, field.member, member, top, height)
         return image[:, left : left + width]
+
+
+def for_each(pool: ThreadPoolExecutor | None, function: Callable[[int], None], numbers: Iterable[int]) -> None:
+    """Call a function with each number, in the pool's threads or, without one, in the caller's."""
+    if pool is None:
+        for number in numbers:
+            function(number)
+    else:
+        list(pool.map(function, numbers))  # the list raises what a thread raised
 
 
 def _columns(left: int, width: int, *, is_reversed: bool) -> slice:

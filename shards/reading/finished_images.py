@@ -4,14 +4,14 @@ Phase, normalisation and noise are applied image by image with the numbers that 
 versions leave them to the device (launch/data/finishing.py).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 
 from shards.reading.buffers import BufferPool
-from shards.reading.crops import CropReader, Crops
+from shards.reading.crops import CropReader, Crops, for_each
 from shards.reading.draws.geometry import PhiloxUniforms
 from shards.reading.pixels import transforms
 from shards.reading.recipe import BoundField, Recipe, stream_number
@@ -68,7 +68,7 @@ class FinishedImages:
             def fill(i: int, out_NCHW: np.ndarray = out_NCHW, stream: int = stream) -> None:
                 transforms.fill_normal(self._philox.generator(self._seed, *pairs[i], stream), out_NCHW[i])
 
-            self._for_each(fill, len(pairs))
+            for_each(self._pool, fill, range(len(pairs)))
         return drawn
 
     def _field(
@@ -93,12 +93,5 @@ class FinishedImages:
                 out_NCHW[i] *= np.float32(1 / scale[i])
 
         if is_complex or has_own_scale or field.scale_of is not None:
-            self._for_each(fill, count)
+            for_each(self._pool, fill, range(count))
         return tensor, scale
-
-    def _for_each(self, fill: Callable[[int], None], count: int) -> None:
-        if self._pool is None:
-            for i in range(count):
-                fill(i)
-        else:
-            list(self._pool.map(fill, range(count)))  # the list raises what a thread raised
