@@ -309,28 +309,19 @@ def _host_jobs(
     on_image: OnImage | None,
 ) -> Iterator[tuple[Job, int]]:
     """Work on single images, with their positions in the batch: metrics without a batch form, and `on_image`."""
+    by_output = {name: _host_metrics(output, images.on_device, metrics) for name, output in outputs.items()}
     for i in range(len(images.on_device["key"])):
-        for name, output in outputs.items():
-            has_reference = reference_field(output, images.on_device) is not None
-            own = {
-                key: metric
-                for key, metric in metrics.items()
-                if not (has_reference and metric.batch_form) and (has_reference or not metric.needs_clean)
-            }
+        for name, own in by_output.items():
             if own:
-                yield (
-                    partial(
-                        host_metrics.measure_output,
-                        images.batch,
-                        images.restored[name],
-                        name,
-                        output,
-                        i,
-                        data_range,
-                        own,
-                    ),
-                    i,
-                )
+                batch, restored, output = images.batch, images.restored[name], outputs[name]
+                yield partial(host_metrics.measure_output, batch, restored, name, output, i, data_range, own), i
         job = on_image(images, i) if on_image is not None else None
         if job is not None:
             yield job, i
+
+
+def _host_metrics(output: Output, batch: Batch, metrics: dict[str, Metric]) -> dict[str, Metric]:
+    """The metrics of an output that are measured image by image."""
+    if reference_field(output, batch) is None:
+        return {name: metric for name, metric in metrics.items() if not metric.needs_clean}
+    return {name: metric for name, metric in metrics.items() if not metric.batch_form}
