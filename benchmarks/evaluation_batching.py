@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.support import common, image_by_image
+from configs.fields import Needs
 from configs.schema import DataConfig, LoopConfig
 from launch.data import loading
 from launch.evaluation import evaluator
@@ -38,18 +40,42 @@ VARIANTS = {"one by one": (1, "no"), "batches of 4": (4, "no"), "batches of 4, b
 """Label -> images per batch, precision."""
 
 
-def restore_split(
-    pipeline: Pipeline, data: DataConfig, split: ShardSet, batch: int, precision: str
-) -> Callable[[], object]:
+class Subject(NamedTuple):
+    """A method with small networks, and images that it can restore."""
+
+    pipeline: Pipeline
+    data: DataConfig
+    split: ShardSet
+
+    @classmethod
+    def make(cls, name: str, folder: str, side: int) -> "Subject":
+        """The method of this configuration, and IMAGES images of `side` pixels, which are written to a folder."""
+        root = common.write_shards(Path(folder), side=side, count=IMAGES, **common.image_kind(name))
+        config = common.load_config(name, root, *common.SMALL[name], "data.crop=null")
+        split = ShardSet.open(root / "val")
+        pipeline = build.make_pipeline(config, split).eval()
+        memory_layout.place(pipeline, torch.device("cpu"), config.loop)
+        return cls(pipeline, config.data, split)
+
+    @property
+    def needs(self) -> Needs:
+        """What the method asks of the data."""
+        return type(self.pipeline).needs(self.pipeline.config)
+
+    def batches(self, size: int) -> AbstractContextManager[Iterable[Batch]]:
+        """All images, read and finished in batches of so many."""
+        recipe = loading.evaluation_recipe(self.needs, self.data, self.split)
+        return loading.whole_images(self.split, np.arange(IMAGES), recipe, size)
+
+
+def restore_split(subject: Subject, batch: int, precision: str) -> Callable[[], object]:
     """A function that reads and restores all images of a split."""
     autocast = machine_precision.autocast(torch.device("cpu"), precision)
-    recipe = loading.evaluation_recipe(type(pipeline).needs(pipeline.config), data, split)
 
     def run() -> None:
-        whole = loading.whole_images(split, np.arange(IMAGES), recipe, batch)
-        with whole as batches, torch.no_grad(), autocast():
+        with subject.batches(batch) as batches, torch.no_grad(), autocast():
             for images in batches:
-                pipeline.restore(images)
+                subject.pipeline.restore(images)
 
     return run
 
@@ -77,21 +103,15 @@ def measuring(name: str, *, with_network: bool, rounds: int) -> list[list[object
         rounds: Repetitions.
     """
     with common.temporary_folder() as folder:
-        root = common.write_shards(Path(folder), side=MEASURED_PX, count=IMAGES, **common.image_kind(name))
-        config = common.load_config(name, root, *common.SMALL[name], "data.crop=null")
-        split = ShardSet.open(root / "val")
-        pipeline = build.make_pipeline(config, split).eval()
-        memory_layout.place(pipeline, torch.device("cpu"), config.loop)
-        needs = type(pipeline).needs(config.pipeline)
-        recipe = loading.evaluation_recipe(needs, config.data, split)
-        checks = BlindChecks.of_split(pipeline, split, needs, config.data)
-        images = loading.load_whole_images(split, needs, config.data, IMAGES)
+        subject = Subject.make(name, folder, MEASURED_PX)
+        pipeline, data = subject.pipeline, subject.data
+        checks = BlindChecks.of_split(pipeline, subject.split, subject.needs, data)
+        images = loading.load_whole_images(subject.split, subject.needs, data, IMAGES)
         if not with_network:
             give_restored(pipeline)
 
         def batches() -> AbstractContextManager[Iterable[Batch]]:
-            whole = loading.whole_images(split, np.arange(IMAGES), recipe, config.data.eval_batch_size)
-            return whole if with_network else nullcontext(images)
+            return subject.batches(data.eval_batch_size) if with_network else nullcontext(images)
 
         def by_image() -> list[image_by_image.Values]:
             with batches() as given:
@@ -141,6 +161,28 @@ def give_restored(pipeline: Pipeline) -> None:
     pipeline.restore, pipeline.diagnostics = restore, lambda batch, restored: {}  # type: ignore[method-assign]
 
 
+def restoring(name: str, side: int, rounds: int) -> list[list[object]]:
+    """Rows of the second table: reading and restoring images of `side` pixels by one method."""
+    variants = dict(VARIANTS)
+    if side > 64 and not machine_precision.multiplies_bf16():
+        del variants["batches of 4, bf16"]  # emulated: takes minutes, and shows what 64 px have shown
+    with common.temporary_folder() as folder:
+        subject = Subject.make(name, folder, side)
+        candidates = {how: restore_split(subject, *variant) for how, variant in variants.items()}
+        seconds = common.time_interleaved(candidates, rounds=rounds)
+    return [
+        [
+            name,
+            f"{side} px",
+            how,
+            f"{IMAGES / common.median(values):.1f}",
+            common.spread(values),
+            f"{common.speedup(seconds['one by one'], values):.2f}",
+        ]
+        for how, values in seconds.items()
+    ]
+
+
 def main() -> None:
     quick = common.parse_options(__doc__ or "").quick
     warnings.simplefilter("ignore")
@@ -154,23 +196,7 @@ def main() -> None:
     common.print_table(header, rows)
     rows = []
     for name, side in (("pure_noise2noise", 64), ("pure_noise2noise", 160), ("tcfl", 64), ("tcfl", 160)):
-        with common.temporary_folder() as folder:
-            root = common.write_shards(Path(folder), side=side, count=IMAGES, **common.image_kind(name))
-            config = common.load_config(name, root, *common.SMALL[name], "data.crop=null")
-            split = ShardSet.open(root / "val")
-            pipeline = build.make_pipeline(config, split).eval()
-            memory_layout.place(pipeline, torch.device("cpu"), config.loop)
-            candidates = {
-                label: restore_split(pipeline, config.data, split, batch, precision)
-                for label, (batch, precision) in VARIANTS.items()
-            }
-            if side > 64 and not machine_precision.multiplies_bf16():
-                del candidates["batches of 4, bf16"]  # emulated: takes minutes, and shows what 64 px have shown
-            seconds = common.time_interleaved(candidates, rounds=rounds)
-        for label, values in seconds.items():
-            rate = f"{IMAGES / common.median(values):.1f}"
-            speedup = f"{common.speedup(seconds['one by one'], values):.2f}"
-            rows.append([name, f"{side} px", label, rate, common.spread(values), speedup])
+        rows += restoring(name, side, rounds)
     seconds = common.time_interleaved({str(batch): restore_tiles(batch) for batch in (1, 4, 16)}, rounds=rounds)
     for batch, values in seconds.items():
         rate, speedup = f"{1 / common.median(values):.1f}", f"{common.speedup(seconds['1'], values):.2f}"
