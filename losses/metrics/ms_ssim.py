@@ -12,9 +12,9 @@ from losses.common.separable_filters import gaussian_taps
 from losses.metrics.common.batch_form import BatchForm, within_float32, worst_unless_finite
 from losses.metrics.common.images import checked_pair, checked_range, is_finite
 from losses.metrics.common.structure import SIGMA_PX, dissimilarities
+from losses.msssim import SCALE_WEIGHTS
 
 HALVINGS = 4
-SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 LARGEST_WINDOW_PX = 11
 SMALLEST_PX = 2 * 2**HALVINGS + 1
 

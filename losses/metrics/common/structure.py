@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from losses.common.separable_filters import filtered
+from losses.msssim import K1, K2
 
 SIGMA_PX = 1.5
-K1, K2 = 0.01, 0.03
-"""Stabilising constants of luminance and contrast, relative to the data range."""
 
 
 def dissimilarities(restored_KNCHW: Tensor, clean_NCHW: Tensor, taps: Sequence[float]) -> tuple[Tensor, Tensor]:
