@@ -169,10 +169,13 @@ class Split(ABC):
     ) -> Iterator[None]:
         """Fill each buffer from its position in its shard, for placements that have `is_plain`; nothing is verified.
 
+        What `place` returns here has none, so a split that leaves it as it is, such as a stream or one that is shown in
+        another size, is never asked to.
+
         Yields:
             Whenever one is full, so that several may be the same memory.
         """
-        raise NotImplementedError  # only a split whose placements have `is_plain` needs it
+        raise AssertionError(f"{type(self).__name__} places no plain arrays")
 
     @abstractmethod
     def member_bytes(self, sample: int, field: str, member: StoredMember, *, verify: bool) -> Bytes:
