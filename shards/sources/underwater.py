@@ -126,8 +126,9 @@ def _published_items(args: argparse.Namespace, root: Path) -> tuple[dict[str, li
 
 def _with_val(train: list[WorkItem], args: argparse.Namespace) -> dict[str, list[WorkItem]]:
     """A val split drawn from a published train split, in the proportions of --split; it is said aloud."""
-    train_part, val_part, _ = args.split.split(",") if args.split.count(",") == 2 else ("", "", "")
-    divided = splits.divide(train, argparse.Namespace(**{**vars(args), "split": f"{train_part},{val_part},0"}))
+    parts = args.split.split(",")
+    without_test = ",".join([*parts[:2], "0"]) if len(parts) == 3 else args.split
+    divided = splits.divide(train, argparse.Namespace(**{**vars(args), "split": without_test}))
     log.info(
         "no val split is published: %d of the %d training photographs were drawn for it (--seed, --split)",
         len(divided["val"]),
