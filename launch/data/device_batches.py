@@ -1,6 +1,6 @@
 """Batches on the training device, copied one step ahead of the step that trains on them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -38,10 +38,13 @@ class DeviceBatches:
     Args:
         source: The loader.
         device: Where the batches go. On others than CUDA they are moved when they are asked for.
+        extras: Further tensors of a batch, made on the host.
     """
 
-    def __init__(self, source: BatchSource, device: torch.device) -> None:
-        self._source, self._device = source, device
+    def __init__(
+        self, source: BatchSource, device: torch.device, extras: Callable[[Batch], Batch] = lambda batch: {}
+    ) -> None:
+        self._source, self._device, self._extras = source, device, extras
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __iter__(self) -> Iterator[list[Batch]]:
@@ -66,10 +69,12 @@ class DeviceBatches:
         """Queue the copies of a step's micro-batches; None after the last step."""
         if host is None:
             return None
+        # extras first: what is not page-locked may wait for the copies queued before it
+        complete = [self._extras(batch) | batch for batch in host]
         if self._stream is None:
-            return _Copied([to_device(batch, self._device) for batch in host], None)
+            return _Copied([to_device(batch, self._device) for batch in complete], None)
         with torch.cuda.stream(self._stream):
-            batches = [to_device(batch, self._device) for batch in host]
+            batches = [to_device(batch, self._device) for batch in complete]
             return _Copied(batches, self._stream.record_event())
 
     def _handed_over(self, copied: _Copied) -> list[Batch]:

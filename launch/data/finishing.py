@@ -50,8 +50,7 @@ class Finisher:
             finished[f"{name}_scale"] = torch.ones_like(batch[name][:, :1, :1, :1].real) if scale is None else scale
             finished.pop(theta_name(field), None)
         del finished["epoch"]
-        if self._draws and "seeds" not in batch:
-            finished |= self.seeds(batch)
+        finished |= self.seeds(batch)
         if self.recipe.normals:
             finished |= self._normals(finished, finished["seeds"])
         if not self.recipe.seeds:
@@ -59,8 +58,11 @@ class Finisher:
         return finished
 
     def seeds(self, batch: Batch) -> Batch:
-        """`seeds` of a loader's batch; on the host they cost the device one copy instead of forty small kernels."""
-        if not self._draws:
+        """`seeds` of a loader's batch that lacks them.
+
+        On the host they cost the device one copy instead of forty small kernels.
+        """
+        if not self._draws or "seeds" in batch:
             return {}
         return {"seeds": split_mix.stream_seeds(self.seed, batch["epoch"], batch["index"])}
 

@@ -11,7 +11,6 @@ import torch
 
 from configs import loader
 from configs.schema import RunConfig
-from launch.data.device_batches import DeviceBatches
 from launch.machine import acceleration, devices, out_of_memory
 from launch.proof.outcomes import Check, SkippedError
 from launch.proof.small_configs import CONFIGS, KINDS, RANDOM, members, on_first_kind, replace_settings, write_roots
@@ -100,7 +99,7 @@ def measure(config: RunConfig, folder: Path) -> tuple[dict[str, float], str]:
         trainer = assemble(config, accelerator, run_folder, Tracker(run_folder, active=False, tensorboard=False))
         found: list[str] = []
         with trainer.batches() as batches:
-            loop.train(trainer, _profiled(iter(DeviceBatches(batches, trainer.context.device)), trainer, found))
+            loop.train(trainer, _profiled(trainer.on_device(batches), trainer, found))
         return median_speed(trainer.speeds), "".join(found)
     finally:
         acceleration.close(accelerator)

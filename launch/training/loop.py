@@ -20,7 +20,7 @@ def train(trainer: Trainer, batches: Iterator[list[Batch]]) -> str:
 
     Args:
         trainer: The parts of the run.
-        batches: Global batches, each a list of micro-batches on the CPU, as the loader returns them.
+        batches: Global batches, each a list of micro-batches as the loader returns them, on any device.
 
     Returns:
         FINISHED, STOPPED when a signal ended the run with a checkpoint, or INTERRUPTED when that was Ctrl-C.

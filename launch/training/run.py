@@ -18,7 +18,6 @@ from launch.checkpoints import best, lineage, resume, store
 from launch.checkpoints.capture import restore, restore_rank
 from launch.checkpoints.files import explained
 from launch.checkpoints.resume import Resumption
-from launch.data.device_batches import DeviceBatches
 from launch.machine import acceleration, agreement, devices, out_of_memory, ranks
 from launch.machine.profiling import profiled
 from launch.machine.rng import seed_everything
@@ -108,7 +107,7 @@ def _train(
             until_closed.enter_context(trainer.stop.listening())
             with trainer.stop, trainer.checkpointer, trainer.batches() as batches:
                 worker = f"rank{trainer.context.rank}"
-                on_device = iter(DeviceBatches(batches, trainer.context.device))
+                on_device = trainer.on_device(batches)
                 timed = profiled(on_device, config.profile.steps, folder.tensorboard, worker=worker)
                 ending = loop.train(trainer, timed)
         if trainer.context.is_first:

@@ -1,5 +1,6 @@
 """The parts of a training run, assembled: what the loop works with."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from configs.support.paths import ROOT
 from launch.checkpoints import resume, store
 from launch.checkpoints.capture import TrainingState
 from launch.data import fields, loading, splits, training_levels
+from launch.data.device_batches import DeviceBatches
 from launch.data.finishing import Finisher
 from launch.evaluation import evaluator, fitness
 from launch.machine import devices, memory_layout, precision
@@ -80,8 +82,13 @@ class Trainer:
         )
         return self.loader
 
+    def on_device(self, batches: Loader | StreamLoader) -> Iterator[list[Batch]]:
+        """The loader's batches on the device, each copied there before its step begins where the device allows that."""
+        assert self.finisher is not None, "batches() comes first"
+        return iter(DeviceBatches(batches, self.context.device, self.finisher.seeds))
+
     def finish(self, batch: Batch) -> Batch:
-        """A batch of the loader as the method reads it, on the device."""
+        """A batch of the loader, on the device or not, as the method reads it there."""
         assert self.finisher is not None, "batches() comes first"
         return self.finisher(loading.to_device(batch | self.finisher.seeds(batch), self.context.device))
 

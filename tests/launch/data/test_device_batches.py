@@ -74,7 +74,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def copy(batch: Batch, device: torch.device) -> Batch:
         assert device == CUDA
         happened.append(f"copy {int(batch['x'][0])} by {current[-1]}")
-        return {**batch, "x": batch["x"].clone().as_subclass(Logged)}
+        return {name: v.clone().as_subclass(Logged) if torch.is_tensor(v) else v for name, v in batch.items()}
 
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream("copier", happened))
     monkeypatch.setattr(torch.cuda, "stream", inside)
@@ -128,3 +128,15 @@ def test_on_a_cpu_nothing_is_taken_ahead_or_copied() -> None:
     source = Source(3, {0, 1, 2, 3}, log)
     train(DeviceBatches(source, torch.device("cpu")), log)
     assert log == ["take 0", "step 0", "take 1", "step 1", "take 2", "step 2"]
+
+
+def test_further_tensors_are_made_on_the_host_and_copied_with_the_batch(log: list[str]) -> None:
+    def extras(batch: Batch) -> Batch:
+        assert type(batch["x"]) is torch.Tensor  # not a copy yet
+        log.append(f"extras {int(batch['x'][0])}")
+        return {"y": -batch["x"]}
+
+    batches = DeviceBatches(Source(2, {1}, log), CUDA, extras)
+    assert [float(batch["y"][0]) for (batch,) in batches] == [0.0, -1.0]
+    made_and_copied = [entry for entry in log if entry.startswith(("extras", "copy"))]
+    assert made_and_copied == ["extras 0", "copy 0 by copier", "extras 1", "copy 1 by copier"]
