@@ -13,6 +13,7 @@ from configs.schema import DataConfig, RunConfig
 from launch.data.fields import available_fields, resized_to
 from launch.data.finishing import Finisher
 from launch.data.splits import open_split, size
+from launch.machine import devices
 from pipelines.base import Batch, Pipeline
 from shards.reading.batch_assembler import Verify
 from shards.reading.loaders import EvalLoader, Loader
@@ -98,7 +99,7 @@ def whole_images(
 ) -> Iterator[Iterator[Batch]]:
     """Finished batches of uncropped images, on the CPU unless a device is given; arguments as of `EvalLoader`."""
     finish, device = Finisher(recipe, shards), device or torch.device("cpu")
-    with EvalLoader(shards, samples, recipe, batch, verify=verify, pin=device.type == "cuda") as batches:
+    with EvalLoader(shards, samples, recipe, batch, verify=verify, pin=devices.pins_memory(device)) as batches:
         yield (finish(to_device(batch, device)) for batch in batches)
 
 
