@@ -78,8 +78,7 @@ def diagnose(options: argparse.Namespace) -> int:
             steps = DEFAULT_STEPS if options.steps is None else options.steps
             examine.train_for_diagnosis(options.config, options.overrides, folder, steps=steps)
         # a run that was trained for this has logged the gradients of its own steps
-        further = {} if options.run else {"further_steps": 0}
-        diagnosis = examine.diagnose_run(folder, **further)
+        diagnosis = examine.diagnose_run(folder, further_steps=examine.FURTHER_STEPS if options.run else 0)
     print(diagnosis.text(), end="", flush=True)
     if options.output:
         diagnosis.write(Path(options.output))

@@ -55,19 +55,18 @@ class Snapshots:
         """
         self._join()
         tensors = list(tensors_in(state))
-        devices = {tensor.device for tensor in tensors if not tensor.is_cpu}
+        sources = {tensor.device for tensor in tensors if not tensor.is_cpu}
         if (layout := layout_of(tensors)) != self._layout:
-            self._allocate(layout, pinned=bool(devices))
-        copies = self._copies
-        remaining = iter(copies)
+            self._allocate(layout, pinned=bool(sources))
+        remaining = iter(self._copies)
         copied = rebuilt(state, lambda _: next(remaining))
         pending: list[tuple[Tensor, Tensor]] = []
-        for tensor, copy in zip(tensors, copies, strict=True):
+        for tensor, copy in zip(tensors, self._copies, strict=True):
             if tensor.is_cpu:
                 copy.copy_(tensor.detach())
             else:
                 pending.append((copy, tensor.detach().clone()))
-        fetches = [fetching(device, [pair for pair in pending if pair[1].device == device]) for device in devices]
+        fetches = [fetching(device, [pair for pair in pending if pair[1].device == device]) for device in sources]
 
         def finish() -> T:
             while fetches:

@@ -4,6 +4,7 @@ A run is continued from its last checkpoint for a few steps that are not saved, 
 and next batches.
 """
 
+import itertools
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,15 +66,15 @@ def examine_steps(folder: Path, count: int) -> Steps:
     """
     checkpoint = store.choose(folder, "last")
     at = int(store.read_meta(checkpoint)["step"])
-    config = _continued(trained_model.folder_of(folder).config(), at + max(count, 1))
+    run_folder, taken = trained_model.folder_of(folder), max(count, 1)
+    config = _continued(run_folder.config(), at + taken)
     accelerator = acceleration.make_accelerator(config.loop)
     try:
-        run_folder = trained_model.folder_of(folder)
         tracker = Tracker(run_folder, active=False, tensorboard=False)
         trainer = assemble(config, accelerator, run_folder, tracker, checkpoint=checkpoint)
         run.restore_run(trainer, checkpoint)
         with trainer.batches() as batches:
-            return _examine(trainer, [batch for batch, _ in zip(batches, range(max(count, 1)), strict=False)], count)
+            return _examine(trainer, list(itertools.islice(batches, taken)), count)
     finally:
         acceleration.close(accelerator)
 
