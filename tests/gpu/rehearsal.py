@@ -28,7 +28,6 @@ from pipelines.base import Batch
 from tests.gpu.fake_cuda import fake_mode
 from tests.gpu.operators import Observer
 
-PRECISIONS = ("no", "bf16", "fp16")
 DEVICE = torch.device("cuda", 0)
 
 
@@ -48,9 +47,9 @@ def rehearse(config: RunConfig, folder: Path) -> Rehearsal:
     with contextlib.ExitStack() as stack:
         stack.callback(_leave_accelerator)
         accelerator = _accelerator()
-        tracker = Tracker(RunFolder(folder), active=False, tensorboard=False)
         run_folder = RunFolder(folder)
         run_folder.create()
+        tracker = Tracker(run_folder, active=False, tensorboard=False)
         stack.callback(arithmetic.set_determinism, False)
         arithmetic.set_determinism(True)
         stack.enter_context(_without_values(observer))
@@ -115,14 +114,15 @@ def _reload(trainer: Trainer) -> None:
     """Capture a checkpoint and restore it, as if it had been written and read."""
     state = trainer.state
     captured = checkpoint.capture(state, rank=0, snapshots=None)()
-    with _stored(captured):
+    with _stored(captured, state.pipeline.draws):
         checkpoint.restore(state, Path("checkpoint"))
         checkpoint.restore_rank(state, Path("checkpoint"), rank=0)
 
 
 @contextlib.contextmanager
-def _stored(captured: Capture) -> Iterator[None]:
-    """Inside the block the files of a checkpoint are this capture's content."""
+def _stored(captured: Capture, draws: int) -> Iterator[None]:
+    """Inside the block the files of a checkpoint are this capture's content, of this version of the random draws."""
+    meta = {"step": captured.shared_state["step"], "draws": draws}
 
     def weights(path: Path, averaged: bool = False) -> dict[str, Tensor]:
         content = captured.average if averaged and captured.average is not None else captured.weights
@@ -134,7 +134,7 @@ def _stored(captured: Capture) -> Iterator[None]:
     with (
         mock.patch.object(store, "read_weights", weights),
         mock.patch.object(store, "read_state", state),
-        mock.patch.object(store, "read_meta", lambda path: {"step": captured.shared_state["step"]}),
+        mock.patch.object(store, "read_meta", lambda path: meta),
     ):
         yield
 
@@ -181,7 +181,6 @@ def _without_values(observer: Observer) -> Iterator[None]:
         mock.patch.object(Tensor, "tolist", to_list),
         mock.patch.object(Tensor, "pin_memory", lambda tensor, *arguments: tensor),
         mock.patch.object(torch, "empty", empty),
-        mock.patch.object(torch, "binomial", lambda counts, *others, **options: counts.clone()),  # knows no fake ones
         mock.patch.object(checkpoint, "random_state", lambda device: {}),
         mock.patch.object(checkpoint, "set_random_state"),
         mock.patch.object(devices, "name", lambda device: "no data"),
