@@ -64,7 +64,7 @@ def noise_levels(noisy_NCHW: NDArray[np.generic]) -> NDArray[np.float64]:
 
 
 def noise_levels_on_device(noisy_NCHW: Tensor) -> Tensor:
-    """`noise_levels` of a batch where it is, (N,) in float32."""
+    """`noise_levels` of a batch where it is, (N,) in float32; per component for complex and two-channel data."""
     parts = torch.view_as_real(noisy_NCHW).movedim(-1, 2).flatten(1, 2) if noisy_NCHW.is_complex() else noisy_NCHW
     high_pass = pywt.Wavelet(WAVELET).dec_hi[::-1]
     # the border pixels twice and beyond, and every other position, as in pywt's mode "symmetric"

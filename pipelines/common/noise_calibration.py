@@ -318,8 +318,7 @@ class NoiseLevel:
         """The level of each field in stored units; None where it is estimated per image."""
         if not self.is_calibrated:
             return self._given
-        # 0 in the buffer: nothing measured, as in checkpoints older than the buffer. The buffer is looked up each
-        # time: moving a module to another device replaces its buffers
+        # 0 in the buffer: nothing measured, as in checkpoints older than the buffer
         return {name: level or None for name, level in zip(self._fields, self._levels.value, strict=True)}
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from configs.fields import FieldSpec
+from losses.common.noise_level import noise_levels_on_device
 from losses.noise.model import FieldNoise, spectrum_of_kernel
 from pipelines.common.dual_domain import instruments
 from pipelines.dual_domain import DualDomain
@@ -235,7 +236,7 @@ def test_the_noise_level_is_averaged_over_all_channels() -> None:
     sigmas = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
     noisy = sigmas * torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     expected = math.sqrt((0.1**2 + 0.2**2 + 0.3**2) / 3)
-    assert instruments.sigma(noisy).tolist() == pytest.approx([expected] * 2, rel=0.05)
+    assert noise_levels_on_device(noisy).tolist() == pytest.approx([expected] * 2, rel=0.05)
 
 
 def test_the_noise_floor_of_correlated_noise_knows_its_spectrum() -> None:

@@ -39,7 +39,9 @@ def levels(
     (losses/common/noise_level.py), which is right for white noise only; for other noise it is given as `noise`.
     """
     out: dict[str, list[Tensor]] = {"val_cross": [], "floor": [], "constant": []}
-    sigmas = {f"sigma_{name}": sigma(batch[name]) if noise is None else noise[name] for name in DOMAINS}
+    sigmas = {
+        f"sigma_{name}": noise_levels_on_device(batch[name]) if noise is None else noise[name] for name in DOMAINS
+    }
     for name in DOMAINS:
         noisy = batch[name]
         out["val_cross"].append(_each(distance, restored[f"{name}_cross"], noisy))
@@ -96,11 +98,6 @@ def correlation(u: Tensor, v: Tensor) -> Tensor:
     u, v = u - u.mean(1, keepdim=True), v - v.mean(1, keepdim=True)
     inner = (u * v.conj()).sum(1).real if u.is_complex() else (u * v).sum(1)
     return inner / (u.abs().square().sum(1).sqrt() * v.abs().square().sum(1).sqrt()).clamp_min(1e-30)
-
-
-def sigma(noisy: Tensor) -> Tensor:
-    """Estimate the noise level of each image, per component for complex and two-channel data, (N,)."""
-    return noise_levels_on_device(noisy)
 
 
 def findings(metrics: dict[str, float]) -> list[Finding]:

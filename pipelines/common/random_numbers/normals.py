@@ -1,4 +1,4 @@
-"""Standard-normal and uniform numbers of samples, each a function of its sample's seeds, its stream and its place."""
+"""Standard-normal numbers of samples, each a function of its sample's seeds, its stream and its place."""
 
 import math
 import zlib
@@ -32,7 +32,7 @@ def normals(seeds_N2: Tensor, streams: Sequence[int], count: int) -> Tensor:
         streams: Numbers of what they are drawn for (`stream_of`), each with numbers of its own.
         count: Numbers per sample and stream.
     """
-    pairs = _padded((count + 1) // 2)
+    pairs = -(-((count + 1) // 2) // LANES) * LANES
     rows_R2 = seeds_N2.repeat_interleave(len(streams), 0) if len(streams) > 1 else seeds_N2
     firsts = [stream * STREAM_WORDS + 1 for stream in streams]
     numbers_R2P = torch.empty((len(rows_R2), 2, pairs), dtype=torch.float32, device=seeds_N2.device)
@@ -46,22 +46,9 @@ def normals(seeds_N2: Tensor, streams: Sequence[int], count: int) -> Tensor:
     return numbers_R2P.view(len(seeds_N2), len(streams), 2 * pairs)[..., :count]
 
 
-def uniforms(seeds_N2: Tensor, stream: int, count: int) -> Tensor:
-    """Numbers in [0, 1), multiples of 2^-24, float32 (N, count), on the device of the seeds."""
-    first = stream * STREAM_WORDS + 1
-    words_NP = torch.empty((len(seeds_N2), _padded(count)), dtype=torch.int64, device=seeds_N2.device)
-    counters_P = torch.arange(first, first + words_NP.shape[1], device=seeds_N2.device)
-    words_NP = fill_words_(words_NP, seeds_N2, counters_P)
-    return (words_NP[:, :count] >> 40 & (1 << 24) - 1) * 2.0**-24
-
-
 def fills_in_parts(device: torch.device) -> bool:
     """Whether numbers are drawn in parts that fit a cache, instead of all at once in the fewest kernels."""
     return device.type == "cpu"
-
-
-def _padded(count: int) -> int:
-    return -(-count // LANES) * LANES
 
 
 def parts(rows: int, columns: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
