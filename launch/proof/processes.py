@@ -6,8 +6,15 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor
 
 from configs.support.paths import ROOT
+from launch.checkpoints.layout import folder_name
+from launch.checkpoints.store import WEIGHTS
+from launch.runs.folder import RunFolder
 
 TIMEOUT_S = 150.0
 GRACE_S = 40.0
@@ -35,10 +42,9 @@ def torchrun(processes: int, *words: object) -> Ended:
     return run("-m", *launcher, *words)
 
 
-def run(*words: object, env: dict[str, str] | None = None) -> Ended:
-    """Run Python with these arguments in the project's folder; TimeoutError where it does not end."""
-    began = time.monotonic()
-    process = subprocess.Popen(
+def start(*words: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start Python with these arguments in the project's folder."""
+    return subprocess.Popen(
         [sys.executable, *map(str, words)],
         cwd=ROOT,
         env={**os.environ, **(env or {})},
@@ -48,14 +54,25 @@ def run(*words: object, env: dict[str, str] | None = None) -> Ended:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
+
+
+def run(*words: object, env: dict[str, str] | None = None, timeout_s: float | None = None) -> Ended:
+    """Start it and wait for its end, by default TIMEOUT_S; TimeoutError where it does not end."""
+    began, limit_s = time.monotonic(), timeout_s or TIMEOUT_S
+    process = start(*words, env=env)
     try:
-        output, _ = process.communicate(timeout=TIMEOUT_S)
+        output, _ = process.communicate(timeout=limit_s)
     except BaseException as error:
         _end(process)
         if isinstance(error, subprocess.TimeoutExpired):
-            raise TimeoutError(f"not finished after {TIMEOUT_S:.0f} s: {' '.join(map(str, words))}") from error
+            raise TimeoutError(f"not finished after {limit_s:.0f} s: {' '.join(map(str, words))}") from error
         raise
     return Ended(process.returncode, output, time.monotonic() - began)
+
+
+def weights_of(run: Path, step: int) -> dict[str, Tensor]:
+    """What a training in a process of its own had learned at a step whose checkpoint it kept."""
+    return load_file(RunFolder(run).checkpoints / folder_name(step) / WEIGHTS)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -35,6 +35,7 @@ RANK, WORLD = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE",
 def main(arguments: list[str]) -> int:
     """Train, or make the check of complex gradients, and report."""
     event, folder, *words = arguments
+    assert event in EVENTS, event
     seen: dict[str, Any] = {"pid": os.getpid()}
 
     def report(**values: object) -> None:
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
     if event == "complex":
         report(difference=complex_difference())
         return 0
-    watch(EVENTS.index(event), report)
+    watch(event, report)
     code = train.main(words)
     report(code=code)
     return code
@@ -59,14 +60,14 @@ def complex_difference() -> float:
         acceleration.close(accelerator)
 
 
-def watch(event: int, report: Callable[..., None]) -> None:
+def watch(event: str, report: Callable[..., None]) -> None:
     """Have the event happen inside a step, and report the weights after each."""
     train_step = loop.train_step
 
     def watched(phases: Any, pipeline: Pipeline, step: int, *rest: Any) -> Any:
         if step == AT_STEP:
             report(contexts=contexts() if RANK == 0 else [])
-            happen(EVENTS[event])
+            happen(event)
         values = train_step(phases, pipeline, step, *rest)
         if step >= AT_STEP:
             report(weights=digest(pipeline))

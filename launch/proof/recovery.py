@@ -1,18 +1,14 @@
 """A training that is killed and started again ends with the bits of one that was not."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
 
-from safetensors.torch import load_file
-
 from configs import loader
-from configs.support.paths import ROOT
 from launch.checkpoints.layout import folder_name
+from launch.proof import processes
 from launch.proof.outcomes import Check
 from launch.proof.small_configs import CONFIGS
 from launch.proof.steps import small, write_config
@@ -34,27 +30,18 @@ def killed_and_resumed(name: str, roots: dict[str, Path], folder: Path) -> tuple
     )
     whole, broken = folder / f"{name}-whole", folder / f"{name}-broken"
     file = write_config(config, folder / f"{name}.yaml")
-    _start(file, whole).communicate(timeout=TIMEOUT_S)
-    process = _start(file, broken)
+    words = ("launch/train.py", "--config", file, "--run-dir")
+    processes.run(*words, whole, timeout_s=TIMEOUT_S)
+    process = processes.start(*words, broken)
     _wait_for(broken / "checkpoints" / folder_name(KILLED_AFTER), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    resumed = _start(file, broken)
-    output, _ = resumed.communicate(timeout=TIMEOUT_S)
-    if resumed.returncode:
-        return False, f"the resumed run ended with {resumed.returncode}: {output.strip().splitlines()[-1]}"
-    expected, found = (
-        load_file(run / "checkpoints" / folder_name(STEPS) / "weights.safetensors") for run in (whole, broken)
-    )
+    resumed = processes.run(*words, broken, timeout_s=TIMEOUT_S)
+    if resumed.code:
+        return False, f"the resumed run ended with {resumed.code}: {resumed.last_line()}"
+    expected, found = (processes.weights_of(run, STEPS) for run in (whole, broken))
     other = [key for key in expected if not expected[key].equal(found[key])]
     return not other, f"{len(other)} of {len(expected)} tensors differ"
-
-
-def _start(config: Path, run: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "launch" / "train.py"), "--config", str(config), "--run-dir", str(run)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=dict(os.environ), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
 
 
 def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:

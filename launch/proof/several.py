@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from configs.errors import EXIT_REQUEUE, MachineError
 from launch.checkpoints.layout import folder_name
 from launch.machine import complex_gradients, devices
@@ -46,7 +44,7 @@ def train_as_one(start: Any, folder: Path) -> tuple[bool, str]:
         if ended.code:
             return False, f"{count} processes ended with {ended.code}: {ended.last_line()}"
         runs.append(run)
-    weights = [load_file(run / "checkpoints" / folder_name(STEPS) / "weights.safetensors") for run in runs]
+    weights = [processes.weights_of(run, STEPS) for run in runs]
     excess = max(
         float(((a - b).abs() - RELATIVE * b.abs()).max())
         for a, b in ((weights[0][key], weights[1][key]) for key in weights[1])

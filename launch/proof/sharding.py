@@ -5,9 +5,6 @@ import socket
 from functools import partial
 from pathlib import Path
 
-from safetensors.torch import load_file
-
-from launch.checkpoints.layout import folder_name
 from launch.machine import devices
 from launch.proof import processes
 from launch.proof.outcomes import Check, SkippedError
@@ -44,10 +41,7 @@ def moved(roots: dict[str, Path], folder: Path) -> tuple[bool, str]:
         ended = _train(stage, count, file, folder / run, until)
         if ended.code:
             return False, f"{stage or 'one process'} ended with {ended.code}: {ended.last_line()}"
-    alone, after = (
-        load_file(folder / run / "checkpoints" / folder_name(steps) / "weights.safetensors")
-        for run in ("zero-alone", "zero-moved")
-    )
+    alone, after = (processes.weights_of(folder / run, steps) for run in ("zero-alone", "zero-moved"))
     apart = max(float((alone[key].double() - after[key].double()).abs().max()) for key in alone)
     return apart < TOLERANCE, f"weights {apart:.1e} apart, allowed {TOLERANCE:.0e}, {count} processes"
 

@@ -109,6 +109,13 @@ def small_settings(path: Path, runs: Path) -> dict[str, Any]:
     return settings
 
 
+def only_training(settings: dict[str, Any]) -> None:
+    """Leave nothing but training between the steps."""
+    settings["evaluation"] |= {"every_epochs": None, "every_steps": None, "blind_checks": False}
+    settings["checkpoint"] |= {"every_steps": 1000}
+    settings["init_from"] = None
+
+
 def on_first_kind(settings: dict[str, Any], roots: dict[str, Path], source: str) -> RunConfig:
     """The configuration of these settings on the images of the first kind that its method accepts.
 

@@ -11,15 +11,22 @@ import torch
 
 from configs import loader
 from configs.schema import RunConfig
-from launch.machine import acceleration, devices, out_of_memory
+from launch.machine import devices, out_of_memory
 from launch.proof.outcomes import Check, SkippedError
-from launch.proof.small_configs import CONFIGS, KINDS, RANDOM, members, on_first_kind, replace_settings, write_roots
-from launch.proof.steps import small
-from launch.runs.folder import RunFolder
-from launch.runs.tracker import Tracker
+from launch.proof.small_configs import (
+    CONFIGS,
+    KINDS,
+    RANDOM,
+    members,
+    on_first_kind,
+    only_training,
+    replace_settings,
+    write_roots,
+)
+from launch.proof.steps import assembled, small
 from launch.training import loop
 from launch.training.metric_log import median_speed
-from launch.training.trainer import Trainer, assemble
+from launch.training.trainer import Trainer
 from pipelines.base import Batch
 
 INTERVAL, INTERVALS, PROFILED = 5, 4, 4
@@ -76,10 +83,8 @@ def shipped(name: str, folder: Path, **loop_settings: object) -> RunConfig:
     settings["pipeline"] = replace_settings(settings["pipeline"], {"vgg": RANDOM, "vgg16": RANDOM})
     settings["loop"] |= {"epochs": None, "max_steps": 100_000, **loop_settings}
     settings["data"] |= {"limit": None}
-    settings["evaluation"] |= {"every_epochs": None, "every_steps": None}
-    settings["checkpoint"] |= {"every_steps": 100_000}
     settings["tracking"] |= {"log_every": INTERVAL, "wandb_project": None}
-    settings["init_from"] = None
+    only_training(settings)
     batch, crop = settings["data"]["batch_size"], settings["data"]["crop"]
     side = max(crop + 16, 64) if crop else FULL_IMAGE
     root = folder / f"{name}-shards"
@@ -92,17 +97,11 @@ def shipped(name: str, folder: Path, **loop_settings: object) -> RunConfig:
 def measure(config: RunConfig, folder: Path) -> tuple[dict[str, float], str]:
     """Medians over the intervals, and what the profiler saw of the device in the steps after them."""
     config = config.model_copy(update={"tracking": config.tracking.model_copy(update={"log_every": INTERVAL})})
-    accelerator = acceleration.make_accelerator(config.loop)
-    try:
-        run_folder = RunFolder(folder / "run")
-        run_folder.create()
-        trainer = assemble(config, accelerator, run_folder, Tracker(run_folder, active=False, tensorboard=False))
-        found: list[str] = []
+    found: list[str] = []
+    with assembled(config, folder / "run") as trainer:
         with trainer.batches() as batches:
             loop.train(trainer, _profiled(trainer.on_device(batches), trainer, found))
         return median_speed(trainer.speeds), "".join(found)
-    finally:
-        acceleration.close(accelerator)
 
 
 def _profiled(batches: Iterator[list[Batch]], trainer: Trainer, found: list[str]) -> Iterator[list[Batch]]:

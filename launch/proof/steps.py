@@ -17,11 +17,11 @@ from configs.schema import RunConfig
 from launch.machine import acceleration, devices
 from launch.machine.precision import multiplies
 from launch.proof.outcomes import Check, SkippedError
-from launch.proof.small_configs import CONFIGS, on_first_kind, small_settings
+from launch.proof.small_configs import CONFIGS, on_first_kind, only_training, small_settings
 from launch.runs.folder import RunFolder
 from launch.runs.tracker import Tracker
 from launch.training import loop
-from launch.training.trainer import assemble
+from launch.training.trainer import Trainer, assemble
 from pipelines.base import Batch
 
 STEPS = 3
@@ -89,12 +89,8 @@ def train(
     config: RunConfig, folder: Path, inside: Callable[[], AbstractContextManager[object]] = nullcontext
 ) -> Values:
     """Train some steps on this machine's device; what each logged. `inside` surrounds every step but the first."""
-    accelerator = acceleration.make_accelerator(config.loop)
-    try:
-        run_folder = RunFolder(folder / "run")
-        run_folder.create()
-        trainer = assemble(config, accelerator, run_folder, Tracker(run_folder, active=False, tensorboard=False))
-        logged: list[dict[str, Any]] = []
+    logged: list[dict[str, Any]] = []
+    with assembled(config, folder / "run") as trainer:
         add = trainer.log.add
 
         def keep(values: dict[str, Any]) -> None:
@@ -104,6 +100,16 @@ def train(
         with mock.patch.object(trainer.log, "add", keep), trainer.batches() as batches:
             loop.train(trainer, _watched(iter(batches), inside))
         return [{key: float(value) for key, value in values.items()} for values in logged]
+
+
+@contextmanager
+def assembled(config: RunConfig, folder: Path) -> Iterator[Trainer]:
+    """A training in this process, which inside the block may take steps, and which records nothing."""
+    accelerator = acceleration.make_accelerator(config.loop)
+    try:
+        run_folder = RunFolder(folder)
+        run_folder.create()
+        yield assemble(config, accelerator, run_folder, Tracker(run_folder, active=False, tensorboard=False))
     finally:
         acceleration.close(accelerator)
 
@@ -113,9 +119,7 @@ def small(name: str, roots: dict[str, Path], *, precision: str = "no", **loop_se
     settings = small_settings(CONFIGS[name], Path())
     settings["loop"] |= {"precision": precision, "epochs": None, "max_steps": 100, "threads": 0, **loop_settings}
     settings["tracking"] |= {"log_every": 1000}
-    settings["evaluation"] |= {"every_epochs": None, "every_steps": None, "blind_checks": False}
-    settings["checkpoint"] |= {"every_steps": 1000}
-    settings["init_from"] = None
+    only_training(settings)
     return on_first_kind(settings, roots, name)
 
 

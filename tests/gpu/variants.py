@@ -16,7 +16,7 @@ from typing import Any
 
 from configs import registry
 from configs.schema import RunConfig
-from launch.proof.small_configs import CONFIGS, on_first_kind, small_settings
+from launch.proof.small_configs import CONFIGS, on_first_kind, only_training, small_settings
 
 COMPANIONS: dict[str, dict[str, Any]] = {
     "blind sees=level": {"network": {"residual": False}},
@@ -38,10 +38,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "data": {"batch_size": 2},
     "loop": {"accumulate": 1, "ema_decay": 0.9, "epochs": None, "max_steps": 50},
     "tracking": {"log_every": 100},
-    "evaluation": {"every_epochs": None, "every_steps": None, "blind_checks": False},
-    "checkpoint": {"every_steps": 1000},
 }
-"""Of every rehearsal: nothing but training between its steps."""
+"""Of every rehearsal."""
 
 TRAINS_ANY_NETWORK = "cross_guided"
 """The shipped file that also trains the networks which no shipped file has."""
@@ -93,7 +91,8 @@ def _small(path: Path) -> dict[str, Any]:
     settings = small_settings(path, Path())
     for section, values in SETTINGS.items():
         settings[section] |= values
-    return settings | {"init_from": None}
+    only_training(settings)
+    return settings
 
 
 def _add(found: dict[str, Any], name: str, base: dict[str, Any], where: list[str], change: dict[str, Any]) -> None:
