@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from configs.errors import DataError
 from configs.sizes import Deviation, Width
 from models.blocks.axis_maps import ReflectionPad2d
-from models.blocks.initialization import init_he
+from models.blocks.initialization import init_he, init_normal
 from models.blocks.norms import InstanceNorm2d
 
 Variant = Literal["v1", "v2", "official", "official_biased", "cyclegan"]
@@ -88,11 +88,7 @@ class PatchDiscriminator(nn.Module):
         if init_std == "he":
             init_he(self)
         elif init_std is not None:
-            for layer in self.layers:
-                if isinstance(layer, nn.Conv2d):
-                    nn.init.normal_(layer.weight, std=init_std)
-                    if layer.bias is not None:
-                        nn.init.zeros_(layer.bias)
+            init_normal(self, init_std)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """Score the patches of images (N, in_channels, H, W)."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from configs.sizes import Width
+from models.blocks.initialization import init_xavier
 from models.blocks.padding import padded
 from models.blocks.residual import check_residual
 from models.blocks.spectroformer_attention import Spectrum, TransformerBlock, conv1
@@ -119,11 +120,7 @@ class Spectroformer(nn.Module):
         self.refinement = stage(top, HEADS[0], refinement)
         self.head = _head(top, width // 2 if official else None, out_channels)
         if init == "xavier":
-            for module in self.modules():
-                if isinstance(module, nn.Conv2d):
-                    nn.init.xavier_uniform_(module.weight)
-                    if module.bias is not None:
-                        nn.init.zeros_(module.bias)
+            init_xavier(self)
 
     @padded(MULTIPLE)
     def forward(self, noisy_NCHW: Tensor) -> Tensor:

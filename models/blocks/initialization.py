@@ -37,6 +37,18 @@ def init_he(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
+def init_xavier(network: nn.Module) -> None:
+    """Draw the weights of convolutions uniformly with variance 2 / (fan_in + fan_out) (Xavier); zero their biases.
+
+    Source: Glorot and Bengio, AISTATS 2010, equation 16.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 @torch.no_grad()
 def init_near_identity(network: nn.Module, tail: nn.Conv2d) -> None:
     """Draw He weights scaled down, so that a residual network starts close to returning its input.
