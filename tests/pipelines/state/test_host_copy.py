@@ -12,6 +12,8 @@ from pipelines.state.host_copy import HostCopy
 
 
 class Counter(nn.Module):
+    """A module with a buffer, which counts how often its copy on the host is read from it."""
+
     def __init__(self, value: float) -> None:
         super().__init__()
         self.register_buffer("values", torch.tensor([value]))
@@ -19,11 +21,13 @@ class Counter(nn.Module):
         self.copy = HostCopy(self, "values", read=self.read, absent=[0.0])
 
     def read(self, values: torch.Tensor) -> list[float]:
+        """The values as they are."""
         self.reads += 1
         return [float(value) for value in values]
 
     @property
     def value(self) -> list[float]:
+        """What the copy says."""
         return self.copy.value
 
 

@@ -16,6 +16,7 @@ COUNT = 60_000
 
 
 def draw(samples: int = 2, purpose: str = "test") -> Draw:
+    """What numbers of some samples are drawn from."""
     return Draw(split_mix.stream_seeds(11, torch.zeros(samples, dtype=torch.int64), torch.arange(samples)), purpose)
 
 

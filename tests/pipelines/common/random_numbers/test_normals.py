@@ -10,6 +10,7 @@ from pipelines.common.random_numbers import normals, split_mix
 
 
 def seeds(count: int, *, epoch: int = 0) -> Tensor:
+    """The seeds of the first samples in an epoch of a run."""
     return split_mix.stream_seeds(5, torch.full((count,), epoch), torch.arange(count))
 
 

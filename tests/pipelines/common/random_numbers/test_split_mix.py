@@ -23,11 +23,13 @@ KNOWN = {
 
 
 def words(seeds_N2: Tensor, counters_P: Tensor) -> Tensor:
+    """The words of some streams at these counters."""
     empty = torch.empty((len(seeds_N2), len(counters_P)), dtype=torch.int64)
     return split_mix.fill_words_(empty, seeds_N2, counters_P)
 
 
 def seeds(count: int, *, seed: int = 0, epoch: int = 0) -> Tensor:
+    """The seeds of the first samples in an epoch of a run."""
     return split_mix.stream_seeds(seed, torch.full((count,), epoch), torch.arange(count))
 
 
