@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from configs.fields import Layout
+from losses.common.order_statistics import lower_medians
 from pipelines.base import Batch
 from pipelines.common.random_numbers import normals, split_mix
 from shards.reading.pixels import transforms
@@ -96,13 +97,12 @@ def typical_magnitudes(image_NCHW: Tensor, layout: Layout) -> Tensor:
             transforms.typical_magnitude(transforms.as_complex(image) if layout == "ri" else image) for image in images
         ]
         return torch.tensor(scales, dtype=torch.float32).view(-1, 1, 1, 1)
-    return typical_of_sorted((torch.hypot(*image_NCHW.unbind(1)) if layout == "ri" else image_NCHW.abs()).flatten(1))
+    return typical_of((torch.hypot(*image_NCHW.unbind(1)) if layout == "ri" else image_NCHW.abs()).flatten(1))
 
 
-def typical_of_sorted(magnitude_NK: Tensor) -> Tensor:
+def typical_of(magnitude_NK: Tensor) -> Tensor:
     """`typical_magnitudes` of magnitudes (N, pixels), without waiting for the device."""
-    ordered_NK = magnitude_NK.sort(1).values  # torch's median is not deterministic on CUDA
-    median_N = ordered_NK[:, (ordered_NK.shape[1] - 1) // 2]
+    median_N = lower_medians(magnitude_NK)
     mean_N = magnitude_NK.mean(1)
     typical_N = torch.where(median_N > 0, median_N, torch.where(mean_N > 0, mean_N, 1.0))
     return typical_N.view(-1, 1, 1, 1)

@@ -3,18 +3,26 @@
 from torch import Tensor
 
 
-def kth_smallest(values_PK: Tensor, k: int) -> Tensor:
-    """The k-th smallest value of every row, from 0 on, (P,).
-
-    On a GPU neither `kthvalue` nor `median` is deterministic, so rows are sorted there.
-    """
-    if values_PK.device.type == "cpu":
-        return values_PK.kthvalue(k + 1, dim=1).values
-    return values_PK.sort(dim=1).values[:, k]
+def lower_medians(values_PK: Tensor) -> Tensor:
+    """The median of every row, of an even number the lower of the two in the middle, (P,)."""
+    return _ranked(values_PK, (values_PK.shape[1] - 1) // 2)[0]
 
 
 def medians(values_PK: Tensor) -> Tensor:
     """The median of every row, of an even number the mean of the two in the middle, (P,)."""
     count = values_PK.shape[1]
-    low = kth_smallest(values_PK, (count - 1) // 2)
-    return low if count % 2 else (low + kth_smallest(values_PK, count // 2)) / 2
+    if count % 2:
+        return lower_medians(values_PK)
+    low, high = _ranked(values_PK, count // 2 - 1, count // 2)
+    return (low + high) / 2
+
+
+def _ranked(values_PK: Tensor, *ranks: int) -> list[Tensor]:
+    """The values of these ranks in every row, from 0 on for the smallest, (P,) each.
+
+    On a GPU neither `kthvalue` nor `median` is deterministic, so rows are sorted there.
+    """
+    if values_PK.device.type == "cpu":
+        return [values_PK.kthvalue(rank + 1, dim=1).values for rank in ranks]
+    ordered_PK = values_PK.sort(dim=1).values
+    return [ordered_PK[:, rank] for rank in ranks]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from losses.common.noise_level import MAD_OF_UNIT_NORMAL
+from losses.common.order_statistics import lower_medians
 from pipelines.common.random_numbers import distributions
 from pipelines.common.random_numbers.distributions import Draw
 
@@ -68,8 +69,7 @@ def estimated_sigma(noisy_NCHW: Tensor) -> Tensor:
     H, W = (size // 2 * 2 for size in noisy_NCHW.shape[-2:])
     x = noisy_NCHW[..., :H, :W]
     diagonal = (x[..., ::2, ::2] - x[..., 1::2, ::2] - x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 2
-    ordered = diagonal.abs().flatten(1).sort(1).values  # median(1) is not deterministic on CUDA
-    return ordered[:, (ordered.shape[1] - 1) // 2].view(-1, 1, 1, 1) / MAD_OF_UNIT_NORMAL
+    return lower_medians(diagonal.abs().flatten(1)).view(-1, 1, 1, 1) / MAD_OF_UNIT_NORMAL
 
 
 def _seeded_gammas(like_NCHW: Tensor, normal_NCHW: Tensor, *shapes: float) -> list[Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from configs.fields import Layout
 from losses.common.noise_level import noise_levels_on_device
-from losses.common.order_statistics import kth_smallest
+from losses.common.order_statistics import lower_medians
 from pipelines.base import Batch
 from pipelines.reporting.checks import Finding
 
@@ -160,7 +160,7 @@ def _constant(noisy: Tensor) -> Tensor:
     """The best constant image under an L1 loss: each image's per-channel median at every pixel."""
     parts = torch.view_as_real(noisy) if noisy.is_complex() else noisy[..., None]
     pixels_PK = parts.flatten(2, 3).movedim(-1, 2).flatten(0, 2)
-    median_P = kth_smallest(pixels_PK, (pixels_PK.shape[1] - 1) // 2)
+    median_P = lower_medians(pixels_PK)
     median = median_P.view(*parts.shape[:2], 1, 1, -1).expand_as(parts)
     return torch.view_as_complex(median.contiguous()) if noisy.is_complex() else median[..., 0]
 
