@@ -7,7 +7,6 @@ TORCH_INDEX ?= auto
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-PACKAGES := configs launch losses models pipelines shards slurm
 PYTEST := $(PY) -m pytest -n 2 --dist loadgroup --durations 15
 
 # On two cores, a thread per core in each of two test workers slows every test down.
@@ -36,7 +35,7 @@ format: $(STAMP) ## apply ruff's fixes and formatting
 	$(PY) -m ruff format .
 
 types: $(STAMP) ## type-check with mypy
-	$(PY) -m mypy $(PACKAGES) benchmarks tests
+	$(PY) -m mypy quell benchmarks tests
 
 tests: $(STAMP) ## run the fast tests only
 	$(PYTEST) -m "not slow"

@@ -18,12 +18,12 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.support import common
-from launch.evaluation.baselines import restore
-from losses.metrics.psnr import psnr
-from losses.noise.model import FieldNoise, spectrum_of_kernel
-from losses.noise.residuals import check_residual
-from pipelines.common.residual_checks import REMEDIES
-from shards.sources.knee_mese import read_contrasts
+from quell.launch.evaluation.baselines import restore
+from quell.losses.metrics.psnr import psnr
+from quell.losses.noise.model import FieldNoise, spectrum_of_kernel
+from quell.losses.noise.residuals import check_residual
+from quell.pipelines.common.residual_checks import REMEDIES
+from quell.shards.sources.knee_mese import read_contrasts
 
 SLICE, SIGMA, BLUR_PX = 16, 0.1, 1.0
 

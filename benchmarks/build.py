@@ -24,7 +24,7 @@ import webdataset
 
 from benchmarks.support import common
 from benchmarks.support.pairs import random_pairs
-from shards.building.writer import write_split
+from quell.shards.building.writer import write_split
 
 Samples = list[dict[str, Any]]
 

@@ -19,13 +19,13 @@ import torch
 
 from benchmarks.support import common
 from benchmarks.support.pairs import write_pairs
-from configs.fields import Source
-from launch.data.finishing import Finisher
-from models.unet import UNet
-from shards.reading.loaders import Loader
-from shards.reading.order import SampleOrder
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
+from quell.configs.fields import Source
+from quell.launch.data.finishing import Finisher
+from quell.models.unet import UNet
+from quell.shards.reading.loaders import Loader
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
 
 PAIRS, BATCH, WIDTH = 96, 4, 16
 RECIPE = Recipe(

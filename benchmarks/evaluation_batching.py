@@ -19,17 +19,17 @@ import torch
 from torch import Tensor
 
 from benchmarks.support import common, image_by_image
-from configs.fields import Needs
-from configs.schema import DataConfig, LoopConfig
-from launch.data import loading
-from launch.evaluation import evaluator
-from launch.evaluation.blind_checks import BlindChecks
-from launch.inference.tiling import tiled
-from launch.machine import acceleration, memory_layout
-from launch.machine import precision as machine_precision
-from launch.training import build
-from pipelines.base import Batch, Pipeline
-from shards.reading.shard_set import ShardSet
+from quell.configs.fields import Needs
+from quell.configs.schema import DataConfig, LoopConfig
+from quell.launch.data import loading
+from quell.launch.evaluation import evaluator
+from quell.launch.evaluation.blind_checks import BlindChecks
+from quell.launch.inference.tiling import tiled
+from quell.launch.machine import acceleration, memory_layout
+from quell.launch.machine import precision as machine_precision
+from quell.launch.training import build
+from quell.pipelines.base import Batch, Pipeline
+from quell.shards.reading.shard_set import ShardSet
 
 IMAGES = 8
 

@@ -28,19 +28,19 @@ import torch
 
 from benchmarks import scaling_model
 from benchmarks.support import common
-from configs import loader
-from configs.fields import Needs
-from configs.schema import RunConfig
-from configs.support.paths import ROOT
-from launch.data import loading
-from launch.data.finishing import Finisher
-from launch.methods import method_of
-from shards.building.writer import write_split
-from shards.reading.batch_assembler import BatchAssembler, BatchPlan
-from shards.reading.loaders import BLOCK_STEPS, PLANNED_SAMPLES, Loader
-from shards.reading.order import SampleOrder
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
+from quell.configs import loader
+from quell.configs.fields import Needs
+from quell.configs.schema import RunConfig
+from quell.configs.support.paths import ROOT
+from quell.launch.data import loading
+from quell.launch.data.finishing import Finisher
+from quell.launch.methods import method_of
+from quell.shards.building.writer import write_split
+from quell.shards.reading.batch_assembler import BatchAssembler, BatchPlan
+from quell.shards.reading.loaders import BLOCK_STEPS, PLANNED_SAMPLES, Loader
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
 
 
 class Data(NamedTuple):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.support import common, flops
-from launch.machine import acceleration
+from quell.launch.machine import acceleration
 
 ADAM_PASSES = 8
 """Bytes a step moves for a weight, in units of its size: gradient, weight and two moments are each read and written."""

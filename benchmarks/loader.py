@@ -34,13 +34,13 @@ from PIL import Image
 
 from benchmarks.support import common
 from benchmarks.support.pairs import SIDE_PX, repeat_in_index, write_pairs
-from configs.fields import Source
-from launch.data.finishing import Finisher
-from shards.building.writer import write_split
-from shards.reading.loaders import Loader
-from shards.reading.order import SampleOrder
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
+from quell.configs.fields import Source
+from quell.launch.data.finishing import Finisher
+from quell.shards.building.writer import write_split
+from quell.shards.reading.loaders import Loader
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
 
 BATCH = 16
 PAIRS, PHOTOS, MANY = 400, 160, 10_000_000

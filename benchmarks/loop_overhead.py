@@ -26,12 +26,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from benchmarks.support import common
-from launch.machine import acceleration
-from launch.runs.folder import RunFolder
-from launch.runs.tracker import Tracker
-from launch.training import loop
-from launch.training.trainer import Trainer, assemble
-from pipelines.base import Batch, Pipeline
+from quell.launch.machine import acceleration
+from quell.launch.runs.folder import RunFolder
+from quell.launch.runs.tracker import Tracker
+from quell.launch.training import loop
+from quell.launch.training.trainer import Trainer, assemble
+from quell.pipelines.base import Batch, Pipeline
 
 LR, CLIP = 1e-3, 1.0
 

@@ -17,7 +17,7 @@ if not __package__:
 import torch
 
 from benchmarks.support import common
-from configs import registry
+from quell.configs import registry
 
 TRUNK: dict[str, object] = {"weights": None, "random_trunk": True}
 LOSSES: dict[str, dict[str, object]] = {

@@ -17,8 +17,8 @@ if not __package__:
 import torch
 
 from benchmarks.support import common
-from launch.machine import acceleration
-from launch.machine import precision as machine_precision
+from quell.launch.machine import acceleration
+from quell.launch.machine import precision as machine_precision
 
 RECOMPUTING = "pipeline.network.checkpointing=true"
 

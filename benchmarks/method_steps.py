@@ -16,9 +16,9 @@ if not __package__:
 import torch
 
 from benchmarks.support import common, published
-from configs.schema import RunConfig
-from launch.machine import acceleration, memory_layout
-from launch.training.ema import Average
+from quell.configs.schema import RunConfig
+from quell.launch.machine import acceleration, memory_layout
+from quell.launch.training.ema import Average
 
 FULL_WIDTH = {"cross_guided": ["loop.precision=no"], "drgan": ["pipeline.noise_patch_px=32"]}
 """Overrides with which a configuration trains on a CPU, at full width and with images of 64 px."""

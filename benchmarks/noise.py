@@ -18,8 +18,8 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.support import common
-from configs.support.paths import ROOT
-from launch.evaluation.paired_statistics import paired_difference
+from quell.configs.support.paths import ROOT
+from quell.launch.evaluation.paired_statistics import paired_difference
 
 FIELDS = ("pd", "pdfs")
 SETTINGS = (

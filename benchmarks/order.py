@@ -28,12 +28,12 @@ import torch
 
 from benchmarks.support import common
 from benchmarks.support.pairs import repeat_in_index, write_pairs
-from configs.fields import Source
-from shards.format.shard_files import MAX_OPEN_FILES
-from shards.reading.loaders import Loader
-from shards.reading.order import SampleOrder
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
+from quell.configs.fields import Source
+from quell.shards.format.shard_files import MAX_OPEN_FILES
+from quell.shards.reading.loaders import Loader
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
 
 PAIRS, MANY, SHARDS = 160, 10_000_000, 10_000
 SEED, BATCH, ROUNDS = 1337, 16, 9

@@ -15,8 +15,8 @@ if not __package__:
 import torch
 
 from benchmarks.support import common
-from configs.schema import RunConfig
-from launch.machine import acceleration
+from quell.configs.schema import RunConfig
+from quell.launch.machine import acceleration
 
 WINDOW = 10
 """Steps in the running mean by which the loss curves are compared."""

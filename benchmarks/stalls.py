@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from benchmarks.support import common
-from launch.checkpoints import store
-from launch.checkpoints.async_writer import AsyncWriter
-from launch.checkpoints.snapshot import Snapshots
-from launch.runs.folder import RunFolder
-from launch.runs.tracker import Tracker
+from quell.launch.checkpoints import store
+from quell.launch.checkpoints.async_writer import AsyncWriter
+from quell.launch.checkpoints.snapshot import Snapshots
+from quell.launch.runs.folder import RunFolder
+from quell.launch.runs.tracker import Tracker
 
 STEP_S = 0.005
 MEGABYTES = 100

@@ -20,9 +20,9 @@ import yaml
 from submitit.core import utils
 
 from benchmarks.support import common
-from slurm import submit
-from slurm.stages import plan, preflight
-from slurm.submission import chain, client, snapshot, start_checks
+from quell.slurm import submit
+from quell.slurm.stages import plan, preflight
+from quell.slurm.submission import chain, client, snapshot, start_checks
 
 STAGES = 10
 SIDE_PX = 64

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import yaml
 
-from configs.errors import ConfigError
+from quell.configs.errors import ConfigError
 
 try:
     from yaml import CSafeLoader as SafeLoader  # ten times faster, where PyYAML was built with libyaml

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from configs.support.secrets import mask
+from quell.configs.support.secrets import mask
 
 EXIT_REQUEUE = 75
 EXIT_INTERRUPTED = 130

@@ -10,15 +10,15 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from configs import documents
-from configs.errors import ConfigError
-from configs.registry import find
-from configs.schema import RunConfig
-from configs.support.logs import get_logger
-from configs.support.mappings import Settings
-from configs.support.paths import ROOT
-from configs.support.suggestions import did_you_mean
-from configs.validation import explain
+from quell.configs import documents
+from quell.configs.errors import ConfigError
+from quell.configs.registry import find
+from quell.configs.schema import RunConfig
+from quell.configs.support.logs import get_logger
+from quell.configs.support.mappings import Settings
+from quell.configs.support.paths import ROOT, resolve
+from quell.configs.support.suggestions import did_you_mean
+from quell.configs.validation import explain
 
 OLD_NAMES = {"config": "contrast2contrast"}
 """Name of an older JSON -> of the YAML with its settings, where they differ."""
@@ -42,10 +42,10 @@ def load(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
     Raises:
         ConfigError: Every problem, each with its dotted path.
     """
-    path = _named_today(Path(path))
+    path = find_file(path)
     data = read(path)
     if path.suffix == ".json" and "trainer" in data:
-        from configs.legacy import conversion
+        from quell.configs.legacy import conversion
 
         data, report = conversion.convert(data)
         defaults = sum("the older program's default" in line for line in report)
@@ -60,6 +60,18 @@ def load(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
     if data.get("name", "") == "":
         data["name"] = path.stem
     return structure(apply(data, overrides or []), source=str(path))
+
+
+def find_file(path: str | Path) -> Path:
+    """The file that a user means: one that is there, or else one that comes with the project.
+
+    The latter is found from every folder by its path (`configs/r2r.yaml`) and by its name alone (`r2r`).
+    """
+    path = Path(path)
+    if path.exists():
+        return path
+    named = ROOT / "configs" / f"{path}.yaml"
+    return next((file for file in (resolve(path), ROOT / path, named) if file.is_file()), _named_today(path))
 
 
 def _named_today(path: Path) -> Path:

@@ -4,9 +4,9 @@ import os
 import re
 from pathlib import Path
 
-from configs.errors import ConfigError
-from configs.support.paths import ROOT
-from configs.support.secrets import has_secret, mask
+from quell.configs.errors import ConfigError
+from quell.configs.support.paths import base
+from quell.configs.support.secrets import has_secret, mask
 
 PROTOCOLS = ("s3", "s3a", "gs", "gcs", "hf", "az", "abfs", "abfss", "http", "https", "file", "memory")
 """Protocols of the URLs that data may be read from."""
@@ -15,12 +15,13 @@ _MAX_NAME, _MAX_PART = 1000, 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
-def run_folder(text: str, *, start: Path = ROOT) -> Path:
-    """The folder that a --run-dir means; a relative one starts at the project's root or at `start`.
+def run_folder(text: str, *, start: Path | None = None) -> Path:
+    """The folder that a --run-dir means; a relative one starts at `start`, by default at `base()`.
 
     Raises:
         ConfigError: It is relative and leaves that folder, or contains control characters.
     """
+    start = start or base()
     problem = path_problem(text)
     path = start / os.path.expanduser(text) if problem is None else start
     if problem is None and not os.path.isabs(os.path.expanduser(text)) and not is_below(path, start):

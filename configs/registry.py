@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from configs.errors import ConfigError
-from configs.sizes import refuse_switch
-from configs.support.mappings import Settings
-from configs.support.paths import ROOT
-from configs.support.suggestions import did_you_mean
+from quell.configs.errors import ConfigError
+from quell.configs.sizes import refuse_switch
+from quell.configs.support.mappings import Settings
+from quell.configs.support.paths import ROOT
+from quell.configs.support.suggestions import did_you_mean
 
 TARGET_NETWORK = "library_network"
 """The file in models/ that wraps a class of another library, for mappings with `target`."""
@@ -42,7 +42,7 @@ def find(folder: str, name: str) -> type:
     if name not in names(folder):
         raise ConfigError(f"no {folder}/{name}.py; {did_you_mean(name, names(folder))}")
     try:
-        module = importlib.import_module(f"{folder}.{name}")
+        module = importlib.import_module(f"quell.{folder}.{name}")
     except ModuleNotFoundError as error:
         raise ConfigError(f"{folder}/{name}.py needs the package '{error.name}': pip install it first") from error
     public = [
@@ -146,7 +146,7 @@ def _named(folder: str, spec: Any) -> Settings:
 
 def _is_offered(folder: str, cls: type) -> bool:
     """Whether a class is of the kind that its folder offers: a Pipeline in pipelines, a torch module elsewhere."""
-    module, base = {"pipelines": ("pipelines.base", "Pipeline")}.get(folder, ("torch.nn", "Module"))
+    module, base = {"pipelines": ("quell.pipelines.base", "Pipeline")}.get(folder, ("torch.nn", "Module"))
     return issubclass(cls, getattr(importlib.import_module(module), base))
 
 

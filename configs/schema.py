@@ -16,11 +16,11 @@ from pydantic import (
     model_validator,
 )
 
-from configs import registry
-from configs.batching import batch_problem
-from configs.locations import location_problem, name_problem, path_problem
-from configs.sizes import Side, refuse_switch
-from configs.support.mappings import Settings
+from quell.configs import registry
+from quell.configs.batching import batch_problem
+from quell.configs.locations import location_problem, name_problem, path_problem
+from quell.configs.sizes import Side, refuse_switch
+from quell.configs.support.mappings import Settings
 
 Positive = Annotated[int, Field(gt=0, le=10**12)]
 Count = Annotated[int, Field(ge=0, le=10**12)]

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from configs import loader
-from configs.baseline_names import DEFAULT_BASELINES
-from configs.errors import ConfigError
-from configs.locations import name_problem
-from configs.schema import Count, Section
-from configs.support.paths import ROOT
-from configs.support.suggestions import did_you_mean
+from quell.configs import loader
+from quell.configs.baseline_names import DEFAULT_BASELINES
+from quell.configs.errors import ConfigError
+from quell.configs.locations import name_problem
+from quell.configs.schema import Count, Section
+from quell.configs.support.paths import ROOT
+from quell.configs.support.suggestions import did_you_mean
 
 FOLDER = ROOT / "configs" / "studies"
 

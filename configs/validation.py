@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
 
-from configs.registry import SettingsError
+from quell.configs.registry import SettingsError
 
 _LONGEST_VALUE = 80
 

@@ -8,10 +8,13 @@ import argparse
 import sys
 from pathlib import Path
 
-if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
+if not __package__:  # started as a script: import the package around this file, then what is where the user is
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import quell  # noqa: F401
 
-from launch import cli
+    sys.path[0] = ""
+
+from quell.launch import cli
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,8 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     cli.parse(parser, arguments)
 
     def work() -> int:
-        from launch.preflight import checks
-        from launch.preflight.requests import Answer, Requests
+        from quell.launch.preflight import checks
+        from quell.launch.preflight.requests import Answer, Requests
 
         found = checks.problems(Requests.validate_json(sys.stdin.buffer.read()))
         sys.stdout.buffer.write(Answer.dump_json(found) + b"\n")

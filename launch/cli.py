@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from configs.errors import ConfigError, run_command
-from configs.legacy.commands import explain_old_flags
-from configs.support import logs
-from shards.remote import at_exit
+from quell.configs.errors import ConfigError, run_command
+from quell.configs.legacy.commands import explain_old_flags
+from quell.configs.support import logs
+from quell.shards.remote import at_exit
 
 # torch's C++ code prints stack traces as warnings when a connection is lost; what matters is raised as well
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

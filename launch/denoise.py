@@ -9,14 +9,17 @@ import argparse
 import sys
 from pathlib import Path
 
-if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
+if not __package__:  # started as a script: import the package around this file, then what is where the user is
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import quell  # noqa: F401
+
+    sys.path[0] = ""
 
 from tqdm import tqdm
 
-from configs.support import logs, paths
-from configs.support.arguments import whole_number
-from launch import cli
+from quell.configs.support import logs, paths
+from quell.configs.support.arguments import whole_number
+from quell.launch import cli
 
 _logger = logs.get_logger(__name__)
 
@@ -52,11 +55,11 @@ def denoise(options: argparse.Namespace) -> int:
     A QuellError about any of them ends it before the first is restored.
     """
     # torch is slow to import: not before the arguments are known to be valid
-    from launch.inference.finding import find_inputs
-    from launch.inference.progress import followed
-    from launch.inference.restoration import Restoration
-    from launch.inference.restorer import Restorer, Tiles
-    from launch.machine import memory_layout, out_of_memory
+    from quell.launch.inference.finding import find_inputs
+    from quell.launch.inference.progress import followed
+    from quell.launch.inference.restoration import Restoration
+    from quell.launch.inference.restorer import Restorer, Tiles
+    from quell.launch.machine import memory_layout, out_of_memory
 
     run, folder = paths.resolve(options.run), Path(options.output)
     inputs, left_out = find_inputs(options.inputs, options.pattern, folder)

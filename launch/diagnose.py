@@ -12,13 +12,16 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
+if not __package__:  # started as a script: import the package around this file, then what is where the user is
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import quell  # noqa: F401
 
-from configs import locations
-from configs.errors import ConfigError, DivergedError
-from configs.support import paths
-from launch import cli
+    sys.path[0] = ""
+
+from quell.configs import locations
+from quell.configs.errors import ConfigError, DivergedError
+from quell.configs.support import paths
+from quell.launch import cli
 
 DEFAULT_STEPS = 200
 
@@ -65,7 +68,9 @@ def diagnose(options: argparse.Namespace) -> int:
     if options.run and (options.overrides or options.steps is not None or options.run_dir):
         raise ConfigError("--run diagnoses a run as it is: --steps, --run-dir and a.b=c belong to --config")
 
-    from launch.diagnosis import examine  # imports torch, which is slow: only once the arguments are known to be valid
+    from quell.launch.diagnosis import (
+        examine,  # imports torch, which is slow: only once the arguments are known to be valid
+    )
 
     with ExitStack() as stack:
         if options.run:

@@ -4,12 +4,15 @@ import argparse
 import sys
 from pathlib import Path
 
-if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
+if not __package__:  # started as a script: import the package around this file, then what is where the user is
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import quell  # noqa: F401
 
-from configs.baseline_names import BASELINES, PRESETS
-from configs.support.arguments import whole_number
-from launch import cli
+    sys.path[0] = ""
+
+from quell.configs.baseline_names import BASELINES, PRESETS
+from quell.configs.support.arguments import whole_number
+from quell.launch import cli
 
 FORMER_PRESETS = {"seed": "published"}
 """Former name of a preset -> its name; still accepted, so that commands in people's scripts keep working."""
@@ -20,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = cli.parse(_parser(), arguments)
 
     def work() -> int:
-        from launch.evaluation import evaluate_run  # imports torch, scipy and scikit-image: not for --help
+        from quell.launch.evaluation import evaluate_run  # imports torch, scipy and scikit-image: not for --help
 
         return evaluate_run.evaluate(options)
 

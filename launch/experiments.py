@@ -10,17 +10,20 @@ import shlex
 import sys
 from pathlib import Path
 
-if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
+if not __package__:  # started as a script: import the package around this file, then what is where the user is
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import quell  # noqa: F401
 
-from configs import studies
-from configs.errors import EXIT_REQUEUE, ConfigError, MachineError, QuellError
-from configs.support import child_process, logs, paths
-from configs.support.arguments import whole_number
-from launch import cli
-from launch.studies import results, table
-from launch.studies.experiment import Experiment
-from launch.studies.plan import Selection, plan
+    sys.path[0] = ""
+
+from quell.configs import studies
+from quell.configs.errors import EXIT_REQUEUE, ConfigError, MachineError, QuellError
+from quell.configs.support import child_process, logs, paths
+from quell.configs.support.arguments import whole_number
+from quell.launch import cli
+from quell.launch.studies import results, table
+from quell.launch.studies.experiment import Experiment
+from quell.launch.studies.plan import Selection, plan
 
 log = logs.get_logger(__name__)
 

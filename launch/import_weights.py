@@ -11,11 +11,14 @@ import argparse
 import sys
 from pathlib import Path
 
-if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
+if not __package__:  # started as a script: import the package around this file, then what is where the user is
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import quell  # noqa: F401
 
-from launch import cli
-from launch.importing.kinds import KINDS
+    sys.path[0] = ""
+
+from quell.launch import cli
+from quell.launch.importing.kinds import KINDS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,8 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     overrides = [word for word in options.files if "=" in word]
 
     def work() -> int:
-        from configs.errors import ConfigError
-        from launch.importing import run  # imports torch: not for --help
+        from quell.configs.errors import ConfigError
+        from quell.launch.importing import run  # imports torch: not for --help
 
         if not files:
             raise ConfigError("no weights file given: name the files after the kind")

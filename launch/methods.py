@@ -1,8 +1,8 @@
 """The pipeline class of a configuration."""
 
-from configs import registry
-from configs.schema import RunConfig
-from pipelines.base import Pipeline
+from quell.configs import registry
+from quell.configs.schema import RunConfig
+from quell.pipelines.base import Pipeline
 
 
 def method_of(config: RunConfig) -> type[Pipeline]:

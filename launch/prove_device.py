@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from configs.errors import run_command
+from quell.configs.errors import run_command
 
 KINDS = ("copies", "processes", "zero", "steps", "recovery", "speed")
 """The kinds of checks: what they prove is in the files of launch/proof/."""
@@ -35,11 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def prove(only: list[str] | None, kinds: list[str] | None, seconds: float, file: Path | None) -> int:
     """Make the checks that fit into the time; 1 if one of them failed."""
-    from configs.errors import ConfigError
-    from configs.support.suggestions import did_you_mean
-    from launch.proof import copies, recovery, several, sharding, speed, steps
-    from launch.proof.outcomes import Outcome, as_json, run_checks
-    from launch.proof.small_configs import CONFIGS, write_roots
+    from quell.configs.errors import ConfigError
+    from quell.configs.support.suggestions import did_you_mean
+    from quell.launch.proof import copies, recovery, several, sharding, speed, steps
+    from quell.launch.proof.outcomes import Outcome, as_json, run_checks
+    from quell.launch.proof.small_configs import CONFIGS, write_roots
 
     names = only or list(CONFIGS)
     if unknown := [name for name in names if name not in CONFIGS]:
@@ -73,7 +73,7 @@ def describe_machine() -> dict[str, Any]:
     """What the numbers depend on."""
     import torch
 
-    from launch.machine import devices
+    from quell.launch.machine import devices
 
     device = devices.take_device()
     facts: dict[str, Any] = {"torch": torch.__version__, "device": devices.describe(device)}

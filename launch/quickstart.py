@@ -10,11 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from configs.errors import DataError, QuellError
-from configs.locations import run_folder
-from configs.support import logs
-from configs.support.paths import ROOT
-from launch import cli
+from quell.configs.errors import DataError, QuellError
+from quell.configs.locations import run_folder
+from quell.configs.support import logs
+from quell.configs.support.paths import ROOT, base, import_folder
+from quell.launch import cli
 
 log = logs.get_logger(__name__)
 
@@ -39,13 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
 def quickstart(options: argparse.Namespace) -> int:
     """Run the three steps; return 0, or raise with the exit code of the first that fails."""
     name = "quickstart" if options.data is None else "quickstart_knee"
-    shards = ROOT / "runs" / "data" / ("phantom" if options.data is None else "knee")
+    shards = base() / "runs" / "data" / ("phantom" if options.data is None else "knee")
     run_dir = run_folder(options.run_dir or f"runs/{name}")
     source = PHANTOM if options.data is None else ["knee_mese", "--input", str(knee_folder(Path(options.data)))]
-    train = ["launch/train.py", "--config", CONFIG, "--run-dir", str(run_dir), f"data.root={shards}"]
-    evaluate = ["launch/evaluate.py", "--run", str(run_dir), "--baseline", "noisy", "--baseline", "nlm"]
+    train = [str(ROOT / "launch" / "train.py"), "--config", CONFIG, "--run-dir", str(run_dir), f"data.root={shards}"]
+    evaluate = [str(ROOT / "launch" / "evaluate.py"), "--run", str(run_dir), "--baseline", "noisy", "--baseline", "nlm"]
     if not all((shards / split / "index.json").is_file() for split in ("train", "val", "test")):
-        run_step("1/3 shards", ["-m", "shards.build", *source, "--output", str(shards)])
+        run_step("1/3 shards", ["-m", "quell.shards.build", *source, "--output", str(shards)])
     run_step("2/3 training", [*ACCELERATE, *train, *options.overrides])
     run_step("3/3 evaluation", [*evaluate, "--pictures", "1", "--output", str(run_dir / "report.json")])
     print(
@@ -66,10 +66,10 @@ def knee_folder(path: Path) -> Path:
 
 
 def run_step(title: str, arguments: list[str]) -> None:
-    """Run a Python command in the project's root, its output shown; StepError with its exit code where it fails."""
+    """Run a Python command where relative paths start, its output shown; StepError with its code where it fails."""
     log.info(f"\n== {title}: python {' '.join(arguments)}")
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    code = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=env, check=False).returncode
+    env = {**os.environ, "PYTHONPATH": str(import_folder())}
+    code = subprocess.run([sys.executable, *arguments], cwd=base(), env=env, check=False).returncode
     if code:
         raise StepError(f"{title} failed with exit code {code}; its message is above", code)
 

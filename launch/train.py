@@ -3,11 +3,14 @@
 import sys
 from pathlib import Path
 
-if not __package__:  # started as a script: the folder on the path must be the project's, not launch/
+if not __package__:  # started as a script: import the package around this file, then what is where the user is
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import quell  # noqa: F401
 
-from configs import locations
-from launch import cli
+    sys.path[0] = ""
+
+from quell.configs import locations
+from quell.launch import cli
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,15 +30,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = cli.parse(parser, arguments)
 
     def work() -> int:
-        from configs import loader
+        from quell.configs import loader
 
         config = loader.load(options.config, cli.overrides(options))
         if options.dry_run:
-            from launch.training import dry_run
+            from quell.launch.training import dry_run
 
             return dry_run.describe(config)
-        from launch.machine import ranks
-        from launch.training import run
+        from quell.launch.machine import ranks
+        from quell.launch.training import run
 
         run_dir = locations.run_folder(options.run_dir or f"runs/{config.name}")
         with ranks.explained():

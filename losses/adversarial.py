@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from losses.common.pixel_differences import full_precision
+from quell.losses.common.pixel_differences import full_precision
 
 Kind = Literal["lsgan", "vanilla", "wgan", "wgan_gp", "hinge"]
 

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from configs.sizes import Above
-from losses.common.pixel_differences import comparable_pair
+from quell.configs.errors import ConfigError
+from quell.configs.sizes import Above
+from quell.losses.common.pixel_differences import comparable_pair
 
 
 class Charbonnier(nn.Module):

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from losses.common.pixel_differences import comparable_pair
+from quell.losses.common.pixel_differences import comparable_pair
 
 
 class CosineContent(nn.Module):

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.errors import ConfigError
-from losses.common.pixel_differences import comparable_pair, modulus
+from quell.configs.errors import ConfigError
+from quell.losses.common.pixel_differences import comparable_pair, modulus
 
 EPS_SQUARED = 1e-12
 """Keeps the gradient of the square root finite where an image is flat."""

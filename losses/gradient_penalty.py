@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from losses.common.pixel_differences import full_precision
+from quell.losses.common.pixel_differences import full_precision
 
 
 class GradientPenalty(nn.Module):

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.errors import ConfigError
-from configs.sizes import Above
-from losses.common.pixel_differences import comparable_pair
+from quell.configs.errors import ConfigError
+from quell.configs.sizes import Above
+from quell.losses.common.pixel_differences import comparable_pair
 
 
 class InfoNce(nn.Module):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from losses.common.pixel_differences import comparable_pair, modulus
+from quell.losses.common.pixel_differences import comparable_pair, modulus
 
 
 class L1(nn.Module):

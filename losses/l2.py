@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from losses.common.pixel_differences import comparable_pair
+from quell.losses.common.pixel_differences import comparable_pair
 
 
 class L2(nn.Module):

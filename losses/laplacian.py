@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from losses.common.pixel_differences import comparable_pair
+from quell.configs.errors import ConfigError
+from quell.losses.common.pixel_differences import comparable_pair
 
 
 class Laplacian(nn.Module):

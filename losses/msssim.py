@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from configs.sizes import Above, Depth, Side
-from losses.common.pixel_differences import comparable_pair
+from quell.configs.errors import ConfigError
+from quell.configs.sizes import Above, Depth, Side
+from quell.losses.common.pixel_differences import comparable_pair
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the scales, finest first (Wang et al. 2003)."""

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.sizes import Width
-from losses.common.pixel_differences import comparable_pair
+from quell.configs.sizes import Width
+from quell.losses.common.pixel_differences import comparable_pair
 
 
 class PredictedContent(nn.Module):

@@ -5,9 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from configs.sizes import Real
-from losses.common.pixel_differences import comparable_pair
+from quell.configs.errors import ConfigError
+from quell.configs.sizes import Real
+from quell.losses.common.pixel_differences import comparable_pair
 
 
 class Separation(nn.Module):

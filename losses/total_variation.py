@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from losses.common.pixel_differences import full_precision
+from quell.losses.common.pixel_differences import full_precision
 
 
 class TotalVariation(nn.Module):

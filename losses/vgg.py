@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from configs.sizes import Width
-from losses.common import frozen_vgg
-from losses.common.pixel_differences import full_precision
+from quell.configs.errors import ConfigError
+from quell.configs.sizes import Width
+from quell.losses.common import frozen_vgg
+from quell.losses.common.pixel_differences import full_precision
 
 
 class Vgg(nn.Module):

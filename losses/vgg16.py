@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from configs.sizes import Side, Width
-from losses.common import frozen_vgg
-from losses.common.bilinear_resizing import resized
-from losses.common.pixel_differences import full_precision
+from quell.configs.errors import ConfigError
+from quell.configs.sizes import Side, Width
+from quell.losses.common import frozen_vgg
+from quell.losses.common.bilinear_resizing import resized
+from quell.losses.common.pixel_differences import full_precision
 
 TAPS = (3, 8, 15, 22)
 """relu1_2, relu2_2, relu3_3 and relu4_3 in torchvision's numbering of `features`."""

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from configs.sizes import Real
-from losses.common.pixel_differences import comparable_pair
+from quell.configs.sizes import Real
+from quell.losses.common.pixel_differences import comparable_pair
 
 FLOOR = 1e-4
 """Added to variances under the square root, as in the paper; keeps the gradient finite for constant channels."""

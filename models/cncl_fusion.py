@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from configs.sizes import Width
+from quell.configs.sizes import Width
 
 
 class CnclFusion(nn.Module):

@@ -5,11 +5,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from configs.sizes import Width, Widths
-from models.blocks.complex_layers import from_channels, weight_dtype
-from models.blocks.contrast_blocks import UpBlock
-from models.blocks.padding import crop_to
+from quell.configs.errors import ConfigError
+from quell.configs.sizes import Width, Widths
+from quell.models.blocks.complex_layers import from_channels, weight_dtype
+from quell.models.blocks.contrast_blocks import UpBlock
+from quell.models.blocks.padding import crop_to
 
 
 class ContrastDecoder(nn.Module):

@@ -2,10 +2,10 @@
 
 from torch import Tensor, nn
 
-from configs.sizes import Width, Widths
-from models.blocks.complex_layers import max_pool2, to_channels, weight_dtype
-from models.blocks.contrast_blocks import DoubleConv
-from models.blocks.padding import pad_to_multiple
+from quell.configs.sizes import Width, Widths
+from quell.models.blocks.complex_layers import max_pool2, to_channels, weight_dtype
+from quell.models.blocks.contrast_blocks import DoubleConv
+from quell.models.blocks.padding import pad_to_multiple
 
 
 class ContrastEncoder(nn.Module):

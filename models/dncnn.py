@@ -5,11 +5,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from configs.sizes import Depth, Deviation, Slope, Width
-from models.blocks.initialization import init_he, init_normal
-from models.blocks.norms import Norm, norm_layer
-from models.blocks.residual import check_residual
+from quell.configs.errors import ConfigError
+from quell.configs.sizes import Depth, Deviation, Slope, Width
+from quell.models.blocks.initialization import init_he, init_normal
+from quell.models.blocks.norms import Norm, norm_layer
+from quell.models.blocks.residual import check_residual
 
 Activation = Literal["relu", "leaky_relu"]
 

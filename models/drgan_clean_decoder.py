@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from configs.sizes import Depth, Width
-from models.blocks.drgan_blocks import StyledResidualBlock, UpPath
-from models.blocks.initialization import init_he
+from quell.configs.sizes import Depth, Width
+from quell.models.blocks.drgan_blocks import StyledResidualBlock, UpPath
+from quell.models.blocks.initialization import init_he
 
 
 class DrganCleanDecoder(nn.Module):

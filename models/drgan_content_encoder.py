@@ -2,10 +2,10 @@
 
 from torch import Tensor, nn
 
-from configs.errors import DataError
-from configs.sizes import Depth, Width
-from models.blocks.drgan_blocks import ConvNormReLU, StyledResidualBlock
-from models.blocks.initialization import init_he
+from quell.configs.errors import DataError
+from quell.configs.sizes import Depth, Width
+from quell.models.blocks.drgan_blocks import ConvNormReLU, StyledResidualBlock
+from quell.models.blocks.initialization import init_he
 
 
 class DrganContentEncoder(nn.Module):

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from configs.sizes import Width
-from models.blocks.drgan_blocks import ConvNormReLU
-from models.blocks.initialization import init_he
+from quell.configs.sizes import Width
+from quell.models.blocks.drgan_blocks import ConvNormReLU
+from quell.models.blocks.initialization import init_he
 
 
 class DrganNoiseEncoder(nn.Module):

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.errors import ConfigError
-from configs.sizes import Depths, Width, Widths
-from models.blocks.initialization import init_near_identity
-from models.blocks.padding import padded
-from models.blocks.precision import full_precision
-from models.blocks.residual import check_residual, residual_blocks
+from quell.configs.errors import ConfigError
+from quell.configs.sizes import Depths, Width, Widths
+from quell.models.blocks.initialization import init_near_identity
+from quell.models.blocks.padding import padded
+from quell.models.blocks.precision import full_precision
+from quell.models.blocks.residual import check_residual, residual_blocks
 
 
 class FusionUNet(nn.Module):

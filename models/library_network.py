@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from configs import registry
-from configs.errors import ConfigError
-from configs.sizes import Side, Width
-from configs.support.mappings import Settings
-from configs.support.suggestions import did_you_mean
-from models.blocks.padding import crop_to, pad_to_multiple
+from quell.configs import registry
+from quell.configs.errors import ConfigError
+from quell.configs.sizes import Side, Width
+from quell.configs.support.mappings import Settings
+from quell.configs.support.suggestions import did_you_mean
+from quell.models.blocks.padding import crop_to, pad_to_multiple
 
 IN_CHANNELS = ("in_channels", "in_chans", "in_ch", "in_nc", "inp_channels", "input_nc", "img_channel", "in_dim")
 OUT_CHANNELS = ("out_channels", "out_chans", "out_ch", "out_nc", "output_nc", "out_dim")

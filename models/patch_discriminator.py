@@ -4,11 +4,11 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from configs.errors import DataError
-from configs.sizes import Deviation, Width
-from models.blocks.axis_maps import ReflectionPad2d
-from models.blocks.initialization import init_he, init_normal
-from models.blocks.norms import InstanceNorm2d
+from quell.configs.errors import DataError
+from quell.configs.sizes import Deviation, Width
+from quell.models.blocks.axis_maps import ReflectionPad2d
+from quell.models.blocks.initialization import init_he, init_normal
+from quell.models.blocks.norms import InstanceNorm2d
 
 Variant = Literal["v1", "v2", "official", "official_biased", "cyclegan"]
 

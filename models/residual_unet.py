@@ -4,11 +4,11 @@ import itertools
 
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from configs.sizes import Depths, Width, Widths
-from models.blocks.initialization import init_near_identity
-from models.blocks.padding import crop_to, pad_to_multiple
-from models.blocks.residual import check_residual, residual_blocks
+from quell.configs.errors import ConfigError
+from quell.configs.sizes import Depths, Width, Widths
+from quell.models.blocks.initialization import init_near_identity
+from quell.models.blocks.padding import crop_to, pad_to_multiple
+from quell.models.blocks.residual import check_residual, residual_blocks
 
 
 class ResidualUNet(nn.Module):

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from configs.sizes import Width
-from models.blocks.initialization import init_xavier
-from models.blocks.padding import padded
-from models.blocks.residual import check_residual
-from models.blocks.spectroformer_attention import Spectrum, TransformerBlock, conv1
-from models.blocks.spectroformer_resampling import Downsample, HybridUpsample
-from models.blocks.spectroformer_skips import OfficialSkip, SummedSkip
+from quell.configs.sizes import Width
+from quell.models.blocks.initialization import init_xavier
+from quell.models.blocks.padding import padded
+from quell.models.blocks.residual import check_residual
+from quell.models.blocks.spectroformer_attention import Spectrum, TransformerBlock, conv1
+from quell.models.blocks.spectroformer_resampling import Downsample, HybridUpsample
+from quell.models.blocks.spectroformer_skips import OfficialSkip, SummedSkip
 
 SIZES: dict[str, tuple[int, tuple[int, int, int, int], int]] = {
     "small": (16, (2, 3, 3, 4), 4),

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.sizes import Depth, Deviation, Width
-from models.blocks.initialization import init_normal
-from models.blocks.residual import check_residual
+from quell.configs.sizes import Depth, Deviation, Width
+from quell.models.blocks.initialization import init_normal
+from quell.models.blocks.residual import check_residual
 
 
 class SRDenseNet(nn.Module):

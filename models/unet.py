@@ -5,13 +5,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from configs.errors import ConfigError
-from configs.sizes import Deviation, Width
-from models.blocks.axis_maps import upsample_bilinear
-from models.blocks.initialization import init_normal
-from models.blocks.norms import Norm, norm_layer
-from models.blocks.padding import padded
-from models.blocks.residual import check_residual
+from quell.configs.errors import ConfigError
+from quell.configs.sizes import Deviation, Width
+from quell.models.blocks.axis_maps import upsample_bilinear
+from quell.models.blocks.initialization import init_normal
+from quell.models.blocks.norms import Norm, norm_layer
+from quell.models.blocks.padding import padded
+from quell.models.blocks.residual import check_residual
 
 
 class UNet(nn.Module):

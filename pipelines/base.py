@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from configs.errors import ConfigError
-from configs.fields import DRAWS, FieldSpec, Needs
-from configs.schema import PipelineConfig
-from losses.noise.model import FieldNoise, NoiseModel
-from pipelines.reporting.assumed_noise import AssumedNoise
-from pipelines.reporting.checks import CheckValue, Finding, MethodDiagnosis
-from pipelines.reporting.columns import FollowedLoss, ReportColumn
-from pipelines.reporting.facts import RunFacts
-from pipelines.state.host_copy import HostCopy
+from quell.configs.errors import ConfigError
+from quell.configs.fields import DRAWS, FieldSpec, Needs
+from quell.configs.schema import PipelineConfig
+from quell.losses.noise.model import FieldNoise, NoiseModel
+from quell.pipelines.reporting.assumed_noise import AssumedNoise
+from quell.pipelines.reporting.checks import CheckValue, Finding, MethodDiagnosis
+from quell.pipelines.reporting.columns import FollowedLoss, ReportColumn
+from quell.pipelines.reporting.facts import RunFacts
+from quell.pipelines.state.host_copy import HostCopy
 
 ConfigT = TypeVar("ConfigT", bound=PipelineConfig, default=Any)
 """The method's own `Config`. Plain `Pipeline` is any method, as the training loop sees it."""

@@ -9,19 +9,19 @@ import torch
 from pydantic import AfterValidator, model_validator
 from torch import Tensor, nn
 
-from configs import registry
-from configs.errors import ConfigError
-from configs.fields import FieldSpec, Needs, Source
-from configs.schema import Network, PipelineConfig, Rate, Weight
-from losses.l2 import L2
-from losses.noise.model import FieldNoise, NoiseModel
-from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
-from pipelines.common import recorruption
-from pipelines.common.noise_calibration import NoiseLevel
-from pipelines.common.noise_settings import NoiseSetting
-from pipelines.common.self_supervised import noise_family
-from pipelines.common.self_supervised.base import signal_warnings
-from pipelines.reporting.assumed_noise import AssumedNoise
+from quell.configs import registry
+from quell.configs.errors import ConfigError
+from quell.configs.fields import FieldSpec, Needs, Source
+from quell.configs.schema import Network, PipelineConfig, Rate, Weight
+from quell.losses.l2 import L2
+from quell.losses.noise.model import FieldNoise, NoiseModel
+from quell.pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
+from quell.pipelines.common import recorruption
+from quell.pipelines.common.noise_calibration import NoiseLevel
+from quell.pipelines.common.noise_settings import NoiseSetting
+from quell.pipelines.common.self_supervised import noise_family
+from quell.pipelines.common.self_supervised.base import signal_warnings
+from quell.pipelines.reporting.assumed_noise import AssumedNoise
 
 
 def _is_range(values: tuple[float, float]) -> tuple[float, float]:

@@ -11,14 +11,14 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from configs import registry
-from configs.fields import FieldSpec, Needs, Source
-from configs.schema import Network, PipelineConfig, Section, Weight
-from losses.adversarial import Adversarial
-from losses.l1 import L1
-from models.cncl_fusion import CnclFusion
-from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached, real_channels
-from pipelines.common.network_passes import forward_groups
+from quell.configs import registry
+from quell.configs.fields import FieldSpec, Needs, Source
+from quell.configs.schema import Network, PipelineConfig, Section, Weight
+from quell.losses.adversarial import Adversarial
+from quell.losses.l1 import L1
+from quell.models.cncl_fusion import CnclFusion
+from quell.pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached, real_channels
+from quell.pipelines.common.network_passes import forward_groups
 
 CONSTANT = 1e-6
 """Images whose standard deviation over mean is below this are constant up to rounding: they are not divided by it."""

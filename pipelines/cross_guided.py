@@ -8,21 +8,21 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from configs import registry
-from configs.errors import ConfigError, DataError
-from configs.fields import FieldSpec, Needs, Source
-from configs.schema import Count, Network, PipelineConfig, Rate
-from losses.l2 import L2
-from losses.noise.model import FieldNoise, NoiseModel
-from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
-from pipelines.common import guided_views, recorruption, rician
-from pipelines.common.dual_domain.instruments import correlation
-from pipelines.common.noise_calibration import FAILS_FROM, NoiseLevel
-from pipelines.common.noise_sampling import oriented, undo_orientation
-from pipelines.common.noise_settings import NoiseSetting
-from pipelines.common.random_numbers.image_draws import ImageDraws
-from pipelines.reporting.assumed_noise import AssumedNoise
-from pipelines.reporting.checks import Finding
+from quell.configs import registry
+from quell.configs.errors import ConfigError, DataError
+from quell.configs.fields import FieldSpec, Needs, Source
+from quell.configs.schema import Count, Network, PipelineConfig, Rate
+from quell.losses.l2 import L2
+from quell.losses.noise.model import FieldNoise, NoiseModel
+from quell.pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
+from quell.pipelines.common import guided_views, recorruption, rician
+from quell.pipelines.common.dual_domain.instruments import correlation
+from quell.pipelines.common.noise_calibration import FAILS_FROM, NoiseLevel
+from quell.pipelines.common.noise_sampling import oriented, undo_orientation
+from quell.pipelines.common.noise_settings import NoiseSetting
+from quell.pipelines.common.random_numbers.image_draws import ImageDraws
+from quell.pipelines.reporting.assumed_noise import AssumedNoise
+from quell.pipelines.reporting.checks import Finding
 
 KEEPS_NOISE, REMOVES_STRUCTURE = 0.8, 1.1
 """RMS of what a restoration removed over the noise level: a finding warns below the first and above the second. The

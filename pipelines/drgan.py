@@ -13,22 +13,22 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from configs import registry
-from configs.errors import ConfigError
-from configs.fields import FieldSpec, Needs, Source
-from configs.schema import Count, Network, PipelineConfig, Positive, Section, Weight
-from configs.sizes import Depth, Width
-from losses.adversarial import Adversarial
-from losses.l1 import L1
-from models.blocks.padding import crop_to, pad_to_multiple
-from models.drgan_clean_decoder import DrganCleanDecoder
-from models.drgan_content_encoder import DrganContentEncoder
-from models.drgan_noise_encoder import DrganNoiseEncoder
-from models.drgan_noisy_decoder import DrganNoisyDecoder
-from pipelines.base import Batch, Output, PhaseOutput, Pipeline, State, detached, real_channels
-from pipelines.common import noise_patches
-from pipelines.common.image_pool import Pools
-from pipelines.common.network_passes import forward_groups
+from quell.configs import registry
+from quell.configs.errors import ConfigError
+from quell.configs.fields import FieldSpec, Needs, Source
+from quell.configs.schema import Count, Network, PipelineConfig, Positive, Section, Weight
+from quell.configs.sizes import Depth, Width
+from quell.losses.adversarial import Adversarial
+from quell.losses.l1 import L1
+from quell.models.blocks.padding import crop_to, pad_to_multiple
+from quell.models.drgan_clean_decoder import DrganCleanDecoder
+from quell.models.drgan_content_encoder import DrganContentEncoder
+from quell.models.drgan_noise_encoder import DrganNoiseEncoder
+from quell.models.drgan_noisy_decoder import DrganNoisyDecoder
+from quell.pipelines.base import Batch, Output, PhaseOutput, Pipeline, State, detached, real_channels
+from quell.pipelines.common import noise_patches
+from quell.pipelines.common.image_pool import Pools
+from quell.pipelines.common.network_passes import forward_groups
 
 KINDS = ("clean", "noisy", "residual_x", "residual_y")
 """The generated images that critics judge: denoised X, noised Y, and the noise in each."""

@@ -9,22 +9,22 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from configs import registry
-from configs.errors import DataError
-from configs.fields import FieldSpec, Needs, Source
-from losses.edge import Edge
-from losses.l1 import L1
-from losses.noise.model import FieldNoise, NoiseModel
-from models.contrast_decoder import ContrastDecoder
-from models.contrast_encoder import ContrastEncoder
-from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
-from pipelines.common.dual_domain import diagnosis, inside, instruments
-from pipelines.common.dual_domain.settings import DualDomainSettings
-from pipelines.common.noise_calibration import NoiseLevel
-from pipelines.reporting.assumed_noise import AssumedNoise
-from pipelines.reporting.checks import CheckValue, Finding, MethodDiagnosis
-from pipelines.reporting.facts import RunFacts
-from pipelines.state.host_copy import HostCopy
+from quell.configs import registry
+from quell.configs.errors import DataError
+from quell.configs.fields import FieldSpec, Needs, Source
+from quell.losses.edge import Edge
+from quell.losses.l1 import L1
+from quell.losses.noise.model import FieldNoise, NoiseModel
+from quell.models.contrast_decoder import ContrastDecoder
+from quell.models.contrast_encoder import ContrastEncoder
+from quell.pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
+from quell.pipelines.common.dual_domain import diagnosis, inside, instruments
+from quell.pipelines.common.dual_domain.settings import DualDomainSettings
+from quell.pipelines.common.noise_calibration import NoiseLevel
+from quell.pipelines.reporting.assumed_noise import AssumedNoise
+from quell.pipelines.reporting.checks import CheckValue, Finding, MethodDiagnosis
+from quell.pipelines.reporting.facts import RunFacts
+from quell.pipelines.state.host_copy import HostCopy
 
 TERMS = ("content", "recon", "cross", "edge")
 """The loss terms, in the order of the buffer `weights`."""

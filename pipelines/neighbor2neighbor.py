@@ -5,11 +5,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from configs.fields import FieldSpec
-from configs.schema import Count, Weight
-from pipelines.base import Batch, PhaseOutput, detached
-from pipelines.common.self_supervised import subsampling
-from pipelines.common.self_supervised.base import (
+from quell.configs.fields import FieldSpec
+from quell.configs.schema import Count, Weight
+from quell.pipelines.base import Batch, PhaseOutput, detached
+from quell.pipelines.common.self_supervised import subsampling
+from quell.pipelines.common.self_supervised.base import (
     SelfSupervisedConfig,
     SelfSupervisedPipeline,
     correlation_warnings,

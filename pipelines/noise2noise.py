@@ -4,9 +4,9 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from configs.fields import Needs, Source
-from pipelines.base import Batch, PhaseOutput
-from pipelines.common.weighted_losses import Losses, WeightedConfig, WeightedPipeline
+from quell.configs.fields import Needs, Source
+from quell.pipelines.base import Batch, PhaseOutput
+from quell.pipelines.common.weighted_losses import Losses, WeightedConfig, WeightedPipeline
 
 
 class Noise2Noise(WeightedPipeline["Noise2Noise.Config"]):

@@ -7,16 +7,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from configs.fields import FieldSpec
-from configs.schema import Count, Section
-from losses.noise.model import FieldNoise
-from pipelines.base import Batch, PhaseOutput, detached
-from pipelines.common.random_numbers.image_draws import ImageDraws
-from pipelines.common.self_supervised import blind_spots
-from pipelines.common.self_supervised.base import SelfSupervisedConfig, SelfSupervisedPipeline
-from pipelines.common.self_supervised.blind_spots import Extent
-from pipelines.reporting.assumed_noise import AssumedNoise
-from pipelines.reporting.checks import Finding
+from quell.configs.fields import FieldSpec
+from quell.configs.schema import Count, Section
+from quell.losses.noise.model import FieldNoise
+from quell.pipelines.base import Batch, PhaseOutput, detached
+from quell.pipelines.common.random_numbers.image_draws import ImageDraws
+from quell.pipelines.common.self_supervised import blind_spots
+from quell.pipelines.common.self_supervised.base import SelfSupervisedConfig, SelfSupervisedPipeline
+from quell.pipelines.common.self_supervised.blind_spots import Extent
+from quell.pipelines.reporting.assumed_noise import AssumedNoise
+from quell.pipelines.reporting.checks import Finding
 
 MASK = "mask_extent"
 """Name of the buffer with the mask's rows and columns, where they are measured."""

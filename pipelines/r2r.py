@@ -8,19 +8,19 @@ import torch
 from pydantic import BeforeValidator, TypeAdapter, field_validator, model_validator
 from torch import Tensor
 
-from configs import registry
-from configs.errors import ConfigError
-from configs.fields import FieldSpec, Needs, Source
-from configs.schema import Count, Network, PipelineConfig, Rate
-from losses.l2 import L2
-from losses.noise.model import FieldNoise, NoiseModel
-from pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
-from pipelines.common import recorruption
-from pipelines.common.noise_calibration import NoiseLevel
-from pipelines.common.noise_settings import NoiseSetting
-from pipelines.common.random_numbers.distributions import Draw
-from pipelines.common.random_numbers.image_draws import ImageDraws
-from pipelines.reporting.assumed_noise import AssumedNoise
+from quell.configs import registry
+from quell.configs.errors import ConfigError
+from quell.configs.fields import FieldSpec, Needs, Source
+from quell.configs.schema import Count, Network, PipelineConfig, Rate
+from quell.losses.l2 import L2
+from quell.losses.noise.model import FieldNoise, NoiseModel
+from quell.pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
+from quell.pipelines.common import recorruption
+from quell.pipelines.common.noise_calibration import NoiseLevel
+from quell.pipelines.common.noise_settings import NoiseSetting
+from quell.pipelines.common.random_numbers.distributions import Draw
+from quell.pipelines.common.random_numbers.image_draws import ImageDraws
+from quell.pipelines.reporting.assumed_noise import AssumedNoise
 
 PARAMETER = {"gaussian": "sigma", "poisson": "gain", "gamma": "looks"}
 """Noise distribution -> the setting that holds its parameter."""

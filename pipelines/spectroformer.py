@@ -3,11 +3,11 @@
 from pydantic import field_validator
 from torch import Tensor
 
-from configs.schema import Network
-from losses.common.weighting import Strategy
-from pipelines.base import Batch
-from pipelines.common.weighted_losses import Losses
-from pipelines.supervised import Supervised
+from quell.configs.schema import Network
+from quell.losses.common.weighting import Strategy
+from quell.pipelines.base import Batch
+from quell.pipelines.common.weighted_losses import Losses
+from quell.pipelines.supervised import Supervised
 
 
 class SpectroformerTraining(Supervised):

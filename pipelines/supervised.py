@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from configs.fields import Needs, Source
-from configs.schema import Rate
-from pipelines.base import Batch, PhaseOutput
-from pipelines.common.weighted_losses import WeightedConfig, WeightedPipeline
+from quell.configs.fields import Needs, Source
+from quell.configs.schema import Rate
+from quell.pipelines.base import Batch, PhaseOutput
+from quell.pipelines.common.weighted_losses import WeightedConfig, WeightedPipeline
 
 
 class Supervised(WeightedPipeline["Supervised.Config"]):

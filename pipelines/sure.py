@@ -6,17 +6,17 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from configs.fields import FieldSpec, Needs
-from configs.schema import Rate
-from losses.noise.model import FieldNoise
-from pipelines.base import Batch, PhaseOutput, detached
-from pipelines.common.noise_calibration import NoiseLevel
-from pipelines.common.noise_settings import NoiseSetting
-from pipelines.common.random_numbers.image_draws import ImageDraws
-from pipelines.common.self_supervised.base import SelfSupervisedConfig, SelfSupervisedPipeline, signal_warnings
-from pipelines.common.self_supervised.divergence import divergence
-from pipelines.reporting.assumed_noise import AssumedNoise
-from pipelines.reporting.checks import Finding
+from quell.configs.fields import FieldSpec, Needs
+from quell.configs.schema import Rate
+from quell.losses.noise.model import FieldNoise
+from quell.pipelines.base import Batch, PhaseOutput, detached
+from quell.pipelines.common.noise_calibration import NoiseLevel
+from quell.pipelines.common.noise_settings import NoiseSetting
+from quell.pipelines.common.random_numbers.image_draws import ImageDraws
+from quell.pipelines.common.self_supervised.base import SelfSupervisedConfig, SelfSupervisedPipeline, signal_warnings
+from quell.pipelines.common.self_supervised.divergence import divergence
+from quell.pipelines.reporting.assumed_noise import AssumedNoise
+from quell.pipelines.reporting.checks import Finding
 
 
 class Sure(SelfSupervisedPipeline["Sure.Config"]):

@@ -17,20 +17,20 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from configs import registry
-from configs.errors import ConfigError
-from configs.fields import FieldSpec, Needs, Source
-from configs.schema import Count, Network, PipelineConfig, Positive, Rate, Section, Weight
-from losses.adversarial import Adversarial
-from losses.gradient_penalty import GradientPenalty
-from losses.l1 import L1
-from losses.separation import Separation
-from losses.total_variation import TotalVariation
-from pipelines.base import Batch, Output, PhaseOutput, Pipeline, State, detached, real_channels
-from pipelines.common import noise_maps
-from pipelines.common.image_pool import Pools
-from pipelines.common.network_passes import clip_weights, forward_groups
-from pipelines.reporting.checks import Finding
+from quell.configs import registry
+from quell.configs.errors import ConfigError
+from quell.configs.fields import FieldSpec, Needs, Source
+from quell.configs.schema import Count, Network, PipelineConfig, Positive, Rate, Section, Weight
+from quell.losses.adversarial import Adversarial
+from quell.losses.gradient_penalty import GradientPenalty
+from quell.losses.l1 import L1
+from quell.losses.separation import Separation
+from quell.losses.total_variation import TotalVariation
+from quell.pipelines.base import Batch, Output, PhaseOutput, Pipeline, State, detached, real_channels
+from quell.pipelines.common import noise_maps
+from quell.pipelines.common.image_pool import Pools
+from quell.pipelines.common.network_passes import clip_weights, forward_groups
+from quell.pipelines.reporting.checks import Finding
 
 ESTIMATES = ("a1", "b1", "a2", "b2", "c1", "c2")
 """The six clean estimates, in the order in which they are concatenated."""

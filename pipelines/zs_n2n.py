@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from configs.schema import Count, Network, Rate
-from pipelines.base import Batch, PhaseOutput, detached
-from pipelines.common.self_supervised import subsampling
-from pipelines.common.self_supervised.adaptation import adapted, places
-from pipelines.common.self_supervised.base import (
+from quell.configs.schema import Count, Network, Rate
+from quell.pipelines.base import Batch, PhaseOutput, detached
+from quell.pipelines.common.self_supervised import subsampling
+from quell.pipelines.common.self_supervised.adaptation import adapted, places
+from quell.pipelines.common.self_supervised.base import (
     SelfSupervisedConfig,
     SelfSupervisedPipeline,
     correlation_warnings,

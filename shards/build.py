@@ -9,16 +9,19 @@ import sys
 from pathlib import Path
 from typing import Protocol, cast
 
-if not __package__:
+if not __package__:  # started as a script: import the package around this file, then what is where the user is
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import quell  # noqa: F401
 
-from configs.errors import ConfigError, run_command
-from configs.support import logs
-from configs.support.suggestions import did_you_mean
-from configs.support.worker_threads import end_process
-from shards.building.build_splits import Headers
-from shards.building.options import add_build_arguments
-from shards.listing.left_out import collect
+    sys.path[0] = ""
+
+from quell.configs.errors import ConfigError, run_command
+from quell.configs.support import logs
+from quell.configs.support.suggestions import did_you_mean
+from quell.configs.support.worker_threads import end_process
+from quell.shards.building.build_splits import Headers
+from quell.shards.building.options import add_build_arguments
+from quell.shards.listing.left_out import collect
 
 SOURCES = Path(__file__).resolve().parent / "sources"
 
@@ -45,7 +48,7 @@ def load_source(name: str) -> SourceModule:
     if name not in source_names():
         raise ConfigError(f"unknown source '{name}'; {did_you_mean(name, source_names())}")
     try:
-        return cast(SourceModule, importlib.import_module(f"shards.sources.{name}"))
+        return cast(SourceModule, importlib.import_module(f"quell.shards.sources.{name}"))
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the source '{name}' needs the package '{error.name}', which is not installed; pip install it"

@@ -10,19 +10,22 @@ import math
 import sys
 from pathlib import Path
 
-if not __package__:
+if not __package__:  # started as a script: import the package around this file, then what is where the user is
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import quell  # noqa: F401
 
-from configs.errors import ConfigError, MachineError, run_command
-from configs.support.arguments import whole_number
-from configs.support.json_files import parse_json
-from configs.support.secrets import mask
-from configs.support.suggestions import did_you_mean
-from shards.building.description.contact_sheet import contact_sheet
-from shards.building.description.dataset_card import NOTES
-from shards.format import index
-from shards.format.index import IndexHeader
-from shards.reading.shard_set import ShardSet
+    sys.path[0] = ""
+
+from quell.configs.errors import ConfigError, MachineError, run_command
+from quell.configs.support.arguments import whole_number
+from quell.configs.support.json_files import parse_json
+from quell.configs.support.secrets import mask
+from quell.configs.support.suggestions import did_you_mean
+from quell.shards.building.description.contact_sheet import contact_sheet
+from quell.shards.building.description.dataset_card import NOTES
+from quell.shards.format import index
+from quell.shards.format.index import IndexHeader
+from quell.shards.reading.shard_set import ShardSet
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,16 +10,19 @@ import json
 import sys
 from pathlib import Path
 
-if not __package__:
+if not __package__:  # started as a script: import the package around this file, then what is where the user is
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import quell  # noqa: F401
 
-from configs.errors import MachineError, run_command
-from configs.support.arguments import whole_number
-from losses.noise.audit import NoiseAudit, audit_noise
-from shards.auditing import noise_picture, noise_report
-from shards.auditing.sampled_fields import SAMPLES, read_fields
-from shards.format import index
-from shards.reading.shard_set import ShardSet
+    sys.path[0] = ""
+
+from quell.configs.errors import MachineError, run_command
+from quell.configs.support.arguments import whole_number
+from quell.losses.noise.audit import NoiseAudit, audit_noise
+from quell.shards.auditing import noise_picture, noise_report
+from quell.shards.auditing.sampled_fields import SAMPLES, read_fields
+from quell.shards.format import index
+from quell.shards.reading.shard_set import ShardSet
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,20 +12,23 @@ from itertools import combinations
 from pathlib import Path
 from typing import TypedDict
 
-if not __package__:
+if not __package__:  # started as a script: import the package around this file, then what is where the user is
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import quell  # noqa: F401
 
-from configs.errors import DataError, MachineError, run_command
-from configs.support import logs
-from configs.support.atomic_files import write_atomically
-from configs.support.json_files import read_json
-from shards.format import index
-from shards.format.build_index import build_index, read_shard
-from shards.format.index import Meta
-from shards.reading.shard_set import ShardSet
-from shards.verifying import shard_bytes, side_files
-from shards.verifying.samples import Defect, SplitContent, check_samples, same_pixels
-from shards.verifying.turned_pairs import turned_pairs
+    sys.path[0] = ""
+
+from quell.configs.errors import DataError, MachineError, run_command
+from quell.configs.support import logs
+from quell.configs.support.atomic_files import write_atomically
+from quell.configs.support.json_files import read_json
+from quell.shards.format import index
+from quell.shards.format.build_index import build_index, read_shard
+from quell.shards.format.index import Meta
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.verifying import shard_bytes, side_files
+from quell.shards.verifying.samples import Defect, SplitContent, check_samples, same_pixels
+from quell.shards.verifying.turned_pairs import turned_pairs
 
 SHOWN = 20
 """Defects of one kind that are printed; the report holds all."""

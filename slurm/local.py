@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from configs.errors import EXIT_REQUEUE, ConfigError, MachineError, QuellError
-from configs.support.logs import get_logger
-from slurm.node import command, records
-from slurm.node.rank_processes import RankExit, RankProcesses, clean_environment, rank_environment
-from slurm.stages.plan import Plan, PlannedStage
-from slurm.stages.task import Task
-from slurm.submission import client, decisions, state
-from slurm.submission.manifest import Manifest, SubmittedTask, read_manifest
+from quell.configs.errors import EXIT_REQUEUE, ConfigError, MachineError, QuellError
+from quell.configs.support.logs import get_logger
+from quell.slurm.node import command, records
+from quell.slurm.node.rank_processes import RankExit, RankProcesses, clean_environment, rank_environment
+from quell.slurm.stages.plan import Plan, PlannedStage
+from quell.slurm.stages.task import Task
+from quell.slurm.submission import client, decisions, state
+from quell.slurm.submission.manifest import Manifest, SubmittedTask, read_manifest
 
 log = get_logger(__name__)
 

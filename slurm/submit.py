@@ -8,14 +8,17 @@ import os
 import sys
 from pathlib import Path
 
-if not __package__:  # started as a script: the folder on the path must be the project's, not slurm/
+if not __package__:  # started as a script: import the package around this file, then what is where the user is
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import quell  # noqa: F401
 
-from configs.errors import ConfigError, run_command
-from configs.locations import run_folder
-from configs.support.logs import add_arguments, configure, get_logger
-from configs.support.paths import ROOT, from_here, resolve
-from configs.support.suggestions import did_you_mean
+    sys.path[0] = ""
+
+from quell.configs.errors import ConfigError, run_command
+from quell.configs.locations import run_folder
+from quell.configs.support.logs import add_arguments, configure, get_logger
+from quell.configs.support.paths import ROOT, from_here, resolve
+from quell.configs.support.suggestions import did_you_mean
 
 log = get_logger(__name__)
 
@@ -33,10 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def submit(options: argparse.Namespace) -> int:
     """Check the whole stage file, then print the plan (--dry-run), run it here (--local), or submit it to SLURM."""
-    from slurm import local
-    from slurm.report import render
-    from slurm.stages import graph, plan, read
-    from slurm.submission import chain, manifest, snapshot, start_checks
+    from quell.slurm import local
+    from quell.slurm.report import render
+    from quell.slurm.stages import graph, plan, read
+    from quell.slurm.submission import chain, manifest, snapshot, start_checks
 
     stage_graph = read.read(options.stages, settings=options.set, site=options.site)
     root = _new_folder(options.run_dir) if options.run_dir else run_folder(f"runs/{stage_graph.name}")
@@ -68,7 +71,7 @@ def submit(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """Print the state of every stage."""
-    from slurm.report import status
+    from quell.slurm.report import status
 
     try:
         status.show(from_here(options.folder), unfold=options.all, as_json=options.json, every_s=options.watch)
@@ -80,7 +83,7 @@ def status(options: argparse.Namespace) -> int:
 
 def cancel(options: argparse.Namespace) -> int:
     """Cancel every job that has not ended."""
-    from slurm.submission import client, manifest
+    from quell.slurm.submission import client, manifest
 
     root = from_here(options.folder)
     submission = manifest.require_manifest(root)
@@ -94,8 +97,8 @@ def cancel(options: argparse.Namespace) -> int:
 
 def logs(options: argparse.Namespace) -> int:
     """Print a stage's log, and follow it until its job ends."""
-    from slurm.report import logs
-    from slurm.submission import manifest
+    from quell.slurm.report import logs
+    from quell.slurm.submission import manifest
 
     root = from_here(options.folder)
     logs.show(manifest.require_manifest(root), root, options.stage, follow=not options.no_follow, rank=options.rank)

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from configs.support.paths import ROOT
+from quell.configs.support.paths import ROOT
 from tests.support import commands
 from tests.support.commands import Command, CommandResult
 

@@ -12,7 +12,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from configs.support.paths import ROOT
+from quell.configs.support.paths import ROOT
 
 OURS = {path.parent.name for path in ROOT.glob("*/__init__.py")}
 

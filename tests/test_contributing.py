@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.support.paths import ROOT
+from quell.configs.support.paths import ROOT
 from tests.support.commands import Command
 
 PACKAGES = ("configs", "launch", "losses", "models", "pipelines", "shards")

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import pytest
 
-from configs import loader
-from configs.support.paths import ROOT
+from quell.configs import loader
+from quell.configs.support.paths import ROOT
 from tests.support.commands import Command
 
 README = ROOT / "README.md"
@@ -33,7 +33,7 @@ FEWER = "--train 8 --val 2 --test 2 --size 64"
 SMALLER = (
     (
         r"^make train$",
-        "make -n train && python -c 'from launch import quickstart as start; "
+        "make -n train && python -c 'from quell.launch import quickstart as start; "
         f'start.PHANTOM += "{FEWER}".split(); exit(start.main())\'',
         STEPS,
     ),

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-from configs import loader
-from configs.schema import RunConfig
-from launch.proof.small_configs import CONFIGS, on_first_kind, small_settings, write_roots
+from quell.configs import loader
+from quell.configs.schema import RunConfig
+from quell.launch.proof.small_configs import CONFIGS, on_first_kind, small_settings, write_roots
 from tests.support.runs import checkpoint_of, read_events, read_summary
 from tests.support.train_each import Job, WorkerPair, train_each, training_output
 

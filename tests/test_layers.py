@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from configs import registry
-from configs.support.paths import ROOT
+from quell.configs import registry
+from quell.configs.support.paths import ROOT
 
 MAY_IMPORT = {
     "configs": set(),
@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "slurm": {"configs"},
     "pipelines": {"configs", "losses", "models"},
     "launch": {"configs", "losses", "models", "pipelines", "shards"},
+    "quell": {"configs", "launch", "losses", "models", "pipelines", "shards", "slurm"},
 }
 """Top-level folder -> the other top-level folders it may import."""
 
@@ -57,7 +58,16 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
 def imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
-    """(line, dotted module) of every import statement, at any depth; relative ones are resolved against `package`."""
+    """(line, dotted module) of every import statement, at any depth; relative ones are resolved against `package`.
+
+    Modules of this project are named from its root, as their files are: `configs.loader` for `quell.configs.loader`.
+    """
+    for line, module in _import_statements(tree, package):
+        rest = module.removeprefix("quell.")
+        yield line, rest if rest.split(".")[0] in MAY_IMPORT else module
+
+
+def _import_statements(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -75,7 +85,12 @@ def forbidden_imports(place: str, text: str) -> list[str]:
     problems = []
     for line, module in imported(ast.parse(text), package):
         top_level = module.split(".")[0]
-        if top_level in MAY_IMPORT and top_level != folder and top_level not in MAY_IMPORT[folder]:
+        if (
+            module != "quell"
+            and top_level in MAY_IMPORT
+            and top_level != folder
+            and top_level not in MAY_IMPORT[folder]
+        ):
             problems.append(f"{place}:{line} imports {top_level}/")
         for library, places in ONLY_IN.items():
             if f"{module}.".startswith(f"{library}.") and not place.startswith(places):
@@ -245,9 +260,9 @@ def test_public_names_are_documented() -> None:
 @pytest.mark.parametrize(
     ("place", "text", "message"),
     [
-        ("models/unet.py", "from losses.l1 import L1", "models/unet.py:1 imports losses/"),
-        ("losses/l1.py", "def f():\n    import shards.order", "losses/l1.py:2 imports shards/"),
-        ("slurm/submit.py", "from launch import run", "slurm/submit.py:1 imports launch/"),
+        ("models/unet.py", "from quell.losses.l1 import L1", "models/unet.py:1 imports losses/"),
+        ("losses/l1.py", "def f():\n    import quell.shards.order", "losses/l1.py:2 imports shards/"),
+        ("slurm/submit.py", "from quell.launch import run", "slurm/submit.py:1 imports launch/"),
         ("pipelines/gan.py", "import accelerate.utils", "pipelines/gan.py:1 imports accelerate"),
         ("configs/schema.py", "from torch import nn", "configs/schema.py:1 imports torch"),
         ("slurm/stages/plan.py", "if True:\n    import torch.nn", "slurm/stages/plan.py:2 imports torch"),
@@ -268,7 +283,8 @@ def test_allowed_imports_are_not_reported() -> None:
 
 
 def test_private_imports_across_folders_are_detected() -> None:
-    text = "from models import _blocks\nfrom models.unet import _Block\nfrom models._blocks import Block\n"
+    imports = ("quell.models import _blocks", "quell.models.unet import _Block", "quell.models._blocks import Block")
+    text = "".join(f"from {line}\n" for line in imports)
     assert len(private_imports("pipelines/r2r.py", text)) == 3
     assert private_imports("models/dncnn.py", text) == []
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.support.paths import ROOT
-from launch import diagnose, evaluate, experiments, train
-from shards import build
-from shards.building.writer import write_split
+from quell.configs.support.paths import ROOT
+from quell.launch import diagnose, evaluate, experiments, train
+from quell.shards import build
+from quell.shards.building.writer import write_split
 from tests.support.small_runs import single_error, write_mini
 
 ROWS = [
@@ -71,7 +71,7 @@ def test_every_line_of_the_tables_runs(line: str, folder: Path, monkeypatch: pyt
     monkeypatch.chdir(ROOT)
     script, arguments = Path(words[1]).stem, words[2:]
     if script == "submit":
-        from slurm import submit
+        from quell.slurm import submit
 
         small = [word for setting in (f"data.root={folder / 'knee'}", "data.crop=24") for word in ("--set", setting)]
         assert submit.main([*arguments, "--dry-run", *small]) == 0

@@ -24,16 +24,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from configs.baseline_names import Baseline
-from configs.errors import DataError
-from configs.support.json_files import read_json_lines
-from launch.data import loading, splits
-from launch.evaluation import baselines
-from launch.evaluation.measuring.stored_images import stored_image
-from launch.inference import trained_model
-from losses.metrics.psnr import psnr
-from pipelines.base import Batch
-from pipelines.common.dual_domain import instruments
+from quell.configs.baseline_names import Baseline
+from quell.configs.errors import DataError
+from quell.configs.support.json_files import read_json_lines
+from quell.launch.data import loading, splits
+from quell.launch.evaluation import baselines
+from quell.launch.evaluation.measuring.stored_images import stored_image
+from quell.launch.inference import trained_model
+from quell.losses.metrics.psnr import psnr
+from quell.pipelines.base import Batch
+from quell.pipelines.common.dual_domain import instruments
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMPARED_ROWS = ("recommended", "alone", "fusion_latent", "fusion_skips", "fusion_attention", "own", "masked")

@@ -19,18 +19,18 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from configs import loader
-from configs.schema import RunConfig
-from configs.support.paths import ROOT
-from launch.data import loading
-from launch.data.finishing import Finisher
-from launch.machine import memory_layout, precision, rng
-from launch.training import build
-from launch.training.phases import Phase, train_step
-from pipelines.base import Batch, Pipeline
-from shards.building.writer import write_split
-from shards.reading.loaders import Loader
-from shards.reading.shard_set import ShardSet
+from quell.configs import loader
+from quell.configs.schema import RunConfig
+from quell.configs.support.paths import ROOT
+from quell.launch.data import loading
+from quell.launch.data.finishing import Finisher
+from quell.launch.machine import memory_layout, precision, rng
+from quell.launch.training import build
+from quell.launch.training.phases import Phase, train_step
+from quell.pipelines.base import Batch, Pipeline
+from quell.shards.building.writer import write_split
+from quell.shards.reading.loaders import Loader
+from quell.shards.reading.shard_set import ShardSet
 
 FIELDS = (
     "noisy",

@@ -15,7 +15,7 @@ if not __package__:
 
 from benchmarks.method_steps import our_step
 from benchmarks.support import common
-from configs.schema import RunConfig
+from quell.configs.schema import RunConfig
 
 
 def compiled_step(config: RunConfig) -> Callable[[], object]:

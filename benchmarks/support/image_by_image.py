@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.fields import FieldSpec
-from launch.evaluation.evaluator import DEFAULT_METRICS
-from launch.evaluation.measuring.host_metrics import measure_output
-from losses.noise.model import FieldNoise
-from losses.noise.residuals import ResidualChecks, check_residual
-from pipelines.base import Batch, Pipeline
+from quell.configs.fields import FieldSpec
+from quell.launch.evaluation.evaluator import DEFAULT_METRICS
+from quell.launch.evaluation.measuring.host_metrics import measure_output
+from quell.losses.noise.model import FieldNoise
+from quell.losses.noise.residuals import ResidualChecks, check_residual
+from quell.pipelines.base import Batch, Pipeline
 
 Values = dict[str, float]
 

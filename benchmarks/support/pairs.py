@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from shards.building.writer import write_split
-from shards.format import index
-from shards.reading.shard_set import ShardSet
+from quell.shards.building.writer import write_split
+from quell.shards.format import index
+from quell.shards.reading.shard_set import ShardSet
 
 NAMES = ("pd", "pdfs")
 SIDE_PX = 320

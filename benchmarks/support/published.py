@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.support import common
-from configs.schema import RunConfig
-from models.blocks import (
+from quell.configs.schema import RunConfig
+from quell.models.blocks import (
     drgan_blocks,
     norms,
     spectroformer_attention,
     spectroformer_resampling,
     spectroformer_skips,
 )
-from models.blocks.spectroformer_resampling import phase as angle_of
-from pipelines.base import Batch, Pipeline
+from quell.models.blocks.spectroformer_resampling import phase as angle_of
+from quell.pipelines.base import Batch, Pipeline
 
 LossAndImages = tuple[Tensor, dict[str, Tensor]]
 """A loss, and the generated images that the critic's phase needs."""

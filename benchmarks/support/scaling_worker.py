@@ -17,8 +17,8 @@ import torch.distributed as dist
 from accelerate import Accelerator
 
 from benchmarks.support import common
-from configs.schema import RunConfig
-from launch.machine import acceleration
+from quell.configs.schema import RunConfig
+from quell.launch.machine import acceleration
 
 BLOCK_S = 1.0
 """About how long one mode trains before the next one."""

@@ -8,9 +8,9 @@ import difflib
 from pathlib import PurePosixPath
 from typing import Any
 
-from configs.errors import ConfigError
-from configs.legacy.keys import IGNORED, MUST_EQUAL, NO_DEFAULT, RENAMES, SUPPORTED_VALUES, TRAINER, Rename
-from configs.support.mappings import Settings, flatten
+from quell.configs.errors import ConfigError
+from quell.configs.legacy.keys import IGNORED, MUST_EQUAL, NO_DEFAULT, RENAMES, SUPPORTED_VALUES, TRAINER, Rename
+from quell.configs.support.mappings import Settings, flatten
 
 
 def convert(data: Settings) -> tuple[Settings, list[str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from configs.support import stop_signals
+from quell.configs.support import stop_signals
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.support.json_files import Record, parse_json
-from configs.support.logs import get_logger
+from quell.configs.support.json_files import Record, parse_json
+from quell.configs.support.logs import get_logger
 
 CURVES = {"train": "train", "eval": "val"}
 """Events whose numbers are curves -> the prefix of their names in TensorBoard."""

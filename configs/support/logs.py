@@ -8,7 +8,7 @@ import contextlib
 import logging
 import sys
 
-from configs.support.secrets import mask
+from quell.configs.support.secrets import mask
 
 _ROOT = "quell"
 
@@ -26,7 +26,7 @@ class _ConsoleHandler(logging.Handler):
 
 def get_logger(name: str) -> logging.Logger:
     """The logger of a module (pass `__name__`), below the project's own: messages appear from INFO on."""
-    return _root().getChild(name)
+    return _root().getChild(name.removeprefix(f"{_ROOT}."))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

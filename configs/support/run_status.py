@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from configs.support.json_files import Record, read_json
-from configs.support.locks import Lock, try_lock
+from quell.configs.support.json_files import Record, read_json
+from quell.configs.support.locks import Lock, try_lock
 
 SUMMARY_FILE, LOCK_FILE = "summary.json", ".lock"
 

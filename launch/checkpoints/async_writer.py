@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from configs.errors import MachineError
+from quell.configs.errors import MachineError
 
 POLL_S = 0.02
 

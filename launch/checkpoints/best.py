@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import TypedDict
 
-from configs.schema import LOWER_IS_BETTER
-from configs.support.json_files import Record, read_json
-from launch.checkpoints.files import write_durably
-from launch.checkpoints.layout import META, complete, step_of
+from quell.configs.schema import LOWER_IS_BETTER
+from quell.configs.support.json_files import Record, read_json
+from quell.launch.checkpoints.files import write_durably
+from quell.launch.checkpoints.layout import META, complete, step_of
 
 BEST_FILE = "best.json"
 

@@ -17,10 +17,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from launch.checkpoints import store
-from launch.checkpoints.snapshot import Snapshots, cloned
-from launch.machine.rng import random_state, set_random_state
-from pipelines.base import Pipeline, State
+from quell.launch.checkpoints import store
+from quell.launch.checkpoints.snapshot import Snapshots, cloned
+from quell.launch.machine.rng import random_state, set_random_state
+from quell.pipelines.base import Pipeline, State
 
 
 class CheckpointedPhase(Protocol):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from configs.errors import REMEDIES, MachineError
+from quell.configs.errors import REMEDIES, MachineError
 
 REMOVED = ".removed-"
 """Prefix of a folder that is being removed: whatever bears it is rubbish, however far the removal got."""

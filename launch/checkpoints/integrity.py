@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from configs.support.json_files import Record, read_json
-from launch.checkpoints.layout import META, step_of
+from quell.configs.support.json_files import Record, read_json
+from quell.launch.checkpoints.layout import META, step_of
 
 FORMAT = 2
 """Written into meta.json; incremented whenever the content of a checkpoint changes its meaning. 2 added checksums."""

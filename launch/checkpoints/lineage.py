@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import TypedDict, cast
 
-from configs.support.json_files import Record, read_json
-from launch.checkpoints import integrity
-from launch.checkpoints.layout import META, step_folders
+from quell.configs.support.json_files import Record, read_json
+from quell.launch.checkpoints import integrity
+from quell.launch.checkpoints.layout import META, step_folders
 
 
 class Branch(TypedDict):

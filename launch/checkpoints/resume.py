@@ -7,20 +7,20 @@ from pathlib import Path
 
 from torch import Tensor
 
-from configs import loader
-from configs.errors import CheckpointError, ConfigError, QuellError
-from configs.schema import InitConfig
-from configs.support.event_log import read_log
-from configs.support.json_files import Record
-from configs.support.mappings import flatten
-from configs.support.paths import resolve
-from launch.checkpoints import integrity, lineage, store
-from launch.checkpoints.capture import TrainingState
-from launch.checkpoints.layout import step_folders
-from launch.checkpoints.lineage import Line
-from pipelines.base import Pipeline, State
-from shards.format.fingerprint import same_content
-from shards.reading.split import Split
+from quell.configs import loader
+from quell.configs.errors import CheckpointError, ConfigError, QuellError
+from quell.configs.schema import InitConfig
+from quell.configs.support.event_log import read_log
+from quell.configs.support.json_files import Record
+from quell.configs.support.mappings import flatten
+from quell.configs.support.paths import resolve
+from quell.launch.checkpoints import integrity, lineage, store
+from quell.launch.checkpoints.capture import TrainingState
+from quell.launch.checkpoints.layout import step_folders
+from quell.launch.checkpoints.lineage import Line
+from quell.pipelines.base import Pipeline, State
+from quell.shards.format.fingerprint import same_content
+from quell.shards.reading.split import Split
 
 RESUME_MODES = ("auto", "never")
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from launch.machine import devices
+from quell.launch.machine import devices
 
 T = TypeVar("T")
 

@@ -16,14 +16,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from configs.errors import CheckpointError
-from configs.fields import DRAWS
-from configs.support.json_files import Record, read_json
-from configs.support.logs import get_logger
-from launch.checkpoints import integrity, lineage
-from launch.checkpoints.best import BEST_FILE, find_best, read_best
-from launch.checkpoints.files import REMOVED, explained, remove, sync, write_durably
-from launch.checkpoints.layout import META, complete, folder_name, is_checkpoint, step_folders, step_of
+from quell.configs.errors import CheckpointError
+from quell.configs.fields import DRAWS
+from quell.configs.support.json_files import Record, read_json
+from quell.configs.support.logs import get_logger
+from quell.launch.checkpoints import integrity, lineage
+from quell.launch.checkpoints.best import BEST_FILE, find_best, read_best
+from quell.launch.checkpoints.files import REMOVED, explained, remove, sync, write_durably
+from quell.launch.checkpoints.layout import META, complete, folder_name, is_checkpoint, step_folders, step_of
 
 WEIGHTS, AVERAGE = "weights.safetensors", "ema.safetensors"
 

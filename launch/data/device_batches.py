@@ -5,8 +5,8 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from launch.data.loading import to_device
-from pipelines.base import Batch
+from quell.launch.data.loading import to_device
+from quell.pipelines.base import Batch
 
 
 class BatchSource(Protocol):

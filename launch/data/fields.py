@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, replace
 
-from configs.errors import DataError
-from configs.fields import FieldSpec, Needs, Source
-from configs.schema import DataConfig
-from configs.support.suggestions import did_you_mean
-from shards.reading.recipe import Recipe, bind, spec_of
-from shards.reading.split import Split
+from quell.configs.errors import DataError
+from quell.configs.fields import FieldSpec, Needs, Source
+from quell.configs.schema import DataConfig
+from quell.configs.support.suggestions import did_you_mean
+from quell.shards.reading.recipe import Recipe, bind, spec_of
+from quell.shards.reading.split import Split
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import math
 import torch
 from torch import Tensor
 
-from configs.fields import Layout
-from losses.common.order_statistics import lower_medians
-from pipelines.base import Batch
-from pipelines.common.random_numbers import normals, split_mix
-from shards.reading.pixels import transforms
-from shards.reading.recipe import Recipe, bind, theta_name
-from shards.reading.split import Split
+from quell.configs.fields import Layout
+from quell.losses.common.order_statistics import lower_medians
+from quell.pipelines.base import Batch
+from quell.pipelines.common.random_numbers import normals, split_mix
+from quell.shards.reading.pixels import transforms
+from quell.shards.reading.recipe import Recipe, bind, theta_name
+from quell.shards.reading.split import Split
 
 COMPLEX_AXES = 4
 """Axes of a sample's numbers where they are complex: channels, rows, columns, real and imaginary part."""

@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from configs.fields import DRAWS, Needs
-from configs.schema import DataConfig, RunConfig
-from launch.data.fields import available_fields, resized_to
-from launch.data.finishing import Finisher
-from launch.data.splits import open_split, size
-from launch.machine import devices
-from pipelines.base import Batch, Pipeline
-from shards.reading.batch_assembler import Verify
-from shards.reading.loaders import EvalLoader, Loader
-from shards.reading.order import SampleOrder
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
-from shards.reading.split import Split
-from shards.reading.streaming import StreamedSet, StreamLoader, TrainingSplit
+from quell.configs.fields import DRAWS, Needs
+from quell.configs.schema import DataConfig, RunConfig
+from quell.launch.data.fields import available_fields, resized_to
+from quell.launch.data.finishing import Finisher
+from quell.launch.data.splits import open_split, size
+from quell.launch.machine import devices
+from quell.pipelines.base import Batch, Pipeline
+from quell.shards.reading.batch_assembler import Verify
+from quell.shards.reading.loaders import EvalLoader, Loader
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.reading.split import Split
+from quell.shards.reading.streaming import StreamedSet, StreamLoader, TrainingSplit
 
 CALIBRATION = 32
 """Full training images on which a method measures once what it needs to know, such as the noise level."""

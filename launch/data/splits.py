@@ -2,15 +2,15 @@
 
 import math
 
-from configs.errors import DataError
-from configs.fields import Needs
-from configs.schema import DataConfig
-from configs.support.paths import resolve
-from configs.support.suggestions import did_you_mean
-from launch.data.fields import field_specs, image_kinds
-from shards.reading.shard_set import ShardSet
-from shards.reading.split import Split
-from shards.reading.streaming import StreamedSet, TrainingSplit
+from quell.configs.errors import DataError
+from quell.configs.fields import Needs
+from quell.configs.schema import DataConfig
+from quell.configs.support.paths import resolve
+from quell.configs.support.suggestions import did_you_mean
+from quell.launch.data.fields import field_specs, image_kinds
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.reading.split import Split
+from quell.shards.reading.streaming import StreamedSet, TrainingSplit
 
 
 def open_split(data: DataConfig, split: str) -> ShardSet:

@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from configs.errors import DataError
-from configs.fields import Needs
-from configs.schema import DataConfig
-from configs.support.json_files import Record
-from launch.data.fields import available_fields
-from shards.reading.recipe import INTEGER_MAX
-from shards.reading.shard_set import ShardSet
-from shards.reading.split import Split
+from quell.configs.errors import DataError
+from quell.configs.fields import Needs
+from quell.configs.schema import DataConfig
+from quell.configs.support.json_files import Record
+from quell.launch.data.fields import available_fields
+from quell.shards.reading.recipe import INTEGER_MAX
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.reading.split import Split
 
 IMAGES = 16
 """Images, spread evenly over the split, that a level is measured from."""

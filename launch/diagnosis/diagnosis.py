@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from configs.errors import MachineError
-from configs.support.atomic_files import write_atomically
-from configs.support.json_files import Record
-from launch.diagnosis import step_report
-from launch.diagnosis.steps import Steps
-from pipelines.reporting.checks import INCONCLUSIVE, Check, Dispute, Recommendation, format_value
-from pipelines.reporting.facts import RunFacts
+from quell.configs.errors import MachineError
+from quell.configs.support.atomic_files import write_atomically
+from quell.configs.support.json_files import Record
+from quell.launch.diagnosis import step_report
+from quell.launch.diagnosis.steps import Steps
+from quell.pipelines.reporting.checks import INCONCLUSIVE, Check, Dispute, Recommendation, format_value
+from quell.pipelines.reporting.facts import RunFacts
 
 LINE_WIDTH = 118
 

@@ -4,19 +4,19 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from configs import loader
-from configs.errors import EXIT_INTERRUPTED, CheckpointError, ConfigError, DataError, DivergedError, QuellError
-from configs.support.event_log import read_events
-from configs.support.logs import get_logger
-from launch.diagnosis import probe
-from launch.diagnosis.diagnosis import Diagnosis
-from launch.diagnosis.general_rules import general_checks
-from launch.diagnosis.noise_rules import noise_checks
-from launch.diagnosis.steps import examine_steps
-from launch.methods import method_of
-from launch.runs.folder import RunFolder
-from launch.training import run
-from pipelines.reporting.facts import RunFacts
+from quell.configs import loader
+from quell.configs.errors import EXIT_INTERRUPTED, CheckpointError, ConfigError, DataError, DivergedError, QuellError
+from quell.configs.support.event_log import read_events
+from quell.configs.support.logs import get_logger
+from quell.launch.diagnosis import probe
+from quell.launch.diagnosis.diagnosis import Diagnosis
+from quell.launch.diagnosis.general_rules import general_checks
+from quell.launch.diagnosis.noise_rules import noise_checks
+from quell.launch.diagnosis.steps import examine_steps
+from quell.launch.methods import method_of
+from quell.launch.runs.folder import RunFolder
+from quell.launch.training import run
+from quell.pipelines.reporting.facts import RunFacts
 
 log = get_logger(__name__)
 

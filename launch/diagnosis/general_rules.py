@@ -1,9 +1,9 @@
 """Checks for runs of any method: non-finite values, oscillation, flat curves, over-fitting, waiting for data."""
 
-from configs.schema import LOWER_IS_BETTER
-from pipelines.reporting.checks import Check, check
-from pipelines.reporting.documents import MEASURED, SOLUTION_SUMMARY, SPECTROFORMER_REPORT
-from pipelines.reporting.facts import (
+from quell.configs.schema import LOWER_IS_BETTER
+from quell.pipelines.reporting.checks import Check, check
+from quell.pipelines.reporting.documents import MEASURED, SOLUTION_SUMMARY, SPECTROFORMER_REPORT
+from quell.pipelines.reporting.facts import (
     MAX_OSCILLATION,
     MIN_FALL,
     MIN_LOGS_FOR_FALL,

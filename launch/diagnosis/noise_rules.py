@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from launch.evaluation import blind_checks
-from losses.noise.model import FieldNoise, NoiseModel
-from losses.noise.verdicts import CORRELATED, METHODS, Verdict, verdict
-from pipelines.common.noise_calibration import DIFFERS_BY, GENERAL
-from pipelines.reporting.assumed_noise import AssumedNoise
-from pipelines.reporting.checks import Check, CheckValue, check
-from pipelines.reporting.documents import MEASURED
-from pipelines.reporting.facts import RunFacts
+from quell.launch.evaluation import blind_checks
+from quell.losses.noise.model import FieldNoise, NoiseModel
+from quell.losses.noise.verdicts import CORRELATED, METHODS, Verdict, verdict
+from quell.pipelines.common.noise_calibration import DIFFERS_BY, GENERAL
+from quell.pipelines.reporting.assumed_noise import AssumedNoise
+from quell.pipelines.reporting.checks import Check, CheckValue, check
+from quell.pipelines.reporting.documents import MEASURED
+from quell.pipelines.reporting.facts import RunFacts
 
 GROUP = "Noise"
 

@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, sobel
 from torch import Tensor
 
-from configs.schema import RunConfig
-from launch.data import loading, splits
-from launch.data.finishing import Finisher
-from launch.evaluation import evaluator, known_noise
-from launch.evaluation.evaluator import Rows
-from launch.evaluation.measuring.host_work import HostImages, Job
-from launch.evaluation.measuring.stored_images import reference_field, stored_image
-from launch.inference import trained_model
-from losses.common.noise_level import noise_levels
-from losses.noise.model import NoiseModel
-from pipelines.base import Batch, Output, Pipeline
-from pipelines.reporting.assumed_noise import AssumedNoise
-from pipelines.reporting.checks import Finding
-from shards.reading.loaders import Loader
-from shards.reading.order import SampleOrder
-from shards.reading.shard_set import ShardSet
+from quell.configs.schema import RunConfig
+from quell.launch.data import loading, splits
+from quell.launch.data.finishing import Finisher
+from quell.launch.evaluation import evaluator, known_noise
+from quell.launch.evaluation.evaluator import Rows
+from quell.launch.evaluation.measuring.host_work import HostImages, Job
+from quell.launch.evaluation.measuring.stored_images import reference_field, stored_image
+from quell.launch.inference import trained_model
+from quell.losses.common.noise_level import noise_levels
+from quell.losses.noise.model import NoiseModel
+from quell.pipelines.base import Batch, Output, Pipeline
+from quell.pipelines.reporting.assumed_noise import AssumedNoise
+from quell.pipelines.reporting.checks import Finding
+from quell.shards.reading.loaders import Loader
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.shard_set import ShardSet
 
 IMAGES = 8
 """Number of validation images examined, and of training images."""

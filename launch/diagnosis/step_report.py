@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from configs.support.json_files import Record
-from launch.diagnosis.steps import FieldShape, Steps
-from pipelines.reporting.checks import format_value
+from quell.configs.support.json_files import Record
+from quell.launch.diagnosis.steps import FieldShape, Steps
+from quell.pipelines.reporting.checks import format_value
 
 SHOWN_ROWS = 8
 """Log lines in the table: the first, the last, and some between."""

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import torch
 
-from configs.schema import RunConfig
-from configs.support.json_files import Record
-from launch.checkpoints import store
-from launch.inference import trained_model
-from launch.machine import acceleration
-from launch.runs.tracker import Tracker
-from launch.training import run
-from launch.training.phases import train_step
-from launch.training.trainer import Trainer, assemble
-from pipelines.base import Batch, Pipeline
-from pipelines.reporting.checks import CheckValue
+from quell.configs.schema import RunConfig
+from quell.configs.support.json_files import Record
+from quell.launch.checkpoints import store
+from quell.launch.inference import trained_model
+from quell.launch.machine import acceleration
+from quell.launch.runs.tracker import Tracker
+from quell.launch.training import run
+from quell.launch.training.phases import train_step
+from quell.launch.training.trainer import Trainer, assemble
+from quell.pipelines.base import Batch, Pipeline
+from quell.pipelines.reporting.checks import CheckValue
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,19 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from configs.baseline_names import Baseline
-from configs.errors import DataError
-from configs.support.logs import get_logger
-from launch.evaluation import baseline_tuning, baselines, report_picture
-from launch.evaluation.baseline_tuning import TrainingImage
-from launch.evaluation.baselines import BaselineOptions
-from launch.evaluation.images import to_uint8
-from launch.evaluation.measuring import host_metrics
-from launch.evaluation.measuring.host_work import HostImages, Job
-from launch.evaluation.measuring.metrics import Metric
-from launch.evaluation.measuring.stored_images import reference_field, stored_image
-from losses.noise.model import FieldNoise, NoiseModel
-from pipelines.base import Batch, Output
+from quell.configs.baseline_names import Baseline
+from quell.configs.errors import DataError
+from quell.configs.support.logs import get_logger
+from quell.launch.evaluation import baseline_tuning, baselines, report_picture
+from quell.launch.evaluation.baseline_tuning import TrainingImage
+from quell.launch.evaluation.baselines import BaselineOptions
+from quell.launch.evaluation.images import to_uint8
+from quell.launch.evaluation.measuring import host_metrics
+from quell.launch.evaluation.measuring.host_work import HostImages, Job
+from quell.launch.evaluation.measuring.metrics import Metric
+from quell.launch.evaluation.measuring.stored_images import reference_field, stored_image
+from quell.losses.noise.model import FieldNoise, NoiseModel
+from quell.pipelines.base import Batch, Output
 
 log = get_logger(__name__)
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.baseline_names import Baseline
-from configs.errors import DataError
-from launch.evaluation.baselines import BLURS_PX, BaselineOptions, restore
-from losses.metrics.common.images import Image
-from losses.metrics.psnr import psnr
-from losses.noise.model import FieldNoise
+from quell.configs.baseline_names import Baseline
+from quell.configs.errors import DataError
+from quell.launch.evaluation.baselines import BLURS_PX, BaselineOptions, restore
+from quell.losses.metrics.common.images import Image
+from quell.losses.metrics.psnr import psnr
+from quell.losses.noise.model import FieldNoise
 
 STRENGTHS = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0)
 """The strengths that are tried."""

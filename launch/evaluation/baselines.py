@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from skimage.restoration import denoise_nl_means
 
-from configs.baseline_names import BASELINES, Baseline, Preset
-from configs.errors import ConfigError, DataError, MachineError
-from losses.common.noise_level import noise_level
-from losses.metrics.common.images import Image
-from losses.noise.model import FieldNoise
+from quell.configs.baseline_names import BASELINES, Baseline, Preset
+from quell.configs.errors import ConfigError, DataError, MachineError
+from quell.losses.common.noise_level import noise_level
+from quell.losses.metrics.common.images import Image
+from quell.losses.noise.model import FieldNoise
 
 HAVE_PUBLISHED_PARAMETERS: tuple[Baseline, ...] = ("nlm", "bm3d")
 """The baselines that the scripts published with TCFL run, with fixed parameters."""

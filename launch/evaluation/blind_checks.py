@@ -8,17 +8,17 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from configs.fields import FieldSpec, Needs
-from configs.schema import DataConfig
-from configs.support.logs import get_logger
-from launch.data import loading
-from losses.noise.estimate import Estimate
-from losses.noise.model import FieldNoise
-from pipelines.base import Batch, Output, Pipeline
-from pipelines.common import residual_checks
-from pipelines.common.noise_audit import NoiseAudit
-from pipelines.reporting.checks import Finding
-from shards.reading.shard_set import ShardSet
+from quell.configs.fields import FieldSpec, Needs
+from quell.configs.schema import DataConfig
+from quell.configs.support.logs import get_logger
+from quell.launch.data import loading
+from quell.losses.noise.estimate import Estimate
+from quell.losses.noise.model import FieldNoise
+from quell.pipelines.base import Batch, Output, Pipeline
+from quell.pipelines.common import residual_checks
+from quell.pipelines.common.noise_audit import NoiseAudit
+from quell.pipelines.reporting.checks import Finding
+from quell.shards.reading.shard_set import ShardSet
 
 log = get_logger(__name__)
 

@@ -9,28 +9,28 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from configs.baseline_names import TITLES, Baseline
-from configs.errors import ConfigError, DataError, MachineError
-from configs.fields import Needs
-from configs.schema import DataConfig, RunConfig
-from configs.support import logs
-from configs.support.atomic_files import naming, write_atomically
-from configs.support.json_files import strict_json
-from configs.support.paths import resolve
-from launch.checkpoints import resume
-from launch.data import loading, splits
-from launch.evaluation import blind_checks, evaluator, fitness, known_noise, report, report_picture
-from launch.evaluation.baseline_evaluator import RISK_TUNED, BaselineEvaluator
-from launch.evaluation.baselines import BaselineOptions
-from launch.evaluation.blind_checks import BlindChecks
-from launch.evaluation.evaluator import Rows
-from launch.evaluation.measuring.metrics import find as find_metrics
-from launch.evaluation.paired_statistics import paired_difference
-from launch.inference import trained_model
-from launch.machine import acceleration, precision
-from launch.machine.arithmetic import set_tf32
-from pipelines.base import Pipeline
-from shards.reading.shard_set import ShardSet
+from quell.configs.baseline_names import TITLES, Baseline
+from quell.configs.errors import ConfigError, DataError, MachineError
+from quell.configs.fields import Needs
+from quell.configs.schema import DataConfig, RunConfig
+from quell.configs.support import logs
+from quell.configs.support.atomic_files import naming, write_atomically
+from quell.configs.support.json_files import strict_json
+from quell.configs.support.paths import resolve
+from quell.launch.checkpoints import resume
+from quell.launch.data import loading, splits
+from quell.launch.evaluation import blind_checks, evaluator, fitness, known_noise, report, report_picture
+from quell.launch.evaluation.baseline_evaluator import RISK_TUNED, BaselineEvaluator
+from quell.launch.evaluation.baselines import BaselineOptions
+from quell.launch.evaluation.blind_checks import BlindChecks
+from quell.launch.evaluation.evaluator import Rows
+from quell.launch.evaluation.measuring.metrics import find as find_metrics
+from quell.launch.evaluation.paired_statistics import paired_difference
+from quell.launch.inference import trained_model
+from quell.launch.machine import acceleration, precision
+from quell.launch.machine.arithmetic import set_tf32
+from quell.pipelines.base import Pipeline
+from quell.shards.reading.shard_set import ShardSet
 
 log = logs.get_logger(__name__)
 

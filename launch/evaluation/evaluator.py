@@ -15,26 +15,26 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from configs.errors import QuellError
-from launch.data import loading
-from launch.evaluation.measuring import batch_metrics, host_metrics
-from launch.evaluation.measuring.deferred_values import DeferredValues, Measured
-from launch.evaluation.measuring.halving import Halving
-from launch.evaluation.measuring.host_work import HostImages, HostWork, Job
-from launch.evaluation.measuring.metrics import Metric
-from launch.evaluation.measuring.stored_images import reference_field
-from launch.evaluation.risk import estimated_risk
-from launch.machine import out_of_memory
-from launch.machine.arithmetic import full_float32
-from losses.metrics.psnr import psnr
-from losses.metrics.rmse import rmse
-from losses.metrics.ssim import ssim
-from losses.noise.model import FieldNoise
-from pipelines.base import Batch, Output, Pipeline
-from shards.reading.batch_assembler import Verify
-from shards.reading.order import samples_of_rank
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import QuellError
+from quell.launch.data import loading
+from quell.launch.evaluation.measuring import batch_metrics, host_metrics
+from quell.launch.evaluation.measuring.deferred_values import DeferredValues, Measured
+from quell.launch.evaluation.measuring.halving import Halving
+from quell.launch.evaluation.measuring.host_work import HostImages, HostWork, Job
+from quell.launch.evaluation.measuring.metrics import Metric
+from quell.launch.evaluation.measuring.stored_images import reference_field
+from quell.launch.evaluation.risk import estimated_risk
+from quell.launch.machine import out_of_memory
+from quell.launch.machine.arithmetic import full_float32
+from quell.losses.metrics.psnr import psnr
+from quell.losses.metrics.rmse import rmse
+from quell.losses.metrics.ssim import ssim
+from quell.losses.noise.model import FieldNoise
+from quell.pipelines.base import Batch, Output, Pipeline
+from quell.shards.reading.batch_assembler import Verify
+from quell.shards.reading.order import samples_of_rank
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
 
 DEFAULT_METRICS = {"psnr": Metric(psnr), "ssim": Metric(ssim), "rmse": Metric(rmse)}
 """What is measured during training; launch/evaluate.py can measure more."""

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from configs.errors import DataError
-from configs.fields import Needs
-from configs.schema import DataConfig
-from launch.data.fields import available_fields, resized_to
-from launch.evaluation.measuring.metrics import Metric
-from pipelines.base import Output
-from shards.checks.data_range import Span, contradiction, span_of
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError
+from quell.configs.fields import Needs
+from quell.configs.schema import DataConfig
+from quell.launch.data.fields import available_fields, resized_to
+from quell.launch.evaluation.measuring.metrics import Metric
+from quell.pipelines.base import Output
+from quell.shards.checks.data_range import Span, contradiction, span_of
+from quell.shards.reading.shard_set import ShardSet
 
 LOOKED_AT = 8
 """Images of each field, spread over the split, whose values are compared with the data range."""

@@ -3,8 +3,8 @@
 import numpy as np
 from torch import Tensor
 
-from launch.evaluation.measuring.stored_images import reference_field, stored_image
-from pipelines.base import Batch, Pipeline
+from quell.launch.evaluation.measuring.stored_images import reference_field, stored_image
+from quell.pipelines.base import Batch, Pipeline
 
 GAP_PX = 4
 

@@ -1,14 +1,14 @@
 """What is known of the noise of a run's images, for baselines and reports: what the run saved, or an audit."""
 
-from configs.errors import DataError
-from configs.fields import Needs
-from configs.schema import DataConfig
-from configs.support.paths import resolve
-from launch.data import loading, splits
-from launch.runs.folder import RunFolder
-from losses.noise.model import FieldNoise, NoiseModel
-from pipelines.base import Pipeline
-from pipelines.common import noise_audit
+from quell.configs.errors import DataError
+from quell.configs.fields import Needs
+from quell.configs.schema import DataConfig
+from quell.configs.support.paths import resolve
+from quell.launch.data import loading, splits
+from quell.launch.runs.folder import RunFolder
+from quell.losses.noise.model import FieldNoise, NoiseModel
+from quell.pipelines.base import Pipeline
+from quell.pipelines.common import noise_audit
 
 AUDITED = 8
 """Training images that are examined where a run has saved no noise model."""

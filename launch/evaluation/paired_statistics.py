@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import wilcoxon
 
-from configs.errors import DataError
+from quell.configs.errors import DataError
 
 RESAMPLES = 10_000
 """Bootstrap samples behind an interval."""

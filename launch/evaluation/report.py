@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from launch.evaluation.evaluator import Rows
+from quell.launch.evaluation.evaluator import Rows
 
 UNITS = {"psnr": "dB"}
 """Units that a column's heading names."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from configs.baseline_names import TITLES
+from quell.configs.baseline_names import TITLES
 
 ImageArray = NDArray[np.uint8]
 """(H, W, 3)."""

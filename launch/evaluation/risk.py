@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from losses.noise.model import FieldNoise
-from pipelines.base import Batch, Pipeline
+from quell.losses.noise.model import FieldNoise
+from quell.pipelines.base import Batch, Pipeline
 
 STEP = 0.1
 """Size of the change `e`, in units of the noise: small beside it, and large beside the rounding of float32."""

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from launch.data.fields import ImageKind
-from launch.importing.old_files import State
-from pipelines.base import Batch, Pipeline
+from quell.launch.data.fields import ImageKind
+from quell.launch.importing.old_files import State
+from quell.pipelines.base import Batch, Pipeline
 
 SIDE_PX = 32
 """Side of the stored input."""

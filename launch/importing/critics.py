@@ -1,9 +1,9 @@
 """The PatchGAN critics of TCFL, CNCL and DRGAN, and what all three programs do with statistics of batch norms."""
 
-from configs.errors import CheckpointError
-from launch.importing import kinds
-from launch.importing.old_files import OldFile, State
-from launch.importing.renaming import Rule, rename, with_prefix
+from quell.configs.errors import CheckpointError
+from quell.launch.importing import kinds
+from quell.launch.importing.old_files import OldFile, State
+from quell.launch.importing.renaming import Rule, rename, with_prefix
 
 RULES = [Rule(r"model\.(\d+\..*)", r"layers.\1")]
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

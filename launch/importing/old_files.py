@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from configs.errors import CheckpointError
+from quell.configs.errors import CheckpointError
 
 State = dict[str, Tensor]
 """The tensors of a network, by name."""

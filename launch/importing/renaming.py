@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from configs.errors import CheckpointError
-from launch.importing.old_files import State
+from quell.configs.errors import CheckpointError
+from quell.launch.importing.old_files import State
 
 
 @dataclass(frozen=True)

@@ -10,22 +10,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from configs import loader
-from configs.errors import CheckpointError, ConfigError, QuellError
-from configs.schema import RunConfig
-from configs.support.git import git_commit
-from configs.support.logs import get_logger
-from configs.support.mappings import Settings
-from configs.support.paths import ROOT
-from launch.checkpoints import lineage, store
-from launch.checkpoints.layout import step_folders
-from launch.data.fields import specs_of_kinds
-from launch.importing import old_files
-from launch.importing.conversion import Comparison, Conversion, as_batch, to_double
-from launch.methods import method_of
-from launch.runs.folder import RunFolder
-from losses.common import frozen_vgg
-from pipelines.base import Pipeline
+from quell.configs import loader
+from quell.configs.errors import CheckpointError, ConfigError, QuellError
+from quell.configs.schema import RunConfig
+from quell.configs.support.git import git_commit
+from quell.configs.support.logs import get_logger
+from quell.configs.support.mappings import Settings
+from quell.configs.support.paths import ROOT
+from quell.launch.checkpoints import lineage, store
+from quell.launch.checkpoints.layout import step_folders
+from quell.launch.data.fields import specs_of_kinds
+from quell.launch.importing import old_files
+from quell.launch.importing.conversion import Comparison, Conversion, as_batch, to_double
+from quell.launch.methods import method_of
+from quell.launch.runs.folder import RunFolder
+from quell.losses.common import frozen_vgg
+from quell.pipelines.base import Pipeline
 
 REFERENCE_TOLERANCE = 1e-4
 """Largest difference from the user's own reference, relative to its largest value, that float32 explains."""
@@ -67,7 +67,7 @@ def import_weights(
     folder = RunFolder(run_dir)
     if folder.config_file.exists() or step_folders(folder.checkpoints):
         raise CheckpointError(f"{run_dir} holds a run already: choose another folder with --run-dir")
-    convert: Callable[..., Conversion] = importlib.import_module(f"launch.importing.kinds.{kind}").convert
+    convert: Callable[..., Conversion] = importlib.import_module(f"quell.launch.importing.kinds.{kind}").convert
     conversion = convert([old_files.read(path) for path in files], own_statistics=own_statistics)
     run = _configuration(conversion, config, overrides, run_dir.name)
     pipeline, initialised = _pipeline(run, conversion)

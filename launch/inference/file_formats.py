@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from configs.errors import MachineError
+from quell.configs.errors import MachineError
 
 
 def write(path: Path, array: np.ndarray, *, colour: bool = False, white: float = 1.0) -> list[Path]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from configs.errors import ConfigError, DataError
-from launch.inference.files.dicom_pairs import pairs_by_position
-from launch.inference.inputs import RestorationInput, parse_input
-from launch.inference.writers.zarr_copies import is_zarr
-from shards.image_files.read import SUFFIXES, suffix_of
-from shards.listing.folders import is_junk
+from quell.configs.errors import ConfigError, DataError
+from quell.launch.inference.files.dicom_pairs import pairs_by_position
+from quell.launch.inference.inputs import RestorationInput, parse_input
+from quell.launch.inference.writers.zarr_copies import is_zarr
+from quell.shards.image_files.read import SUFFIXES, suffix_of
+from quell.shards.listing.folders import is_junk
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from configs.errors import ConfigError, DataError
-from configs.support.suggestions import did_you_mean
-from launch.inference.files.opened import OpenedFile
+from quell.configs.errors import ConfigError, DataError
+from quell.configs.support.suggestions import did_you_mean
+from quell.launch.inference.files.opened import OpenedFile
 
 _FIELD_AND_FILE = re.compile(r"\w+=.+")
 

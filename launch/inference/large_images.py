@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from launch.inference import tiling
-from launch.inference.files.opened import PixelRows
-from launch.inference.restorer import Layout, Restorer, as_stack
-from pipelines.base import Batch
+from quell.launch.inference import tiling
+from quell.launch.inference.files.opened import PixelRows
+from quell.launch.inference.restorer import Layout, Restorer, as_stack
+from quell.pipelines.base import Batch
 
 MAX_PX_AT_ONCE = 1 << 24
 """Images and stacks of up to so many pixels are restored as a whole (about 0.4 GB), larger ones in parts."""

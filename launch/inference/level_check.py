@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from configs.errors import DataError
-from launch.data.training_levels import Level, TrainingLevel
+from quell.configs.errors import DataError
+from quell.launch.data.training_levels import Level, TrainingLevel
 
 BRIGHTER, DARKER = 3.5, 8.0
 """How many times brighter than the brightest, or darker than the darkest training image an image may be.

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from configs.errors import DataError
-from launch.data.training_levels import Level, level_of
-from launch.inference import level_check
-from launch.inference.inputs import ArrayRef
-from launch.inference.restorer import Layout
-from launch.inference.trained_model import TrainedModel
-from launch.inference.units import Units, rule_for
-from shards.listing.finite import check_finite
-from shards.reading.recipe import INTEGER_MAX
+from quell.configs.errors import DataError
+from quell.launch.data.training_levels import Level, level_of
+from quell.launch.inference import level_check
+from quell.launch.inference.inputs import ArrayRef
+from quell.launch.inference.restorer import Layout
+from quell.launch.inference.trained_model import TrainedModel
+from quell.launch.inference.units import Units, rule_for
+from quell.shards.listing.finite import check_finite
+from quell.shards.reading.recipe import INTEGER_MAX
 
 BAND_VALUES = 1 << 22
 """Values of a large image that are in memory while it is measured."""

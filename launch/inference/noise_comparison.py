@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from configs.fields import FieldSpec
-from launch.runs.folder import RunFolder
-from losses.noise.model import FieldNoise, NoiseModel
-from pipelines.base import Batch
-from pipelines.common import noise_audit
+from quell.configs.fields import FieldSpec
+from quell.launch.runs.folder import RunFolder
+from quell.losses.noise.model import FieldNoise, NoiseModel
+from quell.pipelines.base import Batch
+from quell.pipelines.common import noise_audit
 
 LEVEL_RATIO = 1.5
 """Ratio between noise levels from which they count as different; one image tells a level to about a fifth."""

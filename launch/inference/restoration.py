@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import ConfigError, DataError, QuellError
-from configs.support import logs
-from launch.inference.files.open_file import is_without_image, open_file
-from launch.inference.files.opened import OpenedFile
-from launch.inference.files.stored_file import StoredFile
-from launch.inference.inputs import ArrayRef, RestorationInput, RestorationJob, restoration_jobs
-from launch.inference.measuring import Measurements
-from launch.inference.restorer import Layout, Restorer
-from launch.inference.results import Results, write_target
-from launch.inference.targets import Target, Targets
+from quell.configs.errors import ConfigError, DataError, QuellError
+from quell.configs.support import logs
+from quell.launch.inference.files.open_file import is_without_image, open_file
+from quell.launch.inference.files.opened import OpenedFile
+from quell.launch.inference.files.stored_file import StoredFile
+from quell.launch.inference.inputs import ArrayRef, RestorationInput, RestorationJob, restoration_jobs
+from quell.launch.inference.measuring import Measurements
+from quell.launch.inference.restorer import Layout, Restorer
+from quell.launch.inference.results import Results, write_target
+from quell.launch.inference.targets import Target, Targets
 
 KEPT_BYTES = 1 << 28
 """Pixels of so many bytes stay in memory between checking and restoring; those of further files are read again."""

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.errors import DataError
-from configs.fields import FieldSpec
-from configs.support.logs import get_logger
-from launch.data import finishing
-from launch.inference import tiling, trained_model
-from launch.inference.noise_comparison import NoiseComparison
-from launch.machine import out_of_memory
-from launch.machine.arithmetic import set_tf32
-from launch.machine.devices import take_device
-from pipelines.base import Batch, Output
-from shards.reading.pixels import transforms
-from shards.reading.recipe import INTEGER_MAX
+from quell.configs.errors import DataError
+from quell.configs.fields import FieldSpec
+from quell.configs.support.logs import get_logger
+from quell.launch.data import finishing
+from quell.launch.inference import tiling, trained_model
+from quell.launch.inference.noise_comparison import NoiseComparison
+from quell.launch.machine import out_of_memory
+from quell.launch.machine.arithmetic import set_tf32
+from quell.launch.machine.devices import take_device
+from quell.pipelines.base import Batch, Output
+from quell.shards.reading.pixels import transforms
+from quell.shards.reading.recipe import INTEGER_MAX
 
 log = get_logger(__name__)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import MachineError
-from launch.inference import file_formats
-from launch.inference.files.opened import ArrayRows, PixelRows, Result
-from launch.inference.inputs import RestorationJob
-from launch.inference.large_images import is_large, restore_in_parts
-from launch.inference.restorer import Layout, Restorer
-from launch.inference.targets import Target
-from launch.inference.units import Units
+from quell.configs.errors import MachineError
+from quell.launch.inference import file_formats
+from quell.launch.inference.files.opened import ArrayRows, PixelRows, Result
+from quell.launch.inference.inputs import RestorationJob
+from quell.launch.inference.large_images import is_large, restore_in_parts
+from quell.launch.inference.restorer import Layout, Restorer
+from quell.launch.inference.targets import Target
+from quell.launch.inference.units import Units
 
 
 class RowsFile:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.errors import ConfigError, DataError, MachineError
-from launch.inference.files.opened import OpenedFile, split_name
-from launch.inference.inputs import ArrayRef, RestorationInput, RestorationJob
+from quell.configs.errors import ConfigError, DataError, MachineError
+from quell.launch.inference.files.opened import OpenedFile, split_name
+from quell.launch.inference.inputs import ArrayRef, RestorationInput, RestorationJob
 
 
 class Part(NamedTuple):

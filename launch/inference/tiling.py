@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from configs.errors import ConfigError
+from quell.configs.errors import ConfigError
 
 Images = dict[str, Tensor]
 """NCHW tensors by name, all of one N, H and W; besides them (N, 1, 1, 1) tensors with one value per image."""

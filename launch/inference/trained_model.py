@@ -6,21 +6,21 @@ from pathlib import Path
 
 import torch
 
-from configs.errors import CheckpointError, DataError, MachineError
-from configs.fields import FieldSpec
-from configs.schema import RunConfig
-from configs.support.json_files import Record
-from launch.checkpoints import store
-from launch.checkpoints.layout import is_checkpoint
-from launch.data import fields, splits, training_levels
-from launch.data.fields import ImageKind
-from launch.data.training_levels import TrainingData
-from launch.machine import memory_layout
-from launch.methods import method_of
-from launch.runs.folder import RunFolder
-from losses.common import frozen_vgg
-from pipelines.base import Pipeline
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import CheckpointError, DataError, MachineError
+from quell.configs.fields import FieldSpec
+from quell.configs.schema import RunConfig
+from quell.configs.support.json_files import Record
+from quell.launch.checkpoints import store
+from quell.launch.checkpoints.layout import is_checkpoint
+from quell.launch.data import fields, splits, training_levels
+from quell.launch.data.fields import ImageKind
+from quell.launch.data.training_levels import TrainingData
+from quell.launch.machine import memory_layout
+from quell.launch.methods import method_of
+from quell.launch.runs.folder import RunFolder
+from quell.losses.common import frozen_vgg
+from quell.pipelines.base import Pipeline
+from quell.shards.reading.shard_set import ShardSet
 
 
 @dataclass(frozen=True)

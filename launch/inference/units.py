@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shards.sources.common.contrast_slices import KEPT_UNITS, PERCENTILE
-from shards.sources.common.contrast_slices import UNITS as PERCENTILE_UNITS
+from quell.shards.sources.common.contrast_slices import KEPT_UNITS, PERCENTILE
+from quell.shards.sources.common.contrast_slices import UNITS as PERCENTILE_UNITS
 
 _VOLUMES = ("dicom", "nifti")
 

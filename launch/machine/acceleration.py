@@ -11,13 +11,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DeepSpeedPlugin, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
-from configs.errors import ConfigError, MachineError
-from configs.schema import LoopConfig
-from configs.support.mappings import Settings
-from launch.machine import devices
-from launch.machine.arithmetic import set_determinism
-from launch.machine.memory_layout import keep_freed_memory
-from launch.machine.threads import set_threads
+from quell.configs.errors import ConfigError, MachineError
+from quell.configs.schema import LoopConfig
+from quell.configs.support.mappings import Settings
+from quell.launch.machine import devices
+from quell.launch.machine.arithmetic import set_determinism
+from quell.launch.machine.memory_layout import keep_freed_memory
+from quell.launch.machine.threads import set_threads
 
 LONGEST_TIMEOUT_MINUTES = 7 * 24 * 60.0
 

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from configs.errors import QuellError
+from quell.configs.errors import QuellError
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from configs.schema import LoopConfig
+from quell.configs.schema import LoopConfig
 
 
 def set_tf32(loop: LoopConfig, precision: str) -> bool:

@@ -12,10 +12,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from configs.errors import ConfigError, MachineError
-from configs.schema import CompileMode, LoopConfig
-from configs.support.suggestions import did_you_mean
-from pipelines.base import Batch, PhaseOutput, Pipeline
+from quell.configs.errors import ConfigError, MachineError
+from quell.configs.schema import CompileMode, LoopConfig
+from quell.configs.support.suggestions import did_you_mean
+from quell.pipelines.base import Batch, PhaseOutput, Pipeline
 
 LossFunction = Callable[[str, Batch, dict[str, Tensor]], PhaseOutput]
 """`Pipeline.loss`."""

@@ -7,9 +7,9 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from configs.errors import MachineError
-from launch.machine.arithmetic import full_float32
-from pipelines.base import Pipeline
+from quell.configs.errors import MachineError
+from quell.launch.machine.arithmetic import full_float32
+from quell.pipelines.base import Pipeline
 
 TOLERANCE = 1e-5
 """Largest difference, relative to the largest gradient, that rounding explains."""

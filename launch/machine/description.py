@@ -2,9 +2,9 @@
 
 import torch
 
-from configs.schema import LoopConfig
-from launch.machine import devices
-from launch.machine.precision import Precision
+from quell.configs.schema import LoopConfig
+from quell.launch.machine import devices
+from quell.launch.machine.precision import Precision
 
 TF32_DEVICES = ("cuda", "xpu")
 

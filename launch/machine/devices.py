@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from configs.errors import MachineError
+from quell.configs.errors import MachineError
 
 PINNED = ("cuda", "xpu")
 """Kinds of devices to which copies from page-locked memory are asynchronous."""

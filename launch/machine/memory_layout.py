@@ -6,7 +6,7 @@ import platform
 import torch
 from torch import nn
 
-from configs.schema import LoopConfig
+from quell.configs.schema import LoopConfig
 
 NARROW = 32
 """Channels from which, on CPU, the weight gradient of a convolution is slower in channels-last order."""

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 import torch
 
-from configs.batching import batch_problem
-from configs.errors import MachineError
-from configs.schema import RunConfig
-from launch.machine import devices
+from quell.configs.batching import batch_problem
+from quell.configs.errors import MachineError
+from quell.configs.schema import RunConfig
+from quell.launch.machine import devices
 
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|[Uu]nable to allocate|"

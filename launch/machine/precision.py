@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 
-from configs.errors import ConfigError
-from configs.schema import LoopConfig
-from launch.machine import devices
-from launch.machine.agreement import on_all
-from launch.machine.arithmetic import full_float32
+from quell.configs.errors import ConfigError
+from quell.configs.schema import LoopConfig
+from quell.launch.machine import devices
+from quell.launch.machine.agreement import on_all
+from quell.launch.machine.arithmetic import full_float32
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 COARSENESS = ("bf16", "fp16", "no")

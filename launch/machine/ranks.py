@@ -15,8 +15,8 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-from configs.errors import MachineError
-from launch.machine.acceleration import TIMEOUT
+from quell.configs.errors import MachineError
+from quell.launch.machine.acceleration import TIMEOUT
 
 BEAT_S = 1.0
 PATIENCE_S = 5.0

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from launch.machine import devices
-from pipelines.base import State
+from quell.launch.machine import devices
+from quell.pipelines.base import State
 
 
 def seed_everything(seed: int) -> None:

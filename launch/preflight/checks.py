@@ -10,17 +10,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from configs import loader
-from configs.errors import ConfigError, QuellError, machine_problem
-from configs.schema import RunConfig
-from launch.checkpoints import resume, store
-from launch.checkpoints.layout import step_folders
-from launch.machine import acceleration, compilation, precision
-from launch.preflight.requests import Request
-from launch.runs import weights_and_biases
-from launch.training import deepspeed, dry_run
-from launch.training.build import length
-from launch.training.dry_run import OpenedRun
+from quell.configs import loader
+from quell.configs.errors import ConfigError, QuellError, machine_problem
+from quell.configs.schema import RunConfig
+from quell.launch.checkpoints import resume, store
+from quell.launch.checkpoints.layout import step_folders
+from quell.launch.machine import acceleration, compilation, precision
+from quell.launch.preflight.requests import Request
+from quell.launch.runs import weights_and_biases
+from quell.launch.training import deepspeed, dry_run
+from quell.launch.training.build import length
+from quell.launch.training.dry_run import OpenedRun
 
 _NOT_ON_META = (RuntimeError, TypeError, ValueError, AttributeError, KeyError, AssertionError)
 """What a method raises that asks for values where there are only shapes; a refusal is a QuellError."""

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from configs.schema import Positive, Section
+from quell.configs.schema import Positive, Section
 
 
 class Request(Section):

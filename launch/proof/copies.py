@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from launch.checkpoints.snapshot import Snapshots
-from launch.machine import devices
-from launch.proof.outcomes import Check, SkippedError
+from quell.launch.checkpoints.snapshot import Snapshots
+from quell.launch.machine import devices
+from quell.launch.proof.outcomes import Check, SkippedError
 
 COPIES = 1000
 STALL_MS = 20.0

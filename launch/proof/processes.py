@@ -11,10 +11,10 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from configs.support.paths import ROOT
-from launch.checkpoints.layout import folder_name
-from launch.checkpoints.store import WEIGHTS
-from launch.runs.folder import RunFolder
+from quell.configs.support.paths import import_folder
+from quell.launch.checkpoints.layout import folder_name
+from quell.launch.checkpoints.store import WEIGHTS
+from quell.launch.runs.folder import RunFolder
 
 TIMEOUT_S = 150.0
 GRACE_S = 40.0
@@ -46,7 +46,7 @@ def start(*words: object, env: dict[str, str] | None = None) -> subprocess.Popen
     """Start Python with these arguments in the project's folder."""
     return subprocess.Popen(
         [sys.executable, *map(str, words)],
-        cwd=ROOT,
+        cwd=import_folder(),
         env={**os.environ, **(env or {})},
         text=True,
         errors="replace",

@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 
-from configs.errors import MachineError
-from configs.schema import LoopConfig
-from launch import cli, train
-from launch.machine import acceleration, complex_gradients, devices
-from launch.training import loop
-from pipelines.base import Pipeline
+from quell.configs.errors import MachineError
+from quell.configs.schema import LoopConfig
+from quell.launch import cli, train
+from quell.launch.machine import acceleration, complex_gradients, devices
+from quell.launch.training import loop
+from quell.pipelines.base import Pipeline
 
 AT_STEP = 2
 FAILURE = "made to fail in the third step"

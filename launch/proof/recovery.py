@@ -6,12 +6,12 @@ import time
 from functools import partial
 from pathlib import Path
 
-from configs import loader
-from launch.checkpoints.layout import folder_name
-from launch.proof import processes
-from launch.proof.outcomes import Check
-from launch.proof.small_configs import CONFIGS
-from launch.proof.steps import small, write_config
+from quell.configs import loader
+from quell.launch.checkpoints.layout import folder_name
+from quell.launch.proof import processes
+from quell.launch.proof.outcomes import Check
+from quell.launch.proof.small_configs import CONFIGS
+from quell.launch.proof.steps import small, write_config
 
 STEPS, KILLED_AFTER = 6, 2
 TIMEOUT_S = 240.0

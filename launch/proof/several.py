@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from configs.errors import EXIT_REQUEUE, MachineError
-from launch.checkpoints.layout import folder_name
-from launch.machine import complex_gradients, devices
-from launch.proof import processes, rank
-from launch.proof.outcomes import Check, SkippedError
-from launch.proof.steps import small, write_config
-from launch.runs.folder import RunFolder
+from quell.configs.errors import EXIT_REQUEUE, MachineError
+from quell.launch.checkpoints.layout import folder_name
+from quell.launch.machine import complex_gradients, devices
+from quell.launch.proof import processes, rank
+from quell.launch.proof.outcomes import Check, SkippedError
+from quell.launch.proof.steps import small, write_config
+from quell.launch.runs.folder import RunFolder
 
 CONFIG = "quickstart"
 """Its networks have no batch norm, whose statistics are those of each process."""

@@ -5,11 +5,12 @@ import socket
 from functools import partial
 from pathlib import Path
 
-from launch.machine import devices
-from launch.proof import processes
-from launch.proof.outcomes import Check, SkippedError
-from launch.proof.several import CONFIG, RANKS
-from launch.proof.steps import small, write_config
+from quell.configs.support.paths import ROOT
+from quell.launch.machine import devices
+from quell.launch.proof import processes
+from quell.launch.proof.outcomes import Check, SkippedError
+from quell.launch.proof.several import CONFIG, RANKS
+from quell.launch.proof.steps import small, write_config
 
 STEPS = 3
 """Steps in each stage."""
@@ -55,7 +56,12 @@ def _train(stage: str | None, count: int, file: Path, run: Path, until: int) -> 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launcher = ["-m", "accelerate.commands.launch", "--config_file", f"configs/accelerate/{stage}.yaml"]
+    launcher = [
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(ROOT / "configs" / "accelerate" / f"{stage}.yaml"),
+    ]
     # under ACCELERATE_USE_CPU=true accelerate would leave DeepSpeed out without a word
     return processes.run(
         *launcher,

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from configs import loader, registry
-from configs.errors import ConfigError, QuellError
-from configs.schema import RunConfig
-from configs.support.paths import ROOT
-from launch.training.build import make_pipeline
-from shards.building.writer import write_split
-from shards.reading.shard_set import ShardSet
+from quell.configs import loader, registry
+from quell.configs.errors import ConfigError, QuellError
+from quell.configs.schema import RunConfig
+from quell.configs.support.paths import ROOT
+from quell.launch.training.build import make_pipeline
+from quell.shards.building.writer import write_split
+from quell.shards.reading.shard_set import ShardSet
 
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from configs import loader
-from configs.schema import RunConfig
-from launch.machine import devices, out_of_memory
-from launch.proof.outcomes import Check, SkippedError
-from launch.proof.small_configs import (
+from quell.configs import loader
+from quell.configs.schema import RunConfig
+from quell.launch.machine import devices, out_of_memory
+from quell.launch.proof.outcomes import Check, SkippedError
+from quell.launch.proof.small_configs import (
     CONFIGS,
     KINDS,
     RANDOM,
@@ -23,11 +23,11 @@ from launch.proof.small_configs import (
     replace_settings,
     write_roots,
 )
-from launch.proof.steps import assembled, small
-from launch.training import loop
-from launch.training.metric_log import median_speed
-from launch.training.trainer import Trainer
-from pipelines.base import Batch
+from quell.launch.proof.steps import assembled, small
+from quell.launch.training import loop
+from quell.launch.training.metric_log import median_speed
+from quell.launch.training.trainer import Trainer
+from quell.pipelines.base import Batch
 
 INTERVAL, INTERVALS, PROFILED = 5, 4, 4
 """Steps between two measurements, measurements (the first of which is not counted), and steps profiled after them."""

@@ -12,17 +12,17 @@ from unittest import mock
 
 import torch
 
-from configs import loader
-from configs.schema import RunConfig
-from launch.machine import acceleration, devices
-from launch.machine.precision import multiplies
-from launch.proof.outcomes import Check, SkippedError
-from launch.proof.small_configs import CONFIGS, on_first_kind, only_training, small_settings
-from launch.runs.folder import RunFolder
-from launch.runs.tracker import Tracker
-from launch.training import loop
-from launch.training.trainer import Trainer, assemble
-from pipelines.base import Batch
+from quell.configs import loader
+from quell.configs.schema import RunConfig
+from quell.launch.machine import acceleration, devices
+from quell.launch.machine.precision import multiplies
+from quell.launch.proof.outcomes import Check, SkippedError
+from quell.launch.proof.small_configs import CONFIGS, on_first_kind, only_training, small_settings
+from quell.launch.runs.folder import RunFolder
+from quell.launch.runs.tracker import Tracker
+from quell.launch.training import loop
+from quell.launch.training.trainer import Trainer, assemble
+from quell.pipelines.base import Batch
 
 STEPS = 3
 PRECISIONS = ("no", "bf16", "fp16")

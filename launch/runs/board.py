@@ -20,8 +20,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import image, text
 
-from configs.support.event_log import curves_of
-from configs.support.json_files import Record
+from quell.configs.support.event_log import curves_of
+from quell.configs.support.json_files import Record
 
 PATTERN = "events.out.tfevents.*"
 _UNFINISHED = ".rebuilding"

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from configs.errors import CheckpointError, MachineError
-from configs.loader import dump, load
-from configs.schema import RunConfig
-from configs.support import run_status
-from configs.support.atomic_files import write_atomically
-from configs.support.json_files import Record, read_json
-from configs.support.locks import Lock, try_lock
-from configs.support.run_status import LOCK_FILE, SUMMARY_FILE
+from quell.configs.errors import CheckpointError, MachineError
+from quell.configs.loader import dump, load
+from quell.configs.schema import RunConfig
+from quell.configs.support import run_status
+from quell.configs.support.atomic_files import write_atomically
+from quell.configs.support.json_files import Record, read_json
+from quell.configs.support.locks import Lock, try_lock
+from quell.configs.support.run_status import LOCK_FILE, SUMMARY_FILE
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}")
 """Files of `atomic_files.temporary_beside` that a killed process left."""

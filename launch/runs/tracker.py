@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from configs.errors import MachineError, machine_problem
-from configs.support.atomic_files import temporary_beside
-from configs.support.event_log import EventLog, count_of, curves_of, read_log
-from configs.support.json_files import Record
-from configs.support.logs import get_logger
-from configs.support.secrets import mask
-from launch.runs.folder import RunFolder
+from quell.configs.errors import MachineError, machine_problem
+from quell.configs.support.atomic_files import temporary_beside
+from quell.configs.support.event_log import EventLog, count_of, curves_of, read_log
+from quell.configs.support.json_files import Record
+from quell.configs.support.logs import get_logger
+from quell.configs.support.secrets import mask
+from quell.launch.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from launch.runs.board import Board
+    from quell.launch.runs.board import Board
 
 log = get_logger(__name__)
 
@@ -142,7 +142,7 @@ class Tracker:
                 self._file.close()
 
     def _open_board(self, events: Sequence[Record], resumed_at: int) -> None:
-        from launch.runs.board import Board  # slow to import: only where it writes
+        from quell.launch.runs.board import Board  # slow to import: only where it writes
 
         try:
             self._board = Board(self._board_folder, events, resumed_at)

@@ -8,9 +8,9 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
 
-from configs.errors import MachineError
-from configs.support.atomic_files import write_atomically
-from configs.support.mappings import Settings
+from quell.configs.errors import MachineError
+from quell.configs.support.atomic_files import write_atomically
+from quell.configs.support.mappings import Settings
 
 
 class AccelerateTrackers:

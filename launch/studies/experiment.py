@@ -4,12 +4,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.baseline_names import DEFAULT_BASELINES
-from configs.errors import QuellError
-from configs.schema import RunConfig
-from configs.support import paths
-from launch.runs.folder import RunFolder
-from launch.studies.results import REPORT_FILE
+from quell.configs.baseline_names import DEFAULT_BASELINES
+from quell.configs.errors import QuellError
+from quell.configs.schema import RunConfig
+from quell.configs.support import paths
+from quell.launch.runs.folder import RunFolder
+from quell.launch.studies.results import REPORT_FILE
 
 TRAIN, EVALUATE = "train.py", "evaluate.py"
 """The scripts in launch/ that a run takes, in order."""

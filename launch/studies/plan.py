@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from configs import loader, studies
-from configs.baseline_names import DEFAULT_BASELINES
-from configs.errors import ConfigError
-from configs.support import paths
-from launch.studies.experiment import Experiment
+from quell.configs import loader, studies
+from quell.configs.baseline_names import DEFAULT_BASELINES
+from quell.configs.errors import ConfigError
+from quell.configs.support import paths
+from quell.launch.studies.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,7 @@ def _rows(selection: Selection) -> list[_Row]:
 def _config_file(name: str) -> Path:
     """The file of a configuration given by its name in configs/ or by its path."""
     is_path = Path(name).suffix in (".yaml", ".yml", ".json")
-    file = Path(name) if is_path else paths.ROOT / "configs" / f"{name}.yaml"
-    return file if file.is_absolute() or file.is_file() else paths.resolve(file)
+    return loader.find_file(name) if is_path else paths.ROOT / "configs" / f"{name}.yaml"
 
 
 def _folder_conflicts(experiments: list[Experiment]) -> list[str]:

@@ -9,8 +9,8 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from configs.support.atomic_files import naming
-from launch.studies.results import MIN_EVALUATIONS, RunResult
+from quell.configs.support.atomic_files import naming
+from quell.launch.studies.results import MIN_EVALUATIONS, RunResult
 
 BASELINE_SHADES = {"PSNR noisy": "0.6", "PSNR NLM": "0.2"}
 """Column of a baseline -> grey level of its line."""

@@ -8,12 +8,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.baseline_names import DEFAULT_BASELINES, TITLES
-from configs.support.event_log import read_events
-from configs.support.json_files import Record, number, read_json
-from launch.methods import method_of
-from launch.runs.folder import RunFolder
-from pipelines.reporting.columns import FollowedLoss, ReportColumn
+from quell.configs.baseline_names import DEFAULT_BASELINES, TITLES
+from quell.configs.support.event_log import read_events
+from quell.configs.support.json_files import Record, number, read_json
+from quell.launch.methods import method_of
+from quell.launch.runs.folder import RunFolder
+from quell.pipelines.reporting.columns import FollowedLoss, ReportColumn
 
 REPORT_FILE = "report.json"
 

@@ -8,9 +8,9 @@ import io
 import statistics
 from pathlib import Path
 
-from configs.support.atomic_files import write_atomically
-from launch.evaluation.report import markdown_table
-from launch.studies.results import Cell, RunResult
+from quell.configs.support.atomic_files import write_atomically
+from quell.launch.evaluation.report import markdown_table
+from quell.launch.studies.results import Cell, RunResult
 
 DIGITS = {"PSNR": 2, "maps/images": 4, "validation": 2, "best": 0, "SSIM": 3, "minutes": 1, "steps": 0, "seed": 0}
 """Digits after the decimal point by the first word of a column title; 3 for all others."""
@@ -47,7 +47,7 @@ def csv_text(runs: list[RunResult]) -> str:
 
 def write(runs: list[RunResult], folder: Path) -> str:
     """Write results.md, results.csv and results.png to a folder; returns the Markdown without the picture."""
-    from launch.studies import plot  # imports matplotlib, which is slow
+    from quell.launch.studies import plot  # imports matplotlib, which is slow
 
     text = "# Results\n\n" + markdown_table(rows(runs)) + "\n" + notes(runs)
     has_plot = plot.draw(runs, folder / "results.png")

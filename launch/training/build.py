@@ -11,18 +11,18 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from configs.batching import batch_problem
-from configs.errors import ConfigError
-from configs.schema import LoopConfig, RunConfig
-from launch.data import fields
-from launch.machine import compilation, complex_gradients
-from launch.methods import method_of
-from launch.runs.tracker import Tracker
-from launch.training import optimizers
-from launch.training.phases import Phase
-from pipelines.base import Pipeline
-from shards.reading.order import SampleOrder
-from shards.reading.split import Split
+from quell.configs.batching import batch_problem
+from quell.configs.errors import ConfigError
+from quell.configs.schema import LoopConfig, RunConfig
+from quell.launch.data import fields
+from quell.launch.machine import compilation, complex_gradients
+from quell.launch.methods import method_of
+from quell.launch.runs.tracker import Tracker
+from quell.launch.training import optimizers
+from quell.launch.training.phases import Phase
+from quell.pipelines.base import Pipeline
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.split import Split
 
 RANDOM_FILLS = (Tensor.normal_, Tensor.uniform_)
 """What most initialisations of torch.nn.init come down to; the others are intercepted themselves."""
@@ -83,7 +83,7 @@ def make_phases(accelerator: Accelerator, pipeline: Pipeline, config: RunConfig,
         precision: Autocast type, as chosen for the device (launch/machine/precision.py).
     """
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        from launch.training import deepspeed  # an optional package, slow to import
+        from quell.launch.training import deepspeed  # an optional package, slow to import
 
         deepspeed.refuse_what_cannot_work(config, pipeline)
         return [

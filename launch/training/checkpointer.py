@@ -4,20 +4,20 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from configs.errors import MachineError
-from configs.support.json_files import Record
-from configs.support.logs import get_logger
-from launch.checkpoints import best, lineage, store
-from launch.checkpoints.async_writer import AsyncWriter, note_failure, wait_for_files
-from launch.checkpoints.capture import TrainingState, capture, reserve
-from launch.checkpoints.files import explained
-from launch.checkpoints.layout import folder_name
-from launch.checkpoints.lineage import Line
-from launch.checkpoints.snapshot import Snapshots
-from launch.machine import agreement
-from launch.machine.acceleration import TIMEOUT, uses_deepspeed
-from launch.training.context import RunContext
-from launch.training.validator import Validator
+from quell.configs.errors import MachineError
+from quell.configs.support.json_files import Record
+from quell.configs.support.logs import get_logger
+from quell.launch.checkpoints import best, lineage, store
+from quell.launch.checkpoints.async_writer import AsyncWriter, note_failure, wait_for_files
+from quell.launch.checkpoints.capture import TrainingState, capture, reserve
+from quell.launch.checkpoints.files import explained
+from quell.launch.checkpoints.layout import folder_name
+from quell.launch.checkpoints.lineage import Line
+from quell.launch.checkpoints.snapshot import Snapshots
+from quell.launch.machine import agreement
+from quell.launch.machine.acceleration import TIMEOUT, uses_deepspeed
+from quell.launch.training.context import RunContext
+from quell.launch.training.validator import Validator
 
 log = get_logger(__name__)
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 
-from configs.schema import RunConfig
-from launch.data.fields import ImageKind
-from launch.data.training_levels import TrainingData
-from launch.runs.folder import RunFolder
-from launch.runs.tracker import Tracker
-from shards.reading.order import SampleOrder
+from quell.configs.schema import RunConfig
+from quell.launch.data.fields import ImageKind
+from quell.launch.data.training_levels import TrainingData
+from quell.launch.runs.folder import RunFolder
+from quell.launch.runs.tracker import Tracker
+from quell.shards.reading.order import SampleOrder
 
 
 @dataclass(frozen=True)

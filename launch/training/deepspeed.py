@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
-from configs.errors import ConfigError
-from configs.schema import RunConfig
-from launch.machine import compilation
-from launch.training.phases import Backward, Phase, PhaseView
-from pipelines.base import Batch, Pipeline, State
+from quell.configs.errors import ConfigError
+from quell.configs.schema import RunConfig
+from quell.launch.machine import compilation
+from quell.launch.training.phases import Backward, Phase, PhaseView
+from quell.pipelines.base import Batch, Pipeline, State
 
 BUCKET = 50_000_000
 """Most elements that are reduced or gathered in one message."""

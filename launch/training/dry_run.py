@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from configs.loader import dump
-from configs.schema import RunConfig
-from launch.data import loading, splits
-from launch.data.finishing import Finisher
-from launch.evaluation import evaluator, fitness
-from launch.machine import compilation
-from launch.machine.devices import take_device
-from launch.machine.precision import choose
-from launch.runs import weights_and_biases
-from launch.training.build import length, make_order, make_pipeline, refuse_uneven_batch
-from pipelines.base import Pipeline
-from shards.reading.order import SampleOrder
-from shards.reading.streaming import TrainingSplit
+from quell.configs.loader import dump
+from quell.configs.schema import RunConfig
+from quell.launch.data import loading, splits
+from quell.launch.data.finishing import Finisher
+from quell.launch.evaluation import evaluator, fitness
+from quell.launch.machine import compilation
+from quell.launch.machine.devices import take_device
+from quell.launch.machine.precision import choose
+from quell.launch.runs import weights_and_biases
+from quell.launch.training.build import length, make_order, make_pipeline, refuse_uneven_batch
+from quell.pipelines.base import Pipeline
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.streaming import TrainingSplit
 
 DRY_RUN_SAMPLES = 2
 """Samples on which a dry run computes the losses; some layers need more than one."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from pipelines.base import Pipeline
+from quell.pipelines.base import Pipeline
 
 
 class Average:

@@ -7,10 +7,10 @@ validation split, saves checkpoints, and checks whether all ranks have agreed to
 import math
 from collections.abc import Iterator
 
-from configs.errors import QuellError
-from launch.training.phases import train_step
-from launch.training.trainer import Trainer
-from pipelines.base import Batch
+from quell.configs.errors import QuellError
+from quell.launch.training.phases import train_step
+from quell.launch.training.trainer import Trainer
+from quell.pipelines.base import Batch
 
 FINISHED, STOPPED, INTERRUPTED = "finished", "stopped", "interrupted"
 

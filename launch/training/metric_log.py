@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipelines.base import State
+from quell.pipelines.base import State
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from configs.schema import OptimizerConfig
-from configs.support.suggestions import did_you_mean
+from quell.configs.errors import ConfigError
+from quell.configs.schema import OptimizerConfig
+from quell.configs.support.suggestions import did_you_mean
 
 FUSED = ("cpu", "cuda", "xpu")
 """Kinds of devices whose fused kernels read `found_inf` and `grad_scale`; those of Apple GPUs refuse them."""

@@ -8,11 +8,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from configs.schema import CompileMode, RunConfig
-from launch.machine import compilation
-from launch.machine.precision import DTYPES, autocast
-from launch.training import optimizers
-from pipelines.base import Batch, Pipeline, State
+from quell.configs.schema import CompileMode, RunConfig
+from quell.launch.machine import compilation
+from quell.launch.machine.precision import DTYPES, autocast
+from quell.launch.training import optimizers
+from quell.pipelines.base import Batch, Pipeline, State
 
 
 class PhaseView(nn.Module):
@@ -97,7 +97,7 @@ class Phase:
         view = PhaseView(pipeline, self.name, self.autocast, self.compile_mode)
         wrapped = accelerator.prepare_model(view, device_placement=False)
         if accelerator.num_processes > 1:
-            from launch.machine.ordered_sums import sum_in_order_of_ranks  # slow to import
+            from quell.launch.machine.ordered_sums import sum_in_order_of_ranks  # slow to import
 
             sum_in_order_of_ranks(wrapped)
         return wrapped

@@ -9,25 +9,25 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from configs.errors import EXIT_INTERRUPTED, EXIT_REQUEUE, DivergedError, MachineError, QuellError
-from configs.loader import dump
-from configs.schema import RunConfig
-from configs.support.logs import get_logger
-from configs.support.run_status import RUNNING
-from launch.checkpoints import best, lineage, resume, store
-from launch.checkpoints.capture import restore, restore_rank
-from launch.checkpoints.files import explained
-from launch.checkpoints.resume import Resumption
-from launch.machine import acceleration, agreement, devices, out_of_memory, ranks
-from launch.machine.profiling import profiled
-from launch.machine.rng import seed_everything
-from launch.runs import weights_and_biases
-from launch.runs.folder import RunFolder
-from launch.runs.tracker import Tracker
-from launch.training import loop
-from launch.training.build import refuse_uneven_batch
-from launch.training.metric_log import median_speed
-from launch.training.trainer import Trainer, assemble
+from quell.configs.errors import EXIT_INTERRUPTED, EXIT_REQUEUE, DivergedError, MachineError, QuellError
+from quell.configs.loader import dump
+from quell.configs.schema import RunConfig
+from quell.configs.support.logs import get_logger
+from quell.configs.support.run_status import RUNNING
+from quell.launch.checkpoints import best, lineage, resume, store
+from quell.launch.checkpoints.capture import restore, restore_rank
+from quell.launch.checkpoints.files import explained
+from quell.launch.checkpoints.resume import Resumption
+from quell.launch.machine import acceleration, agreement, devices, out_of_memory, ranks
+from quell.launch.machine.profiling import profiled
+from quell.launch.machine.rng import seed_everything
+from quell.launch.runs import weights_and_biases
+from quell.launch.runs.folder import RunFolder
+from quell.launch.runs.tracker import Tracker
+from quell.launch.training import loop
+from quell.launch.training.build import refuse_uneven_batch
+from quell.launch.training.metric_log import median_speed
+from quell.launch.training.trainer import Trainer, assemble
 
 EXIT_CODES = {loop.FINISHED: 0, loop.STOPPED: EXIT_REQUEUE, loop.INTERRUPTED: EXIT_INTERRUPTED}
 """How training ended -> exit code of the process."""

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
-from configs.schema import ScheduleConfig
-from pipelines.base import State
+from quell.configs.schema import ScheduleConfig
+from quell.pipelines.base import State
 
 
 def factor(config: ScheduleConfig, *, step: int, steps: int, epoch: float, epochs: float, lr: float) -> float:

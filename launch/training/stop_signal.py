@@ -9,8 +9,8 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-from configs.errors import EXIT_INTERRUPTED
-from configs.support import stop_signals
+from quell.configs.errors import EXIT_INTERRUPTED
+from quell.configs.support import stop_signals
 
 _GO_ON, _STOP, _KEYBOARD, _FAILED = range(4)
 """What a rank wants to happen after this step; the ranks agree on the highest."""

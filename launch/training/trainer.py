@@ -7,35 +7,35 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from configs.errors import DivergedError
-from configs.schema import LOWER_IS_BETTER, RunConfig
-from configs.support.git import git_commit
-from configs.support.paths import ROOT
-from launch.checkpoints import resume, store
-from launch.checkpoints.capture import TrainingState
-from launch.data import fields, loading, splits, training_levels
-from launch.data.device_batches import DeviceBatches
-from launch.data.finishing import Finisher
-from launch.evaluation import evaluator, fitness
-from launch.machine import devices, memory_layout, precision
-from launch.machine.acceleration import uses_deepspeed
-from launch.machine.arithmetic import set_tf32
-from launch.machine.description import describe
-from launch.machine.rng import seed_everything
-from launch.runs.folder import RunFolder
-from launch.runs.tracker import Tracker, progress_line
-from launch.training import build, schedules
-from launch.training.checkpointer import Checkpointer
-from launch.training.context import RunContext
-from launch.training.ema import Average
-from launch.training.metric_log import MetricLog
-from launch.training.phases import Phase
-from launch.training.schedules import EarlyStop, Plateau
-from launch.training.stop_signal import StopSignal
-from launch.training.validator import Validator
-from pipelines.base import Batch, Pipeline
-from shards.reading.loaders import Loader
-from shards.reading.streaming import StreamLoader, TrainingSplit
+from quell.configs.errors import DivergedError
+from quell.configs.schema import LOWER_IS_BETTER, RunConfig
+from quell.configs.support.git import git_commit
+from quell.configs.support.paths import ROOT
+from quell.launch.checkpoints import resume, store
+from quell.launch.checkpoints.capture import TrainingState
+from quell.launch.data import fields, loading, splits, training_levels
+from quell.launch.data.device_batches import DeviceBatches
+from quell.launch.data.finishing import Finisher
+from quell.launch.evaluation import evaluator, fitness
+from quell.launch.machine import devices, memory_layout, precision
+from quell.launch.machine.acceleration import uses_deepspeed
+from quell.launch.machine.arithmetic import set_tf32
+from quell.launch.machine.description import describe
+from quell.launch.machine.rng import seed_everything
+from quell.launch.runs.folder import RunFolder
+from quell.launch.runs.tracker import Tracker, progress_line
+from quell.launch.training import build, schedules
+from quell.launch.training.checkpointer import Checkpointer
+from quell.launch.training.context import RunContext
+from quell.launch.training.ema import Average
+from quell.launch.training.metric_log import MetricLog
+from quell.launch.training.phases import Phase
+from quell.launch.training.schedules import EarlyStop, Plateau
+from quell.launch.training.stop_signal import StopSignal
+from quell.launch.training.validator import Validator
+from quell.pipelines.base import Batch, Pipeline
+from quell.shards.reading.loaders import Loader
+from quell.shards.reading.streaming import StreamLoader, TrainingSplit
 
 
 @dataclass

@@ -5,20 +5,20 @@ from contextlib import contextmanager
 
 import torch
 
-from configs.fields import Needs
-from launch.checkpoints.capture import TrainingState
-from launch.data import loading, splits
-from launch.evaluation import blind_checks, evaluator, images
-from launch.evaluation.blind_checks import BlindChecks
-from launch.evaluation.measuring.host_work import HostImages
-from launch.machine.precision import autocast
-from launch.training import build
-from launch.training.context import RunContext
-from launch.training.ema import Average
-from launch.training.schedules import EarlyStop, Plateau
-from pipelines.base import Pipeline
-from shards.reading.shard_set import ShardSet
-from shards.reading.split import Split
+from quell.configs.fields import Needs
+from quell.launch.checkpoints.capture import TrainingState
+from quell.launch.data import loading, splits
+from quell.launch.evaluation import blind_checks, evaluator, images
+from quell.launch.evaluation.blind_checks import BlindChecks
+from quell.launch.evaluation.measuring.host_work import HostImages
+from quell.launch.machine.precision import autocast
+from quell.launch.training import build
+from quell.launch.training.context import RunContext
+from quell.launch.training.ema import Average
+from quell.launch.training.schedules import EarlyStop, Plateau
+from quell.pipelines.base import Pipeline
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.reading.split import Split
 
 
 class Validator:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError, DataError, MachineError
-from configs.support.logs import get_logger
+from quell.configs.errors import ConfigError, DataError, MachineError
+from quell.configs.support.logs import get_logger
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet's images in [0, 1], in the order red, green, blue."""

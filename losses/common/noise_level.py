@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.errors import DataError
-from losses.common.order_statistics import medians
-from losses.common.separable_filters import filtered, mirrored
+from quell.configs.errors import DataError
+from quell.losses.common.order_statistics import medians
+from quell.losses.common.separable_filters import filtered, mirrored
 
 WAVELET = "bior4.4"
 MAD_OF_UNIT_NORMAL = 0.6745

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from configs.errors import ConfigError
+from quell.configs.errors import ConfigError
 
 
 def full_precision(x: Tensor) -> Tensor:

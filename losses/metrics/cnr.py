@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics.common.images import checked_image, is_finite
-from losses.metrics.common.rois import Rois, given_or_found, to_grey
+from quell.losses.metrics.common.images import checked_image, is_finite
+from quell.losses.metrics.common.rois import Rois, given_or_found, to_grey
 
 
 def cnr(

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from losses.metrics.common.batch_form import BatchForm, worst_unless_finite
-from losses.metrics.common.images import checked_pair, is_finite
+from quell.losses.metrics.common.batch_form import BatchForm, worst_unless_finite
+from quell.losses.metrics.common.images import checked_pair, is_finite
 
 
 def epi(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:

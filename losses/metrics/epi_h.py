@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics.epi import edge_ratio, edge_ratio_form
+from quell.losses.metrics.epi import edge_ratio, edge_ratio_form
 
 
 def epi_h(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from losses.metrics.common.batch_form import BatchForm, worst_unless_finite
-from losses.metrics.common.images import Image, checked_pair, checked_range, is_finite
+from quell.losses.metrics.common.batch_form import BatchForm, worst_unless_finite
+from quell.losses.metrics.common.images import Image, checked_pair, checked_range, is_finite
 
 KAPPA = 0.5
 """Difference of neighbouring pixels, of a data range of 1, that counts as an edge."""

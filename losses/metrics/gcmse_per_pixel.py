@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics.common.batch_form import BatchForm
-from losses.metrics.gcmse import weighted_error, weighted_errors
+from quell.losses.metrics.common.batch_form import BatchForm
+from quell.losses.metrics.gcmse import weighted_error, weighted_errors
 
 
 def gcmse_per_pixel(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:

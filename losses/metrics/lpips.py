@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.errors import DataError, MachineError
-from losses.metrics.common.alexnet import PerceptualDistance
-from losses.metrics.common.batch_form import BatchForm, worst_unless_finite
-from losses.metrics.common.images import Image, checked_pair, checked_range, is_finite
+from quell.configs.errors import DataError, MachineError
+from quell.losses.metrics.common.alexnet import PerceptualDistance
+from quell.losses.metrics.common.batch_form import BatchForm, worst_unless_finite
+from quell.losses.metrics.common.images import Image, checked_pair, checked_range, is_finite
 
 TRUNK, TRUNK_SHA256 = "alexnet-owt-7be5be79.pth", "7be5be79"
 WEIGHTS = "alex.pth"

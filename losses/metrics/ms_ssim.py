@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from pytorch_msssim import ms_ssim as torch_ms_ssim
 from torch import Tensor
 
-from configs.errors import DataError
-from losses.common.separable_filters import gaussian_taps
-from losses.metrics.common.batch_form import BatchForm, within_float32, worst_unless_finite
-from losses.metrics.common.images import checked_pair, checked_range, is_finite
-from losses.metrics.common.structure import SIGMA_PX, dissimilarities
-from losses.msssim import SCALE_WEIGHTS
+from quell.configs.errors import DataError
+from quell.losses.common.separable_filters import gaussian_taps
+from quell.losses.metrics.common.batch_form import BatchForm, within_float32, worst_unless_finite
+from quell.losses.metrics.common.images import checked_pair, checked_range, is_finite
+from quell.losses.metrics.common.structure import SIGMA_PX, dissimilarities
+from quell.losses.msssim import SCALE_WEIGHTS
 
 HALVINGS = 4
 LARGEST_WINDOW_PX = 11

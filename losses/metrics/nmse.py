@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from losses.metrics.common.batch_form import BatchForm, Values
-from losses.metrics.common.images import checked_pair
-from losses.metrics.common.squared_error import mean_squares
+from quell.losses.metrics.common.batch_form import BatchForm, Values
+from quell.losses.metrics.common.images import checked_pair
+from quell.losses.metrics.common.squared_error import mean_squares
 
 
 def nmse(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:

@@ -5,9 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.metrics.common.batch_form import BatchForm, Values
-from losses.metrics.common.images import checked_pair, checked_range
-from losses.metrics.common.squared_error import mean_squares, root_mean_squared
+from quell.losses.metrics.common.batch_form import BatchForm, Values
+from quell.losses.metrics.common.images import checked_pair, checked_range
+from quell.losses.metrics.common.squared_error import mean_squares, root_mean_squared
 
 
 def psnr(restored: NDArray[np.generic], clean: NDArray[np.generic], *, data_range: float) -> float:

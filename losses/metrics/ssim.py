@@ -6,11 +6,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.errors import DataError
-from losses.common.separable_filters import gaussian_taps
-from losses.metrics.common.batch_form import BatchForm, require_size, within_float32, worst_unless_finite
-from losses.metrics.common.images import checked_pair, checked_range, is_finite
-from losses.metrics.common.structure import SIGMA_PX, dissimilarities
+from quell.configs.errors import DataError
+from quell.losses.common.separable_filters import gaussian_taps
+from quell.losses.metrics.common.batch_form import BatchForm, require_size, within_float32, worst_unless_finite
+from quell.losses.metrics.common.images import checked_pair, checked_range, is_finite
+from quell.losses.metrics.common.structure import SIGMA_PX, dissimilarities
 
 WINDOW_PX = 11
 SMALLEST_PX = WINDOW_PX

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import rgb2lab
 
-from losses.metrics.common.images import check_rgb, checked_image, checked_range, is_finite
+from quell.losses.metrics.common.images import check_rgb, checked_image, checked_range, is_finite
 
 WEIGHTS = (0.4680, 0.2745, 0.2576)
 """Of chroma spread, lightness contrast and saturation."""

@@ -6,8 +6,8 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from configs.errors import DataError
-from losses.metrics.common.images import Image, check_rgb, checked_image, checked_range, is_finite
+from quell.configs.errors import DataError
+from quell.losses.metrics.common.images import Image, check_rgb, checked_image, checked_range, is_finite
 
 WEIGHTS = (0.0282, 0.2953, 3.5753)
 """Of colourfulness, sharpness and contrast."""

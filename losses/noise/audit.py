@@ -7,12 +7,12 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.noise import periodograms
-from losses.noise.cross_correlation import noise_correlation
-from losses.noise.estimate import Estimate, estimate_noise
-from losses.noise.flat_patches import SHARE
-from losses.noise.material import Images
-from losses.noise.model import NoiseModel
+from quell.losses.noise import periodograms
+from quell.losses.noise.cross_correlation import noise_correlation
+from quell.losses.noise.estimate import Estimate, estimate_noise
+from quell.losses.noise.flat_patches import SHARE
+from quell.losses.noise.material import Images
+from quell.losses.noise.model import NoiseModel
 
 DIFFERENT = 2.5
 """Level of the residual, relative to smooth regions', above which a clean image is not the image without noise."""

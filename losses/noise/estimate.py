@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import DataError
-from losses.noise import flat_patches, impulses, level_model, levels, periodograms, rician, whiteness
-from losses.noise.cross_correlation import noise_correlation
-from losses.noise.level_model import LevelModel
-from losses.noise.material import Images, Material, best_material
-from losses.noise.model import FieldNoise, normalised_spectrum
-from losses.noise.periodograms import Patches
+from quell.configs.errors import DataError
+from quell.losses.noise import flat_patches, impulses, level_model, levels, periodograms, rician, whiteness
+from quell.losses.noise.cross_correlation import noise_correlation
+from quell.losses.noise.level_model import LevelModel
+from quell.losses.noise.material import Images, Material, best_material
+from quell.losses.noise.model import FieldNoise, normalised_spectrum
+from quell.losses.noise.periodograms import Patches
 
 Array = NDArray[np.float64]
 

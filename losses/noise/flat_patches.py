@@ -9,8 +9,8 @@ independent of the choice while structure, which spreads over frequencies, is no
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.noise import periodograms
-from losses.noise.periodograms import Patches
+from quell.losses.noise import periodograms
+from quell.losses.noise.periodograms import Patches
 
 Array = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.noise import rician
+from quell.losses.noise import rician
 
 Array = NDArray[np.float64]
 

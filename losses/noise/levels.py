@@ -11,8 +11,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from losses.noise import flat_patches, periodograms
-from losses.noise.periodograms import Patches
+from quell.losses.noise import flat_patches, periodograms
+from quell.losses.noise.periodograms import Patches
 
 Array = NDArray[np.float64]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import DataError
-from losses.noise import flat_patches, periodograms
-from losses.noise.model import FieldNoise, normalised_spectrum
-from losses.noise.periodograms import Patches
+from quell.configs.errors import DataError
+from quell.losses.noise import flat_patches, periodograms
+from quell.losses.noise.model import FieldNoise, normalised_spectrum
+from quell.losses.noise.periodograms import Patches
 
 Array = NDArray[np.float64]
 Images = Sequence[NDArray[np.generic]]

@@ -15,8 +15,8 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from configs.errors import DataError
-from configs.support.atomic_files import temporary_beside
+from quell.configs.errors import DataError
+from quell.configs.support.atomic_files import temporary_beside
 
 Array = NDArray[np.float64]
 

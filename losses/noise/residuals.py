@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from losses.common.cached_parts import images_at_once
-from losses.common.separable_filters import filtered, gaussian_taps, mirrored
-from losses.noise.model import Array, FieldNoise
+from quell.losses.common.cached_parts import images_at_once
+from quell.losses.common.separable_filters import filtered, gaussian_taps, mirrored
+from quell.losses.noise.model import Array, FieldNoise
 
 Image = NDArray[np.inexact]
 

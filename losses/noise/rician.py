@@ -10,8 +10,8 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from losses.noise import periodograms
-from losses.noise.periodograms import Patches
+from quell.losses.noise import periodograms
+from quell.losses.noise.periodograms import Patches
 
 Array = NDArray[np.float64]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from losses.noise.impulses import TOLERATED
-from losses.noise.model import FieldNoise, NoiseModel
+from quell.losses.noise.impulses import TOLERATED
+from quell.losses.noise.model import FieldNoise, NoiseModel
 
 Status = Literal["fits", "needs spectrum", "needs map", "needs spectrum and map", "do not use"]
 

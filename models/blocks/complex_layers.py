@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.blocks.norms import GroupNorm
+from quell.models.blocks.norms import GroupNorm
 
 
 class LayerNorm2d(GroupNorm):

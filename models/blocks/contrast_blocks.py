@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.blocks.complex_layers import LayerNorm2d, relu, weight_dtype
+from quell.models.blocks.complex_layers import LayerNorm2d, relu, weight_dtype
 
 
 class DoubleConv(nn.Module):

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.blocks.axis_maps import ReflectionConv2d
-from models.blocks.norms import GroupNorm, InstanceNorm2d, instance_norm
-from models.blocks.precision import full_precision
+from quell.models.blocks.axis_maps import ReflectionConv2d
+from quell.models.blocks.norms import GroupNorm, InstanceNorm2d, instance_norm
+from quell.models.blocks.precision import full_precision
 
 
 class ConvNormReLU(nn.Sequential):

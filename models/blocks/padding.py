@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from models.blocks.axis_maps import extend_by_reflection
+from quell.models.blocks.axis_maps import extend_by_reflection
 
 Network = TypeVar("Network")
 Forward = Callable[[Network, Tensor], Tensor]

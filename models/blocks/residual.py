@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.errors import ConfigError
+from quell.configs.errors import ConfigError
 
 
 class ResidualBlock(nn.Module):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.precision import full_precision
+from quell.models.blocks.precision import full_precision
 
 Spectrum = Literal["real", "complex"]
 """What a frequency filter reads of a spectrum: its real part, or real and imaginary parts as separate channels."""

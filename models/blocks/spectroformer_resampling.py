@@ -7,8 +7,8 @@ with zeros inserted between its pixels, which is cheaper and computed here (a te
 import torch
 from torch import Tensor, nn
 
-from models.blocks.precision import full_precision
-from models.blocks.spectroformer_attention import conv1
+from quell.models.blocks.precision import full_precision
+from quell.models.blocks.spectroformer_attention import conv1
 
 PHASE_FLOOR = 1e-3
 """Magnitude below which the gradient of the phase, 1/magnitude, stops growing."""

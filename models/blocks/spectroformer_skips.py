@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.blocks.precision import full_precision
-from models.blocks.spectroformer_attention import FrequencyFilter, conv1
+from quell.models.blocks.precision import full_precision
+from quell.models.blocks.spectroformer_attention import FrequencyFilter, conv1
 
 
 class PhaseGate(nn.Module):

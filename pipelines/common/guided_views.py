@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.common import recorruption
+from quell.pipelines.common import recorruption
 
 Scheme = Literal["stack", "own", "masked"]
 

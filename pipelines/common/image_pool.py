@@ -5,8 +5,8 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from configs.fields import DRAWS
-from pipelines.common.random_numbers.split_mix import HostStream
+from quell.configs.fields import DRAWS
+from quell.pipelines.common.random_numbers.split_mix import HostStream
 
 
 class OlderPoolState(TypedDict):

@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.errors import DataError
-from configs.fields import FieldSpec
-from losses.noise import audit
-from losses.noise.estimate import Estimate
-from losses.noise.model import NoiseModel
-from pipelines.base import Batch
+from quell.configs.errors import DataError
+from quell.configs.fields import FieldSpec
+from quell.losses.noise import audit
+from quell.losses.noise.estimate import Estimate
+from quell.losses.noise.model import NoiseModel
+from quell.pipelines.base import Batch
 
 Image = NDArray[np.generic]
 

@@ -10,18 +10,18 @@ import scipy
 import torch
 from torch import Tensor
 
-from configs.errors import ConfigError, DataError
-from configs.fields import Needs
-from configs.support.paths import resolve
-from losses.common.noise_level import noise_levels
-from losses.noise.model import FieldNoise, NoiseModel
-from losses.noise.verdicts import verdict
-from pipelines.base import Batch, Pipeline
-from pipelines.common import noise_audit
-from pipelines.common.noise_sampling import ORIENTATIONS, NoiseShape, Size
-from pipelines.common.noise_settings import GivenNoise, NoiseSetting
-from pipelines.common.recorruption import estimated_sigma
-from pipelines.reporting.assumed_noise import AssumedNoise
+from quell.configs.errors import ConfigError, DataError
+from quell.configs.fields import Needs
+from quell.configs.support.paths import resolve
+from quell.losses.common.noise_level import noise_levels
+from quell.losses.noise.model import FieldNoise, NoiseModel
+from quell.losses.noise.verdicts import verdict
+from quell.pipelines.base import Batch, Pipeline
+from quell.pipelines.common import noise_audit
+from quell.pipelines.common.noise_sampling import ORIENTATIONS, NoiseShape, Size
+from quell.pipelines.common.noise_settings import GivenNoise, NoiseSetting
+from quell.pipelines.common.recorruption import estimated_sigma
+from quell.pipelines.reporting.assumed_noise import AssumedNoise
 
 BUFFER = "levels"
 """Name of the buffer with the calibrated levels."""

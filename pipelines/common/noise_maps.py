@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from losses.common.pixel_differences import full_precision
-from pipelines.reporting.checks import Finding
-from pipelines.reporting.columns import ReportColumn
+from quell.losses.common.pixel_differences import full_precision
+from quell.pipelines.reporting.checks import Finding
+from quell.pipelines.reporting.columns import ReportColumn
 
 WINDOW_PX = 128
 """Side of the central window that is measured: enough to detect a constant map, cheap for large images."""

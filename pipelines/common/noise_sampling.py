@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from losses.noise.model import FieldNoise
+from quell.losses.noise.model import FieldNoise
 
 REACH = 0.01
 """Absolute correlation from which on two pixels count as uncorrelated."""

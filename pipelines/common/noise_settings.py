@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator
 
-from configs.registry import SettingsError
-from configs.schema import Section
-from configs.support.suggestions import did_you_mean
+from quell.configs.registry import SettingsError
+from quell.configs.schema import Section
+from quell.configs.support.suggestions import did_you_mean
 
 NoiseKind = Literal["auto", "white", "spectrum", "map", "spectrum_map", "from_repeats"]
 

@@ -8,10 +8,10 @@ target. Sources: Pang et al., CVPR 2021 (Gaussian); Monroy, Bacca and Tachella, 
 import torch
 from torch import Tensor
 
-from losses.common.noise_level import MAD_OF_UNIT_NORMAL
-from losses.common.order_statistics import lower_medians
-from pipelines.common.random_numbers import distributions
-from pipelines.common.random_numbers.distributions import Draw
+from quell.losses.common.noise_level import MAD_OF_UNIT_NORMAL
+from quell.losses.common.order_statistics import lower_medians
+from quell.pipelines.common.random_numbers import distributions
+from quell.pipelines.common.random_numbers.distributions import Draw
 
 
 def gaussian(noisy: Tensor, normal: Tensor, *, sigma: Tensor | float, alpha: Tensor | float) -> tuple[Tensor, Tensor]:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from configs.fields import FieldSpec
-from losses.noise.model import FieldNoise
-from losses.noise.residuals import ResidualChecks, check_residuals
-from pipelines.base import Batch
-from pipelines.reporting.checks import Finding
+from quell.configs.fields import FieldSpec
+from quell.losses.noise.model import FieldNoise
+from quell.losses.noise.residuals import ResidualChecks, check_residuals
+from quell.pipelines.base import Batch
+from quell.pipelines.reporting.checks import Finding
 
 EXCESS, MISSING, STRUCTURE, ADDED = 0.12, 0.4, 0.25, 0.25
 """Largest values that pass: A knee slice with white or correlated noise, restored by BM3D told its spectrum: excess

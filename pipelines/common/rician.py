@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losses.common.pixel_differences import highest_precision
+from quell.losses.common.pixel_differences import highest_precision
 
 TOP = 12.0
 """Signal over sigma up to which the mean is tabulated; beyond it E[m] = x + sigma^2 / (2 x) to six digits."""

@@ -8,12 +8,12 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from configs import registry
-from configs.errors import ConfigError
-from configs.fields import FieldSpec
-from configs.schema import Network, PipelineConfig, Rate
-from losses.common.weighting import Strategy, Weighting
-from pipelines.base import Batch, Output, Pipeline, detached
+from quell.configs import registry
+from quell.configs.errors import ConfigError
+from quell.configs.fields import FieldSpec
+from quell.configs.schema import Network, PipelineConfig, Rate
+from quell.losses.common.weighting import Strategy, Weighting
+from quell.pipelines.base import Batch, Output, Pipeline, detached
 
 LossSpec = dict[str, Any]
 """A loss's `weight` and its constructor's arguments."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from configs.schema import RunConfig
-from configs.support.json_files import Record
-from losses.noise.model import NoiseModel
-from pipelines.reporting.assumed_noise import AssumedNoise
-from pipelines.reporting.checks import Finding
+from quell.configs.schema import RunConfig
+from quell.configs.support.json_files import Record
+from quell.losses.noise.model import NoiseModel
+from quell.pipelines.reporting.assumed_noise import AssumedNoise
+from quell.pipelines.reporting.checks import Finding
 
 MAX_OSCILLATION = 0.25
 """`RunFacts.oscillation` above which a loss curve counts as unstable."""

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import DataError, MachineError
-from losses.noise.audit import audit_noise
-from shards.auditing import noise_report
-from shards.auditing.sampled_fields import noisy_fields, read_fields
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError, MachineError
+from quell.losses.noise.audit import audit_noise
+from quell.shards.auditing import noise_report
+from quell.shards.auditing.sampled_fields import noisy_fields, read_fields
+from quell.shards.reading.shard_set import ShardSet
 
 SAMPLES, LARGEST_PX = 6, 256
 """Samples that are read, and the side to which they are cropped: a build must not wait for this."""

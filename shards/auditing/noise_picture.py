@@ -10,8 +10,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from losses.noise.audit import NoiseAudit
-from losses.noise.estimate import Estimate
+from quell.losses.noise.audit import NoiseAudit
+from quell.losses.noise.estimate import Estimate
 
 LAG = 4
 """Largest lag of the table of correlations, in pixels."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from losses.noise.audit import NoiseAudit
-from losses.noise.estimate import Estimate
-from losses.noise.verdicts import Verdict, verdicts
+from quell.losses.noise.audit import NoiseAudit
+from quell.losses.noise.estimate import Estimate
+from quell.losses.noise.verdicts import Verdict, verdicts
 
 LAGS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))
 """Lags (rows, columns) that are listed."""

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import DataError
-from configs.support.suggestions import did_you_mean
-from losses.noise.audit import FieldImages
-from losses.noise.material import SMALLEST
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError
+from quell.configs.support.suggestions import did_you_mean
+from quell.losses.noise.audit import FieldImages
+from quell.losses.noise.material import SMALLEST
+from quell.shards.reading.shard_set import ShardSet
 
 Image = NDArray[np.generic]
 

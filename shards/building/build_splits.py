@@ -4,17 +4,17 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from configs.errors import ConfigError, DataError
-from configs.support import logs
-from shards.auditing import at_build
-from shards.building import declared_range
-from shards.building.description import build_report, dataset_card
-from shards.building.items import WorkItem
-from shards.building.read_items import Change
-from shards.building.resizing import Resizing
-from shards.building.split_build import SplitBuild
-from shards.format.index import IndexHeader, Meta
-from shards.listing import left_out
+from quell.configs.errors import ConfigError, DataError
+from quell.configs.support import logs
+from quell.shards.auditing import at_build
+from quell.shards.building import declared_range
+from quell.shards.building.description import build_report, dataset_card
+from quell.shards.building.items import WorkItem
+from quell.shards.building.read_items import Change
+from quell.shards.building.resizing import Resizing
+from quell.shards.building.split_build import SplitBuild
+from quell.shards.format.index import IndexHeader, Meta
+from quell.shards.listing import left_out
 
 Headers = dict[str, IndexHeader]
 """Split -> its index header."""

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from configs.errors import DataError
-from configs.support import logs
-from shards.building.items import Sample, WorkItem
-from shards.building.options import AUTO
-from shards.building.read_items import Change, load_item
-from shards.checks.data_range import FAR_TOO_HIGH, Proposal, Span, contradiction, propose, span_of
-from shards.format.index import Meta
+from quell.configs.errors import DataError
+from quell.configs.support import logs
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.options import AUTO
+from quell.shards.building.read_items import Change, load_item
+from quell.shards.checks.data_range import FAR_TOO_HIGH, Proposal, Span, contradiction, propose, span_of
+from quell.shards.format.index import Meta
 
 ITEMS = 6
 """Items, spread over the data set, that are looked at before the first is written."""

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import ConfigError, DataError
-from shards.format import members
-from shards.format.index import plain_shape
-from shards.image_files.image import DataRange, StoredImage, suggested_data_range
-from shards.image_files.read import read_one
-from shards.listing.folders import list_files
-from shards.listing.left_out import leave_out
+from quell.configs.errors import ConfigError, DataError
+from quell.shards.format import members
+from quell.shards.format.index import plain_shape
+from quell.shards.image_files.image import DataRange, StoredImage, suggested_data_range
+from quell.shards.image_files.read import read_one
+from quell.shards.listing.folders import list_files
+from quell.shards.listing.left_out import leave_out
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".npy")
 LUMA = np.array([0.299, 0.587, 0.114])

@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.support.atomic_files import write_atomically
-from configs.support.json_files import Record, read_json_lines
-from shards.listing.left_out import LeftOut
+from quell.configs.support.atomic_files import write_atomically
+from quell.configs.support.json_files import Record, read_json_lines
+from quell.shards.listing.left_out import LeftOut
 
 JOURNAL = "journal.jsonl"
 

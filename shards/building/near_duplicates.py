@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from configs.errors import DataError
-from shards.building.image_files import read_image
-from shards.image_files import pillow_formats
-from shards.image_files.geometry import turned_layout
+from quell.configs.errors import DataError
+from quell.shards.building.image_files import read_image
+from quell.shards.image_files import pillow_formats
+from quell.shards.image_files.geometry import turned_layout
 
 SIDE = 32
 """Images are compared by grey thumbnails with this side, in pixels."""

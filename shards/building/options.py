@@ -3,9 +3,9 @@
 import argparse
 import os
 
-from configs.support.arguments import real_number, whole_number
-from shards.building.resizing import MODES, image_size
-from shards.building.writer import SHARD_MB
+from quell.configs.support.arguments import real_number, whole_number
+from quell.shards.building.resizing import MODES, image_size
+from quell.shards.building.writer import SHARD_MB
 
 AUTO = "auto"
 

@@ -6,13 +6,13 @@ from functools import partial
 
 import numpy as np
 
-from configs.errors import DataError, MachineError, QuellError
-from configs.support import logs
-from configs.support.worker_threads import map_ordered
-from shards.building.items import Sample, WorkItem
-from shards.building.writer import EncodedSample, encode_sample
-from shards.listing.finite import NotFiniteError, check_finite
-from shards.listing.left_out import LeftOut, collect, leave_out
+from quell.configs.errors import DataError, MachineError, QuellError
+from quell.configs.support import logs
+from quell.configs.support.worker_threads import map_ordered
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.writer import EncodedSample, encode_sample
+from quell.shards.listing.finite import NotFiniteError, check_finite
+from quell.shards.listing.left_out import LeftOut, collect, leave_out
 
 Change = Callable[[WorkItem, Sample], Sample]
 """What a build does to every sample: resizing it, comparing it with the declared range."""

@@ -5,10 +5,10 @@ import re
 
 import numpy as np
 
-from configs.errors import ConfigError, DataError
-from shards.building.items import Sample, WorkItem
-from shards.format.index import Meta
-from shards.reading.pixels.resampling import Size, resize_antialiased
+from quell.configs.errors import ConfigError, DataError
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.format.index import Meta
+from quell.shards.reading.pixels.resampling import Size, resize_antialiased
 
 MODES = ("stretch", "crop", "window")
 """Choices of --resize-mode."""

@@ -10,10 +10,10 @@ from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 
-from configs.errors import ConfigError, DataError
-from configs.support.logs import get_logger
-from shards.building.items import Sample, WorkItem
-from shards.listing.left_out import leave_out
+from quell.configs.errors import ConfigError, DataError
+from quell.configs.support.logs import get_logger
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.listing.left_out import leave_out
 
 log = get_logger(__name__)
 

@@ -13,16 +13,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from configs.errors import DataError, MachineError
-from configs.support.json_files import read_json
-from shards.building.items import WorkItem
-from shards.building.journal import Journal, Position
-from shards.building.read_items import Change, LoadedItem, read_items
-from shards.building.writer import open_shard_writer, publish
-from shards.format import index
-from shards.format.build_index import build_index
-from shards.format.index import IndexHeader, Meta
-from shards.listing.left_out import HARMLESS, LeftOut, counts, sentences
+from quell.configs.errors import DataError, MachineError
+from quell.configs.support.json_files import read_json
+from quell.shards.building.items import WorkItem
+from quell.shards.building.journal import Journal, Position
+from quell.shards.building.read_items import Change, LoadedItem, read_items
+from quell.shards.building.writer import open_shard_writer, publish
+from quell.shards.format import index
+from quell.shards.format.build_index import build_index
+from quell.shards.format.index import IndexHeader, Meta
+from quell.shards.listing.left_out import HARMLESS, LeftOut, counts, sentences
 
 NOT_IN_PLAN = ("output", "workers", "dry_run", "verbose", "quiet", "strict", "trust_data_range")
 """Arguments that do not change what is written."""

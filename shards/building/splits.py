@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from configs.errors import ConfigError, DataError
-from configs.support.arguments import whole_number
-from shards.building import slice_splits
-from shards.building.items import WorkItem
-from shards.building.slice_splits import Slices
-from shards.building.text_files import read_lines
-from shards.listing.left_out import leave_out
-from shards.reading.order import permute
+from quell.configs.errors import ConfigError, DataError
+from quell.configs.support.arguments import whole_number
+from quell.shards.building import slice_splits
+from quell.shards.building.items import WorkItem
+from quell.shards.building.slice_splits import Slices
+from quell.shards.building.text_files import read_lines
+from quell.shards.listing.left_out import leave_out
+from quell.shards.reading.order import permute
 
 NAMES = ("train", "val", "test")
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from configs.errors import DataError
+from quell.configs.errors import DataError
 
 
 def read_lines(path: Path) -> list[str]:

@@ -13,10 +13,10 @@ from typing import BinaryIO
 import numpy as np
 from webdataset import ShardWriter
 
-from configs.errors import DataError, MachineError
-from shards.format import members
-from shards.format.build_index import build_index
-from shards.format.index import IndexHeader
+from quell.configs.errors import DataError, MachineError
+from quell.shards.format import members
+from quell.shards.format.build_index import build_index
+from quell.shards.format.index import IndexHeader
 
 SHARD_MB = 64.0
 BUFFER_BYTES = 1 << 20

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from configs.errors import DataError, MachineError
-from configs.support.json_files import parse_json
-from configs.support.worker_threads import map_ordered
-from shards.format import index, members, tar
-from shards.format.checksums import crc32
-from shards.format.index import MISSING, FieldEntry, FieldStatistics, IndexHeader, Meta, ShardEntry
-from shards.format.members import Encoding, MemberHeader
+from quell.configs.errors import DataError, MachineError
+from quell.configs.support.json_files import parse_json
+from quell.configs.support.worker_threads import map_ordered
+from quell.shards.format import index, members, tar
+from quell.shards.format.checksums import crc32
+from quell.shards.format.index import MISSING, FieldEntry, FieldStatistics, IndexHeader, Meta, ShardEntry
+from quell.shards.format.members import Encoding, MemberHeader
 
 INDEX_THREADS = min(4, os.cpu_count() or 1)
 STATISTICS_SAMPLES = 32

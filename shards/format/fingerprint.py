@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from shards.format.index import IndexHeader
+from quell.shards.format.index import IndexHeader
 
 _VERSION = 1
 

@@ -16,11 +16,11 @@ from typing import TypedDict
 
 import numpy as np
 
-from configs.errors import DataError
-from configs.support.atomic_files import naming, temporary_beside, write_atomically
-from configs.support.json_files import parse_json
-from shards.format import tar
-from shards.format.checksums import crc32
+from quell.configs.errors import DataError
+from quell.configs.support.atomic_files import naming, temporary_beside, write_atomically
+from quell.configs.support.json_files import parse_json
+from quell.shards.format import tar
+from quell.shards.format.checksums import crc32
 
 FORMAT = "quell shard index"
 VERSION = 1

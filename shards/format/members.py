@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from configs.errors import DataError
+from quell.configs.errors import DataError
 
 IMAGES = ("png", "jpg", "jpeg", "tif", "tiff")
 ARRAYS = ("npy",)

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from configs.errors import DataError
-from shards.format import tar
-from shards.format.index import ShardEntry, fingerprint_of
+from quell.configs.errors import DataError
+from quell.shards.format import tar
+from quell.shards.format.index import ShardEntry, fingerprint_of
 
 MAX_OPEN_FILES = 128
 """Files a process keeps open per split; the least recently used is closed when another shard is needed."""

@@ -5,8 +5,8 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.errors import DataError
-from shards.format.checksums import crc32
+from quell.configs.errors import DataError
+from quell.shards.format.checksums import crc32
 
 BLOCK = 512
 """A tar consists of blocks of so many bytes; it ends with at least one block of zeros."""

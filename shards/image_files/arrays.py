@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import DataError
-from shards.image_files.geometry import Geometry, Layout
-from shards.image_files.image import Frame, StoredImage, Values
-from shards.listing.finite import check_finite
+from quell.configs.errors import DataError
+from quell.shards.image_files.geometry import Geometry, Layout
+from quell.shards.image_files.image import Frame, StoredImage, Values
+from quell.shards.listing.finite import check_finite
 
 MAX_CHANNELS = 16
 """The last of three axes holds channels if it is no longer than this."""

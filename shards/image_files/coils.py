@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from configs.errors import DataError
+from quell.configs.errors import DataError
 
 ComplexArray = NDArray[np.complexfloating]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from configs.errors import DataError, QuellError
+from quell.configs.errors import DataError, QuellError
 
 LONGEST = 160
 """Characters of a decoder's own message that are shown; some quote the whole file."""

@@ -8,11 +8,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from configs.errors import DataError
-from shards.image_files import coils
-from shards.image_files.coils import CombinedCoils
-from shards.image_files.errors import reading
-from shards.listing.finite import check_finite
+from quell.configs.errors import DataError
+from quell.shards.image_files import coils
+from quell.shards.image_files.coils import CombinedCoils
+from quell.shards.image_files.errors import reading
+from quell.shards.listing.finite import check_finite
 
 RECONSTRUCTIONS = ("reconstruction_esc", "reconstruction_rss")
 """Data sets of magnitude images, the preferred one first: single-coil files hold both, and the emulated single coil is

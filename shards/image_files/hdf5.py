@@ -6,12 +6,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from configs.errors import DataError
-from shards.image_files import fastmri
-from shards.image_files.arrays import numbers, stored_image
-from shards.image_files.errors import reading
-from shards.image_files.image import StoredImage
-from shards.listing.left_out import leave_out
+from quell.configs.errors import DataError
+from quell.shards.image_files import fastmri
+from quell.shards.image_files.arrays import numbers, stored_image
+from quell.shards.image_files.errors import reading
+from quell.shards.image_files.image import StoredImage
+from quell.shards.listing.left_out import leave_out
 
 
 def read(path: Path) -> list[StoredImage]:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from configs.errors import DataError
-from shards.image_files.geometry import Geometry
+from quell.configs.errors import DataError
+from quell.shards.image_files.geometry import Geometry
 
 
 @dataclass(frozen=True)

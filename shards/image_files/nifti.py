@@ -12,12 +12,12 @@ import nibabel
 import numpy as np
 from nibabel.orientations import inv_ornt_aff, io_orientation
 
-from configs.errors import DataError
-from shards.image_files.arrays import numbers
-from shards.image_files.errors import reading
-from shards.image_files.geometry import Geometry, Layout
-from shards.image_files.image import Frame, StoredImage, Values
-from shards.listing.finite import check_finite
+from quell.configs.errors import DataError
+from quell.shards.image_files.arrays import numbers
+from quell.shards.image_files.errors import reading
+from quell.shards.image_files.geometry import Geometry, Layout
+from quell.shards.image_files.image import Frame, StoredImage, Values
+from quell.shards.listing.finite import check_finite
 
 MUCH_LONGER = 1.5
 """Voxels that are this many times as long along one axis come from a 2-D acquisition."""

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import DataError
-from shards.image_files.arrays import numbers, stored_image
-from shards.image_files.errors import check_regular, reading
-from shards.image_files.image import StoredImage
-from shards.listing.left_out import leave_out
+from quell.configs.errors import DataError
+from quell.shards.image_files.arrays import numbers, stored_image
+from quell.shards.image_files.errors import check_regular, reading
+from quell.shards.image_files.image import StoredImage
+from quell.shards.listing.left_out import leave_out
 
 PROBLEM = "cannot be read as an array"
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from configs.errors import DataError, MachineError
-from shards.image_files.errors import reading
-from shards.image_files.geometry import Geometry, turned_layout
-from shards.image_files.image import Frame, StoredImage, Values
-from shards.image_files.png_chunks import check_chunks
-from shards.listing.finite import check_finite
+from quell.configs.errors import DataError, MachineError
+from quell.shards.image_files.errors import reading
+from quell.shards.image_files.geometry import Geometry, turned_layout
+from quell.shards.image_files.image import Frame, StoredImage, Values
+from quell.shards.image_files.png_chunks import check_chunks
+from quell.shards.listing.finite import check_finite
 
 FORMATS = {"PNG": "png", "JPEG": "jpeg", "MPO": "jpeg", "BMP": "bmp", "DIB": "bmp", "WEBP": "webp"}
 """Pillow's name of a format -> ours. MPO is a JPEG with further pictures, of which the first is the photograph."""

@@ -3,7 +3,7 @@
 import zlib
 from pathlib import Path
 
-from configs.errors import DataError
+from quell.configs.errors import DataError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 BLOCK_BYTES = 1 << 20

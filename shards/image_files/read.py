@@ -4,9 +4,9 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from configs.errors import DataError, MachineError
-from shards.image_files.errors import check_regular, reading
-from shards.image_files.image import StoredImage
+from quell.configs.errors import DataError, MachineError
+from quell.shards.image_files.errors import check_regular, reading
+from quell.shards.image_files.image import StoredImage
 
 FORMATS = {
     ".png": "pillow_formats",
@@ -75,7 +75,7 @@ def read_file(path: Path) -> list[StoredImage]:
     if module is None:
         raise DataError(f"{path}: cannot read '{path.suffix}' files, only {' '.join(SUFFIXES)}")
     try:
-        reader: Callable[[Path], list[StoredImage]] = import_module(f"shards.image_files.{module}").read
+        reader: Callable[[Path], list[StoredImage]] = import_module(f"quell.shards.image_files.{module}").read
     except ModuleNotFoundError as error:
         raise MachineError(f"{path}: needs the package '{error.name}'; pip install {error.name}") from error
     with reading(path, f"cannot be read as {suffix_of(path)[1:]}"):

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from tifffile import TiffFile, TiffPage, TiffPageSeries
 
-from configs.errors import DataError
-from shards.image_files.errors import LONGEST, reading
-from shards.image_files.geometry import Geometry, Layout, turned_layout
-from shards.image_files.image import Frame, StoredImage, Values
-from shards.image_files.tiff_chain import check_page_chain
-from shards.image_files.tiff_values import PixelMeaning, pixel_meaning
-from shards.listing.finite import check_finite
+from quell.configs.errors import DataError
+from quell.shards.image_files.errors import LONGEST, reading
+from quell.shards.image_files.geometry import Geometry, Layout, turned_layout
+from quell.shards.image_files.image import Frame, StoredImage, Values
+from quell.shards.image_files.tiff_chain import check_page_chain
+from quell.shards.image_files.tiff_values import PixelMeaning, pixel_meaning
+from quell.shards.listing.finite import check_finite
 
 ORIENTATION = 274
 COLOUR_MAP = 320

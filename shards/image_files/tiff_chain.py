@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from configs.errors import DataError
+from quell.configs.errors import DataError
 
 
 def check_page_chain(path: Path) -> None:

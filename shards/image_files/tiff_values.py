@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffPage
 
-from configs.errors import DataError
-from shards.image_files.image import Values
+from quell.configs.errors import DataError
+from quell.shards.image_files.image import Values
 
 ALPHA = (1, 2)
 """ExtraSamples that are opacity: associated (premultiplied) and unassociated."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from configs.errors import DataError
+from quell.configs.errors import DataError
 
 LEAST, MOST = (float(getattr(np.finfo(np.float32), name)) for name in ("tiny", "max"))
 """The magnitudes that single precision holds, in which images are trained on and restored."""

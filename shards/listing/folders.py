@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from configs.errors import DataError
-from shards.listing.left_out import leave_out
+from quell.configs.errors import DataError
+from quell.shards.listing.left_out import leave_out
 
 JUNK = (
     "._*",

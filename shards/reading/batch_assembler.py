@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from configs.fields import WINDOW
-from shards.reading.buffers import BufferPool
-from shards.reading.crops import CropReader, Crops
-from shards.reading.draws import geometry, splitmix
-from shards.reading.draws.geometry import Geometries, PhiloxUniforms
-from shards.reading.finished_images import FinishedImages
-from shards.reading.recipe import BoundField, Recipe, bind, theta_name
-from shards.reading.resized_split import as_shown
-from shards.reading.split import Placement, Split
-from shards.reading.verification import Verification, Verify
+from quell.configs.fields import WINDOW
+from quell.shards.reading.buffers import BufferPool
+from quell.shards.reading.crops import CropReader, Crops
+from quell.shards.reading.draws import geometry, splitmix
+from quell.shards.reading.draws.geometry import Geometries, PhiloxUniforms
+from quell.shards.reading.finished_images import FinishedImages
+from quell.shards.reading.recipe import BoundField, Recipe, bind, theta_name
+from quell.shards.reading.resized_split import as_shown
+from quell.shards.reading.split import Placement, Split
+from quell.shards.reading.verification import Verification, Verify
 
 Batch = dict[str, Any]
 """Tensors by name, and `key`, a list of str; see `shards.reading.recipe`."""

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from shards.reading.buffers import BufferPool
-from shards.reading.draws.geometry import Geometries, Turns
-from shards.reading.pixels import transforms
-from shards.reading.recipe import BoundField
-from shards.reading.split import Placement, Split
-from shards.reading.verification import Verification
+from quell.shards.reading.buffers import BufferPool
+from quell.shards.reading.draws.geometry import Geometries, Turns
+from quell.shards.reading.pixels import transforms
+from quell.shards.reading.recipe import BoundField
+from quell.shards.reading.split import Placement, Split
+from quell.shards.reading.verification import Verification
 
 CHUNK_BYTES = 1 << 19
 """Images are converted in portions that stay in the processor's cache."""

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from shards.reading.buffers import BufferPool
-from shards.reading.crops import CropReader, Crops, for_each
-from shards.reading.draws.geometry import PhiloxUniforms
-from shards.reading.pixels import transforms
-from shards.reading.recipe import BoundField, Recipe, stream_number
+from quell.shards.reading.buffers import BufferPool
+from quell.shards.reading.crops import CropReader, Crops, for_each
+from quell.shards.reading.draws.geometry import PhiloxUniforms
+from quell.shards.reading.pixels import transforms
+from quell.shards.reading.recipe import BoundField, Recipe, stream_number
 
 
 class FinishedImages:

@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from configs.errors import DataError
-from shards.format.members import IMAGES
-from shards.reading.batch_assembler import Batch, BatchAssembler, BatchPlan, same_sized_runs
-from shards.reading.order import OrderBlock, SampleOrder
-from shards.reading.prefetch import Prefetcher
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
-from shards.reading.split import Split
-from shards.reading.verification import Verify
+from quell.configs.errors import DataError
+from quell.shards.format.members import IMAGES
+from quell.shards.reading.batch_assembler import Batch, BatchAssembler, BatchPlan, same_sized_runs
+from quell.shards.reading.order import OrderBlock, SampleOrder
+from quell.shards.reading.prefetch import Prefetcher
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.reading.split import Split
+from quell.shards.reading.verification import Verify
 
 BLOCK_STEPS = 32
 """Steps whose order is computed at once."""

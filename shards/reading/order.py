@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from configs.batching import batch_problem
-from configs.errors import ConfigError, DataError
-from shards.reading.draws.splitmix import GOLDEN, key_of, mix
+from quell.configs.batching import batch_problem
+from quell.configs.errors import ConfigError, DataError
+from quell.shards.reading.draws.splitmix import GOLDEN, key_of, mix
 
 MAX_SIZE = 2**40
 ROUNDS = 8

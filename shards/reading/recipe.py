@@ -22,10 +22,10 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Literal
 
-from configs.errors import ConfigError, DataError
-from configs.fields import DRAWS, FieldSpec, Source
-from shards.reading.resized_split import as_shown
-from shards.reading.split import FieldInfo, Split
+from quell.configs.errors import ConfigError, DataError
+from quell.configs.fields import DRAWS, FieldSpec, Source
+from quell.shards.reading.resized_split import as_shown
+from quell.shards.reading.split import FieldInfo, Split
 
 INTEGER_MAX = {"uint8": 255.0, "uint16": 65535.0}
 """Largest value of integer images, which are divided by it: batches hold them in [0, 1]."""

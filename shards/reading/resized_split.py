@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from shards.format.checksums import Bytes
-from shards.reading.pixels.resampling import Size, resize_antialiased
-from shards.reading.split import Samples, Split, StoredMember
+from quell.shards.format.checksums import Bytes
+from quell.shards.reading.pixels.resampling import Size, resize_antialiased
+from quell.shards.reading.split import Samples, Split, StoredMember
 
 
 class ResizedSplit(Split):

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from configs.errors import DataError
-from configs.schema import CacheConfig
-from configs.support.json_files import parse_json
-from shards.format import index
-from shards.format.build_index import build_index
-from shards.format.checksums import crc32
-from shards.format.index import IndexHeader
-from shards.format.members import Encoding
-from shards.format.shard_files import Buffer, ShardFiles
-from shards.reading.split import Placement, Samples, Split, StoredMember, to_native
+from quell.configs.errors import DataError
+from quell.configs.schema import CacheConfig
+from quell.configs.support.json_files import parse_json
+from quell.shards.format import index
+from quell.shards.format.build_index import build_index
+from quell.shards.format.checksums import crc32
+from quell.shards.format.index import IndexHeader
+from quell.shards.format.members import Encoding
+from quell.shards.format.shard_files import Buffer, ShardFiles
+from quell.shards.reading.split import Placement, Samples, Split, StoredMember, to_native
 
 if TYPE_CHECKING:
-    from shards.remote.remote_folder import Url
+    from quell.shards.remote.remote_folder import Url
 
 
 class ShardSet(Split):
@@ -81,7 +81,7 @@ class ShardSet(Split):
         index.check_tars(folder, shards, header)
         files, notes = ShardFiles(folder, header["shards"]), list[str]()
         if cache is not None and cache.copy_local:
-            from shards.remote.open_split import copied_to_node  # imports fsspec, which takes time
+            from quell.shards.remote.open_split import copied_to_node  # imports fsspec, which takes time
 
             copies = copied_to_node(folder, location, header, table, cache)
             files, notes = (files, [copies]) if isinstance(copies, str) else (copies, [])
@@ -89,7 +89,9 @@ class ShardSet(Split):
 
     @classmethod
     def _open_remote(cls, url: str, cache: CacheConfig) -> "ShardSet":
-        from shards.remote.open_split import open_remote_split  # local runs need not spend the time to import fsspec
+        from quell.shards.remote.open_split import (
+            open_remote_split,  # local runs need not spend the time to import fsspec
+        )
 
         remote = open_remote_split(url, cache)
         return cls(

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from configs.errors import DataError
-from shards.format import members
-from shards.format.checksums import Bytes
-from shards.format.fingerprint import content_fingerprint
-from shards.format.index import MEMBER, FieldEntry, IndexHeader, plain_shape
-from shards.format.members import Encoding
+from quell.configs.errors import DataError
+from quell.shards.format import members
+from quell.shards.format.checksums import Bytes
+from quell.shards.format.fingerprint import content_fingerprint
+from quell.shards.format.index import MEMBER, FieldEntry, IndexHeader, plain_shape
+from quell.shards.format.members import Encoding
 
 if TYPE_CHECKING:
-    from shards.remote.remote_folder import Url
+    from quell.shards.remote.remote_folder import Url
 
 Samples = Sequence[int] | np.ndarray
 """Numbers of samples, counted from 0 over the whole split."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shards.reading.order import Ints, SampleOrder, permute
+from quell.shards.reading.order import Ints, SampleOrder, permute
 
 SHARD_STREAM, BLOCK_STREAM = 1 << 33, 1 << 34
 """Streams (`order.permute`) of the order of the shards, and of the order inside each block: the latter is that number

@@ -12,23 +12,23 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import DataError
-from shards.format import index, members
-from shards.format.index import IndexHeader, plain_shape
-from shards.format.members import MemberHeader
-from shards.reading import tar_stream
-from shards.reading.batch_assembler import Batch, BatchAssembler
-from shards.reading.loaders import BackgroundLoader, reading_pool
-from shards.reading.order import SampleOrder
-from shards.reading.prefetch import Prefetcher
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
-from shards.reading.split import Samples, Split, StoredMember
-from shards.reading.stream_order import SampleRun, StreamOrder, limited
-from shards.reading.verification import Verify
-from shards.remote.open_split import read_remote_header
-from shards.remote.remote_folder import FileMissingError, RemoteFolder
-from shards.remote.table_rows import TableRows
+from quell.configs.errors import DataError
+from quell.shards.format import index, members
+from quell.shards.format.index import IndexHeader, plain_shape
+from quell.shards.format.members import MemberHeader
+from quell.shards.reading import tar_stream
+from quell.shards.reading.batch_assembler import Batch, BatchAssembler
+from quell.shards.reading.loaders import BackgroundLoader, reading_pool
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.prefetch import Prefetcher
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.reading.split import Samples, Split, StoredMember
+from quell.shards.reading.stream_order import SampleRun, StreamOrder, limited
+from quell.shards.reading.verification import Verify
+from quell.shards.remote.open_split import read_remote_header
+from quell.shards.remote.remote_folder import FileMissingError, RemoteFolder
+from quell.shards.remote.table_rows import TableRows
 
 STREAM_NOTICE = (
     "data.mode stream: samples are shuffled by shards, and inside blocks of data.stream_buffer samples only; a "

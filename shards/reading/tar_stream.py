@@ -6,12 +6,12 @@ from contextlib import closing
 
 import numpy as np
 
-from configs.errors import DataError, QuellError
-from shards.format import tar
-from shards.format.checksums import crc32
-from shards.format.index import MISSING, ShardEntry, fingerprint_of
-from shards.format.members import ARRAYS, IMAGES
-from shards.reading.prefetch import Prefetcher
+from quell.configs.errors import DataError, QuellError
+from quell.shards.format import tar
+from quell.shards.format.checksums import crc32
+from quell.shards.format.index import MISSING, ShardEntry, fingerprint_of
+from quell.shards.format.members import ARRAYS, IMAGES
+from quell.shards.reading.prefetch import Prefetcher
 
 CHUNKS_AHEAD = 2
 """Chunks of a shard that are fetched while the last one is parsed."""

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Generator
 from pathlib import Path
 
-from configs.errors import DataError
-from shards.remote.remote_folder import CHUNK_BYTES, ReadInterruptedError
+from quell.configs.errors import DataError
+from quell.shards.remote.remote_folder import CHUNK_BYTES, ReadInterruptedError
 
 
 class LocalFolder:

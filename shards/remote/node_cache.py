@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from configs.errors import DataError, MachineError
-from configs.schema import CacheConfig
-from configs.support.atomic_files import write_atomically
-from configs.support.locks import Lock, try_lock
-from shards.remote import at_exit
-from shards.remote.remote_folder import ReadInterruptedError
+from quell.configs.errors import DataError, MachineError
+from quell.configs.schema import CacheConfig
+from quell.configs.support.atomic_files import write_atomically
+from quell.configs.support.locks import Lock, try_lock
+from quell.shards.remote import at_exit
+from quell.shards.remote.remote_folder import ReadInterruptedError
 
 POLL_S = 0.05
 _PATIENCE_S = 10.0

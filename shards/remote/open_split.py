@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from configs.errors import DataError, MachineError
-from configs.schema import CacheConfig
-from shards.format import index
-from shards.format.index import IndexHeader
-from shards.remote.local_folder import LocalFolder
-from shards.remote.node_cache import CachedSplit
-from shards.remote.remote_files import RemoteShardFiles
-from shards.remote.remote_folder import RemoteFolder, Url
+from quell.configs.errors import DataError, MachineError
+from quell.configs.schema import CacheConfig
+from quell.shards.format import index
+from quell.shards.format.index import IndexHeader
+from quell.shards.remote.local_folder import LocalFolder
+from quell.shards.remote.node_cache import CachedSplit
+from quell.shards.remote.remote_files import RemoteShardFiles
+from quell.shards.remote.remote_folder import RemoteFolder, Url
 
 _UPLOAD_AGAIN = "upload index.json and index.npy again"
 

@@ -9,13 +9,13 @@ from typing import Protocol
 
 import numpy as np
 
-from configs.errors import DataError, QuellError
-from shards.format import index, tar
-from shards.format.checksums import crc32
-from shards.format.index import IndexHeader, fingerprint_of
-from shards.format.shard_files import Buffer, Descriptor, ShardFiles
-from shards.remote.node_cache import CachedSplit
-from shards.remote.remote_folder import ReadInterruptedError, Url
+from quell.configs.errors import DataError, QuellError
+from quell.shards.format import index, tar
+from quell.shards.format.checksums import crc32
+from quell.shards.format.index import IndexHeader, fingerprint_of
+from quell.shards.format.shard_files import Buffer, Descriptor, ShardFiles
+from quell.shards.remote.node_cache import CachedSplit
+from quell.shards.remote.remote_folder import ReadInterruptedError, Url
 
 CONCURRENT_REQUESTS = 16
 """Requests in flight at once where members are read over the network: most of their time is latency."""

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import fsspec
 
-from configs.errors import ConfigError, DataError, MachineError, QuellError
-from configs.support.logs import get_logger
-from configs.support.secrets import mask
+from quell.configs.errors import ConfigError, DataError, MachineError, QuellError
+from quell.configs.support.logs import get_logger
+from quell.configs.support.secrets import mask
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 """Pauses between attempts double from the first to the longest."""

@@ -5,10 +5,10 @@ import zlib
 
 import numpy as np
 
-from configs.errors import DataError
-from shards.format import index, tar
-from shards.format.index import IndexHeader
-from shards.remote.remote_folder import RemoteFolder
+from quell.configs.errors import DataError
+from quell.shards.format import index, tar
+from quell.shards.format.index import IndexHeader
+from quell.shards.remote.remote_folder import RemoteFolder
 
 MAX_HEADER_BYTES = 65_536
 

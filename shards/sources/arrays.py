@@ -18,16 +18,16 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import DataError
-from configs.support.arguments import whole_number
-from shards.building import splits
-from shards.building.build_splits import Headers, build_splits
-from shards.building.items import Sample, WorkItem
-from shards.building.options import add_data_range_argument, add_licence_argument
-from shards.image_files.arrays import numbers
-from shards.image_files.numpy_arrays import load_array
-from shards.listing.finite import check_finite
-from shards.sources.common.field_arguments import add_field_argument, parse_fields
+from quell.configs.errors import DataError
+from quell.configs.support.arguments import whole_number
+from quell.shards.building import splits
+from quell.shards.building.build_splits import Headers, build_splits
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.options import add_data_range_argument, add_licence_argument
+from quell.shards.image_files.arrays import numbers
+from quell.shards.image_files.numpy_arrays import load_array
+from quell.shards.listing.finite import check_finite
+from quell.shards.sources.common.field_arguments import add_field_argument, parse_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

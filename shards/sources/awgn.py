@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.support.arguments import real_number
-from shards.building import splits
-from shards.building.build_splits import Headers, build_splits
-from shards.building.image_files import by_key, list_images, read_image
-from shards.building.items import Sample, WorkItem
-from shards.building.options import add_licence_argument
-from shards.building.resizing import Resizing, resize_notes
-from shards.reading.pixels.transforms import generator
-from shards.reading.recipe import INTEGER_MAX, stream_number
-from shards.sources.common.gaussian_noise import gaussian_noise
+from quell.configs.support.arguments import real_number
+from quell.shards.building import splits
+from quell.shards.building.build_splits import Headers, build_splits
+from quell.shards.building.image_files import by_key, list_images, read_image
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.options import add_licence_argument
+from quell.shards.building.resizing import Resizing, resize_notes
+from quell.shards.reading.pixels.transforms import generator
+from quell.shards.reading.recipe import INTEGER_MAX, stream_number
+from quell.shards.sources.common.gaussian_noise import gaussian_noise
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,13 +24,13 @@ import zlib
 from functools import partial
 from pathlib import Path
 
-from configs.errors import ConfigError
-from shards.building import splits
-from shards.building.build_splits import Headers, build_splits
-from shards.building.items import Sample, WorkItem
-from shards.building.options import add_licence_argument
-from shards.image_files.dicom.series import Series, read_series
-from shards.sources.common.contrast_pairing import (
+from quell.configs.errors import ConfigError
+from quell.shards.building import splits
+from quell.shards.building.build_splits import Headers, build_splits
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.options import add_licence_argument
+from quell.shards.image_files.dicom.series import Series, read_series
+from quell.shards.sources.common.contrast_pairing import (
     Subject,
     choose_series,
     find_subjects,
@@ -39,15 +39,15 @@ from shards.sources.common.contrast_pairing import (
     series_by_patient,
     warn_of_gaps,
 )
-from shards.sources.common.contrast_slices import (
+from quell.shards.sources.common.contrast_slices import (
     add_content_argument,
     add_units_arguments,
     slice_samples,
     stated_range,
     units_notes,
 )
-from shards.sources.common.field_arguments import add_field_argument, parse_fields
-from shards.sources.common.repeats import add_repeats_argument, check_names, common_scales, find_repeats
+from quell.shards.sources.common.field_arguments import add_field_argument, parse_fields
+from quell.shards.sources.common.repeats import add_repeats_argument, check_names, common_scales, find_repeats
 
 SUFFIXES = (".dcm", ".ima", "")
 

@@ -27,12 +27,12 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import ConfigError, DataError
-from shards.building import splits
-from shards.building.build_splits import Headers, build_splits
-from shards.building.items import Sample, WorkItem
-from shards.building.options import add_data_range_argument, declared_range
-from shards.image_files.fastmri import (
+from quell.configs.errors import ConfigError, DataError
+from quell.shards.building import splits
+from quell.shards.building.build_splits import Headers, build_splits
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.options import add_data_range_argument, declared_range
+from quell.shards.image_files.fastmri import (
     FastmriVolume,
     image_name,
     is_multi_coil,
@@ -41,11 +41,11 @@ from shards.image_files.fastmri import (
     read_description,
     read_magnitude,
 )
-from shards.listing.folders import list_files
-from shards.listing.left_out import leave_out
-from shards.sources.common import keyed_slices, stated_noise
-from shards.sources.common.pairing_report import write_report
-from shards.sources.common.volume_pairing import VolumePair, pairs_by_patient, pairs_by_similarity, pairs_from_csv
+from quell.shards.listing.folders import list_files
+from quell.shards.listing.left_out import leave_out
+from quell.shards.sources.common import keyed_slices, stated_noise
+from quell.shards.sources.common.pairing_report import write_report
+from quell.shards.sources.common.volume_pairing import VolumePair, pairs_by_patient, pairs_by_similarity, pairs_from_csv
 
 LICENCE = "fastMRI data use agreement: research and education only, no redistribution, of shards neither"
 

@@ -16,19 +16,26 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from configs.errors import DataError
-from shards.building import splits
-from shards.building.build_splits import Headers, build_splits
-from shards.building.image_files import by_key, check_encodable, key_of, list_images, match_fields, read_sample_fields
-from shards.building.items import Sample, WorkItem
-from shards.building.options import (
+from quell.configs.errors import DataError
+from quell.shards.building import splits
+from quell.shards.building.build_splits import Headers, build_splits
+from quell.shards.building.image_files import (
+    by_key,
+    check_encodable,
+    key_of,
+    list_images,
+    match_fields,
+    read_sample_fields,
+)
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.options import (
     add_allow_missing_argument,
     add_data_range_argument,
     add_encoded_argument,
     add_licence_argument,
 )
-from shards.format import members
-from shards.sources.common.field_arguments import add_field_argument, parse_fields
+from quell.shards.format import members
+from quell.shards.sources.common.field_arguments import add_field_argument, parse_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

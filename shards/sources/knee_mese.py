@@ -25,16 +25,16 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import fourier_shift
 
-from configs.errors import DataError
-from configs.support.arguments import real_number
-from shards.building.build_splits import Headers, build_splits
-from shards.building.items import Sample, WorkItem
-from shards.image_files.numpy_arrays import load_array
-from shards.listing.finite import check_finite
-from shards.reading.pixels.transforms import generator
-from shards.sources.common import made_up_noise
-from shards.sources.common.gaussian_noise import add_second_argument, gaussian_noise
-from shards.sources.common.made_up_noise import MadeUpNoise
+from quell.configs.errors import DataError
+from quell.configs.support.arguments import real_number
+from quell.shards.building.build_splits import Headers, build_splits
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.image_files.numpy_arrays import load_array
+from quell.shards.listing.finite import check_finite
+from quell.shards.reading.pixels.transforms import generator
+from quell.shards.sources.common import made_up_noise
+from quell.shards.sources.common.gaussian_noise import add_second_argument, gaussian_noise
+from quell.shards.sources.common.made_up_noise import MadeUpNoise
 
 SPLITS = {"train": range(0, 12), "val": range(13, 14), "test": range(15, 18)}
 ECHOES = {"pd": 0, "pdfs": 7}

@@ -20,17 +20,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from configs.errors import ConfigError, DataError
-from configs.support.arguments import regular_expression
-from shards.building import image_files, splits
-from shards.building.build_splits import Headers, build_splits
-from shards.building.items import Sample, WorkItem
-from shards.building.options import add_licence_argument
-from shards.image_files.dicom.headers import read_frames
-from shards.image_files.dicom.series import Series, find_series, read_series
-from shards.listing.folders import list_files
-from shards.listing.left_out import leave_out
-from shards.sources.common.contrast_pairing import Subject, pair_slices, warn_of_gaps
+from quell.configs.errors import ConfigError, DataError
+from quell.configs.support.arguments import regular_expression
+from quell.shards.building import image_files, splits
+from quell.shards.building.build_splits import Headers, build_splits
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.options import add_licence_argument
+from quell.shards.image_files.dicom.headers import read_frames
+from quell.shards.image_files.dicom.series import Series, find_series, read_series
+from quell.shards.listing.folders import list_files
+from quell.shards.listing.left_out import leave_out
+from quell.shards.sources.common.contrast_pairing import Subject, pair_slices, warn_of_gaps
 
 DICOM = (".ima", ".dcm")
 SAME_POSITION_MM = 0.02

@@ -20,27 +20,27 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import DataError
-from configs.support.logs import get_logger
-from shards.building import splits
-from shards.building.build_splits import Headers, build_splits
-from shards.building.image_files import add_file, key_of, match_fields
-from shards.building.items import Sample, WorkItem
-from shards.building.options import add_allow_missing_argument, add_licence_argument
-from shards.image_files.geometry import differences
-from shards.image_files.image import StoredImage
-from shards.image_files.nifti import slice_axis
-from shards.image_files.read import read_one
-from shards.listing.folders import list_files
-from shards.sources.common.contrast_slices import (
+from quell.configs.errors import DataError
+from quell.configs.support.logs import get_logger
+from quell.shards.building import splits
+from quell.shards.building.build_splits import Headers, build_splits
+from quell.shards.building.image_files import add_file, key_of, match_fields
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.options import add_allow_missing_argument, add_licence_argument
+from quell.shards.image_files.geometry import differences
+from quell.shards.image_files.image import StoredImage
+from quell.shards.image_files.nifti import slice_axis
+from quell.shards.image_files.read import read_one
+from quell.shards.listing.folders import list_files
+from quell.shards.sources.common.contrast_slices import (
     add_content_argument,
     add_units_arguments,
     slice_samples,
     stated_range,
     units_notes,
 )
-from shards.sources.common.field_arguments import add_field_argument, parse_fields
-from shards.sources.common.repeats import SECOND, add_repeats_argument, check_names, common_scales, pair_numbers
+from quell.shards.sources.common.field_arguments import add_field_argument, parse_fields
+from quell.shards.sources.common.repeats import SECOND, add_repeats_argument, check_names, common_scales, pair_numbers
 
 log = get_logger(__name__)
 

@@ -25,21 +25,21 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.errors import ConfigError, DataError
-from configs.support.arguments import whole_number
-from configs.support.atomic_files import write_atomically
-from configs.support.logs import get_logger
-from shards.building import splits
-from shards.building.build_splits import Headers, build_splits
-from shards.building.image_files import key_of, list_images, read_fields
-from shards.building.items import Sample, WorkItem
-from shards.building.options import add_data_range_argument, add_licence_argument, declared_range
-from shards.building.text_files import read_lines
-from shards.format.index import Meta
-from shards.listing.folders import is_junk
-from shards.listing.left_out import leave_out
-from shards.reading.shard_set import ShardSet
-from shards.sources.common import frame_registration
+from quell.configs.errors import ConfigError, DataError
+from quell.configs.support.arguments import whole_number
+from quell.configs.support.atomic_files import write_atomically
+from quell.configs.support.logs import get_logger
+from quell.shards.building import splits
+from quell.shards.building.build_splits import Headers, build_splits
+from quell.shards.building.image_files import key_of, list_images, read_fields
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.options import add_data_range_argument, add_licence_argument, declared_range
+from quell.shards.building.text_files import read_lines
+from quell.shards.format.index import Meta
+from quell.shards.listing.folders import is_junk
+from quell.shards.listing.left_out import leave_out
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.sources.common import frame_registration
 
 PARTS = "70,15,15"
 AUTO = "auto"

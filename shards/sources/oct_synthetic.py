@@ -13,12 +13,12 @@ import argparse
 
 import numpy as np
 
-from configs.support.arguments import whole_number
-from shards.building.build_splits import Headers, build_splits
-from shards.building.items import Sample
-from shards.reading.pixels.transforms import generator
-from shards.sources.common.generated import LICENCE, add_count_arguments, generated_items
-from shards.sources.common.smooth_fields import smooth_fields
+from quell.configs.support.arguments import whole_number
+from quell.shards.building.build_splits import Headers, build_splits
+from quell.shards.building.items import Sample
+from quell.shards.reading.pixels.transforms import generator
+from quell.shards.sources.common.generated import LICENCE, add_count_arguments, generated_items
+from quell.shards.sources.common.smooth_fields import smooth_fields
 
 COUNTS = {"train": 48, "val": 8, "test": 8}
 LAYERS = (0.55, 0.3, 0.5, 0.25, 0.45, 0.12, 0.35, 0.75, 0.95)

@@ -20,17 +20,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from configs.support.arguments import real_number, whole_number
-from shards.building.build_splits import Headers, build_splits
-from shards.building.items import Sample
-from shards.format.index import Meta
-from shards.reading.pixels.transforms import generator
-from shards.sources.common import made_up_noise
-from shards.sources.common.gaussian_noise import add_second_argument
-from shards.sources.common.generated import LICENCE, add_count_arguments, generated_items
-from shards.sources.common.knee_anatomy import TISSUES, fractions
-from shards.sources.common.made_up_noise import MadeUpNoise
-from shards.sources.common.smooth_fields import smooth_fields
+from quell.configs.support.arguments import real_number, whole_number
+from quell.shards.building.build_splits import Headers, build_splits
+from quell.shards.building.items import Sample
+from quell.shards.format.index import Meta
+from quell.shards.reading.pixels.transforms import generator
+from quell.shards.sources.common import made_up_noise
+from quell.shards.sources.common.gaussian_noise import add_second_argument
+from quell.shards.sources.common.generated import LICENCE, add_count_arguments, generated_items
+from quell.shards.sources.common.knee_anatomy import TISSUES, fractions
+from quell.shards.sources.common.made_up_noise import MadeUpNoise
+from quell.shards.sources.common.smooth_fields import smooth_fields
 
 COUNTS = {"train": 160, "val": 16, "test": 16}
 PD_TIMES_MS = (2800.0, 27.0)

@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from configs.errors import DataError
-from configs.support.logs import get_logger
-from shards.building import splits
-from shards.building.build_splits import Headers, build_splits
-from shards.building.image_files import by_key, check_encodable, list_images, match_fields, read_image
-from shards.building.items import Sample, WorkItem
-from shards.building.near_duplicates import near_duplicates
-from shards.building.options import (
+from quell.configs.errors import DataError
+from quell.configs.support.logs import get_logger
+from quell.shards.building import splits
+from quell.shards.building.build_splits import Headers, build_splits
+from quell.shards.building.image_files import by_key, check_encodable, list_images, match_fields, read_image
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.near_duplicates import near_duplicates
+from quell.shards.building.options import (
     add_allow_missing_argument,
     add_data_range_argument,
     add_encoded_argument,

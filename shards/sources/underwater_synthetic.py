@@ -16,18 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import DataError
-from configs.support.arguments import real_number, whole_number
-from shards.building import splits
-from shards.building.build_splits import Headers, build_splits
-from shards.building.image_files import by_key, list_images, read_image
-from shards.building.items import Sample, WorkItem
-from shards.building.options import add_licence_argument
-from shards.building.resizing import Resizing, resize_notes
-from shards.reading.pixels.transforms import generator
-from shards.reading.recipe import stream_number
-from shards.sources.common.generated import LICENCE
-from shards.sources.common.smooth_fields import smooth_fields
+from quell.configs.errors import DataError
+from quell.configs.support.arguments import real_number, whole_number
+from quell.shards.building import splits
+from quell.shards.building.build_splits import Headers, build_splits
+from quell.shards.building.image_files import by_key, list_images, read_image
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.options import add_licence_argument
+from quell.shards.building.resizing import Resizing, resize_notes
+from quell.shards.reading.pixels.transforms import generator
+from quell.shards.reading.recipe import stream_number
+from quell.shards.sources.common.generated import LICENCE
+from quell.shards.sources.common.smooth_fields import smooth_fields
 
 SCENES = 60
 

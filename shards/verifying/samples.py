@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from configs.errors import DataError
-from shards.format.index import MISSING
-from shards.reading.shard_set import ShardSet
-from shards.verifying.turned_pairs import PairScores, anchor
+from quell.configs.errors import DataError
+from quell.shards.format.index import MISSING
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.verifying.turned_pairs import PairScores, anchor
 
 THUMBNAIL_PX = 24
 """Pairs are compared by thumbnails of so many pixels a side."""

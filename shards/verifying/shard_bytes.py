@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import DataError
-from shards.format import members, tar
-from shards.format.index import MISSING
-from shards.reading.shard_set import ShardSet
-from shards.verifying.samples import Defect
+from quell.configs.errors import DataError
+from quell.shards.format import members, tar
+from quell.shards.format.index import MISSING
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.verifying.samples import Defect
 
 _REMEDY = "copy the shard again, or rebuild it"
 

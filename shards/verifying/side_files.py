@@ -5,9 +5,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from configs.support.json_files import parse_json
-from shards.format import index
-from shards.verifying.samples import Defect
+from quell.configs.support.json_files import parse_json
+from quell.shards.format import index
+from quell.shards.verifying.samples import Defect
 
 _TEXT = (".md", ".csv", ".txt", ".yaml", ".yml")
 _PICTURES = (".png", ".jpg", ".jpeg")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shards.checks.orientation import PairScore, Picture, Suspect, compare, picture, suspects
+from quell.shards.checks.orientation import PairScore, Picture, Suspect, compare, picture, suspects
 
 MAX_SINGLE = 3
 """More samples whose pairs are turned in the same way are reported together."""

@@ -1,9 +1,9 @@
 """Jobs that continue one another: each goes on where the one before it stopped, until the task is finished."""
 
-from configs.errors import EXIT_REQUEUE
-from slurm.node import records
-from slurm.node.records import Event
-from slurm.stages.task import Task
+from quell.configs.errors import EXIT_REQUEUE
+from quell.slurm.node import records
+from quell.slurm.node.records import Event
+from quell.slurm.stages.task import Task
 
 
 def conclusive_end(task: Task, job: str) -> Event | None:

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from configs.errors import QuellError
-from slurm.node import pick, records
-from slurm.stages.task import Task
+from quell.configs.errors import QuellError
+from quell.slurm.node import pick, records
+from quell.slurm.stages.task import Task
 
 
 def prepare(task: Task, job: str) -> list[str] | None:

@@ -5,13 +5,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import EXIT_REQUEUE
-from slurm.node import chain, records, requeue
-from slurm.node.node_faults import node_fault
-from slurm.node.rank_processes import RankExit
-from slurm.node.records import Failure
-from slurm.node.requeue import Refusal
-from slurm.stages.task import Task
+from quell.configs.errors import EXIT_REQUEUE
+from quell.slurm.node import chain, records, requeue
+from quell.slurm.node.node_faults import node_fault
+from quell.slurm.node.rank_processes import RankExit
+from quell.slurm.node.records import Failure
+from quell.slurm.node.requeue import Refusal
+from quell.slurm.stages.task import Task
 
 _SLURM_ENDS_US_S = 1.0
 """How soon SLURM ends the processes of a job that it has requeued."""

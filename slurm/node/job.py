@@ -7,12 +7,12 @@ agree on a step, save and exit with code 75; rank 0 then requeues the job under 
 import sys
 from pathlib import Path
 
-from configs.errors import QuellError
-from slurm.node import chain, command, placement, records
-from slurm.node.endings import Ending, log_line
-from slurm.node.placement import RankPlacement
-from slurm.node.rank_processes import RankProcesses, clean_environment
-from slurm.stages.task import Task, read_task
+from quell.configs.errors import QuellError
+from quell.slurm.node import chain, command, placement, records
+from quell.slurm.node.endings import Ending, log_line
+from quell.slurm.node.placement import RankPlacement
+from quell.slurm.node.rank_processes import RankProcesses, clean_environment
+from quell.slurm.stages.task import Task, read_task
 
 _WANTS_GPUS = {"QUELL_WANTS_GPUS": "1"}
 """Has launch/machine/devices.py refuse to compute on CPUs."""

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import TypedDict, cast
 
-from configs.errors import DataError
-from configs.support.atomic_files import write_atomically
-from configs.support.json_files import read_json
-from slurm.node import records
-from slurm.stages.task import Task
+from quell.configs.errors import DataError
+from quell.configs.support.atomic_files import write_atomically
+from quell.configs.support.json_files import read_json
+from quell.slurm.node import records
+from quell.slurm.stages.task import Task
 
 
 class Choice(TypedDict):

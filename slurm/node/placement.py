@@ -5,8 +5,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from configs.errors import MachineError
-from slurm.node.rank_processes import rank_environment
+from quell.configs.errors import MachineError
+from quell.slurm.node.rank_processes import rank_environment
 
 _FIRST_PORT, _PORTS = 10_000, 20_000
 """Rendezvous ports, below the range from which the kernel assigns ports to outgoing connections."""

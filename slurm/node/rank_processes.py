@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from configs.errors import EXIT_INTERRUPTED, EXIT_REQUEUE
-from configs.support.child_process import ChildProcesses, Command, shell_exit_code
-from configs.support.stop_signals import STOP_SIGNALS
-from slurm.node.records import Failure
+from quell.configs.errors import EXIT_INTERRUPTED, EXIT_REQUEUE
+from quell.configs.support.child_process import ChildProcesses, Command, shell_exit_code
+from quell.configs.support.stop_signals import STOP_SIGNALS
+from quell.slurm.node.records import Failure
 
 PATIENCE_S = 20.0
 """How long processes may outlive one that failed: they wait for it in a collective that never completes."""

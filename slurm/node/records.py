@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypedDict, cast
 
-from configs.support.atomic_files import naming, write_atomically
-from configs.support.json_files import Record, read_json, read_json_lines
-from configs.support.run_status import read_summary
+from quell.configs.support.atomic_files import naming, write_atomically
+from quell.configs.support.json_files import Record, read_json, read_json_lines
+from quell.configs.support.run_status import read_summary
 
 EVENTS_FILE = "attempts.jsonl"
 _CHAIN_FILE = "chain.json"

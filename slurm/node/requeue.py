@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from configs.errors import EXIT_REQUEUE, DivergedError
-from slurm.node import records
-from slurm.node.records import Event, Outcome
-from slurm.stages.schema import EARLY_S
-from slurm.stages.task import Task
+from quell.configs.errors import EXIT_REQUEUE, DivergedError
+from quell.slurm.node import records
+from quell.slurm.node.records import Event, Outcome
+from quell.slurm.stages.schema import EARLY_S
+from quell.slurm.stages.task import Task
 
 FRUITLESS_STARTS = 3
 """Starts that end by themselves without having saved anything, in a row, after which a job is given up."""

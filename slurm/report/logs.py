@@ -4,11 +4,11 @@ import sys
 import time
 from pathlib import Path
 
-from configs.errors import ConfigError
-from configs.support.suggestions import did_you_mean
-from slurm.node import records
-from slurm.submission import client, job_logs, state
-from slurm.submission.manifest import Manifest, SubmittedTask
+from quell.configs.errors import ConfigError
+from quell.configs.support.suggestions import did_you_mean
+from quell.slurm.node import records
+from quell.slurm.submission import client, job_logs, state
+from quell.slurm.submission.manifest import Manifest, SubmittedTask
 
 _POLL_S = 0.5
 _QUEUE_POLL_S = 2.0

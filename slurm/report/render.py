@@ -3,10 +3,10 @@
 import shlex
 from collections.abc import Iterator, Sequence
 
-from slurm.stages.plan import Plan, PlannedStage
-from slurm.stages.schema import Condition, Resources
-from slurm.submission import executor
-from slurm.submission.executor import JobRequest
+from quell.slurm.stages.plan import Plan, PlannedStage
+from quell.slurm.stages.schema import Condition, Resources
+from quell.slurm.submission import executor
+from quell.slurm.submission.executor import JobRequest
 
 
 def dry_run(plan: Plan, chosen: Sequence[str]) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from configs.support.event_log import read_events
-from configs.support.json_files import Record
-from slurm.node import records
-from slurm.submission import state
-from slurm.submission.client import QueuedJob
-from slurm.submission.manifest import Manifest, SubmittedTask
+from quell.configs.support.event_log import read_events
+from quell.configs.support.json_files import Record
+from quell.slurm.node import records
+from quell.slurm.submission import state
+from quell.slurm.submission.client import QueuedJob
+from quell.slurm.submission.manifest import Manifest, SubmittedTask
 
 _METRICS_TAIL_BYTES = 200_000
 """How much of the end of metrics.jsonl is read: enough for the last training events."""

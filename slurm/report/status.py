@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from configs.errors import MachineError
-from slurm.report.rows import Row, rows
-from slurm.submission import client, state
-from slurm.submission.client import QueuedJob
-from slurm.submission.manifest import Manifest, require_manifest
+from quell.configs.errors import MachineError
+from quell.slurm.report.rows import Row, rows
+from quell.slurm.submission import client, state
+from quell.slurm.submission.client import QueuedJob
+from quell.slurm.submission.manifest import Manifest, require_manifest
 
 HEADINGS = ("stage", "job", "state", "node", "step", "loss", "elapsed", "left", "why")
 _CLEAR = "\x1b[H\x1b[2J"

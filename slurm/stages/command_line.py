@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from configs import loader
-from configs.errors import ConfigError
-from slurm.stages.job_options import JobOptions
-from slurm.stages.schema import Overrides, Stage, Unchecked
+from quell.configs import loader
+from quell.configs.errors import ConfigError
+from quell.slurm.stages.job_options import JobOptions
+from quell.slurm.stages.schema import Overrides, Stage, Unchecked
 
 _STAGE_FILE_KEYS = ("name", "site", "resources", "stages")
 _ADDED = {"srun", "extra"}

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from configs.support.paths import resolve
-from slurm.stages.graph import PLACEHOLDER
-from slurm.stages.read import StageGraph
-from slurm.stages.sweep import run_dir, variants
-from slurm.stages.task import StageTasks, digest, new_task
+from quell.configs.support.paths import resolve
+from quell.slurm.stages.graph import PLACEHOLDER
+from quell.slurm.stages.read import StageGraph
+from quell.slurm.stages.sweep import run_dir, variants
+from quell.slurm.stages.task import StageTasks, digest, new_task
 
 _ALL_MEMBERS = re.compile(r"\{([\w-]+)\.\*\}")
 

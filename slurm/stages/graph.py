@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping
 
-from configs.support.suggestions import did_you_mean
-from slurm.stages.schema import Stage
+from quell.configs.support.suggestions import did_you_mean
+from quell.slurm.stages.schema import Stage
 
 PLACEHOLDER = re.compile(r"\{([\w.*-]+)\}")
 """`{stage}`, `{stage.member}`, `{stage.*}`, `{each}` and `{here}` in the arguments of a command."""

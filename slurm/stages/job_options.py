@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from configs.locations import path_problem
-from configs.schema import Section
-from slurm.stages import extra_options
+from quell.configs.locations import path_problem
+from quell.configs.schema import Section
+from quell.slurm.stages import extra_options
 
 
 def _is_one_line(text: str) -> str:

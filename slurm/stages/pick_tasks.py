@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from slurm.stages.read import StageGraph
-from slurm.stages.sweep import member_changes, run_dir, variants
-from slurm.stages.task import StageTasks, digest, new_task
+from quell.slurm.stages.read import StageGraph
+from quell.slurm.stages.sweep import member_changes, run_dir, variants
+from quell.slurm.stages.task import StageTasks, digest, new_task
 
 
 def build(graph: StageGraph, root: Path, name: str) -> StageTasks:

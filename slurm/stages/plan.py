@@ -3,14 +3,14 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from configs.errors import ConfigError, MachineError
-from configs.locations import name_problem
-from slurm.stages import command_tasks, graph, pick_tasks, training_tasks
-from slurm.stages.read import StageGraph
-from slurm.stages.schema import Stage
-from slurm.stages.site import Site
-from slurm.stages.task import StageTasks, Task
-from slurm.stages.training_tasks import CONFIG_FILE
+from quell.configs.errors import ConfigError, MachineError
+from quell.configs.locations import name_problem
+from quell.slurm.stages import command_tasks, graph, pick_tasks, training_tasks
+from quell.slurm.stages.read import StageGraph
+from quell.slurm.stages.schema import Stage
+from quell.slurm.stages.site import Site
+from quell.slurm.stages.task import StageTasks, Task
+from quell.slurm.stages.training_tasks import CONFIG_FILE
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from configs import registry
-from configs.batching import batch_problem
-from configs.fields import FieldSpec
-from configs.schema import RunConfig
-from configs.support.paths import resolve
-from configs.support.suggestions import did_you_mean
-from slurm.stages.schema import Stage
+from quell.configs import registry
+from quell.configs.batching import batch_problem
+from quell.configs.fields import FieldSpec
+from quell.configs.schema import RunConfig
+from quell.configs.support.paths import resolve
+from quell.configs.support.suggestions import did_you_mean
+from quell.slurm.stages.schema import Stage
 
 _NETWORKS: dict[str, list[str]] = {}
 """Names of the networks of each method built so far: the stages of a file often share one."""

@@ -9,17 +9,17 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from configs import loader
-from configs.errors import ConfigError
-from configs.schema import Section
-from configs.support.paths import from_here
-from configs.support.suggestions import did_you_mean
-from configs.validation import explain
-from slurm.stages import site_files
-from slurm.stages.command_line import CommandLine
-from slurm.stages.job_options import JobOptions
-from slurm.stages.schema import Overrides, Stage, StageFile, Unchecked
-from slurm.stages.site import Site
+from quell.configs import loader
+from quell.configs.errors import ConfigError
+from quell.configs.schema import Section
+from quell.configs.support.paths import from_here
+from quell.configs.support.suggestions import did_you_mean
+from quell.configs.validation import explain
+from quell.slurm.stages import site_files
+from quell.slurm.stages.command_line import CommandLine
+from quell.slurm.stages.job_options import JobOptions
+from quell.slurm.stages.schema import Overrides, Stage, StageFile, Unchecked
+from quell.slurm.stages.site import Site
 
 Model = TypeVar("Model", bound=Section)
 

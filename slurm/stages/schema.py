@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from configs.locations import name_problem
-from configs.registry import SettingsError
-from configs.schema import Count, Positive, Section
-from slurm.stages import extra_options
-from slurm.stages.job_options import JobOptions
+from quell.configs.locations import name_problem
+from quell.configs.registry import SettingsError
+from quell.configs.schema import Count, Positive, Section
+from quell.slurm.stages import extra_options
+from quell.slurm.stages.job_options import JobOptions
 
 T = TypeVar("T")
 

@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from configs.registry import SettingsError
-from configs.schema import Positive, Section
-from slurm.stages.job_options import CommandLine, JobOptions, Option, Variables, Word
+from quell.configs.registry import SettingsError
+from quell.configs.schema import Positive, Section
+from quell.slurm.stages.job_options import CommandLine, JobOptions, Option, Variables, Word
 
 
 class Container(Section):

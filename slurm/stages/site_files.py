@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from configs import loader
-from configs.errors import ConfigError
-from configs.support.mappings import Settings
-from configs.support.paths import ROOT, from_here
-from configs.support.suggestions import did_you_mean
+from quell.configs import loader
+from quell.configs.errors import ConfigError
+from quell.configs.support.mappings import Settings
+from quell.configs.support.paths import ROOT, from_here
+from quell.configs.support.suggestions import did_you_mean
 
 SITE_VARIABLE = "QUELL_SITE"
 FOLDER = ROOT / "configs" / "sites"

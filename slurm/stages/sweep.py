@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.locations import name_problem
-from slurm.stages.schema import Overrides, Stage
+from quell.configs.locations import name_problem
+from quell.slurm.stages.schema import Overrides, Stage
 
 
 @dataclass(frozen=True)

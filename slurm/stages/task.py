@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from configs.errors import MachineError
-from configs.schema import Section
-from configs.support.paths import ROOT
-from slurm.stages.schema import Init, Pick, Stage
-from slurm.stages.site import Site
-from slurm.stages.sweep import run_dir
+from quell.configs.errors import MachineError
+from quell.configs.schema import Section
+from quell.configs.support.paths import ROOT
+from quell.slurm.stages.schema import Init, Pick, Stage
+from quell.slurm.stages.site import Site
+from quell.slurm.stages.sweep import run_dir
 
 
 class Task(Section):

@@ -3,16 +3,16 @@
 import json
 from pathlib import Path
 
-from configs import loader
-from configs.errors import ConfigError
-from configs.schema import RunConfig
-from configs.support.paths import resolve
-from slurm.stages import preflight
-from slurm.stages.graph import data_may_be_built
-from slurm.stages.read import StageGraph
-from slurm.stages.schema import Stage
-from slurm.stages.sweep import Variant, as_arguments, member_changes, name_problems, run_dir, variants
-from slurm.stages.task import StageTasks, digest, new_task, task_name
+from quell.configs import loader
+from quell.configs.errors import ConfigError
+from quell.configs.schema import RunConfig
+from quell.configs.support.paths import resolve
+from quell.slurm.stages import preflight
+from quell.slurm.stages.graph import data_may_be_built
+from quell.slurm.stages.read import StageGraph
+from quell.slurm.stages.schema import Stage
+from quell.slurm.stages.sweep import Variant, as_arguments, member_changes, name_problems, run_dir, variants
+from quell.slurm.stages.task import StageTasks, digest, new_task, task_name
 
 CONFIG_FILE = "config.yaml"
 CHOICE_FILE = "choice.json"

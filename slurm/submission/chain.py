@@ -3,17 +3,17 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from configs.errors import MachineError
-from configs.support.logs import get_logger
-from slurm.node import records
-from slurm.stages.plan import Plan, PlannedStage
-from slurm.stages.schema import Condition
-from slurm.stages.task import Task
-from slurm.submission import client, executor
-from slurm.submission.client import QueuedJob
-from slurm.submission.decisions import decide
-from slurm.submission.executor import JobRequest
-from slurm.submission.manifest import Manifest
+from quell.configs.errors import MachineError
+from quell.configs.support.logs import get_logger
+from quell.slurm.node import records
+from quell.slurm.stages.plan import Plan, PlannedStage
+from quell.slurm.stages.schema import Condition
+from quell.slurm.stages.task import Task
+from quell.slurm.submission import client, executor
+from quell.slurm.submission.client import QueuedJob
+from quell.slurm.submission.decisions import decide
+from quell.slurm.submission.executor import JobRequest
+from quell.slurm.submission.manifest import Manifest
 
 log = get_logger(__name__)
 

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from configs.errors import MachineError
+from quell.configs.errors import MachineError
 
 TIMEOUT_S = 30
 _FORMAT = "%i|%T|%N|%M|%S|%r"

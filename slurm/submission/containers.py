@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from configs import loader
-from configs.errors import ConfigError
-from configs.support.paths import ROOT
-from slurm.stages.plan import PlannedStage
-from slurm.stages.site import Container
+from quell.configs import loader
+from quell.configs.errors import ConfigError
+from quell.configs.support.paths import ROOT, base
+from quell.slurm.stages.plan import PlannedStage
+from quell.slurm.stages.site import Container
 
 
 def prefix(container: Container, stage: PlannedStage, root: Path) -> list[str]:
@@ -35,7 +35,7 @@ def srun_options(container: Container, stage: PlannedStage, root: Path) -> list[
 def _mounts(container: Container, stage: PlannedStage, root: Path) -> list[str]:
     """The site's own mounts, and the folders without which no stage works unless one of those has them."""
     listed = [Path(mount.split(":")[0]) for mount in container.mounts]
-    needed = [root, ROOT, *(folder for text in stage.configs.values() if (folder := _data_folder(text)))]
+    needed = [root, ROOT, base(), *(folder for text in stage.configs.values() if (folder := _data_folder(text)))]
     missing = [str(folder) for folder in _outermost(needed) if not any(map(folder.is_relative_to, listed))]
     for mount in missing:
         if re.search(r"[:,]", mount):

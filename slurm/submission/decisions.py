@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from configs.errors import ConfigError
-from slurm.stages.plan import Plan, PlannedStage
-from slurm.stages.task import Task
-from slurm.submission import state
-from slurm.submission.client import QueuedJob
-from slurm.submission.manifest import Manifest
+from quell.configs.errors import ConfigError
+from quell.slurm.stages.plan import Plan, PlannedStage
+from quell.slurm.stages.task import Task
+from quell.slurm.submission import state
+from quell.slurm.submission.client import QueuedJob
+from quell.slurm.submission.manifest import Manifest
 
 
 @dataclass

@@ -13,15 +13,15 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from configs.errors import MachineError
-from configs.support.stop_signals import IGNORE_STOP_SIGNALS
-from slurm.node.job import Job
-from slurm.stages import extra_options
-from slurm.stages.plan import PlannedStage
-from slurm.stages.schema import Condition
-from slurm.stages.site import Site
-from slurm.stages.task import Task
-from slurm.submission import client, containers, options, setup_lines
+from quell.configs.errors import MachineError
+from quell.configs.support.stop_signals import IGNORE_STOP_SIGNALS
+from quell.slurm.node.job import Job
+from quell.slurm.stages import extra_options
+from quell.slurm.stages.plan import PlannedStage
+from quell.slurm.stages.schema import Condition
+from quell.slurm.stages.site import Site
+from quell.slurm.stages.task import Task
+from quell.slurm.submission import client, containers, options, setup_lines
 
 _VARIABLE = re.compile(r"(\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\}))", re.ASCII)
 _SRUN_CPUS = 'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from configs.errors import ConfigError, MachineError
-from configs.schema import Section
-from configs.support.atomic_files import write_atomically
-from configs.support.locks import Lock, try_lock
-from slurm.stages.schema import Condition
-from slurm.stages.task import Task
-from slurm.submission.client import QueuedJob
+from quell.configs.errors import ConfigError, MachineError
+from quell.configs.schema import Section
+from quell.configs.support.atomic_files import write_atomically
+from quell.configs.support.locks import Lock, try_lock
+from quell.slurm.stages.schema import Condition
+from quell.slurm.stages.task import Task
+from quell.slurm.submission.client import QueuedJob
 
 FILE = "stages.json"
 _LOCK = ".lock"

@@ -2,8 +2,8 @@
 
 import math
 
-from slurm.stages.schema import Resources
-from slurm.stages.site import Site
+from quell.slurm.stages.schema import Resources
+from quell.slurm.stages.site import Site
 
 _PASSED_ON = ("reservation", "exclude", "wckey", "nice", "comment", "mail_user", "mail_type")
 """Keys that are options of sbatch of the same name."""

@@ -3,14 +3,16 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
-from configs.errors import MachineError
-from configs.support import git
-from configs.support.paths import ROOT
+from quell.configs.errors import MachineError
+from quell.configs.support import git
+from quell.configs.support.paths import IS_INSTALLED, ROOT, base
 
-FOLDERS = ("configs", "launch", "losses", "models", "pipelines", "shards", "slurm")
+ROOMS = ("configs", "launch", "losses", "models", "pipelines", "shards", "slurm")
+PACKAGE = "quell"
+FOLDERS = (*ROOMS, PACKAGE)
 _SUFFIXES = (".py", ".yaml", ".yml", ".json", ".txt", ".csv")
 
 
@@ -44,7 +46,7 @@ def _write(files: Mapping[str, bytes], target: Path) -> None:
         for name, content in files.items():
             (temporary / name).write_bytes(content)
         for name in _linked_names():
-            (temporary / name).symlink_to(ROOT / name)
+            (temporary / name).symlink_to(base() / name)
         temporary.chmod(0o755)
         os.rename(temporary, target)
     except OSError as error:
@@ -52,21 +54,27 @@ def _write(files: Mapping[str, bytes], target: Path) -> None:
 
 
 def _files() -> dict[str, bytes]:
-    """The contents of the code's files, by their path from the project's root."""
+    """The contents of the code's files, by their path in the copy, which is laid out as a checkout."""
+    package = ROOT if IS_INSTALLED else ROOT / PACKAGE
+    contents = {name: content for room in ROOMS for name, content in _files_below(ROOT / room, room).items()}
+    return dict(sorted({**contents, **_files_below(package, PACKAGE, without=ROOMS)}.items()))
+
+
+def _files_below(folder: Path, name: str, *, without: Container[str] = ()) -> dict[str, bytes]:
+    """The contents of a folder's files by their path in the copy, where it is called `name`."""
     contents = {}
-    for folder in FOLDERS:
-        for parent, folders, names in os.walk(ROOT / folder):
-            folders[:] = [name for name in folders if name != "__pycache__"]
-            for name in names:
-                file = Path(parent, name)
-                if name.endswith(_SUFFIXES) and file.is_file():  # an editor's lock file is a dangling link
-                    contents[str(file.relative_to(ROOT))] = file.read_bytes()
-    return dict(sorted(contents.items()))
+    for parent, folders, names in os.walk(folder):
+        is_top = Path(parent) == folder
+        folders[:] = [inner for inner in folders if inner != "__pycache__" and not (is_top and inner in without)]
+        for file in (Path(parent, file_name) for file_name in names):
+            if file.name.endswith(_SUFFIXES) and file.is_file():  # an editor's lock file is a dangling link
+                contents[f"{name}/{file.relative_to(folder).as_posix()}"] = file.read_bytes()
+    return contents
 
 
 def _linked_names() -> list[str]:
     """What lies beside the code (data, runs, weights) and is linked, so that relative paths mean the same."""
-    names = {path.name for path in ROOT.iterdir() if path.name not in FOLDERS and not path.name.startswith(".")}
+    names = {path.name for path in base().iterdir() if path.name not in FOLDERS and not path.name.startswith(".")}
     return sorted(names | {"runs"})
 
 

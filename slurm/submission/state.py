@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import EXIT_REQUEUE
-from slurm.node import records
-from slurm.stages.schema import Condition
-from slurm.submission import job_logs
-from slurm.submission.client import QueuedJob
-from slurm.submission.manifest import Manifest, SubmittedTask, is_locked
+from quell.configs.errors import EXIT_REQUEUE
+from quell.slurm.node import records
+from quell.slurm.stages.schema import Condition
+from quell.slurm.submission import job_logs
+from quell.slurm.submission.client import QueuedJob
+from quell.slurm.submission.manifest import Manifest, SubmittedTask, is_locked
 
 FINISHED, RUNNING, WAITING, ENDING, FAILED, STOPPED, CANCELLED, SKIPPED, GONE = (
     "finished", "running", "waiting", "ending", "failed", "stopped", "cancelled", "skipped", "gone",

@@ -4,8 +4,8 @@ import argparse
 import os
 import sys
 
-from configs.support import logs
-from configs.support.arguments import whole_number
+from quell.configs.support import logs
+from quell.configs.support.arguments import whole_number
 from tests.campaign.campaign import run
 
 

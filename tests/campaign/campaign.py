@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from configs.support.logs import get_logger
+from quell.configs.support.logs import get_logger
 from tests.campaign import damage, interruptions
 from tests.campaign.outcomes import Outcome, Tally
 from tests.campaign.workspace import Workspace, workspace

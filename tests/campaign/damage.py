@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from configs import loader
-from configs.errors import QuellError, run_command
-from configs.support.paths import ROOT
-from shards.reading.shard_set import ShardSet
+from quell.configs import loader
+from quell.configs.errors import QuellError, run_command
+from quell.configs.support.paths import ROOT
+from quell.shards.reading.shard_set import ShardSet
 from tests.campaign.outcomes import ENDED_BY_NAME, Outcome, of_code
 from tests.campaign.processes import outcome, train_words
 from tests.campaign.workspace import STEPS, Workspace

@@ -15,8 +15,8 @@ import skimage.metrics
 import torch
 import torch._dynamo
 
-from launch import train
-from launch.training import run as training_run
+from quell.launch import train
+from quell.launch.training import run as training_run
 from tests.support.ports import free_ports
 
 LONGEST_S = 900.0

@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 
-from configs.support import event_log, logs
-from configs.support.arguments import whole_number
-from slurm.node import records
+from quell.configs.support import event_log, logs
+from quell.configs.support.arguments import whole_number
+from quell.slurm.node import records
 from tests.support.runs import read_events
 from tests.support.slurm.cluster import Cluster, install
 from tests.support.slurm.launcher import Launcher, build_tiny_data, wait_until, weights

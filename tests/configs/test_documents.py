@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs import loader
-from configs.documents import MAX_DEPTH, parse_json, parse_yaml
-from configs.errors import ConfigError
-from configs.support.paths import ROOT
+from quell.configs import loader
+from quell.configs.documents import MAX_DEPTH, parse_json, parse_yaml
+from quell.configs.errors import ConfigError
+from quell.configs.support.paths import ROOT
 from tests.support.mutations import NASTY_VALUES, mutate_yaml
 
 BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import DataError, run_command
-from configs.support import logs
-from configs.support.atomic_files import write_atomically
-from shards import build, inspect, verify
-from slurm import submit
+from quell.configs.errors import DataError, run_command
+from quell.configs.support import logs
+from quell.configs.support.atomic_files import write_atomically
+from quell.shards import build, inspect, verify
+from quell.slurm import submit
 
 
 def failing(error: BaseException) -> Callable[..., int]:
@@ -113,7 +113,10 @@ def test_every_error_of_the_machine_is_one_sentence_with_its_file(
 
 
 def test_an_output_that_nobody_reads_ends_a_command_without_a_traceback(root: Path) -> None:
-    code = "import sys; from configs.errors import run_command; sys.exit(run_command(lambda: print('x' * 10**6) or 0))"
+    code = (
+        "import sys; from quell.configs.errors import run_command; "
+        "sys.exit(run_command(lambda: print('x' * 10**6) or 0))"
+    )
     read, write = os.pipe()
     os.close(read)
     process = subprocess.run([sys.executable, "-c", code], cwd=root, stdout=write, stderr=subprocess.PIPE, text=True)

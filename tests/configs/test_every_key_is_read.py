@@ -11,7 +11,7 @@ from typing import NamedTuple, get_args
 import pytest
 from pydantic import create_model
 
-from configs.schema import LoopConfig, PipelineConfig, RunConfig, Section
+from quell.configs.schema import LoopConfig, PipelineConfig, RunConfig, Section
 
 READERS = ("launch", "shards", "pipelines", "slurm", "configs/loader.py", "configs/studies.py")
 """Where keys are read; the schema itself only checks them."""
@@ -36,7 +36,7 @@ def sections(model: type[Section], path: str = "") -> Iterator[tuple[str, type[S
 def pipeline_configs(root: Path) -> Iterator[type[PipelineConfig]]:
     """The section of every method, with the sections of which it is made."""
     for file in sorted((root / "pipelines").glob("*.py")):
-        for kind in vars(importlib.import_module(f"pipelines.{file.stem}")).values():
+        for kind in vars(importlib.import_module(f"quell.pipelines.{file.stem}")).values():
             config = getattr(kind, "Config", None)
             if isinstance(config, type) and issubclass(config, PipelineConfig) and config is not PipelineConfig:
                 yield config

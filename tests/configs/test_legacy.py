@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from configs import loader
-from configs.errors import ConfigError
-from configs.legacy import conversion
-from configs.support.mappings import flatten
-from configs.support.paths import ROOT
+from quell.configs import loader
+from quell.configs.errors import ConfigError
+from quell.configs.legacy import conversion
+from quell.configs.support.mappings import flatten
+from quell.configs.support.paths import ROOT
 
 WIDE = {"model.encoder.kwargs.latent_channels": 512} | {
     f"model.decoder_{x}.kwargs.{key}": value

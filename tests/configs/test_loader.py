@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from configs import loader
-from configs.errors import ConfigError
-from configs.schema import LoopConfig
+from quell.configs import loader
+from quell.configs.errors import ConfigError
+from quell.configs.schema import LoopConfig
 
 DUAL = {"pipeline": {"name": "dual_domain"}}
 

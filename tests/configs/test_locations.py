@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from configs import loader
-from configs.errors import ConfigError, DataError, run_command
-from configs.locations import run_folder
-from configs.support.paths import ROOT
-from configs.support.secrets import mask
-from launch import train
+from quell.configs import loader
+from quell.configs.errors import ConfigError, DataError, run_command
+from quell.configs.locations import run_folder
+from quell.configs.support.paths import ROOT
+from quell.configs.support.secrets import mask
+from quell.launch import train
 
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 

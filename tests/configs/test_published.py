@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from configs import loader
-from configs.support.mappings import flatten
-from configs.support.paths import ROOT
+from quell.configs import loader
+from quell.configs.support.mappings import flatten
+from quell.configs.support.paths import ROOT
 
 ADAM_GAN: dict[str, Any] = {"optimizer.name": "adam", "optimizer.betas": [0.5, 0.999]}
 NO_AUGMENTATION: dict[str, Any] = {"data.flip": False, "data.rotate": False}

@@ -7,18 +7,19 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
-from configs import registry
-from configs.errors import ConfigError
+import quell
+from quell.configs import registry
+from quell.configs.errors import ConfigError
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the path, registered like models/, and named after its test because Python caches imports."""
+    """A folder of the package, registered like models/, and named after its test because Python caches imports."""
     place = tmp_path / f"things_of_{tmp_path.name}"
     place.mkdir()
     (place / "__init__.py").write_text("")
     monkeypatch.setattr(registry, "ROOT", tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(quell, "__path__", [str(tmp_path), *quell.__path__])
     return place
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from configs import loader, registry
-from configs.errors import ConfigError
-from configs.schema import RunConfig
-from configs.studies import Study
-from configs.support.paths import ROOT
-from slurm.stages.schema import Stage, StageFile
-from slurm.stages.site import Site
+from quell.configs import loader, registry
+from quell.configs.errors import ConfigError
+from quell.configs.schema import RunConfig
+from quell.configs.studies import Study
+from quell.configs.support.paths import ROOT
+from quell.slurm.stages.schema import Stage, StageFile
+from quell.slurm.stages.site import Site
 
 METHODS = registry.names("pipelines")
 PACKAGES = ("configs", "launch", "losses", "models", "pipelines", "shards", "slurm")

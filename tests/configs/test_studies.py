@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from configs import loader, studies
-from configs.errors import ConfigError
+from quell.configs import loader, studies
+from quell.configs.errors import ConfigError
 
 SHIPPED = sorted(file.stem for file in studies.FOLDER.glob("*.yaml"))
 

@@ -68,7 +68,7 @@ def rehearse_all(precision: str, folder: Path, is_wanted: Callable[[str], bool])
     Child processes rehearse a few each, for after some dozens torch crashes in one process: it was not made for fake
     tensors on a device that exists. What a crashed child had left is rehearsed once more, alone.
     """
-    from launch.proof.small_configs import write_roots
+    from quell.launch.proof.small_configs import write_roots
     from tests.gpu import variants
 
     roots = write_roots(folder / f"shards-{precision}", variants.IMAGE_SHAPE, repeats=True)
@@ -118,7 +118,7 @@ def notice_faults() -> Iterator[tuple[str, list[str]]]:
     """What the observer reports of each fault."""
     import torch
 
-    from launch.machine import arithmetic
+    from quell.launch.machine import arithmetic
     from tests.gpu.faults import FAULTS
     from tests.gpu.operators import Observer
 

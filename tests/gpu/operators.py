@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from configs.support.paths import ROOT
+from quell.configs.support.paths import ROOT
 
 SIZED_BY_VALUES = ("nonzero", "masked_select", "repeat_interleave", "_unique2", "unique_dim", "unique_consecutive")
 """Operators whose result has a size that depends on values, for which the host waits."""

@@ -15,16 +15,16 @@ from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from configs.schema import LoopConfig, RunConfig
-from launch.checkpoints import capture as checkpoint
-from launch.checkpoints import store
-from launch.checkpoints.capture import Capture
-from launch.machine import arithmetic, devices, memory_layout, precision
-from launch.runs.folder import RunFolder
-from launch.runs.tracker import Tracker
-from launch.training import loop
-from launch.training.trainer import Trainer, assemble
-from pipelines.base import Batch
+from quell.configs.schema import LoopConfig, RunConfig
+from quell.launch.checkpoints import capture as checkpoint
+from quell.launch.checkpoints import store
+from quell.launch.checkpoints.capture import Capture
+from quell.launch.machine import arithmetic, devices, memory_layout, precision
+from quell.launch.runs.folder import RunFolder
+from quell.launch.runs.tracker import Tracker
+from quell.launch.training import loop
+from quell.launch.training.trainer import Trainer, assemble
+from quell.pipelines.base import Batch
 from tests.gpu.fake_cuda import fake_mode
 from tests.gpu.operators import Observer
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from configs import registry
-from launch.proof.small_configs import CONFIGS
+from quell.configs import registry
+from quell.launch.proof.small_configs import CONFIGS
 from tests.gpu.__main__ import LAUNCHES
 from tests.gpu.fake_cuda import has_compiler
 from tests.gpu.faults import FAULTS

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from configs import registry
-from configs.schema import RunConfig
-from launch.proof.small_configs import CONFIGS, on_first_kind, only_training, small_settings
+from quell.configs import registry
+from quell.configs.schema import RunConfig
+from quell.launch.proof.small_configs import CONFIGS, on_first_kind, only_training, small_settings
 
 COMPANIONS: dict[str, dict[str, Any]] = {
     "blind sees=level": {"network": {"residual": False}},

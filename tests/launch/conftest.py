@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from configs import loader
-from configs.schema import RunConfig
-from launch import train
+from quell.configs import loader
+from quell.configs.schema import RunConfig
+from quell.launch import train
 from tests.support.small_runs import SMALL_CONFIG, SmallRun, TrainSmall, write_mini
 
 

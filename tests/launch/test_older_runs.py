@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from configs.support.paths import ROOT
+from quell.configs.support.paths import ROOT
 from tests.support.runs import checkpoint_of, read_events, read_summary
 
 OLDER = Path(__file__).resolve().parent / "older_runs"

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from configs import registry
+from quell.configs import registry
 from tests.support.commands import Command
 
 UNUSED = {
@@ -28,8 +28,8 @@ NOT_YET_USED = {"scipy.fft", "scipy.ndimage", "scipy.special", "skimage.metrics"
 SCRIPT = """
 import json, sys
 sys.path[0] = {root!r}
-from launch import train
-from launch.training import loop
+from quell.launch import train
+from quell.launch.training import loop
 
 def first_step(*args):
     values = step(*args)
@@ -70,12 +70,12 @@ def test_a_run_imports_no_package_and_no_method_that_it_does_not_use(
     assert "torch.optim" in after_a_step
     assert after_a_step.isdisjoint(UNUSED | NOT_YET_USED), sorted(after_a_step & (UNUSED | NOT_YET_USED))
     assert at_the_end.isdisjoint(UNUSED), sorted(at_the_end & UNUSED)
-    methods = at_the_end & {f"pipelines.{name}" for name in registry.names("pipelines")}
-    assert methods == {"pipelines.supervised"}
+    methods = at_the_end & {f"quell.pipelines.{name}" for name in registry.names("pipelines")}
+    assert methods == {"quell.pipelines.supervised"}
 
 
 def test_help_imports_neither_torch_nor_accelerate(command: Command, root: Path) -> None:
     printed = command([sys.executable, "-X", "importtime", "launch/train.py", "--help"]).output
     imported = {line.rpartition("|")[2].strip() for line in printed.splitlines()}
-    assert "launch.cli" in imported
+    assert "quell.launch.cli" in imported
     assert imported.isdisjoint({"torch", "accelerate", "numpy", "scipy"})

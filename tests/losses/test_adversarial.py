@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from losses.adversarial import Adversarial, Kind
-from losses.gradient_penalty import GradientPenalty
-from models.patch_discriminator import PatchDiscriminator
+from quell.losses.adversarial import Adversarial, Kind
+from quell.losses.gradient_penalty import GradientPenalty
+from quell.models.patch_discriminator import PatchDiscriminator
 
 SCORES = [-2.0, -0.5, 0.0, 0.3, 1.0, 3.0]
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from losses.content import Content
-from losses.cosine_content import CosineContent
-from losses.info_nce import InfoNce
-from losses.predicted_content import PredictedContent
-from losses.vicreg import Vicreg
+from quell.configs.errors import ConfigError
+from quell.losses.content import Content
+from quell.losses.cosine_content import CosineContent
+from quell.losses.info_nce import InfoNce
+from quell.losses.predicted_content import PredictedContent
+from quell.losses.vicreg import Vicreg
 from tests.support.images import normal_image
 
 

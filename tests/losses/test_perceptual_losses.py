@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 
-from configs.errors import ConfigError, DataError, MachineError
-from losses.common.frozen_vgg import VGG16, VGG19
-from losses.laplacian import Laplacian
-from losses.msssim import MsSsim
-from losses.total_variation import TotalVariation
-from losses.vgg import Vgg
-from losses.vgg16 import Vgg16
+from quell.configs.errors import ConfigError, DataError, MachineError
+from quell.losses.common.frozen_vgg import VGG16, VGG19
+from quell.losses.laplacian import Laplacian
+from quell.losses.msssim import MsSsim
+from quell.losses.total_variation import TotalVariation
+from quell.losses.vgg import Vgg
+from quell.losses.vgg16 import Vgg16
 
 
 def noisy_images(*shape: int, noise: float = 0.1, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -267,7 +267,7 @@ def test_vgg_reports_what_is_wrong(
             Vgg(weights=str(tmp_path / name), sha256="")
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
     unreachable = VGG19._replace(url="http://127.0.0.1:9/vgg19-dcbb9e9d.pth")
-    monkeypatch.setattr("losses.common.frozen_vgg.VGG19", unreachable)
+    monkeypatch.setattr("quell.losses.common.frozen_vgg.VGG19", unreachable)
     with pytest.raises(MachineError, match="could not be downloaded"):
         Vgg()
     (tmp_path / "hub" / "checkpoints" / "vgg19-dcbb9e9d.pth").write_bytes(path.read_bytes())

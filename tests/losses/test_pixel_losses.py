@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from losses.charbonnier import Charbonnier
-from losses.content import Content
-from losses.edge import Edge
-from losses.l1 import L1
-from losses.l2 import L2
+from quell.configs.errors import ConfigError
+from quell.losses.charbonnier import Charbonnier
+from quell.losses.content import Content
+from quell.losses.edge import Edge
+from quell.losses.l1 import L1
+from quell.losses.l2 import L2
 from tests.support.images import normal_image
 
 Array = NDArray[np.inexact]

@@ -6,8 +6,8 @@ from typing import Literal
 import pytest
 import torch
 
-from configs.errors import ConfigError
-from losses.separation import Separation
+from quell.configs.errors import ConfigError
+from quell.losses.separation import Separation
 
 Form = Literal["linear", "exp"]
 

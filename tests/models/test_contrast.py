@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from models.blocks.complex_layers import LayerNorm2d
-from models.blocks.contrast_blocks import UpBlock
-from models.contrast_decoder import ContrastDecoder
-from models.contrast_encoder import ContrastEncoder
+from quell.configs.errors import ConfigError
+from quell.models.blocks.complex_layers import LayerNorm2d
+from quell.models.blocks.contrast_blocks import UpBlock
+from quell.models.contrast_decoder import ContrastDecoder
+from quell.models.contrast_encoder import ContrastEncoder
 from tests.support.images import normal_image
 
 

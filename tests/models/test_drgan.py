@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from configs.errors import DataError
-from models.blocks.drgan_blocks import StyledResidualBlock
-from models.cncl_fusion import CnclFusion
-from models.drgan_clean_decoder import DrganCleanDecoder
-from models.drgan_content_encoder import DrganContentEncoder
-from models.drgan_noise_encoder import DrganNoiseEncoder
-from models.drgan_noisy_decoder import DrganNoisyDecoder
+from quell.configs.errors import DataError
+from quell.models.blocks.drgan_blocks import StyledResidualBlock
+from quell.models.cncl_fusion import CnclFusion
+from quell.models.drgan_clean_decoder import DrganCleanDecoder
+from quell.models.drgan_content_encoder import DrganContentEncoder
+from quell.models.drgan_noise_encoder import DrganNoiseEncoder
+from quell.models.drgan_noisy_decoder import DrganNoisyDecoder
 
 
 @pytest.mark.parametrize(

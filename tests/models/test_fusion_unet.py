@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from configs.errors import ConfigError
-from models.fusion_unet import FusionUNet
+from quell.configs.errors import ConfigError
+from quell.models.fusion_unet import FusionUNet
 from tests.support.images import normal_image
 
 FUSIONS = ["latent", "skips", "attention"]

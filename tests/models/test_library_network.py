@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from configs import registry
-from configs.errors import ConfigError
-from models.library_network import LibraryNetwork
+from quell.configs import registry
+from quell.configs.errors import ConfigError
+from quell.models.library_network import LibraryNetwork
 
 MODULE = """
 import torch

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from configs.errors import DataError
-from models.patch_discriminator import PatchDiscriminator, Variant
+from quell.configs.errors import DataError
+from quell.models.patch_discriminator import PatchDiscriminator, Variant
 
 COMMON = [
     ("Conv2d", 64, 320, 1_088),

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from configs.errors import ConfigError
-from models.residual_unet import ResidualUNet
+from quell.configs.errors import ConfigError
+from quell.models.residual_unet import ResidualUNet
 from tests.support.images import normal_image
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from models.blocks.norms import FrozenBatchNorm2d, Norm, norm_layer
-from models.dncnn import DnCNN
-from models.srdensenet import SRDenseNet
-from models.unet import UNet
+from quell.configs.errors import ConfigError
+from quell.models.blocks.norms import FrozenBatchNorm2d, Norm, norm_layer
+from quell.models.dncnn import DnCNN
+from quell.models.srdensenet import SRDenseNet
+from quell.models.unet import UNet
 from tests.support.images import normal_image
 
 NORMS: list[Norm] = ["batch", "frozen_batch", "batch_statistics", "instance", "group", "none"]

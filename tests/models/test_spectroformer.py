@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from models import spectroformer
-from models.blocks.spectroformer_attention import FrequencyFilter, QueryCascade
-from models.blocks.spectroformer_resampling import HybridUpsample, phase
-from models.blocks.spectroformer_skips import EnergyGate, PhaseGate
-from models.spectroformer import Spectroformer
+from quell.configs.errors import ConfigError
+from quell.models import spectroformer
+from quell.models.blocks.spectroformer_attention import FrequencyFilter, QueryCascade
+from quell.models.blocks.spectroformer_resampling import HybridUpsample, phase
+from quell.models.blocks.spectroformer_skips import EnergyGate, PhaseGate
+from quell.models.spectroformer import Spectroformer
 
 Size = Literal["small", "base", "large"]
 Design = Literal["official", "reproduction"]

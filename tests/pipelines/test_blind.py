@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.errors import QuellError
-from configs.fields import FieldSpec
-from configs.loader import structure
-from pipelines.blind import Blind
-from pipelines.common import recorruption
+from quell.configs.errors import QuellError
+from quell.configs.fields import FieldSpec
+from quell.configs.loader import structure
+from quell.pipelines.blind import Blind
+from quell.pipelines.common import recorruption
 
 SIGMA = 0.1
 

@@ -7,9 +7,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from configs.fields import FieldSpec
-from pipelines.base import Batch
-from pipelines.cncl import Cncl
+from quell.configs.fields import FieldSpec
+from quell.pipelines.base import Batch
+from quell.pipelines.cncl import Cncl
 from tests.support.phases import assert_each_phase_trains_only_its_parts
 
 CONTENT = {"name": "unet", "width": 4, "norm": "instance"}

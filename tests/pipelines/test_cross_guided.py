@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError, DataError
-from configs.fields import FieldSpec
-from configs.loader import structure
-from pipelines.base import Batch
-from pipelines.cross_guided import CrossGuided
+from quell.configs.errors import ConfigError, DataError
+from quell.configs.fields import FieldSpec
+from quell.configs.loader import structure
+from quell.pipelines.base import Batch
+from quell.pipelines.cross_guided import CrossGuided
 
 SIGMA = 0.1
 

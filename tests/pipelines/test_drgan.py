@@ -7,11 +7,11 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from configs.errors import ConfigError
-from configs.fields import FieldSpec
-from pipelines.base import Batch
-from pipelines.common import noise_patches
-from pipelines.drgan import KINDS, Drgan
+from quell.configs.errors import ConfigError
+from quell.configs.fields import FieldSpec
+from quell.pipelines.base import Batch
+from quell.pipelines.common import noise_patches
+from quell.pipelines.drgan import KINDS, Drgan
 from tests.support.images import uniform_batch
 from tests.support.phases import assert_each_phase_trains_only_its_parts
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.fields import FieldSpec
-from losses.common.noise_level import noise_levels_on_device
-from losses.noise.model import FieldNoise, spectrum_of_kernel
-from pipelines.common.dual_domain import instruments
-from pipelines.dual_domain import DualDomain
+from quell.configs.fields import FieldSpec
+from quell.losses.common.noise_level import noise_levels_on_device
+from quell.losses.noise.model import FieldNoise, spectrum_of_kernel
+from quell.pipelines.common.dual_domain import instruments
+from quell.pipelines.dual_domain import DualDomain
 
 STRATEGIES = ["no_skip", "use_target_skip", "use_source_skip", "zero_skip", "mixed_skip"]
 

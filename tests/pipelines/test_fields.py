@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from configs import registry
-from configs.errors import ConfigError
-from configs.fields import FieldSpec
+from quell.configs import registry
+from quell.configs.errors import ConfigError
+from quell.configs.fields import FieldSpec
 
 REAL = FieldSpec(1)
 COMPARED = {"cncl": ("noisy", "clean"), "drgan": ("noisy", "unpaired_clean"), "tcfl": ("noisy", "unpaired_clean")}

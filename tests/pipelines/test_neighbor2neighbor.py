@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.fields import FieldSpec
-from pipelines.base import PhaseOutput
-from pipelines.neighbor2neighbor import Neighbor2Neighbor
+from quell.configs.fields import FieldSpec
+from quell.pipelines.base import PhaseOutput
+from quell.pipelines.neighbor2neighbor import Neighbor2Neighbor
 
 NETWORK = {"name": "dncnn", "depth": 3, "width": 4}
 

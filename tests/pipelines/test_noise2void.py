@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.fields import FieldSpec
-from losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
-from pipelines.noise2void import MASK, Noise2Void
+from quell.configs.fields import FieldSpec
+from quell.losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
+from quell.pipelines.noise2void import MASK, Noise2Void
 
 NETWORK = {"name": "dncnn", "depth": 3, "width": 4}
 

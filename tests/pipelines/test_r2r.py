@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.errors import ConfigError, DataError
-from configs.fields import FieldSpec
-from configs.loader import structure
-from pipelines.common import recorruption
-from pipelines.common.random_numbers import split_mix
-from pipelines.common.random_numbers.distributions import Draw
-from pipelines.r2r import R2R
+from quell.configs.errors import ConfigError, DataError
+from quell.configs.fields import FieldSpec
+from quell.configs.loader import structure
+from quell.pipelines.common import recorruption
+from quell.pipelines.common.random_numbers import split_mix
+from quell.pipelines.common.random_numbers.distributions import Draw
+from quell.pipelines.r2r import R2R
 
 COUNT = 200_000
 """Pixels behind each statistic: the error of a mean is about 1/450 of the standard deviation."""

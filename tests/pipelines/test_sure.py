@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.fields import FieldSpec
-from losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
-from pipelines.common.self_supervised.divergence import divergence
-from pipelines.sure import Sure
+from quell.configs.fields import FieldSpec
+from quell.losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
+from quell.pipelines.common.self_supervised.divergence import divergence
+from quell.pipelines.sure import Sure
 
 NETWORK = {"name": "dncnn", "depth": 3, "width": 4}
 SIGMA = 0.2

@@ -7,10 +7,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from configs.fields import FieldSpec
-from pipelines.base import Batch
-from pipelines.tcfl import ESTIMATES, Tcfl
+from quell.configs.errors import ConfigError
+from quell.configs.fields import FieldSpec
+from quell.pipelines.base import Batch
+from quell.pipelines.tcfl import ESTIMATES, Tcfl
 from tests.support.images import normal_image, uniform_batch
 from tests.support.phases import assert_each_phase_trains_only_its_parts
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from configs.fields import FieldSpec
-from pipelines.common.self_supervised import subsampling
-from pipelines.common.self_supervised.adaptation import places
-from pipelines.zs_n2n import ZsN2N
+from quell.configs.fields import FieldSpec
+from quell.pipelines.common.self_supervised import subsampling
+from quell.pipelines.common.self_supervised.adaptation import places
+from quell.pipelines.zs_n2n import ZsN2N
 
 NETWORK = {"name": "dncnn", "depth": 3, "width": 4, "bias": True, "norm": "none"}
 

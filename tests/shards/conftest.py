@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.building.writer import write_split
-from shards.reading.shard_set import ShardSet
+from quell.shards.building.writer import write_split
+from quell.shards.reading.shard_set import ShardSet
 
 
 def make_samples(count: int, shape: tuple[int, int] = (20, 24), kind: str = "real") -> list[dict[str, Any]]:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards import inspect, verify
-from shards.format import index
-from shards.reading.shard_set import ShardSet
+from quell.shards import inspect, verify
+from quell.shards.format import index
+from quell.shards.reading.shard_set import ShardSet
 from tests.support.tars import flip, images, make_split
 
 Fault = Callable[[Path], None]

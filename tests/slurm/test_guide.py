@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from configs import errors
-from slurm.stages import site_files
-from slurm.stages.schema import Resources, Stage
-from slurm.stages.site import Container, Site
+from quell.configs import errors
+from quell.slurm.stages import site_files
+from quell.slurm.stages.schema import Resources, Stage
+from quell.slurm.stages.site import Container, Site
 from tests.support.slurm.launcher import ROOT, TIMEOUT_S, TINY, Launcher
 from tests.support.slurm.trainers import Trainers
 

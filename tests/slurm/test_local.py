@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.support.paths import ROOT, from_here
-from slurm import local
-from slurm.stages.task import Task
+from quell.configs.support.paths import ROOT, from_here
+from quell.slurm import local
+from quell.slurm.stages.task import Task
 from tests.support.slurm.launcher import Launcher
 
 ALL_REDUCE = """

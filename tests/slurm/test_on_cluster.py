@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from configs import loader
-from slurm.node import records
+from quell.configs import loader
+from quell.slurm.node import records
 from tests.support.runs import read_events, read_summary
 from tests.support.slurm.campaign import CHAIN, EVERYTHING, GPUS, INTERRUPTED, NAME, STEPS
 from tests.support.slurm.launcher import TIMEOUT_S, Launcher, steps_logged, wait_until, weights

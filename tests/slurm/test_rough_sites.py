@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.node import records
+from quell.slurm.node import records
 from tests.support.slurm.campaign import SINGLE
 from tests.support.slurm.launcher import TIMEOUT_S, Launcher, wait_until, weights
 from tests.support.slurm.trainers import Trainers

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.node import records
+from quell.slurm.node import records
 from tests.support.slurm.cluster import install
 from tests.support.slurm.launcher import TIMEOUT_S, Launcher, steps_logged, wait_until, weights
 from tests.support.slurm.networks import INTERFACE, IsolatedCluster, missing

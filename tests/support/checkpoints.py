@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from configs.support.json_files import read_json
-from launch.checkpoints import best, store
+from quell.configs.support.json_files import read_json
+from quell.launch.checkpoints import best, store
 
 
 def write(hidden: Path, step: int, *, ranks: int = 1) -> None:

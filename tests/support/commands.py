@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from configs.support.paths import ROOT
+from quell.configs.support.paths import ROOT
 
 TIMEOUT_S = 600.0
 """Timeout of a command that takes seconds on an idle machine."""

@@ -151,7 +151,7 @@ class FaultPoints:
         import safetensors.torch
         import torch
 
-        from launch.checkpoints import store
+        from quell.launch.checkpoints import store
 
         patches: list[tuple[Any, str, Callable[..., Any]]] = [
             (os, name, self.wrapped(name, getattr(os, name), tears=name == "write")) for name in OPERATIONS
@@ -238,7 +238,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--root", type=Path, required=True, help="folder below which operations count")
     parser.add_argument("words", nargs=argparse.REMAINDER, help="arguments of launch/train.py, after --")
     options = parser.parse_args(arguments)
-    from launch import cli, train
+    from quell.launch import cli, train
 
     if int(os.environ.get("RANK", "0")) == options.rank:
         FaultPoints(options.root, options.at, kill).install()

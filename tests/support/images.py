@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from pipelines.base import Batch
+from quell.pipelines.base import Batch
 
 
 def normal_image(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.format import tar
+from quell.shards.format import tar
 
 Mutator = Callable[[bytes, np.random.Generator], bytes]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.building.writer import write_split
+from quell.shards.building.writer import write_split
 
 SIGMA = 0.1
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipelines.base import Batch, Pipeline
+from quell.pipelines.base import Batch, Pipeline
 
 
 def assert_each_phase_trains_only_its_parts(method: Pipeline, batch: Batch) -> None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from configs import loader
-from configs.support.json_files import Record
-from pipelines.reporting.checks import Check, Finding
-from pipelines.reporting.facts import RunFacts
+from quell.configs import loader
+from quell.configs.support.json_files import Record
+from quell.pipelines.reporting.checks import Check, Finding
+from quell.pipelines.reporting.facts import RunFacts
 
 
 def facts(

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from configs.support.json_files import Record
+from quell.configs.support.json_files import Record
 
 
 def read_events(run_dir: Path, kind: str | None = None) -> list[Record]:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from configs.schema import RunConfig
-from shards.building.writer import write_split
+from quell.configs.schema import RunConfig
+from quell.shards.building.writer import write_split
 
 SMALL_CONFIG = "tests/launch/small.yaml"
 """A dual-domain run with steps of milliseconds."""

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.errors import DataError
-from shards.building.writer import write_split
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError
+from quell.shards.building.writer import write_split
+from quell.shards.reading.shard_set import ShardSet
 
 
 def write_tar(path: Path, members: dict[str, bytes] | list[tuple[str, bytes]]) -> Path:

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 from safetensors.torch import save_file
 
-from launch import cli, train
-from launch.training import loop
+from quell.launch import cli, train
+from quell.launch.training import loop
 from tests.support.commands import Command, CommandResult
 from tests.support.scripts import Rendezvous
 

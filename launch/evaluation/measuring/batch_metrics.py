@@ -6,12 +6,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from configs.errors import DataError
-from launch.evaluation.measuring.deferred_values import Measured
-from launch.evaluation.measuring.metrics import Metric
-from launch.evaluation.measuring.stored_images import reference_field, relative_images
-from losses.metrics.common.batch_form import Values
-from pipelines.base import Batch, Output
+from quell.configs.errors import DataError
+from quell.launch.evaluation.measuring.deferred_values import Measured
+from quell.launch.evaluation.measuring.metrics import Metric
+from quell.launch.evaluation.measuring.stored_images import reference_field, relative_images
+from quell.losses.metrics.common.batch_form import Values
+from quell.pipelines.base import Batch, Output
 
 
 def measure_outputs(

@@ -5,9 +5,9 @@ from typing import TypeVar
 
 import torch
 
-from configs.support.logs import get_logger
-from launch.machine.out_of_memory import is_out_of_memory
-from pipelines.base import Batch
+from quell.configs.support.logs import get_logger
+from quell.launch.machine.out_of_memory import is_out_of_memory
+from quell.pipelines.base import Batch
 
 log = get_logger(__name__)
 

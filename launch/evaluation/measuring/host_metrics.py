@@ -3,9 +3,9 @@
 import numpy as np
 from torch import Tensor
 
-from launch.evaluation.measuring.metrics import Metric
-from launch.evaluation.measuring.stored_images import reference_field, stored_image
-from pipelines.base import Batch, Output
+from quell.launch.evaluation.measuring.metrics import Metric
+from quell.launch.evaluation.measuring.stored_images import reference_field, stored_image
+from quell.pipelines.base import Batch, Output
 
 
 def measure_images(

@@ -10,8 +10,8 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from launch.data import loading
-from pipelines.base import Batch
+from quell.launch.data import loading
+from quell.pipelines.base import Batch
 
 Job = Callable[[], dict[str, float]]
 """Measures an image and returns values by name; runs in a thread."""

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import ConfigError
-from configs.registry import names
-from configs.support.suggestions import did_you_mean
-from losses.metrics.common.batch_form import BatchForm
-from losses.metrics.common.images import Image
-from losses.metrics.common.rois import Rois, find_rois
+from quell.configs.errors import ConfigError
+from quell.configs.registry import names
+from quell.configs.support.suggestions import did_you_mean
+from quell.losses.metrics.common.batch_form import BatchForm
+from quell.losses.metrics.common.images import Image
+from quell.losses.metrics.common.rois import Rois, find_rois
 
 FOLDER = "losses/metrics"
 

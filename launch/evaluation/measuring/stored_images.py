@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from losses.metrics.common.images import checked_range
-from pipelines.base import Batch, Output
+from quell.losses.metrics.common.images import checked_range
+from quell.pipelines.base import Batch, Output
 
 
 def reference_field(output: Output, batch: Batch) -> str | None:

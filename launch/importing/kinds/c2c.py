@@ -5,14 +5,14 @@ import re
 import torch
 from torch import Tensor
 
-from configs.errors import CheckpointError
-from launch.data.fields import ImageKind
-from launch.importing import kinds
-from launch.importing.conversion import Comparison, Conversion, doubled, stored_input
-from launch.importing.old_files import OldFile, State
-from launch.importing.originals import contrast
-from launch.importing.renaming import Rule, rename, with_prefix
-from pipelines.base import Pipeline
+from quell.configs.errors import CheckpointError
+from quell.launch.data.fields import ImageKind
+from quell.launch.importing import kinds
+from quell.launch.importing.conversion import Comparison, Conversion, doubled, stored_input
+from quell.launch.importing.old_files import OldFile, State
+from quell.launch.importing.originals import contrast
+from quell.launch.importing.renaming import Rule, rename, with_prefix
+from quell.pipelines.base import Pipeline
 
 PARTS = ("encoder", "decoder_a", "decoder_b")
 _NORM = {"bn1": "norm1", "bn2": "norm2", "conv1": "conv1", "conv2": "conv2"}

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from configs.errors import CheckpointError
-from launch.data.fields import ImageKind
-from launch.importing import critics, kinds
-from launch.importing.conversion import Comparison, Conversion, as_batch, doubled, stored_input
-from launch.importing.old_files import OldFile, State
-from launch.importing.originals import stacks
-from launch.importing.renaming import Rule, rename, swap_halves, with_prefix
-from pipelines.base import Pipeline
+from quell.configs.errors import CheckpointError
+from quell.launch.data.fields import ImageKind
+from quell.launch.importing import critics, kinds
+from quell.launch.importing.conversion import Comparison, Conversion, as_batch, doubled, stored_input
+from quell.launch.importing.old_files import OldFile, State
+from quell.launch.importing.originals import stacks
+from quell.launch.importing.renaming import Rule, rename, swap_halves, with_prefix
+from quell.pipelines.base import Pipeline
 
 SCALE = 255.0
 """The original reads grey values of 0 to 255 and divides by their variance, which depends on the unit; here images are

@@ -4,14 +4,14 @@ import re
 
 import torch
 
-from configs.errors import CheckpointError
-from launch.data.fields import ImageKind
-from launch.importing import critics
-from launch.importing.conversion import Comparison, Conversion, as_batch, doubled, stored_input
-from launch.importing.old_files import OldFile, State
-from launch.importing.originals import drgan
-from launch.importing.renaming import Rule, rename, with_prefix
-from pipelines.base import Pipeline
+from quell.configs.errors import CheckpointError
+from quell.launch.data.fields import ImageKind
+from quell.launch.importing import critics
+from quell.launch.importing.conversion import Comparison, Conversion, as_batch, doubled, stored_input
+from quell.launch.importing.old_files import OldFile, State
+from quell.launch.importing.originals import drgan
+from quell.launch.importing.renaming import Rule, rename, with_prefix
+from quell.pipelines.base import Pipeline
 
 _BLOCK = r"model\.(\d+)\.model\.([01])\.conv\.(.*)"
 

@@ -2,15 +2,15 @@
 
 import torch
 
-from configs.errors import CheckpointError
-from launch.data.fields import ImageKind
-from launch.importing import kinds
-from launch.importing.conversion import Comparison, Conversion, doubled, stored_input
-from launch.importing.kinds.tcfl import DNCNN, depth_of
-from launch.importing.old_files import OldFile
-from launch.importing.originals import stacks
-from launch.importing.renaming import rename, with_prefix
-from pipelines.base import Pipeline
+from quell.configs.errors import CheckpointError
+from quell.launch.data.fields import ImageKind
+from quell.launch.importing import kinds
+from quell.launch.importing.conversion import Comparison, Conversion, doubled, stored_input
+from quell.launch.importing.kinds.tcfl import DNCNN, depth_of
+from quell.launch.importing.old_files import OldFile
+from quell.launch.importing.originals import stacks
+from quell.launch.importing.renaming import rename, with_prefix
+from quell.pipelines.base import Pipeline
 
 
 def convert(files: list[OldFile], *, own_statistics: bool) -> Conversion:

@@ -2,15 +2,15 @@
 
 import torch
 
-from configs.errors import CheckpointError
-from launch.data.fields import ImageKind
-from launch.importing import kinds
-from launch.importing.conversion import Comparison, Conversion, as_batch, doubled, stored_input
-from launch.importing.old_files import OldFile, State
-from launch.importing.originals import spectroformer_official, spectroformer_reproduction
-from launch.importing.renaming import Rule, rename, swap_halves, with_prefix
-from models.spectroformer import SIZES
-from pipelines.base import Pipeline
+from quell.configs.errors import CheckpointError
+from quell.launch.data.fields import ImageKind
+from quell.launch.importing import kinds
+from quell.launch.importing.conversion import Comparison, Conversion, as_batch, doubled, stored_input
+from quell.launch.importing.old_files import OldFile, State
+from quell.launch.importing.originals import spectroformer_official, spectroformer_reproduction
+from quell.launch.importing.renaming import Rule, rename, swap_halves, with_prefix
+from quell.models.spectroformer import SIZES
+from quell.pipelines.base import Pipeline
 
 AUTHORS = "the authors'"
 _OFFICIAL_BLOCK = {

@@ -5,15 +5,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from configs.errors import CheckpointError
-from launch.data.fields import ImageKind
-from launch.importing import critics, kinds
-from launch.importing.conversion import Comparison, Conversion, doubled, stored_input
-from launch.importing.kinds import cncl
-from launch.importing.old_files import OldFile, State
-from launch.importing.originals import stacks
-from launch.importing.renaming import Rule, rename, with_prefix
-from pipelines.base import Pipeline
+from quell.configs.errors import CheckpointError
+from quell.launch.data.fields import ImageKind
+from quell.launch.importing import critics, kinds
+from quell.launch.importing.conversion import Comparison, Conversion, doubled, stored_input
+from quell.launch.importing.kinds import cncl
+from quell.launch.importing.old_files import OldFile, State
+from quell.launch.importing.originals import stacks
+from quell.launch.importing.renaming import Rule, rename, with_prefix
+from quell.pipelines.base import Pipeline
 
 DNCNN = [Rule(r"dncnn\.(\d+\..*)", r"layers.\1")]
 SRDENSENET = [

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from launch.importing.old_files import State
+from quell.launch.importing.old_files import State
 
 
 def encode(state: State, x: Tensor) -> tuple[Tensor, list[Tensor]]:

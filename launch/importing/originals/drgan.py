@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from launch.importing.old_files import State
+from quell.launch.importing.old_files import State
 
 
 def restored(encoder: State, decoder: State, x: Tensor) -> Tensor:

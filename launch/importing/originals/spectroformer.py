@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from launch.importing.old_files import State
+from quell.launch.importing.old_files import State
 
 
 def conv(state: State, name: str, x: Tensor, padding: int = 0, *, depthwise: bool = False) -> Tensor:

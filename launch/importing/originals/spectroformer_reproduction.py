@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from launch.importing.old_files import State
-from launch.importing.originals import spectroformer as parts
-from launch.importing.originals.spectroformer import conv
+from quell.launch.importing.old_files import State
+from quell.launch.importing.originals import spectroformer as parts
+from quell.launch.importing.originals.spectroformer import conv
 
 
 def forward(state: State, image: Tensor) -> Tensor:

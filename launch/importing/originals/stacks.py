@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from launch.importing.old_files import State
+from quell.launch.importing.old_files import State
 
 
 def dncnn(state: State, x: Tensor, *, slope: float, own_statistics: bool = False) -> Tensor:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from configs.errors import DataError
-from shards.image_files.read import suffix_of
+from quell.configs.errors import DataError
+from quell.shards.image_files.read import suffix_of
 
 if TYPE_CHECKING:  # needs pydicom
-    from shards.image_files.dicom.series import Series
+    from quell.shards.image_files.dicom.series import Series
 
 SUFFIXES = (".dcm", ".ima")
 TOLERANCE_MM = 0.5
@@ -32,8 +32,8 @@ def pairs_by_position(found: dict[str, list[Path]], roots: dict[str, Path]) -> l
     """
     if not all(suffix_of(path) in SUFFIXES for paths in found.values() for path in paths):
         return None
-    from shards.image_files.dicom.headers import read_frames
-    from shards.image_files.dicom.series import find_series
+    from quell.shards.image_files.dicom.headers import read_frames
+    from quell.shards.image_files.dicom.series import find_series
 
     series = {
         name: find_series([frame for path in paths for frame in read_frames(path)], roots[name])

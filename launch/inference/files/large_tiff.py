@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from configs.errors import DataError
-from launch.inference.files.opened import ArrayFacts, OpenedFile, PixelRows, Result
-from launch.inference.files.tiff_rows import numbers_of
-from launch.inference.writers.tiff_copies import write_tiff
-from launch.inference.writers.tiff_segments import segment_rows
-from shards.image_files.tiff import TiffImage, describe
+from quell.configs.errors import DataError
+from quell.launch.inference.files.opened import ArrayFacts, OpenedFile, PixelRows, Result
+from quell.launch.inference.files.tiff_rows import numbers_of
+from quell.launch.inference.writers.tiff_copies import write_tiff
+from quell.launch.inference.writers.tiff_segments import segment_rows
+from quell.shards.image_files.tiff import TiffImage, describe
 
 
 class LargeTiff(OpenedFile):

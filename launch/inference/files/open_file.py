@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import DataError
-from launch.inference.files.large_tiff import LargeTiff
-from launch.inference.files.opened import OpenedFile
-from launch.inference.files.stored_file import StoredFile
-from launch.inference.files.zarr_image import ZarrImage
-from launch.inference.writers.zarr_copies import is_zarr
-from shards.image_files.read import suffix_of
+from quell.configs.errors import DataError
+from quell.launch.inference.files.large_tiff import LargeTiff
+from quell.launch.inference.files.opened import OpenedFile
+from quell.launch.inference.files.stored_file import StoredFile
+from quell.launch.inference.files.zarr_image import ZarrImage
+from quell.launch.inference.writers.zarr_copies import is_zarr
+from quell.shards.image_files.read import suffix_of
 
 LARGE_VALUES = 1 << 24
 """TIFF files of more values than this are read in parts."""
@@ -42,7 +42,7 @@ def open_file(path: Path, channels: int, slice_axis: int | None = None) -> Opene
 def is_without_image(error: Exception) -> bool:
     """Whether opening failed because a DICOM file is no image: a report, a presentation state, a directory."""
     try:
-        from shards.image_files.dicom.headers import NoImageError
+        from quell.shards.image_files.dicom.headers import NoImageError
     except ImportError:
         return False
     return isinstance(error, NoImageError)

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from shards.image_files.read import suffix_of
+from quell.shards.image_files.read import suffix_of
 
 
 class PixelRows(Protocol):

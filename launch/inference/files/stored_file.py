@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import DataError
-from launch.inference.files.opened import ArrayFacts, ArrayRows, OpenedFile, PixelRows, Result
-from launch.inference.files.stored_pixels import to_file
-from launch.inference.files.tiff_rows import check_one_file, rows_of
-from launch.inference.writers import array_copies, dicom_copies, nifti_copies, pillow_copies, tiff_copies
-from launch.inference.writers.array_copies import Replacement
-from shards.image_files.geometry import differences
-from shards.image_files.image import StoredImage
-from shards.image_files.read import read_file
+from quell.configs.errors import DataError
+from quell.launch.inference.files.opened import ArrayFacts, ArrayRows, OpenedFile, PixelRows, Result
+from quell.launch.inference.files.stored_pixels import to_file
+from quell.launch.inference.files.tiff_rows import check_one_file, rows_of
+from quell.launch.inference.writers import array_copies, dicom_copies, nifti_copies, pillow_copies, tiff_copies
+from quell.launch.inference.writers.array_copies import Replacement
+from quell.shards.image_files.geometry import differences
+from quell.shards.image_files.image import StoredImage
+from quell.shards.image_files.read import read_file
 
 PICTURES = ("png", "jpeg", "bmp", "webp", "tiff", "dicom")
 """Formats that say whether an image has colours; in the others that depends on the run."""
@@ -165,7 +165,7 @@ class StoredFile(OpenedFile):
 
     def _nifti_axis(self) -> int:
         if self._slice_axis is None:
-            from shards.image_files.nifti import slice_axis
+            from quell.shards.image_files.nifti import slice_axis
 
             found = slice_axis(self.path)
             self._slice_axis = 2 if found is None else found

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shards.image_files.image import StoredImage
+from quell.shards.image_files.image import StoredImage
 
 SMALL_DEPTHS = {1: 255, 2: 85, 4: 17}
 """Bits of a small grey image -> the factor by which reading multiplies it."""

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from configs.errors import DataError
-from launch.inference.files.stored_pixels import SMALL_DEPTHS
-from launch.inference.writers.tiff_copies import StoredRows
-from shards.image_files.tiff import describe
-from shards.image_files.tiff_values import palette_colours
+from quell.configs.errors import DataError
+from quell.launch.inference.files.stored_pixels import SMALL_DEPTHS
+from quell.launch.inference.writers.tiff_copies import StoredRows
+from quell.shards.image_files.tiff import describe
+from quell.shards.image_files.tiff_values import palette_colours
 
 _PALETTE = 3
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from configs.errors import DataError
-from launch.inference.files.opened import ArrayFacts, OpenedFile, PixelRows, Result
-from launch.inference.writers.zarr_copies import open_levels, write_zarr
+from quell.configs.errors import DataError
+from quell.launch.inference.files.opened import ArrayFacts, OpenedFile, PixelRows, Result
+from quell.launch.inference.writers.zarr_copies import open_levels, write_zarr
 
 MIN_DIMENSIONS = 2
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.errors import DataError
+from quell.configs.errors import DataError
 
 MAX_DESCRIPTION = 1024
 """Characters that DerivationDescription may have."""

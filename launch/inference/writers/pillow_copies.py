@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from configs.errors import DataError
+from quell.configs.errors import DataError
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _OF_COLOUR_TYPE = (b"PLTE", b"tRNS", b"hIST", b"bKGD", b"sBIT")

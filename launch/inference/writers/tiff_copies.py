@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from configs.errors import DataError
-from launch.inference.writers.tiff_segments import Encoder, segment_rows
-from shards.image_files.tiff import describe
+from quell.configs.errors import DataError
+from quell.launch.inference.writers.tiff_segments import Encoder, segment_rows
+from quell.shards.image_files.tiff import describe
 
 StoredRows = Callable[[int, int, int], np.ndarray]
 """(page, first row, row after the last) -> (rows, W, samples) in the dtype of the file."""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from configs.errors import DataError
+from quell.configs.errors import DataError
 
 DEFLATE = 8
 """The compression of pages whose own cannot be written without loss."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.errors import DataError, MachineError
+from quell.configs.errors import DataError, MachineError
 
 StoredRows = Callable[[int, int, int], np.ndarray]
 """(plane, first row, row after the last) -> (rows, W) in the dtype of the array."""

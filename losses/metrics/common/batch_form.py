@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs.errors import DataError
-from losses.common.cached_parts import images_at_once
+from quell.configs.errors import DataError
+from quell.losses.common.cached_parts import images_at_once
 
 Values = NDArray[np.float64]
 

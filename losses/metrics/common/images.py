@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import DataError
+from quell.configs.errors import DataError
 
 Image = NDArray[np.float64]
 """(H, W) or (H, W, C)."""

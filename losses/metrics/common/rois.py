@@ -8,9 +8,9 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from configs.errors import DataError
-from configs.support.json_files import parse_json
-from losses.metrics.common.images import Image, checked_image
+from quell.configs.errors import DataError
+from quell.configs.support.json_files import parse_json
+from quell.losses.metrics.common.images import Image, checked_image
 
 FOREGROUNDS = 5
 """Most foreground boxes that are looked for."""

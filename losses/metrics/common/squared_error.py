@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from losses.metrics.common.batch_form import Values
+from quell.losses.metrics.common.batch_form import Values
 
 
 def mean_squares(restored_KNCHW: Tensor, clean_NCHW: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from losses.common.separable_filters import filtered
-from losses.msssim import K1, K2
+from quell.losses.common.separable_filters import filtered
+from quell.losses.msssim import K1, K2
 
 SIGMA_PX = 1.5
 

@@ -6,10 +6,10 @@ advice then points out.
 
 from typing import NamedTuple
 
-from pipelines.common.dual_domain.instruments import CORRELATED
-from pipelines.common.dual_domain.symptoms import COLLAPSING_CONTENT, has_noisy_targets, settings_of
-from pipelines.reporting.checks import Check, check
-from pipelines.reporting.documents import (
+from quell.pipelines.common.dual_domain.instruments import CORRELATED
+from quell.pipelines.common.dual_domain.symptoms import COLLAPSING_CONTENT, has_noisy_targets, settings_of
+from quell.pipelines.reporting.checks import Check, check
+from quell.pipelines.reporting.documents import (
     EXPERIMENTS_GUIDE,
     FINAL_SOLUTION,
     NOISE_LEAKAGE,
@@ -17,7 +17,7 @@ from pipelines.reporting.documents import (
     SOLUTION_SUMMARY,
     SUPERVISED_SOLUTION,
 )
-from pipelines.reporting.facts import MAX_OSCILLATION, MIN_LOGS_FOR_FALL, MIN_LOGS_FOR_OSCILLATION, RunFacts
+from quell.pipelines.reporting.facts import MAX_OSCILLATION, MIN_LOGS_FOR_FALL, MIN_LOGS_FOR_OSCILLATION, RunFacts
 
 GROUP = "Success criteria of the documents"
 

@@ -3,11 +3,11 @@
 Losses are in the method's unit: images divided by their median magnitude, summed over both contrasts.
 """
 
-from pipelines.common.dual_domain.instruments import FLAT
-from pipelines.common.dual_domain.symptoms import alternative, is_collapsed, is_flat, settings_of
-from pipelines.reporting.checks import Check, check
-from pipelines.reporting.documents import QUICK_REFERENCE
-from pipelines.reporting.facts import MIN_FALL, MIN_LOGS_FOR_FALL, RunFacts
+from quell.pipelines.common.dual_domain.instruments import FLAT
+from quell.pipelines.common.dual_domain.symptoms import alternative, is_collapsed, is_flat, settings_of
+from quell.pipelines.reporting.checks import Check, check
+from quell.pipelines.reporting.documents import QUICK_REFERENCE
+from quell.pipelines.reporting.facts import MIN_FALL, MIN_LOGS_FOR_FALL, RunFacts
 
 GROUP = f"Decision tree ({QUICK_REFERENCE})"
 

@@ -1,13 +1,13 @@
 """The dual-domain method's part of a diagnosis, and the columns it adds to comparisons of runs."""
 
-from pipelines.common.dual_domain.criteria import success_checks
-from pipelines.common.dual_domain.disputes import disputes
-from pipelines.common.dual_domain.rules import rule_checks
-from pipelines.common.dual_domain.symptoms import recommendation, settings_of
-from pipelines.common.dual_domain.units import unit_checks, why_flat
-from pipelines.reporting.checks import MethodDiagnosis
-from pipelines.reporting.columns import FollowedLoss, ReportColumn
-from pipelines.reporting.facts import RunFacts
+from quell.pipelines.common.dual_domain.criteria import success_checks
+from quell.pipelines.common.dual_domain.disputes import disputes
+from quell.pipelines.common.dual_domain.rules import rule_checks
+from quell.pipelines.common.dual_domain.symptoms import recommendation, settings_of
+from quell.pipelines.common.dual_domain.units import unit_checks, why_flat
+from quell.pipelines.reporting.checks import MethodDiagnosis
+from quell.pipelines.reporting.columns import FollowedLoss, ReportColumn
+from quell.pipelines.reporting.facts import RunFacts
 
 FOLLOWED_LOSS = FollowedLoss(
     "cross",

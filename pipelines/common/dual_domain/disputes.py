@@ -1,16 +1,16 @@
 """Questions on which the dual-domain documents contradict each other, and which answer a run's measurements support."""
 
-from pipelines.common.dual_domain.instruments import COLLAPSE, CORRELATED, FLAT, LEAK_MARGIN
-from pipelines.common.dual_domain.symptoms import cross_gain, is_collapsed, is_flat, same_gain, settings_of
-from pipelines.reporting.checks import INCONCLUSIVE, Dispute, format_value
-from pipelines.reporting.documents import (
+from quell.pipelines.common.dual_domain.instruments import COLLAPSE, CORRELATED, FLAT, LEAK_MARGIN
+from quell.pipelines.common.dual_domain.symptoms import cross_gain, is_collapsed, is_flat, same_gain, settings_of
+from quell.pipelines.reporting.checks import INCONCLUSIVE, Dispute, format_value
+from quell.pipelines.reporting.documents import (
     FINAL_SOLUTION,
     NOISE_LEAKAGE,
     QUICK_REFERENCE,
     SOLUTION_SUMMARY,
     SUPERVISED_SOLUTION,
 )
-from pipelines.reporting.facts import RunFacts
+from quell.pipelines.reporting.facts import RunFacts
 
 SMALL_CONTENT = 0.015
 HALF = 0.5

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pipelines.base import Batch
-from pipelines.common.dual_domain.instruments import DOMAINS
-from pipelines.common.dual_domain.settings import DualDomainSettings
-from pipelines.reporting.checks import CheckValue
+from quell.pipelines.base import Batch
+from quell.pipelines.common.dual_domain.instruments import DOMAINS
+from quell.pipelines.common.dual_domain.settings import DualDomainSettings
+from quell.pipelines.reporting.checks import CheckValue
 
 
 def describe(

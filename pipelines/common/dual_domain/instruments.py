@@ -6,11 +6,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from configs.fields import Layout
-from losses.common.noise_level import noise_levels_on_device
-from losses.common.order_statistics import lower_medians
-from pipelines.base import Batch
-from pipelines.reporting.checks import Finding
+from quell.configs.fields import Layout
+from quell.losses.common.noise_level import noise_levels_on_device
+from quell.losses.common.order_statistics import lower_medians
+from quell.pipelines.base import Batch
+from quell.pipelines.reporting.checks import Finding
 
 LEAK_MARGIN = 0.97
 """A cross loss below this share of the noise floor is a leak; the error of the estimated sigma is smaller than that."""

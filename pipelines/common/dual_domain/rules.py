@@ -8,12 +8,18 @@ import statistics
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pipelines.common.dual_domain.decision_tree import decision_tree
-from pipelines.common.dual_domain.instruments import LEAK_MARGIN
-from pipelines.common.dual_domain.symptoms import COLLAPSING_CONTENT, alternative, is_collapsed, is_flat, settings_of
-from pipelines.reporting.checks import Check, CheckValue, check
-from pipelines.reporting.documents import NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY
-from pipelines.reporting.facts import MAX_OSCILLATION, MIN_LOGS_FOR_OSCILLATION, RunFacts
+from quell.pipelines.common.dual_domain.decision_tree import decision_tree
+from quell.pipelines.common.dual_domain.instruments import LEAK_MARGIN
+from quell.pipelines.common.dual_domain.symptoms import (
+    COLLAPSING_CONTENT,
+    alternative,
+    is_collapsed,
+    is_flat,
+    settings_of,
+)
+from quell.pipelines.reporting.checks import Check, CheckValue, check
+from quell.pipelines.reporting.documents import NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY
+from quell.pipelines.reporting.facts import MAX_OSCILLATION, MIN_LOGS_FOR_OSCILLATION, RunFacts
 
 GROUP = "Rules of the documents"
 

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from configs import registry
-from configs.schema import Count, Fraction, PipelineConfig, Positive, Rate, Section, Weight
-from configs.sizes import Width, Widths
+from quell.configs import registry
+from quell.configs.schema import Count, Fraction, PipelineConfig, Positive, Rate, Section, Weight
+from quell.configs.sizes import Width, Widths
 
 
 class Weights(Section):

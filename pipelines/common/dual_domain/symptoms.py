@@ -1,9 +1,9 @@
 """Symptoms of a dual-domain run that several rules ask about, and what to use instead of a run that shows them."""
 
-from pipelines.common.dual_domain.instruments import COLLAPSE, FLAT
-from pipelines.common.dual_domain.settings import DualDomainSettings
-from pipelines.reporting.checks import Recommendation, format_value
-from pipelines.reporting.facts import MIN_FALL, RunFacts
+from quell.pipelines.common.dual_domain.instruments import COLLAPSE, FLAT
+from quell.pipelines.common.dual_domain.settings import DualDomainSettings
+from quell.pipelines.reporting.checks import Recommendation, format_value
+from quell.pipelines.reporting.facts import MIN_FALL, RunFacts
 
 RECOMMENDED = "configs/cross_guided.yaml"
 """The recipe that works where dual-domain recipes collapse, leak or stay flat."""

@@ -1,9 +1,9 @@
 """Whether the loss terms are in one unit, and what that says about a flat cross loss."""
 
-from pipelines.common.dual_domain.symptoms import is_flat, settings_of
-from pipelines.reporting.checks import INCONCLUSIVE, Check, Dispute, check, format_value
-from pipelines.reporting.documents import NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY
-from pipelines.reporting.facts import RunFacts
+from quell.pipelines.common.dual_domain.symptoms import is_flat, settings_of
+from quell.pipelines.reporting.checks import INCONCLUSIVE, Check, Dispute, check, format_value
+from quell.pipelines.reporting.documents import NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY
+from quell.pipelines.reporting.facts import RunFacts
 
 GROUP = "Measured"
 

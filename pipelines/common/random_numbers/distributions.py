@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.common.random_numbers.normals import LANES, fills_in_parts, parts, stream_of
-from pipelines.common.random_numbers.split_mix import STREAM_WORDS, fill_words_
+from quell.pipelines.common.random_numbers.normals import LANES, fills_in_parts, parts, stream_of
+from quell.pipelines.common.random_numbers.split_mix import STREAM_WORDS, fill_words_
 
 Words = Callable[[int], Tensor]
 """Number of a draw -> a word for each number of a part."""

@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from configs.fields import DRAWS
-from pipelines.common.random_numbers import normals
-from pipelines.common.random_numbers.distributions import Draw
-from pipelines.common.random_numbers.split_mix import stream_seeds
+from quell.configs.fields import DRAWS
+from quell.pipelines.common.random_numbers import normals
+from quell.pipelines.common.random_numbers.distributions import Draw
+from quell.pipelines.common.random_numbers.split_mix import stream_seeds
 
 RESTORING = 0x5245_5354_4F52_4544
 """Seed of restorations, which is not that of any run."""

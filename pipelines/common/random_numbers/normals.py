@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from pipelines.common.random_numbers.split_mix import STREAM_WORDS, fill_words_
+from quell.pipelines.common.random_numbers.split_mix import STREAM_WORDS, fill_words_
 
 LANES = 64
 """Numbers are drawn in multiples of this: kernels then never end in elements that are computed one by one, whose last

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from configs.fields import DRAWS
-from pipelines.common.random_numbers.split_mix import HostStream
+from quell.configs.fields import DRAWS
+from quell.pipelines.common.random_numbers.split_mix import HostStream
 
 Objective = Callable[[nn.Module, Tensor], Tensor]
 """The loss of a network on noisy images (N, C, H, W)."""

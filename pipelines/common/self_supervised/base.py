@@ -6,15 +6,15 @@ from typing import ClassVar
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from configs import registry
-from configs.errors import ConfigError
-from configs.fields import FieldSpec, Needs, Source
-from configs.schema import Network, PipelineConfig
-from losses.l2 import L2
-from losses.noise.model import NoiseModel
-from losses.noise.verdicts import verdict
-from pipelines.base import Batch, Output, Pipeline
-from pipelines.common import noise_audit
+from quell.configs import registry
+from quell.configs.errors import ConfigError
+from quell.configs.fields import FieldSpec, Needs, Source
+from quell.configs.schema import Network, PipelineConfig
+from quell.losses.l2 import L2
+from quell.losses.noise.model import NoiseModel
+from quell.losses.noise.verdicts import verdict
+from quell.pipelines.base import Batch, Output, Pipeline
+from quell.pipelines.common import noise_audit
 
 
 class SelfSupervisedConfig(PipelineConfig):

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from configs.support.atomic_files import write_atomically
-from shards.format.index import IndexHeader
-from shards.listing import left_out
-from shards.listing.left_out import LeftOut
+from quell.configs.support.atomic_files import write_atomically
+from quell.shards.format.index import IndexHeader
+from quell.shards.listing import left_out
+from quell.shards.listing.left_out import LeftOut
 
 NAME = "build.json"
 

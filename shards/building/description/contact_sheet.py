@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from shards.reading.shard_set import ShardSet
+from quell.shards.reading.shard_set import ShardSet
 
 THUMBNAIL_PX = 160
 ROWS = 4

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from configs.support.atomic_files import naming, write_atomically
-from configs.support.secrets import mask
-from shards.building.description.contact_sheet import contact_sheet
-from shards.format.index import FieldEntry, FieldStatistics, IndexHeader
-from shards.listing import left_out
-from shards.listing.left_out import LeftOut
-from shards.reading.shard_set import ShardSet
+from quell.configs.support.atomic_files import naming, write_atomically
+from quell.configs.support.secrets import mask
+from quell.shards.building.description.contact_sheet import contact_sheet
+from quell.shards.format.index import FieldEntry, FieldStatistics, IndexHeader
+from quell.shards.listing import left_out
+from quell.shards.listing.left_out import LeftOut
+from quell.shards.reading.shard_set import ShardSet
 
 NOTES = ("data_range", "sigma", "noise", "source", "licence")
 """Notes that every data set may have: `data_range` and `sigma` in stored units, the others in words."""

@@ -8,13 +8,13 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
 
-from configs.errors import DataError
-from shards.image_files.dicom import jpeg_plugin
-from shards.image_files.dicom.headers import UNREADABLE, frame_headers, numbers_of, open_dicom, read_frames
-from shards.image_files.errors import reading
-from shards.image_files.geometry import Geometry, Layout
-from shards.image_files.image import Frame, StoredImage, Values
-from shards.listing.finite import check_finite
+from quell.configs.errors import DataError
+from quell.shards.image_files.dicom import jpeg_plugin
+from quell.shards.image_files.dicom.headers import UNREADABLE, frame_headers, numbers_of, open_dicom, read_frames
+from quell.shards.image_files.errors import reading
+from quell.shards.image_files.geometry import Geometry, Layout
+from quell.shards.image_files.image import Frame, StoredImage, Values
+from quell.shards.listing.finite import check_finite
 
 jpeg_plugin.register()
 for _name in ("pydicom", "openjpeg"):  # they log tracebacks of damaged pixels, which are reported in one sentence here

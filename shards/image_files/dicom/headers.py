@@ -9,8 +9,8 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
 
-from configs.errors import DataError
-from shards.image_files.errors import reading
+from quell.configs.errors import DataError
+from quell.shards.image_files.errors import reading
 
 Vector = tuple[float, float, float]
 

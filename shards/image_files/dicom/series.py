@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import DataError
-from shards.image_files.dicom.files import decode
-from shards.image_files.dicom.headers import DicomFrame, open_dicom
-from shards.image_files.geometry import Geometry, Layout
-from shards.image_files.image import Frame, StoredImage, Values
+from quell.configs.errors import DataError
+from quell.shards.image_files.dicom.files import decode
+from quell.shards.image_files.dicom.headers import DicomFrame, open_dicom
+from quell.shards.image_files.geometry import Geometry, Layout
+from quell.shards.image_files.image import Frame, StoredImage, Values
 
 SAME_PLACE_MM = 1e-3
 """Slices closer than this along their normal are at the same place."""

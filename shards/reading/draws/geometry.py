@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.reading.draws import splitmix
+from quell.shards.reading.draws import splitmix
 
 NUMBERS = 6
 """Uniform numbers per sample: top, left, both mirrorings, rotation, phase."""

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from configs.errors import DataError
-from configs.support.logs import get_logger
-from shards.image_files.dicom.headers import DicomFrame, NoDicomError, NoImageError, dicom_suffixes, read_frames
-from shards.image_files.dicom.series import Series, find_series, geometry_of, turned_origin, turned_size
-from shards.image_files.geometry import ORIGIN_PIXELS, as_text, differences
-from shards.listing.folders import list_files
-from shards.listing.left_out import leave_out
+from quell.configs.errors import DataError
+from quell.configs.support.logs import get_logger
+from quell.shards.image_files.dicom.headers import DicomFrame, NoDicomError, NoImageError, dicom_suffixes, read_frames
+from quell.shards.image_files.dicom.series import Series, find_series, geometry_of, turned_origin, turned_size
+from quell.shards.image_files.geometry import ORIGIN_PIXELS, as_text, differences
+from quell.shards.listing.folders import list_files
+from quell.shards.listing.left_out import leave_out
 
 log = get_logger(__name__)
 

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from configs.errors import DataError
-from shards.building.items import Sample
-from shards.building.options import AUTO, add_data_range_argument
-from shards.format.index import Meta
-from shards.image_files.image import DataRange, StoredImage, suggested_data_range
-from shards.listing.finite import check_finite
-from shards.listing.left_out import leave_out
+from quell.configs.errors import DataError
+from quell.shards.building.items import Sample
+from quell.shards.building.options import AUTO, add_data_range_argument
+from quell.shards.format.index import Meta
+from quell.shards.image_files.image import DataRange, StoredImage, suggested_data_range
+from quell.shards.listing.finite import check_finite
+from quell.shards.listing.left_out import leave_out
 
 KEPT_UNITS = "those of the files"
 PERCENTILE = 99.5

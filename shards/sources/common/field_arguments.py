@@ -2,7 +2,7 @@
 
 import argparse
 
-from configs.errors import ConfigError
+from quell.configs.errors import ConfigError
 
 
 def add_field_argument(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:

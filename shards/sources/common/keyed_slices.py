@@ -11,15 +11,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from configs.errors import DataError
-from shards.building import splits
-from shards.building.build_splits import Headers, build_splits
-from shards.building.items import Sample, WorkItem
-from shards.building.options import declared_range
-from shards.image_files import hdf5
-from shards.listing.finite import check_finite
-from shards.listing.folders import list_files
-from shards.listing.left_out import leave_out
+from quell.configs.errors import DataError
+from quell.shards.building import splits
+from quell.shards.building.build_splits import Headers, build_splits
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.options import declared_range
+from quell.shards.image_files import hdf5
+from quell.shards.listing.finite import check_finite
+from quell.shards.listing.folders import list_files
+from quell.shards.listing.left_out import leave_out
 
 FOLDER_NAMES = {"pd": ("pd", "PD", "Pd"), "pdfs": ("pdfs", "PDFS", "Pdfs", "PdFs")}
 CLEAN_NAMES = ("{}_clean", "{}_gt", "{}_target", "{}_ref", "clean_{}")

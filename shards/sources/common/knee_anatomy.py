@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.sources.common.smooth_fields import smooth_fields
+from quell.shards.sources.common.smooth_fields import smooth_fields
 
 Image = NDArray[np.float64]
 Point = Sequence[float] | Image

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.support.arguments import real_number
-from losses.noise.model import FieldNoise, NoiseModel, normalised_spectrum
+from quell.configs.support.arguments import real_number
+from quell.losses.noise.model import FieldNoise, NoiseModel, normalised_spectrum
 
 Array = NDArray[np.float64]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from configs.support.atomic_files import write_atomically
-from shards.building.description.contact_sheet import THUMBNAIL_PX, WHITE_PERCENTILE, thumbnail
-from shards.image_files.fastmri import FastmriVolume, read_magnitude
-from shards.sources.common.volume_pairing import VolumePair
+from quell.configs.support.atomic_files import write_atomically
+from quell.shards.building.description.contact_sheet import THUMBNAIL_PX, WHITE_PERCENTILE, thumbnail
+from quell.shards.image_files.fastmri import FastmriVolume, read_magnitude
+from quell.shards.sources.common.volume_pairing import VolumePair
 
 MAX_ROWS = 24
 """Pairs shown in the picture, those with the lowest scores."""

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from configs.errors import ConfigError, DataError
-from shards.image_files.dicom.headers import open_dicom
-from shards.image_files.dicom.series import Series
-from shards.listing.left_out import leave_out
-from shards.sources.common.contrast_pairing import Subject
-from shards.sources.common.contrast_slices import PERCENTILE
+from quell.configs.errors import ConfigError, DataError
+from quell.shards.image_files.dicom.headers import open_dicom
+from quell.shards.image_files.dicom.series import Series
+from quell.shards.listing.left_out import leave_out
+from quell.shards.sources.common.contrast_pairing import Subject
+from quell.shards.sources.common.contrast_slices import PERCENTILE
 
 SECOND = "_second"
 UNEQUAL = 1.1

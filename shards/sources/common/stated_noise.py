@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from losses.noise.model import FieldNoise, NoiseModel
-from shards.image_files.fastmri import read_combined
-from shards.reading.shard_set import ShardSet
+from quell.losses.noise.model import FieldNoise, NoiseModel
+from quell.shards.image_files.fastmri import read_combined
+from quell.shards.reading.shard_set import ShardSet
 
 FILE = "stated_noise.npz"
 

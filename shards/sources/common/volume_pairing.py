@@ -14,9 +14,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import linear_sum_assignment
 
-from configs.errors import DataError
-from shards.building.text_files import read_lines
-from shards.image_files.fastmri import FastmriVolume, read_magnitude
+from quell.configs.errors import DataError
+from quell.shards.building.text_files import read_lines
+from quell.shards.image_files.fastmri import FastmriVolume, read_magnitude
 
 SIDE = 48
 """Slices are compared on a grid with this side, in pixels."""

@@ -7,10 +7,10 @@ from types import ModuleType
 
 import pytest
 
-from configs.support import paths
-from configs.support.arguments import real_number, whole_number
-from launch import denoise, evaluate, experiments
-from shards import build
+from quell.configs.support import paths
+from quell.configs.support.arguments import real_number, whole_number
+from quell.launch import denoise, evaluate, experiments
+from quell.shards import build
 
 
 def refused(kind: Callable[[str], object], text: str) -> str:

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from configs.support.event_log import read_events
-from configs.support.json_files import read_json
+from quell.configs.support.event_log import read_events
+from quell.configs.support.json_files import read_json
 
 
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.support import locks, run_status
-from configs.support.locks import Lock
-from configs.support.run_status import read_summary
+from quell.configs.support import locks, run_status
+from quell.configs.support.locks import Lock
+from quell.configs.support.run_status import read_summary
 
 
 def running(run: Path, host: str) -> Path:

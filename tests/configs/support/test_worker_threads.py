@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from configs.support.paths import ROOT
-from configs.support.worker_threads import map_ordered
+from quell.configs.support.paths import ROOT
+from quell.configs.support.worker_threads import map_ordered
 
 ONE_FAILS_WHILE_ANOTHER_HANGS = """
 import sys, threading
-from configs.errors import DataError, run_command
-from configs.support.worker_threads import end_process, map_ordered
+from quell.configs.errors import DataError, run_command
+from quell.configs.support.worker_threads import end_process, map_ordered
 lock = threading.Lock()
 def work(number):
     if number == 0:

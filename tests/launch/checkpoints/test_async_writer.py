@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from configs.errors import MachineError
-from launch.checkpoints import store
-from launch.checkpoints.async_writer import AsyncWriter, wait_for_files
-from launch.checkpoints.layout import complete
-from launch.training import run
+from quell.configs.errors import MachineError
+from quell.launch.checkpoints import store
+from quell.launch.checkpoints.async_writer import AsyncWriter, wait_for_files
+from quell.launch.checkpoints.layout import complete
+from quell.launch.training import run
 from tests.support.runs import checkpoint_of, read_events, read_summary, read_weights, same_bits
 from tests.support.small_runs import SmallRun
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from configs.errors import MachineError
-from launch.checkpoints import integrity, store
-from launch.checkpoints.async_writer import AsyncWriter, note_failure, wait_for_files
+from quell.configs.errors import MachineError
+from quell.launch.checkpoints import integrity, store
+from quell.launch.checkpoints.async_writer import AsyncWriter, note_failure, wait_for_files
 from tests.support.checkpoints import save
 from tests.support.fault_points import DISK_ERRORS, failing, points_of
 from tests.support.runs import read_events, read_summary

@@ -7,11 +7,11 @@ import pytest
 import torch
 import yaml
 
-from configs.fields import DRAWS
-from configs.support.json_files import read_json
-from launch import train
-from launch.checkpoints import integrity, store
-from launch.inference import trained_model
+from quell.configs.fields import DRAWS
+from quell.configs.support.json_files import read_json
+from quell.launch import train
+from quell.launch.checkpoints import integrity, store
+from quell.launch.inference import trained_model
 from tests.support.runs import checkpoint_of
 from tests.support.small_runs import single_error
 

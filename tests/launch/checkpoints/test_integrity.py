@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from configs.errors import CheckpointError
-from launch import denoise, evaluate
-from launch.checkpoints import integrity, resume, store
+from quell.configs.errors import CheckpointError
+from quell.launch import denoise, evaluate
+from quell.launch.checkpoints import integrity, resume, store
 from tests.support.checkpoints import forget_checksums, save
 from tests.support.runs import checkpoint_of, read_events, read_summary, read_weights, same_bits
 from tests.support.small_runs import TrainSmall, single_error

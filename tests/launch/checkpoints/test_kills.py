@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from launch.checkpoints import best, resume, store
-from launch.checkpoints.async_writer import wait_for_files
-from launch.checkpoints.layout import complete, step_of
+from quell.launch.checkpoints import best, resume, store
+from quell.launch.checkpoints.async_writer import wait_for_files
+from quell.launch.checkpoints.layout import complete, step_of
 from tests.support.checkpoints import save, save_like_a_run, write
 from tests.support.fault_points import killed_at, points_of
 

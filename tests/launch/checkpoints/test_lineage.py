@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from launch.checkpoints import lineage, resume, store
-from launch.checkpoints.layout import step_folders
-from launch.checkpoints.resume import Resumption
+from quell.launch.checkpoints import lineage, resume, store
+from quell.launch.checkpoints.layout import step_folders
+from quell.launch.checkpoints.resume import Resumption
 from tests.support.checkpoints import save
 from tests.support.runs import checkpoint_of, read_events, read_weights, same_bits
 from tests.support.small_runs import TrainSmall

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.building.writer import write_split
-from shards.format.fingerprint import same_content
-from shards.reading.shard_set import ShardSet
-from shards.reading.streaming import StreamedSet
+from quell.shards.building.writer import write_split
+from quell.shards.format.fingerprint import same_content
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.reading.streaming import StreamedSet
 from tests.support.runs import checkpoint_of, read_summary
 from tests.support.small_runs import TrainSmall, pd_pdfs_sample, single_error
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.errors import CheckpointError
-from configs.support.json_files import Record
-from launch import evaluate
-from launch.checkpoints import resume, store
-from launch.machine import precision
-from launch.training import loop, run
-from launch.training.trainer import Trainer
+from quell.configs.errors import CheckpointError
+from quell.configs.support.json_files import Record
+from quell.launch import evaluate
+from quell.launch.checkpoints import resume, store
+from quell.launch.machine import precision
+from quell.launch.training import loop, run
+from quell.launch.training.trainer import Trainer
 from tests.support.runs import checkpoint_of, read_events
 from tests.support.small_runs import SmallRun, TrainSmall
 

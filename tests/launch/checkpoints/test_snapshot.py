@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from launch.checkpoints.snapshot import Snapshots, cloned, fetching, tensors_in
-from launch.machine import devices
-from launch.training import run
+from quell.launch.checkpoints.snapshot import Snapshots, cloned, fetching, tensors_in
+from quell.launch.machine import devices
+from quell.launch.training import run
 from tests.support.small_runs import SmallRun
 
 TENSORS = {

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.errors import CheckpointError
-from launch.checkpoints import best, store
-from launch.checkpoints.layout import complete
+from quell.configs.errors import CheckpointError
+from quell.launch.checkpoints import best, store
+from quell.launch.checkpoints.layout import complete
 from tests.support.checkpoints import forget_checksums, save
 
 

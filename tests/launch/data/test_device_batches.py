@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from launch.data import device_batches
-from launch.data.device_batches import DeviceBatches
-from pipelines.base import Batch
+from quell.launch.data import device_batches
+from quell.launch.data.device_batches import DeviceBatches
+from quell.pipelines.base import Batch
 
 CUDA = torch.device("cuda")
 

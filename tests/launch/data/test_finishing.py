@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from configs.fields import Source
-from launch.data import finishing, loading
-from launch.data.finishing import Finisher
-from shards.building.writer import write_split
-from shards.reading.draws import splitmix
-from shards.reading.draws.geometry import PhiloxUniforms
-from shards.reading.loaders import Loader
-from shards.reading.order import SampleOrder
-from shards.reading.pixels import transforms
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
+from quell.configs.fields import Source
+from quell.launch.data import finishing, loading
+from quell.launch.data.finishing import Finisher
+from quell.shards.building.writer import write_split
+from quell.shards.reading.draws import splitmix
+from quell.shards.reading.draws.geometry import PhiloxUniforms
+from quell.shards.reading.loaders import Loader
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.pixels import transforms
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
 
 SAMPLES = 8
 FIELDS = {

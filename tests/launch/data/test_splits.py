@@ -5,12 +5,12 @@ from typing import Any, cast
 
 import pytest
 
-from configs import registry
-from configs.errors import DataError
-from configs.fields import Needs
-from configs.schema import DataConfig
-from launch.data import fields
-from shards.reading.shard_set import ShardSet
+from quell.configs import registry
+from quell.configs.errors import DataError
+from quell.configs.fields import Needs
+from quell.configs.schema import DataConfig
+from quell.launch.data import fields
+from quell.shards.reading.shard_set import ShardSet
 
 NETWORK = {"name": "dncnn", "depth": 3, "width": 4}
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs import loader
-from configs.fields import Needs, Source
-from configs.schema import DataConfig
-from launch.data import training_levels
-from launch.data.training_levels import TrainingData, level_of
-from shards.building.writer import write_split
-from shards.reading.shard_set import ShardSet
-from shards.reading.streaming import StreamedSet
+from quell.configs import loader
+from quell.configs.fields import Needs, Source
+from quell.configs.schema import DataConfig
+from quell.launch.data import training_levels
+from quell.launch.data.training_levels import TrainingData, level_of
+from quell.shards.building.writer import write_split
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.reading.streaming import StreamedSet
 
 NEEDS = Needs({"noisy": Source(), "clean": Source(optional=True, evaluation=True)})
 

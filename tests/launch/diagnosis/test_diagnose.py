@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from launch import diagnose
-from launch.diagnosis import examine, noise_rules
-from launch.diagnosis.diagnosis import Diagnosis
-from launch.diagnosis.general_rules import METHOD_GROUP
-from pipelines.common.dual_domain.symptoms import RECOMMENDED
-from pipelines.reporting.documents import FINAL_SOLUTION, NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY
+from quell.launch import diagnose
+from quell.launch.diagnosis import examine, noise_rules
+from quell.launch.diagnosis.diagnosis import Diagnosis
+from quell.launch.diagnosis.general_rules import METHOD_GROUP
+from quell.pipelines.common.dual_domain.symptoms import RECOMMENDED
+from quell.pipelines.reporting.documents import FINAL_SOLUTION, NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY
 from tests.support.run_facts import find
 from tests.support.small_runs import SMALL_CONFIG
 

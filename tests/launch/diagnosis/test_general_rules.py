@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from launch.diagnosis import general_rules
-from launch.diagnosis.general_rules import general_checks
-from pipelines.reporting.checks import Finding
-from pipelines.reporting.facts import RunFacts
+from quell.launch.diagnosis import general_rules
+from quell.launch.diagnosis.general_rules import general_checks
+from quell.pipelines.reporting.checks import Finding
+from quell.pipelines.reporting.facts import RunFacts
 from tests.support.run_facts import facts, verdict
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs import loader
-from launch.diagnosis import examine
-from launch.diagnosis.noise_rules import noise_checks
-from losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
-from pipelines.reporting.assumed_noise import AssumedNoise
-from pipelines.reporting.checks import Check
-from shards.building.writer import write_split
+from quell.configs import loader
+from quell.launch.diagnosis import examine
+from quell.launch.diagnosis.noise_rules import noise_checks
+from quell.losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
+from quell.pipelines.reporting.assumed_noise import AssumedNoise
+from quell.pipelines.reporting.checks import Check
+from quell.shards.building.writer import write_split
 from tests.support.run_facts import facts, find
 
 SIGMA, SIZE = 0.1, 128

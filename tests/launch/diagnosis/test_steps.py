@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.support.event_log import read_events
-from launch import diagnose
-from launch.checkpoints import store
-from launch.diagnosis import examine, step_report
-from launch.diagnosis.steps import Steps, examine_steps
-from launch.training import run
+from quell.configs.support.event_log import read_events
+from quell.launch import diagnose
+from quell.launch.checkpoints import store
+from quell.launch.diagnosis import examine, step_report
+from quell.launch.diagnosis.steps import Steps, examine_steps
+from quell.launch.training import run
 from tests.support.small_runs import SmallRun
 
 PARTS = ("encoder", "decoder_a", "decoder_b")

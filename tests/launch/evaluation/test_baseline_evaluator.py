@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.baseline_names import Baseline
-from launch.evaluation import report_picture
-from launch.evaluation.baseline_evaluator import BaselineEvaluator
-from launch.evaluation.evaluator import DEFAULT_METRICS
-from launch.evaluation.measuring.host_work import HostImages
-from pipelines.base import Batch, Output
+from quell.configs.baseline_names import Baseline
+from quell.launch.evaluation import report_picture
+from quell.launch.evaluation.baseline_evaluator import BaselineEvaluator
+from quell.launch.evaluation.evaluator import DEFAULT_METRICS
+from quell.launch.evaluation.measuring.host_work import HostImages
+from quell.pipelines.base import Batch, Output
 
 ONE_OUTPUT = {"pd": Output("pd", "pd_clean")}
 THREE_OUTPUTS = {

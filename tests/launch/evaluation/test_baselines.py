@@ -8,12 +8,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from configs.baseline_names import BASELINES, Baseline
-from configs.errors import ConfigError, DataError, MachineError
-from launch.evaluation.baseline_tuning import STRENGTHS, TrainingImage, risk, tune
-from launch.evaluation.baselines import BLURS_PX, best_blur_px, restore
-from losses.metrics.psnr import psnr
-from losses.noise.model import FieldNoise, spectrum_of_kernel
+from quell.configs.baseline_names import BASELINES, Baseline
+from quell.configs.errors import ConfigError, DataError, MachineError
+from quell.launch.evaluation.baseline_tuning import STRENGTHS, TrainingImage, risk, tune
+from quell.launch.evaluation.baselines import BLURS_PX, best_blur_px, restore
+from quell.losses.metrics.psnr import psnr
+from quell.losses.noise.model import FieldNoise, spectrum_of_kernel
 
 SIGMA = 0.1
 DENOISERS: list[Baseline] = ["gaussian", "nlm", "bm3d"]

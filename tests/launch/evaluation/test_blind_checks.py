@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from configs.fields import FieldSpec, Needs, Source
-from configs.schema import DataConfig
-from launch.evaluation import blind_checks
-from launch.evaluation.blind_checks import BlindChecks
-from losses.noise.model import FieldNoise, spectrum_of_kernel
-from pipelines.base import Output
-from shards.building.writer import write_split
-from shards.reading.shard_set import ShardSet
+from quell.configs.fields import FieldSpec, Needs, Source
+from quell.configs.schema import DataConfig
+from quell.launch.evaluation import blind_checks
+from quell.launch.evaluation.blind_checks import BlindChecks
+from quell.losses.noise.model import FieldNoise, spectrum_of_kernel
+from quell.pipelines.base import Output
+from quell.shards.building.writer import write_split
+from quell.shards.reading.shard_set import ShardSet
 
 SIGMA, SIZE, IMAGES = 0.1, 128, 6
 KERNEL = np.outer([1.0, 2.0, 1.0], [1.0, 2.0, 1.0])

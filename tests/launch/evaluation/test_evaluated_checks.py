@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from configs import loader
-from configs.support.json_files import Record
-from launch import evaluate
-from launch.training import run
-from pipelines.base import Batch
-from pipelines.supervised import Supervised
-from shards.building.writer import write_split
+from quell.configs import loader
+from quell.configs.support.json_files import Record
+from quell.launch import evaluate
+from quell.launch.training import run
+from quell.pipelines.base import Batch
+from quell.pipelines.supervised import Supervised
+from quell.shards.building.writer import write_split
 
 SIGMA, SIZE = 0.1, 96
 

@@ -12,19 +12,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.errors import DataError
-from configs.fields import FieldSpec, Needs, Source
-from configs.schema import DataConfig, PipelineConfig
-from launch.data import loading
-from launch.evaluation import evaluator
-from launch.evaluation.measuring import batch_metrics, deferred_values, metrics
-from launch.evaluation.measuring.deferred_values import DeferredValues, Measured
-from launch.evaluation.measuring.host_metrics import measure_images
-from launch.evaluation.measuring.host_work import HostImages, HostWork, Job
-from launch.evaluation.measuring.stored_images import stored_image
-from pipelines.base import Batch, Output, PhaseOutput, Pipeline
-from shards.building.writer import write_split
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError
+from quell.configs.fields import FieldSpec, Needs, Source
+from quell.configs.schema import DataConfig, PipelineConfig
+from quell.launch.data import loading
+from quell.launch.evaluation import evaluator
+from quell.launch.evaluation.measuring import batch_metrics, deferred_values, metrics
+from quell.launch.evaluation.measuring.deferred_values import DeferredValues, Measured
+from quell.launch.evaluation.measuring.host_metrics import measure_images
+from quell.launch.evaluation.measuring.host_work import HostImages, HostWork, Job
+from quell.launch.evaluation.measuring.stored_images import stored_image
+from quell.pipelines.base import Batch, Output, PhaseOutput, Pipeline
+from quell.shards.building.writer import write_split
+from quell.shards.reading.shard_set import ShardSet
 
 METRICS = metrics.find(["psnr", "ssim", "rmse", "gcmse", "cnr", "msr"])
 """With a batch form, and without one."""

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.errors import DataError
-from configs.fields import Needs, Source
-from configs.schema import DataConfig
-from configs.support.json_files import number, strict_json
-from launch.evaluation import fitness, report
-from launch.evaluation.evaluator import ImageRow
-from launch.evaluation.measuring import metrics
-from pipelines.base import Output
-from shards.building.writer import write_split
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError
+from quell.configs.fields import Needs, Source
+from quell.configs.schema import DataConfig
+from quell.configs.support.json_files import number, strict_json
+from quell.launch.evaluation import fitness, report
+from quell.launch.evaluation.evaluator import ImageRow
+from quell.launch.evaluation.measuring import metrics
+from quell.pipelines.base import Output
+from quell.shards.building.writer import write_split
+from quell.shards.reading.shard_set import ShardSet
 
 NEEDS = Needs({"noisy": Source(), "clean": Source(optional=True, evaluation=True)})
 OUTPUTS = {"restored": Output("noisy", "clean")}

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from configs.errors import DataError
-from launch.evaluation.paired_statistics import paired_difference
+from quell.configs.errors import DataError
+from quell.launch.evaluation.paired_statistics import paired_difference
 
 
 def test_a_constant_gain_over_six_images_has_the_smallest_p_that_six_images_can_give() -> None:

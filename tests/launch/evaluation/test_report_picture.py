@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from launch.evaluation import report_picture
-from launch.evaluation.report_picture import ImageArray, Panel, Rectangle, Row
+from quell.launch.evaluation import report_picture
+from quell.launch.evaluation.report_picture import ImageArray, Panel, Rectangle, Row
 
 
 def scene(height: int, width: int, *, colour: bool = False) -> ImageArray:

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from configs.fields import FieldSpec, Needs, Source
-from configs.schema import PipelineConfig
-from launch.evaluation.risk import estimated_risk
-from losses.noise.model import FieldNoise, spectrum_of_kernel
-from pipelines.base import Batch, Output, PhaseOutput, Pipeline
+from quell.configs.fields import FieldSpec, Needs, Source
+from quell.configs.schema import PipelineConfig
+from quell.launch.evaluation.risk import estimated_risk
+from quell.losses.noise.model import FieldNoise, spectrum_of_kernel
+from quell.pipelines.base import Batch, Output, PhaseOutput, Pipeline
 
 SIGMA, SCALE, SIZE, IMAGES = 0.1, 4.0, 96, 24
 KERNEL = np.outer([1.0, 2.0, 1.0], [1.0, 2.0, 1.0])

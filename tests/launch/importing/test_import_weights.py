@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from launch import denoise, evaluate, import_weights, train
-from launch.importing.conversion import doubled
-from launch.importing.originals import stacks
+from quell.launch import denoise, evaluate, import_weights, train
+from quell.launch.importing.conversion import doubled
+from quell.launch.importing.originals import stacks
 from tests.launch.importing import old_weights
 from tests.support.small_runs import single_error
 
@@ -65,7 +65,7 @@ def test_an_imported_run_is_evaluated_restored_with_and_started_from(
 @pytest.fixture(scope="module")
 def oct_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few small OCT images."""
-    from shards import build
+    from quell.shards import build
 
     root = tmp_path_factory.mktemp("oct")
     sizes = ["--train", "6", "--val", "2", "--test", "2", "--size", "40"]

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.errors import CheckpointError
-from launch.checkpoints import store
-from launch.importing import renaming
-from launch.importing.kinds import cncl as cncl_kind
-from launch.importing.kinds import spectroformer as spectroformer_kind
-from launch.importing.run import import_weights
+from quell.configs.errors import CheckpointError
+from quell.launch.checkpoints import store
+from quell.launch.importing import renaming
+from quell.launch.importing.kinds import cncl as cncl_kind
+from quell.launch.importing.kinds import spectroformer as spectroformer_kind
+from quell.launch.importing.run import import_weights
 from tests.launch.importing import old_weights
 
 

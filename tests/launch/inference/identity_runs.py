@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from configs import loader
-from launch.training import run
-from shards.building.writer import write_split
+from quell.configs import loader
+from quell.launch.training import run
+from quell.shards.building.writer import write_split
 from tests.support.checkpoints import forget_checksums
 
 ToStored = Callable[[np.ndarray], np.ndarray]

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from configs import loader, registry
-from launch import denoise, evaluate
-from launch.checkpoints import store
-from launch.inference import trained_model
-from launch.training import run
-from shards.building.writer import write_split
+from quell.configs import loader, registry
+from quell.launch import denoise, evaluate
+from quell.launch.checkpoints import store
+from quell.launch.inference import trained_model
+from quell.launch.training import run
+from quell.shards.building.writer import write_split
 from tests.support.checkpoints import forget_checksums
 from tests.support.commands import Command
 from tests.support.small_runs import SmallRun

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.errors import MachineError
-from launch.inference import file_formats
-from shards.image_files.read import read_file
+from quell.configs.errors import MachineError
+from quell.launch.inference import file_formats
+from quell.shards.image_files.read import read_file
 
 RNG = np.random.default_rng(3)
 UINT8 = RNG.integers(0, 256, (9, 11), np.uint8)

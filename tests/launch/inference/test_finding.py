@@ -7,10 +7,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from configs.errors import ConfigError, DataError
-from launch.inference.files.stored_file import StoredFile
-from launch.inference.finding import find_inputs
-from shards.image_files.read import read_file
+from quell.configs.errors import ConfigError, DataError
+from quell.launch.inference.files.stored_file import StoredFile
+from quell.launch.inference.finding import find_inputs
+from quell.shards.image_files.read import read_file
 from tests.launch.inference.dicom_files import write_dicom
 
 

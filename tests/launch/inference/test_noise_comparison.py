@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from configs.fields import FieldSpec
-from launch.inference.noise_comparison import NoiseComparison
-from launch.runs.folder import RunFolder
-from losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
-from pipelines.base import Batch
+from quell.configs.fields import FieldSpec
+from quell.launch.inference.noise_comparison import NoiseComparison
+from quell.launch.runs.folder import RunFolder
+from quell.losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
+from quell.pipelines.base import Batch
 
 BLUR = np.outer([1.0, 4.0, 6.0, 4.0, 1.0], [1.0, 4.0, 6.0, 4.0, 1.0])
 TRAINED_ON = FieldNoise(0.1, spectrum_of_kernel(BLUR))

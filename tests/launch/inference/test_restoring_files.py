@@ -12,9 +12,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from launch import denoise
-from launch.inference import large_images
-from launch.inference.files import open_file
+from quell.launch import denoise
+from quell.launch.inference import large_images
+from quell.launch.inference.files import open_file
 from tests.launch.inference.identity_runs import identity_run
 
 RNG = np.random.default_rng(11)
@@ -307,7 +307,7 @@ def test_zarr_images_are_restored_in_place_of_their_levels(grey: Path, tmp_path:
 def test_fields_may_be_folders_of_the_same_names(
     mini: Path, small_run: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from launch.training import run
+    from quell.launch.training import run
 
     assert run.train(small_run("loop.max_steps=1"), tmp_path / "run") == 0  # type: ignore[operator]
     images = (RNG.normal(size=(2, 24, 40)) + 1j * RNG.normal(size=(2, 24, 40))).astype(np.complex64) / 2

@@ -8,8 +8,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from launch import denoise
-from shards.sources.common.contrast_slices import UNITS
+from quell.launch import denoise
+from quell.shards.sources.common.contrast_slices import UNITS
 from tests.launch.inference.dicom_files import write_dicom
 from tests.launch.inference.identity_runs import identity_run
 

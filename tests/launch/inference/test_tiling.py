@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from configs.errors import ConfigError
-from launch.inference.tiling import blend_weights, tile_starts, tiled, tiled_bands
+from quell.configs.errors import ConfigError
+from quell.launch.inference.tiling import blend_weights, tile_starts, tiled, tiled_bands
 
 RADIUS_PX = 3
 

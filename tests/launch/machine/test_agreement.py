@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from configs.errors import CheckpointError, MachineError
-from launch.machine import agreement
+from quell.configs.errors import CheckpointError, MachineError
+from quell.launch.machine import agreement
 
 
 def test_the_error_of_the_lowest_rank_is_raised_on_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from configs.schema import LoopConfig
-from launch.machine import arithmetic, complex_gradients, description, precision
-from launch.machine.precision import Precision
+from quell.configs.schema import LoopConfig
+from quell.launch.machine import arithmetic, complex_gradients, description, precision
+from quell.launch.machine.precision import Precision
 
 
 @pytest.fixture(autouse=True)

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from benchmarks.support import common
-from configs.errors import ConfigError, MachineError
-from configs.schema import LoopConfig
-from launch.machine import compilation
-from launch.machine.compilation import CUDA_GRAPHS
-from launch.training import run
-from pipelines.base import Batch, PhaseOutput, Pipeline
+from quell.configs.errors import ConfigError, MachineError
+from quell.configs.schema import LoopConfig
+from quell.launch.machine import compilation
+from quell.launch.machine.compilation import CUDA_GRAPHS
+from quell.launch.training import run
+from quell.pipelines.base import Batch, PhaseOutput, Pipeline
 from tests.support.runs import read_events, read_weights, same_bits
 from tests.support.small_runs import SMALL_CONFIG, SmallRun
 from tests.support.train_each import Job, WorkerPair, train_each

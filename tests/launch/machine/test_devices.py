@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from configs.errors import MachineError
-from configs.schema import LoopConfig
-from launch.machine import acceleration, devices, rng, threads
-from launch.machine.threads import Cores
+from quell.configs.errors import MachineError
+from quell.configs.schema import LoopConfig
+from quell.launch.machine import acceleration, devices, rng, threads
+from quell.launch.machine.threads import Cores
 
 Use = tuple[str, object]
 

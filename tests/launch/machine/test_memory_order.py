@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from configs.schema import LoopConfig, OptimizerConfig
-from launch.machine import acceleration, memory_layout
-from launch.training import optimizers
-from launch.training.phases import Phase
+from quell.configs.schema import LoopConfig, OptimizerConfig
+from quell.launch.machine import acceleration, memory_layout
+from quell.launch.training import optimizers
+from quell.launch.training.phases import Phase
 
 CPU = torch.device("cpu")
 

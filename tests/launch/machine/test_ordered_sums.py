@@ -11,7 +11,7 @@ sys.path[0] = {str(ROOT)!r}
 import torch, torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from launch.machine.ordered_sums import sum_in_order_of_ranks
+from quell.launch.machine.ordered_sums import sum_in_order_of_ranks
 
 class Crossed(nn.Module):
     # the gradients arrive in another order than that of the definition, so DDP arranges its messages anew

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from configs import errors
-from configs.errors import MachineError
-from launch import denoise, evaluate
-from launch.machine import devices, out_of_memory
-from pipelines.dual_domain import DualDomain
+from quell.configs import errors
+from quell.configs.errors import MachineError
+from quell.launch import denoise, evaluate
+from quell.launch.machine import devices, out_of_memory
+from quell.pipelines.dual_domain import DualDomain
 from tests.support.runs import read_summary
 from tests.support.small_runs import SmallRun, TrainSmall, single_error
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from configs import loader
-from configs.errors import ConfigError
-from configs.schema import LoopConfig
-from launch.machine import precision
-from launch.machine.precision import Precision
-from launch.training import run
-from launch.training.phases import PhaseView
-from pipelines.base import PhaseOutput
+from quell.configs import loader
+from quell.configs.errors import ConfigError
+from quell.configs.schema import LoopConfig
+from quell.launch.machine import precision
+from quell.launch.machine.precision import Precision
+from quell.launch.training import run
+from quell.launch.training.phases import PhaseView
+from quell.pipelines.base import PhaseOutput
 from tests.support.commands import Command
 from tests.support.runs import checkpoint_of, read_events
 from tests.support.small_runs import SmallRun
@@ -26,9 +26,9 @@ sys.path[0] = {root!r}
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from configs.errors import MachineError
-from launch import cli, train
-from launch.machine import complex_gradients
+from quell.configs.errors import MachineError
+from quell.launch import cli, train
+from quell.launch.machine import complex_gradients
 from tests.support.scripts import Rendezvous
 rendezvous = Rendezvous()
 rendezvous.open()

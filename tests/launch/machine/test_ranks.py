@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from configs.errors import MachineError
-from launch.machine import ranks
+from quell.configs.errors import MachineError
+from quell.launch.machine import ranks
 from tests.support.ports import free_ports
 
 TIMED_OUT = "[/pytorch/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 6000ms for recv"
@@ -19,12 +19,12 @@ CLOSED = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection 
 
 RANK = """
 import os, signal, sys, time
-from launch import cli
+from quell.launch import cli
 def work():
     import torch
     import torch.distributed as dist
-    from launch.machine import ranks
-    from launch.machine.acceleration import TIMEOUT
+    from quell.launch.machine import ranks
+    from quell.launch.machine.acceleration import TIMEOUT
     dist.init_process_group("gloo", timeout=TIMEOUT)
     with ranks.explained():
         for step in range(10**6):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch import train
+from quell.launch import train
 from tests.support.commands import Command
 from tests.support.ports import free_ports
 from tests.support.runs import read_events, read_summary, read_weights

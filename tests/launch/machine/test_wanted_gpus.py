@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from configs.errors import MachineError
-from configs.schema import LoopConfig
-from launch.machine import acceleration, devices
+from quell.configs.errors import MachineError
+from quell.configs.schema import LoopConfig
+from quell.launch.machine import acceleration, devices
 
 
 @pytest.fixture(autouse=True)

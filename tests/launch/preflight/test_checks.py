@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from configs import loader
-from launch.preflight import checks
-from launch.preflight.requests import Request
-from shards import build
+from quell.configs import loader
+from quell.launch.preflight import checks
+from quell.launch.preflight.requests import Request
+from quell.shards import build
 from tests.support.slurm.launcher import ROOT, TINY
 
 CONFIG = ROOT / "configs" / "cross_no_skip.yaml"

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from configs.schema import RunConfig
-from configs.support.paths import ROOT
-from launch import prove_device
-from launch.machine import devices
-from launch.proof import copies, steps
-from launch.proof.outcomes import Check, SkippedError, run_checks
-from launch.proof.steps import difference
+from quell.configs.schema import RunConfig
+from quell.configs.support.paths import ROOT
+from quell.launch import prove_device
+from quell.launch.machine import devices
+from quell.launch.proof import copies, steps
+from quell.launch.proof.outcomes import Check, SkippedError, run_checks
+from quell.launch.proof.steps import difference
 
 
 def test_the_cpu_is_proven_with_one_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

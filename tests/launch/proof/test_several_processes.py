@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from launch import prove_device
-from launch.checkpoints.layout import folder_name
-from launch.machine import devices
-from launch.proof import processes, rank, several, sharding
-from launch.proof.outcomes import SkippedError
-from launch.proof.processes import Ended
-from launch.proof.small_configs import write_roots
-from launch.runs.folder import RunFolder
+from quell.launch import prove_device
+from quell.launch.checkpoints.layout import folder_name
+from quell.launch.machine import devices
+from quell.launch.proof import processes, rank, several, sharding
+from quell.launch.proof.outcomes import SkippedError
+from quell.launch.proof.processes import Ended
+from quell.launch.proof.small_configs import write_roots
+from quell.launch.runs.folder import RunFolder
 
 WITHOUT_DEEPSPEED = not all(importlib.util.find_spec(name) for name in ("deepspeed", "transformers"))
 

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from configs import loader
-from launch.proof import speed
-from launch.proof.outcomes import SkippedError
-from launch.proof.small_configs import CONFIGS, write_roots
+from quell.configs import loader
+from quell.launch.proof import speed
+from quell.launch.proof.outcomes import SkippedError
+from quell.launch.proof.small_configs import CONFIGS, write_roots
 
 CPU, CUDA = torch.autograd.DeviceType.CPU, torch.autograd.DeviceType.CUDA
 

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs import loader
-from configs.errors import QuellError
-from configs.support.paths import ROOT
-from launch.diagnosis.examine import read_facts
-from launch.diagnosis.general_rules import general_checks
-from launch.runs.folder import RunFolder
-from launch.studies import results, table
-from slurm.node import records
-from slurm.report import rows
-from slurm.submission.manifest import Manifest, SubmittedStage, SubmittedTask
+from quell.configs import loader
+from quell.configs.errors import QuellError
+from quell.configs.support.paths import ROOT
+from quell.launch.diagnosis.examine import read_facts
+from quell.launch.diagnosis.general_rules import general_checks
+from quell.launch.runs.folder import RunFolder
+from quell.launch.studies import results, table
+from quell.slurm.node import records
+from quell.slurm.report import rows
+from quell.slurm.submission.manifest import Manifest, SubmittedStage, SubmittedTask
 from tests.support.mutations import mutate_json_lines
 
 EVENTS = [

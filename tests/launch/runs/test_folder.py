@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from configs.errors import MachineError
-from launch.runs import folder as run_folder
-from launch.runs.folder import RunFolder
-from launch.training import run
+from quell.configs.errors import MachineError
+from quell.launch.runs import folder as run_folder
+from quell.launch.runs.folder import RunFolder
+from quell.launch.training import run
 from tests.support.runs import read_summary
 from tests.support.small_runs import TrainSmall, single_error
 

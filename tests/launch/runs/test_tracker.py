@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from configs.errors import MachineError
-from configs.support.event_log import curves_of, read_events
-from launch.runs import board
-from launch.runs.folder import RunFolder
-from launch.runs.tracker import Tracker
+from quell.configs.errors import MachineError
+from quell.configs.support.event_log import curves_of, read_events
+from quell.launch.runs import board
+from quell.launch.runs.folder import RunFolder
+from quell.launch.runs.tracker import Tracker
 from tests.support.mutations import mutate_json_lines
 
 Points = dict[str, list[tuple[int, float]]]
@@ -118,8 +118,8 @@ def test_half_a_record_and_foreign_files_do_not_matter(folder: RunFolder) -> Non
 
 KILLED = """
 import sys
-from launch.runs.folder import RunFolder
-from launch.runs.tracker import Tracker
+from quell.launch.runs.folder import RunFolder
+from quell.launch.runs.tracker import Tracker
 folder, resumed_at = RunFolder(sys.argv[1]), int(sys.argv[2])
 tracker = Tracker(folder, active=True, tensorboard=True, resumed_at=resumed_at)
 print("ready", flush=True)

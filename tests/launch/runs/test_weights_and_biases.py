@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launch.runs import weights_and_biases
-from launch.runs.folder import RunFolder
-from launch.runs.tracker import Tracker
+from quell.launch.runs import weights_and_biases
+from quell.launch.runs.folder import RunFolder
+from quell.launch.runs.tracker import Tracker
 
 
 class Recorder:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from configs import loader
-from configs.errors import EXIT_REQUEUE
-from configs.support import child_process
-from configs.support.paths import ROOT
-from launch import experiments
-from launch.studies.experiment import Experiment
+from quell.configs import loader
+from quell.configs.errors import EXIT_REQUEUE
+from quell.configs.support import child_process
+from quell.configs.support.paths import ROOT
+from quell.launch import experiments
+from quell.launch.studies.experiment import Experiment
 from tests.support.small_runs import SMALL_CONFIG
 
 ONE_STEP = ["loop.max_steps=1", "evaluation.limit=2"]

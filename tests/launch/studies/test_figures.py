@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.figures import dual_domain as figures
-from launch import train
-from launch.evaluation import baselines
+from quell.launch import train
+from quell.launch.evaluation import baselines
 
 SHORT = [
     "loop.max_steps=2",

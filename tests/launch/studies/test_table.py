@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.support.json_files import Record
-from launch.studies import plot, results, table
-from launch.studies.results import RunResult, Validation
-from launch.training import run
-from pipelines.dual_domain import DualDomain
-from pipelines.tcfl import Tcfl
+from quell.configs.support.json_files import Record
+from quell.launch.studies import plot, results, table
+from quell.launch.studies.results import RunResult, Validation
+from quell.launch.training import run
+from quell.pipelines.dual_domain import DualDomain
+from quell.pipelines.tcfl import Tcfl
 from tests.support.small_runs import SmallRun
 
 DUAL_DOMAIN_METRICS = {

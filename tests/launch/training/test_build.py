@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from configs.fields import FieldSpec
-from configs.schema import LoopConfig
-from launch.machine.acceleration import read_timeout
-from launch.training import build
-from launch.training.build import synchronise_batch_norm
-from pipelines.supervised import Supervised
+from quell.configs.errors import ConfigError
+from quell.configs.fields import FieldSpec
+from quell.configs.schema import LoopConfig
+from quell.launch.machine.acceleration import read_timeout
+from quell.launch.training import build
+from quell.launch.training.build import synchronise_batch_norm
+from quell.pipelines.supervised import Supervised
 
 FIELDS = {"noisy": FieldSpec(1), "clean": FieldSpec(1)}
 

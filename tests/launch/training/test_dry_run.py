@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.support import common
-from launch.runs import weights_and_biases
-from pipelines.base import Batch, PhaseOutput
-from pipelines.tcfl import Tcfl
+from quell.launch.runs import weights_and_biases
+from quell.pipelines.base import Batch, PhaseOutput
+from quell.pipelines.tcfl import Tcfl
 from tests.support.small_runs import TrainSmall, single_error
 
 CNCL = (

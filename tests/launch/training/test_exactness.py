@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from launch import train
+from quell.launch import train
 from tests.support.commands import Command
 from tests.support.runs import checkpoint_of, read_events, read_summary, read_weights, same_bits
 from tests.support.small_runs import SMALL_CONFIG
@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.xdist_group("pair"), pytest.mark.timeout(900)]
 KILL_DURING_SAVE = """
 import os, signal, sys
 sys.path[0] = {root!r}
-from launch import train
-from launch.checkpoints import store
+from quell.launch import train
+from quell.launch.checkpoints import store
 publish = store.publish
 def killed_publish(hidden, meta):
     if meta["step"] == {step}:
@@ -34,8 +34,8 @@ sys.exit(train.main(sys.argv[1:]))
 SIGNAL_WHILE_TRAINING = """
 import os, signal, sys
 sys.path[0] = {root!r}
-from launch import train
-from launch.training import loop
+from quell.launch import train
+from quell.launch.training import loop
 train_step = loop.train_step
 def signalled_step(phases, pipeline, step, *arguments):
     if step == {step}:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.errors import ConfigError, DataError
-from launch.evaluation import evaluator
+from quell.configs.errors import ConfigError, DataError
+from quell.launch.evaluation import evaluator
 from tests.support.runs import checkpoint_of, read_summary, read_weights, same_bits
 from tests.support.small_runs import TrainSmall, single_error
 

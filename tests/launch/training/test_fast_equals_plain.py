@@ -10,14 +10,14 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from configs.fields import FieldSpec
-from configs.schema import OptimizerConfig
-from launch.training import optimizers
-from launch.training.ema import Average
-from launch.training.metric_log import MetricLog
-from launch.training.phases import Phase, train_step
-from pipelines.base import Batch
-from pipelines.tcfl import Tcfl
+from quell.configs.fields import FieldSpec
+from quell.configs.schema import OptimizerConfig
+from quell.launch.training import optimizers
+from quell.launch.training.ema import Average
+from quell.launch.training.metric_log import MetricLog
+from quell.launch.training.phases import Phase, train_step
+from quell.pipelines.base import Batch
+from quell.pipelines.tcfl import Tcfl
 from tests.support.images import uniform_batch
 
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)

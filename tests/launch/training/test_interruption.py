@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from launch.runs.folder import RunFolder
-from launch.studies import results
-from launch.training import loop, run
+from quell.launch.runs.folder import RunFolder
+from quell.launch.studies import results
+from quell.launch.training import loop, run
 from tests.support.commands import Command
 from tests.support.runs import checkpoint_of, read_summary, read_weights, same_bits
 from tests.support.small_runs import SMALL_CONFIG, TrainSmall
@@ -22,9 +22,9 @@ OPTIONS = ("checkpoint.every_steps=100", "evaluation.every_epochs=null", "loop.e
 PRESSED_TWICE = """
 import os, signal, sys
 sys.path[0] = {root!r}
-from launch import train
-from launch.training import loop
-from launch.training.stop_signal import StopSignal
+from quell.launch import train
+from quell.launch.training import loop
+from quell.launch.training.stop_signal import StopSignal
 train_step = loop.train_step
 def pressed_step(phases, pipeline, step, *arguments):
     if step in (1, 2):
@@ -99,7 +99,7 @@ def test_ctrl_c_stops_two_processes_with_a_checkpoint(torchrun: Command, mini: P
     script.write_text(
         "import os, signal, sys, threading, time\n"
         "from pathlib import Path\n"
-        "from launch import cli, train\n"
+        "from quell.launch import cli, train\n"
         "def press():\n"
         f"    while not Path({str(run_dir)!r}, 'metrics.jsonl').exists() or '\"train\"' not in "
         f"Path({str(run_dir)!r}, 'metrics.jsonl').read_text():\n"

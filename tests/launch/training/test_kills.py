@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import train
+from quell.launch import train
 from tests.support.commands import Command
 from tests.support.fault_points import killed_at, points_of
 from tests.support.runs import read_events, read_summary, read_weights, same_bits

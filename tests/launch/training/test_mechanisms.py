@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.support.json_files import Record
-from launch import train
-from shards import build
+from quell.configs.support.json_files import Record
+from quell.launch import train
+from quell.shards import build
 from tests.support.runs import read_summary
 
 SHORT = (

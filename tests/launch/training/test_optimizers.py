@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from configs.schema import OptimizerConfig
-from launch.training import optimizers
+from quell.configs.schema import OptimizerConfig
+from quell.launch.training import optimizers
 
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 

@@ -13,10 +13,10 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from benchmarks.support import common, published
-from configs.schema import RunConfig
-from launch.machine import memory_layout
-from launch.training import build
-from pipelines.base import Batch, Pipeline
+from quell.configs.schema import RunConfig
+from quell.launch.machine import memory_layout
+from quell.launch.training import build
+from quell.pipelines.base import Batch, Pipeline
 
 SIDE_PX = 48
 EXTRA_OVERRIDES = {

@@ -7,9 +7,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from configs.errors import CheckpointError
-from launch import train
-from launch.checkpoints import resume
+from quell.configs.errors import CheckpointError
+from quell.launch import train
+from quell.launch.checkpoints import resume
 from tests.support.runs import checkpoint_of, read_weights, same_bits
 from tests.support.small_runs import SMALL_CONFIG
 

@@ -13,11 +13,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from configs import loader
-from configs.schema import DataConfig
-from launch import evaluate, train
-from launch.data import splits
-from shards.building.writer import write_split
+from quell.configs import loader
+from quell.configs.schema import DataConfig
+from quell.launch import evaluate, train
+from quell.launch.data import splits
+from quell.shards.building.writer import write_split
 from tests.support.checkpoints import forget_checksums
 from tests.support.runs import checkpoint_of, read_events, read_summary, read_weights
 from tests.support.small_runs import Sample, TrainSmall, pd_pdfs_sample, single_error
@@ -47,10 +47,10 @@ def test_a_run_writes_a_complete_folder(train_small: TrainSmall, tmp_path: Path)
 @pytest.mark.parametrize(
     "function",
     [
-        "launch.checkpoints.store.publish",
-        "launch.training.run.finish",
-        "launch.runs.tracker.Tracker.close",
-        "launch.machine.acceleration.close",
+        "quell.launch.checkpoints.store.publish",
+        "quell.launch.training.run.finish",
+        "quell.launch.runs.tracker.Tracker.close",
+        "quell.launch.machine.acceleration.close",
     ],
 )
 def test_a_signal_while_the_last_files_are_written_is_ignored(

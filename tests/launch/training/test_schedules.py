@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.schema import ScheduleConfig
-from configs.support.json_files import read_json
-from launch.training.schedules import EarlyStop, Plateau, factor
-from shards.building.writer import write_split
+from quell.configs.schema import ScheduleConfig
+from quell.configs.support.json_files import read_json
+from quell.launch.training.schedules import EarlyStop, Plateau, factor
+from quell.shards.building.writer import write_split
 from tests.support.runs import read_events, read_summary
 from tests.support.small_runs import TrainSmall
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from benchmarks.support import common
-from launch.data import finishing
-from launch.training import loop, run
-from launch.training.phases import Phase
-from pipelines.base import Pipeline
-from pipelines.common.random_numbers import normals
+from quell.launch.data import finishing
+from quell.launch.training import loop, run
+from quell.launch.training.phases import Phase
+from quell.pipelines.base import Pipeline
+from quell.pipelines.common.random_numbers import normals
 
 READING_METHODS = (
     "item",

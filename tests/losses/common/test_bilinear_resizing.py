@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from losses.common.bilinear_resizing import by_matrices, resized
+from quell.losses.common.bilinear_resizing import by_matrices, resized
 from tests.support.images import normal_image
 
 

@@ -6,8 +6,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from configs.errors import DataError
-from losses.common.noise_level import noise_level, noise_levels, noise_levels_on_device
+from quell.configs.errors import DataError
+from quell.losses.common.noise_level import noise_level, noise_levels, noise_levels_on_device
 
 
 def smooth(shape: tuple[int, ...]) -> NDArray[np.float64]:

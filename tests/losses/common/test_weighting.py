@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses.common.weighting import Strategy, Weighting
+from quell.losses.common.weighting import Strategy, Weighting
 
 
 def terms(*values: float) -> dict[str, Tensor]:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from configs.errors import DataError
-from configs.registry import names
-from launch.evaluation.measuring import metrics
-from losses.common import cached_parts
-from losses.metrics.common.batch_form import BatchForm
+from quell.configs.errors import DataError
+from quell.configs.registry import names
+from quell.launch.evaluation.measuring import metrics
+from quell.losses.common import cached_parts
+from quell.losses.metrics.common.batch_form import BatchForm
 
 Image = NDArray[np.floating]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from skimage.metrics import mean_squared_error, normalized_root_mse
 
-from configs.errors import DataError
-from losses.metrics.nmse import nmse
-from losses.metrics.rmse import rmse
+from quell.configs.errors import DataError
+from quell.losses.metrics.nmse import nmse
+from quell.losses.metrics.rmse import rmse
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (20, 30, 3)])

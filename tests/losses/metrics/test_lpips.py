@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from configs.errors import DataError, MachineError
-from losses.metrics import lpips as module
-from losses.metrics.lpips import lpips
+from quell.configs.errors import DataError, MachineError
+from quell.losses.metrics import lpips as module
+from quell.losses.metrics.lpips import lpips
 
 LAYERS = {"0": (64, 3, 11), "3": (192, 64, 5), "6": (384, 192, 3), "8": (256, 384, 3), "10": (256, 256, 3)}
 

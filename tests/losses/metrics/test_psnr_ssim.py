@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from configs.errors import DataError
-from losses.metrics.psnr import psnr
-from losses.metrics.ssim import ssim
+from quell.configs.errors import DataError
+from quell.losses.metrics.psnr import psnr
+from quell.losses.metrics.ssim import ssim
 from tests.support.images import noisy_pair
 
 

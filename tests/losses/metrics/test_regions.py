@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from configs.errors import DataError
-from losses.metrics.cnr import cnr
-from losses.metrics.common.rois import Box, Rois, find_rois
-from losses.metrics.enl import enl
-from losses.metrics.msr import msr
+from quell.configs.errors import DataError
+from quell.losses.metrics.cnr import cnr
+from quell.losses.metrics.common.rois import Box, Rois, find_rois
+from quell.losses.metrics.enl import enl
+from quell.losses.metrics.msr import msr
 
 ROIS = Rois(background=(Box(4, 4, 24, 24),), foreground=(Box(4, 40, 20, 20), Box(40, 40, 20, 20)))
 

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from pytorch_msssim import ms_ssim as reference
 from scipy.ndimage import gaussian_filter
 
-from configs.errors import DataError
-from losses.metrics.epi import epi
-from losses.metrics.epi_h import epi_h
-from losses.metrics.epi_v import epi_v
-from losses.metrics.gcmse import gcmse
-from losses.metrics.gcmse_per_pixel import gcmse_per_pixel
-from losses.metrics.ms_ssim import ms_ssim, window_for
+from quell.configs.errors import DataError
+from quell.losses.metrics.epi import epi
+from quell.losses.metrics.epi_h import epi_h
+from quell.losses.metrics.epi_v import epi_v
+from quell.losses.metrics.gcmse import gcmse
+from quell.losses.metrics.gcmse_per_pixel import gcmse_per_pixel
+from quell.losses.metrics.ms_ssim import ms_ssim, window_for
 from tests.support.images import noisy_pair
 
 Image = NDArray[np.float64]

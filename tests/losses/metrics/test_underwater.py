@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from configs.errors import DataError
-from losses.metrics.uciqe import uciqe
-from losses.metrics.uiqm import BLOCK_PX, colourfulness, contrast, sharpness, uiqm
+from quell.configs.errors import DataError
+from quell.losses.metrics.uciqe import uciqe
+from quell.losses.metrics.uiqm import BLOCK_PX, colourfulness, contrast, sharpness, uiqm
 
 Image = NDArray[np.float64]
 

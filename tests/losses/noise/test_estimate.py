@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from configs.errors import DataError
-from losses.noise.estimate import estimate_noise
+from quell.configs.errors import DataError
+from quell.losses.noise.estimate import estimate_noise
 
 Array = NDArray[np.float64]
 

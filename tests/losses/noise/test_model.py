@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import DataError
-from losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
+from quell.configs.errors import DataError
+from quell.losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
 
 KERNEL = np.outer([1.0, 2.0, 1.0], [1.0, 2.0, 1.0])
 """Binomial kernel: the correlation with the next pixel is (1*2 + 2*1) / (1 + 4 + 1) = 2 / 3."""

@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from losses.common import cached_parts
-from losses.noise.model import Array, FieldNoise, spectrum_of_kernel
-from losses.noise.residuals import ResidualChecks, check_residual, check_residuals
+from quell.losses.common import cached_parts
+from quell.losses.noise.model import Array, FieldNoise, spectrum_of_kernel
+from quell.losses.noise.residuals import ResidualChecks, check_residual, check_residuals
 
 SHAPE = (160, 144)
 SIGMA = 0.1

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.blocks import axis_maps
-from models.blocks.axis_maps import ReflectionConv2d, doubling, gather, reflection
+from quell.models.blocks import axis_maps
+from quell.models.blocks.axis_maps import ReflectionConv2d, doubling, gather, reflection
 from tests.support.images import normal_image
 
 CPU = torch.device("cpu")

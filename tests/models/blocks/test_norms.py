@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.blocks.norms import GroupNorm, InstanceNorm2d, instance_norm
+from quell.models.blocks.norms import GroupNorm, InstanceNorm2d, instance_norm
 from tests.support.images import normal_image
 
 MEMORY_FORMATS = (torch.contiguous_format, torch.channels_last)

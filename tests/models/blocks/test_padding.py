@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.blocks.padding import crop_to, pad_to_multiple, padded
+from quell.models.blocks.padding import crop_to, pad_to_multiple, padded
 from tests.support.images import normal_image
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.errors import ConfigError
-from configs.loader import structure
-from pipelines.common import guided_views, rician
+from quell.configs.errors import ConfigError
+from quell.configs.loader import structure
+from quell.pipelines.common import guided_views, rician
 from tests.pipelines.test_cross_guided import SIGMA, batch, make, normals, pictures
 
 WIDTHS = [1, 2]

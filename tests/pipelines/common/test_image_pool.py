@@ -5,8 +5,8 @@ import io
 import pytest
 import torch
 
-from pipelines.common.image_pool import ImagePool, Pools
-from pipelines.common.network_passes import clip_weights, forward_groups
+from quell.pipelines.common.image_pool import ImagePool, Pools
+from quell.pipelines.common.network_passes import clip_weights, forward_groups
 
 
 def numbered(first: int, count: int, side: int = 2) -> torch.Tensor:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from configs.errors import ConfigError, DataError
-from configs.fields import FieldSpec
-from configs.loader import structure
-from losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
-from pipelines.base import Batch
-from pipelines.cross_guided import CrossGuided
-from pipelines.r2r import R2R
+from quell.configs.errors import ConfigError, DataError
+from quell.configs.fields import FieldSpec
+from quell.configs.loader import structure
+from quell.losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
+from quell.pipelines.base import Batch
+from quell.pipelines.cross_guided import CrossGuided
+from quell.pipelines.r2r import R2R
 
 BLUR = np.outer([1.0, 4.0, 6.0, 4.0, 1.0], [1.0, 4.0, 6.0, 4.0, 1.0])
 SLOPE = np.linspace(0.5, 1.5, 9)[None].repeat(9, 0)

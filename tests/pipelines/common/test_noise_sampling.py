@@ -5,10 +5,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from losses.noise.model import FieldNoise, spectrum_of_kernel
-from pipelines.common import recorruption, rician
-from pipelines.common.noise_sampling import ORIENTATIONS, NoiseShape, Size, oriented, undo_orientation
-from shards.reading.draws.geometry import Geometries
+from quell.losses.noise.model import FieldNoise, spectrum_of_kernel
+from quell.pipelines.common import recorruption, rician
+from quell.pipelines.common.noise_sampling import ORIENTATIONS, NoiseShape, Size, oriented, undo_orientation
+from quell.shards.reading.draws.geometry import Geometries
 
 STREAKS = np.outer([1.0, 0.5], [1, 4, 6, 4, 1])
 """A kernel that differs along rows and columns."""

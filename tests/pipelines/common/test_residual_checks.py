@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from configs.fields import FieldSpec
-from losses.noise.model import FieldNoise
-from pipelines.common import residual_checks
+from quell.configs.fields import FieldSpec
+from quell.losses.noise.model import FieldNoise
+from quell.pipelines.common import residual_checks
 from tests.support.images import normal_image
 
 SIGMA = 20.0

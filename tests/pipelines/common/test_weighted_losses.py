@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.errors import ConfigError
-from configs.fields import FieldSpec, Layout
-from configs.loader import dump, parse, structure
-from pipelines.common.weighted_losses import WeightedPipeline
-from pipelines.noise2noise import Noise2Noise
-from pipelines.spectroformer import SpectroformerTraining
-from pipelines.supervised import Supervised
+from quell.configs.errors import ConfigError
+from quell.configs.fields import FieldSpec, Layout
+from quell.configs.loader import dump, parse, structure
+from quell.pipelines.common.weighted_losses import WeightedPipeline
+from quell.pipelines.noise2noise import Noise2Noise
+from quell.pipelines.spectroformer import SpectroformerTraining
+from quell.pipelines.supervised import Supervised
 from tests.support.images import uniform_batch
 
 SMALL = {"name": "dncnn", "depth": 3, "width": 8}

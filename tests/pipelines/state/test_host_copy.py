@@ -5,10 +5,10 @@ import copy
 import torch
 from torch import nn
 
-from configs.fields import FieldSpec
-from pipelines.common.noise_calibration import GRID, MAPS, SPECTRA
-from pipelines.r2r import R2R
-from pipelines.state.host_copy import HostCopy
+from quell.configs.fields import FieldSpec
+from quell.pipelines.common.noise_calibration import GRID, MAPS, SPECTRA
+from quell.pipelines.r2r import R2R
+from quell.pipelines.state.host_copy import HostCopy
 
 
 class Counter(nn.Module):

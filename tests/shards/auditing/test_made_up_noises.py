@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from losses.noise.audit import FieldImages, audit_noise
-from losses.noise.estimate import Estimate, estimate_noise
-from losses.noise.impulses import TOLERATED
-from losses.noise.verdicts import verdict
-from shards.sources.common.made_up_noise import DEFAULTS, MadeUpNoise
-from shards.sources.phantom import clean_pair
+from quell.losses.noise.audit import FieldImages, audit_noise
+from quell.losses.noise.estimate import Estimate, estimate_noise
+from quell.losses.noise.impulses import TOLERATED
+from quell.losses.noise.verdicts import verdict
+from quell.shards.sources.common.made_up_noise import DEFAULTS, MadeUpNoise
+from quell.shards.sources.phantom import clean_pair
 
 SIZE, IMAGES = 128, 12
 LEFTOVER = 0.12

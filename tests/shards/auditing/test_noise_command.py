@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import DataError
-from losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
-from losses.noise.verdicts import verdict
-from shards import build, noise
+from quell.configs.errors import DataError
+from quell.losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
+from quell.losses.noise.verdicts import verdict
+from quell.shards import build, noise
 
 WIDE = spectrum_of_kernel(np.ones((3, 3)))
 

@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.errors import DataError, MachineError
-from configs.support.paths import ROOT
-from shards import build
-from shards.building.build_splits import build_splits
-from shards.building.items import Sample, WorkItem
-from shards.building.options import add_build_arguments
-from shards.format.index import Meta
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError, MachineError
+from quell.configs.support.paths import ROOT
+from quell.shards import build
+from quell.shards.building.build_splits import build_splits
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.options import add_build_arguments
+from quell.shards.format.index import Meta
+from quell.shards.reading.shard_set import ShardSet
 
 KILLED_AFTER_THE_SECOND_SHARD = """
 import os, signal, sys
-from shards import build
-from shards.building.split_build import SplitBuild
+from quell.shards import build
+from quell.shards.building.split_build import SplitBuild
 on_shard_done = SplitBuild._on_shard_done
 def then_kill(self, shard):
     on_shard_done(self, shard)

@@ -8,11 +8,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from configs.errors import DataError
-from shards import build
-from shards.building.declared_range import settle
-from shards.building.items import Sample, WorkItem
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError
+from quell.shards import build
+from quell.shards.building.declared_range import settle
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.reading.shard_set import ShardSet
 
 SMOOTH = np.kron(np.random.default_rng(0).random((8, 8)), np.ones((8, 8)))
 

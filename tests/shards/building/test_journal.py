@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from shards.building.journal import JOURNAL, Journal, Position
-from shards.listing.left_out import LeftOut
+from quell.shards.building.journal import JOURNAL, Journal, Position
+from quell.shards.listing.left_out import LeftOut
 
 DARK = LeftOut("dark slice", "v0-1", "too dark")
 

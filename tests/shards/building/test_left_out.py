@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.errors import DataError
-from shards import build
-from shards.building import split_build
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError
+from quell.shards import build
+from quell.shards.building import split_build
+from quell.shards.reading.shard_set import ShardSet
 
 
 def images(folder: Path, names: str, suffix: str = ".png") -> None:
@@ -142,7 +142,7 @@ def test_nan_names_file_slice_and_place_and_damaged_input_is_skipped_on_request(
 def test_every_kind_of_exception_in_a_worker_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from shards.sources import phantom
+    from quell.shards.sources import phantom
 
     for error, code in (
         (RuntimeError("decoder"), 4),

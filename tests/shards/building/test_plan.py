@@ -2,8 +2,8 @@
 
 import pytest
 
-from shards import build
-from shards.building.split_build import hashed_settings
+from quell.shards import build
+from quell.shards.building.split_build import hashed_settings
 
 COMMON = "limit seed shard_mb"
 EARLIER = {

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.errors import ConfigError, DataError
-from shards import build
-from shards.building.items import Sample, WorkItem
-from shards.building.resizing import Resizing, Size, image_size, resize_antialiased
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import ConfigError, DataError
+from quell.shards import build
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.building.resizing import Resizing, Size, image_size, resize_antialiased
+from quell.shards.reading.shard_set import ShardSet
 
 ITEM = WorkItem("i", "i", list)
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.errors import ConfigError, DataError
-from shards.building import slice_splits, splits
-from shards.building.items import Sample, WorkItem
-from shards.listing import left_out
+from quell.configs.errors import ConfigError, DataError
+from quell.shards.building import slice_splits, splits
+from quell.shards.building.items import Sample, WorkItem
+from quell.shards.listing import left_out
 
 
 def arguments(**more: Any) -> argparse.Namespace:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from configs.errors import ConfigError, DataError
-from shards.building import splits
+from quell.configs.errors import ConfigError, DataError
+from quell.shards.building import splits
 
 
 def arguments(**more: Any) -> argparse.Namespace:

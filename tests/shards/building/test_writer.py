@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import webdataset
 
-from configs.errors import DataError, MachineError
-from shards.building.writer import write_split
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError, MachineError
+from quell.shards.building.writer import write_split
+from quell.shards.reading.shard_set import ShardSet
 from tests.support.tars import encoded
 
 

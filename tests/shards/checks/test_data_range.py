@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shards.checks.data_range import contradiction, propose, span_of
+from quell.shards.checks.data_range import contradiction, propose, span_of
 
 RANDOM = np.random.default_rng(0)
 SMOOTH = np.kron(RANDOM.random((8, 8)), np.ones((8, 8)))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from shards.checks.orientation import ORIENTATIONS, PairScore, Picture, Suspect, compare, picture, suspects
-from shards.reading.pixels.transforms import generator
-from shards.sources.phantom import clean_pair
+from quell.shards.checks.orientation import ORIENTATIONS, PairScore, Picture, Suspect, compare, picture, suspects
+from quell.shards.reading.pixels.transforms import generator
+from quell.shards.sources.phantom import clean_pair
 
 UNDO = {1: 3, 2: 2, 3: 1, 4: 4, 5: 5, 6: 6, 7: 7}
 """What was done to an image -> the orientation that brings it back."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from shards.format import checksums
+from quell.shards.format import checksums
 
 
 @pytest.fixture

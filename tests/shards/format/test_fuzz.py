@@ -11,9 +11,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from configs.errors import QuellError
-from shards.format import index
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import QuellError
+from quell.shards.format import index
+from quell.shards.reading.shard_set import ShardSet
 from tests.support.mutations import mutate_bytes
 
 MUTATIONS = 420

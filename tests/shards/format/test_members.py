@@ -11,9 +11,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from configs.errors import DataError
-from shards.format import members as codecs
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError
+from quell.shards.format import members as codecs
+from quell.shards.reading.shard_set import ShardSet
 from tests.support.tars import assert_refused, encoded, npy, write_tar
 
 VALID = npy(np.ones((4, 4), "f4"))

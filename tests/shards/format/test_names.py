@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import DataError
-from shards.format.build_index import build_index
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError
+from quell.shards.format.build_index import build_index
+from quell.shards.reading.shard_set import ShardSet
 from tests.support.tars import npy, write_tar
 
 IMAGE = npy(np.ones((4, 4), "f4"))

@@ -30,9 +30,9 @@ import tifffile
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 
-from configs.errors import DataError, MachineError
-from shards.image_files.image import StoredImage
-from shards.image_files.read import read_file
+from quell.configs.errors import DataError, MachineError
+from quell.shards.image_files.image import StoredImage
+from quell.shards.image_files.read import read_file
 from tests.support.mutations import mutate_bytes
 
 CHECKSUMMED = (".png", ".nii.gz", ".npz")

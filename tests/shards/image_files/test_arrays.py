@@ -6,12 +6,12 @@ import h5py
 import numpy as np
 import pytest
 
-from configs.errors import DataError
-from shards.image_files.fastmri import read_description, read_magnitude
-from shards.image_files.hdf5 import as_slice, read_arrays
-from shards.image_files.numpy_arrays import load_array
-from shards.image_files.read import read_file, read_one
-from shards.listing.left_out import collect
+from quell.configs.errors import DataError
+from quell.shards.image_files.fastmri import read_description, read_magnitude
+from quell.shards.image_files.hdf5 import as_slice, read_arrays
+from quell.shards.image_files.numpy_arrays import load_array
+from quell.shards.image_files.read import read_file, read_one
+from quell.shards.listing.left_out import collect
 
 IMAGE = (np.arange(20 * 24).reshape(20, 24) * 7 % 101).astype(np.float32)
 STACK = np.stack([IMAGE, IMAGE + 1, IMAGE + 2])

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from configs.errors import DataError
-from losses.noise.model import FieldNoise
-from shards.image_files import coils
+from quell.configs.errors import DataError
+from quell.losses.noise.model import FieldNoise
+from quell.shards.image_files import coils
 
 COILS, SLICES, HEIGHT, WIDTH = 4, 3, 128, 96
 

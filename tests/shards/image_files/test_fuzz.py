@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from configs.errors import DataError
-from configs.support.paths import ROOT
-from shards.image_files.read import read_one
+from quell.configs.errors import DataError
+from quell.configs.support.paths import ROOT
+from quell.shards.image_files.read import read_one
 from tests.shards.image_files.image_fuzz import fuzz, intact_files, silence
 
 

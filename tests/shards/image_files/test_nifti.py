@@ -9,8 +9,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from configs.errors import DataError
-from shards.image_files.read import read_one
+from quell.configs.errors import DataError
+from quell.shards.image_files.read import read_one
 from tests.shards.sources.two_contrasts import build_contrasts, built_samples
 
 VOLUME = (np.arange(12 * 10 * 5).reshape(12, 10, 5) * 7 % 601 + 300).astype(np.float32)

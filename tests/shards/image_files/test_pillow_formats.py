@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.errors import DataError, MachineError
-from shards.image_files.read import read_file, read_one
+from quell.configs.errors import DataError, MachineError
+from quell.shards.image_files.read import read_file, read_one
 from tests.shards.image_files.pictures import GREY, RGB, stored_for
 
 
@@ -204,8 +204,8 @@ def test_a_missing_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    for loaded in [loaded for loaded in sys.modules if loaded.startswith("shards.image_files.")]:
-        if loaded.startswith(f"shards.image_files.{module.partition('.')[0]}"):
+    for loaded in [loaded for loaded in sys.modules if loaded.startswith("quell.shards.image_files.")]:
+        if loaded.startswith(f"quell.shards.image_files.{module.partition('.')[0]}"):
             monkeypatch.delitem(sys.modules, loaded)
     with pytest.raises(MachineError, match=f"{name}: needs the package '{package}'; pip install {package}"):
         read_file(tmp_path / name)

@@ -8,9 +8,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from configs.errors import DataError
-from shards.image_files.image import suggested_data_range
-from shards.image_files.read import read_one
+from quell.configs.errors import DataError
+from quell.shards.image_files.image import suggested_data_range
+from quell.shards.image_files.read import read_one
 from tests.shards.image_files.pictures import GREY, RGB, stored_for
 
 DEEP = (np.arange(48 * 64, dtype=np.uint32).reshape(48, 64) * 21 % 4096).astype(np.uint16)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import DataError
-from shards.listing.finite import check_finite
-from shards.listing.folders import list_files
-from shards.listing.left_out import HARMLESS, LeftOut, collect, counts, leave_out, noted, plural, sentences
+from quell.configs.errors import DataError
+from quell.shards.listing.finite import check_finite
+from quell.shards.listing.folders import list_files
+from quell.shards.listing.left_out import HARMLESS, LeftOut, collect, counts, leave_out, noted, plural, sentences
 
 
 def fill(folder: Path) -> None:

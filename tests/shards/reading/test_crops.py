@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from configs.errors import DataError
-from configs.fields import Source
-from shards.building.writer import write_split
-from shards.reading.batch_assembler import BatchAssembler
-from shards.reading.draws import geometry
-from shards.reading.loaders import EvalLoader, Loader
-from shards.reading.order import SampleOrder
-from shards.reading.recipe import Recipe, stream_number
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError
+from quell.configs.fields import Source
+from quell.shards.building.writer import write_split
+from quell.shards.reading.batch_assembler import BatchAssembler
+from quell.shards.reading.draws import geometry
+from quell.shards.reading.loaders import EvalLoader, Loader
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.recipe import Recipe, stream_number
+from quell.shards.reading.shard_set import ShardSet
 
 COUNT, CROP = 11, 16
 KINDS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -144,7 +144,7 @@ def test_portions_of_a_batch_join_without_a_seam(tmp_path: Path, monkeypatch: py
     numbers = np.arange(COUNT)
     expected = whole.batch(numbers, numbers, {})["x"]
     for assembler, images in zip(parts, (1, 3), strict=True):
-        monkeypatch.setattr("shards.reading.crops.CHUNK_BYTES", images * CROP * CROP * 8)
+        monkeypatch.setattr("quell.shards.reading.crops.CHUNK_BYTES", images * CROP * CROP * 8)
         for _ in range(2):  # verified, then read in bands
             assert torch.equal(assembler.batch(numbers, numbers, {})["x"], expected)
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from configs.errors import ConfigError, DataError
-from configs.fields import FieldSpec, Source
-from shards.building.writer import write_split
-from shards.reading import recipe as recipes
-from shards.reading.buffers import KEPT_BATCHES, BufferPool
-from shards.reading.loaders import EvalLoader, Loader
-from shards.reading.order import SampleOrder, samples_of_rank
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import ConfigError, DataError
+from quell.configs.fields import FieldSpec, Source
+from quell.shards.building.writer import write_split
+from quell.shards.reading import recipe as recipes
+from quell.shards.reading.buffers import KEPT_BATCHES, BufferPool
+from quell.shards.reading.loaders import EvalLoader, Loader
+from quell.shards.reading.order import SampleOrder, samples_of_rank
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
 
 Open = Callable[..., ShardSet]
 PAIR = {"pd": Source(), "pdfs": Source()}

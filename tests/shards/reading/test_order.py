@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from configs.errors import ConfigError, DataError
-from shards.reading.order import SampleOrder, permute, samples_of_rank, shift
+from quell.configs.errors import ConfigError, DataError
+from quell.shards.reading.order import SampleOrder, permute, samples_of_rank, shift
 
 SIZES = [*range(1, 40), 64, 97, 100, 255, 256, 257, 1000, 4096, 9973, 100_000]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 
 import pytest
 
-from shards.reading.prefetch import Prefetcher
+from quell.shards.reading.prefetch import Prefetcher
 
 
 def numbers(count: int, closed: list[int] | None = None) -> Generator[int, None, None]:

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.support.paths import ROOT
-from shards.building.writer import write_split
+from quell.configs.support.paths import ROOT
+from quell.shards.building.writer import write_split
 
 BUILD = """
 import sys
-from shards.reading.shard_set import ShardSet
+from quell.shards.reading.shard_set import ShardSet
 shards = ShardSet.open(sys.argv[1])
 print(len(shards), sum(int(shards.read(i, "x")[0, 0]) for i in range(len(shards))))
 """
 RANK = """
 import json, sys
 import torch.distributed as dist
-from configs.fields import Source
-from launch import cli
-from shards.reading.shard_set import ShardSet
-from shards.reading.loaders import EvalLoader, Loader
-from shards.reading.order import SampleOrder, samples_of_rank
-from shards.reading.recipe import Recipe
+from quell.configs.fields import Source
+from quell.launch import cli
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.reading.loaders import EvalLoader, Loader
+from quell.shards.reading.order import SampleOrder, samples_of_rank
+from quell.shards.reading.recipe import Recipe
 dist.init_process_group("gloo")
 rank, world = dist.get_rank(), dist.get_world_size()
 assert world == 2

@@ -8,15 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from configs.errors import DataError
-from configs.fields import Source
-from launch import train
-from shards.building.writer import write_split
-from shards.reading.batch_assembler import BatchAssembler
-from shards.reading.loaders import EvalLoader, Loader
-from shards.reading.order import SampleOrder
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError
+from quell.configs.fields import Source
+from quell.launch import train
+from quell.shards.building.writer import write_split
+from quell.shards.reading.batch_assembler import BatchAssembler
+from quell.shards.reading.loaders import EvalLoader, Loader
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
 
 SIZES = [(40, 52), (40, 52), (31, 64), (90, 45), (24, 24), (24, 30)]
 SIZE = (32, 24)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import DataError
-from shards.format import index, shard_files, tar
-from shards.reading.shard_set import ShardSet
+from quell.configs.errors import DataError
+from quell.shards.format import index, shard_files, tar
+from quell.shards.reading.shard_set import ShardSet
 from tests.support.tars import assert_refused, npy, write_tar
 
 Open = Callable[..., ShardSet]

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.errors import DataError
-from configs.fields import Source
-from shards.building.writer import write_split
-from shards.format import index
-from shards.reading.order import SampleOrder
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
-from shards.reading.streaming import StreamedSet, StreamLoader
+from quell.configs.errors import DataError
+from quell.configs.fields import Source
+from quell.shards.building.writer import write_split
+from quell.shards.format import index
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.reading.streaming import StreamedSet, StreamLoader
 from tests.support.mutations import flip_bit, mutate_tar
 
 SAMPLES = 12

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from configs.errors import DataError
-from configs.fields import Source
-from configs.schema import DataConfig
-from launch.data import loading, splits
-from shards.building.writer import write_split
-from shards.format import index
-from shards.reading.order import SampleOrder
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
-from shards.reading.stream_order import StreamOrder, limited
-from shards.reading.streaming import StreamedSet, StreamLoader
-from shards.remote import remote_folder
+from quell.configs.errors import DataError
+from quell.configs.fields import Source
+from quell.configs.schema import DataConfig
+from quell.launch.data import loading, splits
+from quell.shards.building.writer import write_split
+from quell.shards.format import index
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.reading.stream_order import StreamOrder, limited
+from quell.shards.reading.streaming import StreamedSet, StreamLoader
+from quell.shards.remote import remote_folder
 from tests.shards.conftest import make_samples
 from tests.support.http_server import FAULTS, Server, serving
 
@@ -38,11 +38,11 @@ PAIR = Recipe(
 RANK = """
 import json, sys
 import torch.distributed as dist
-from configs.fields import Source
-from launch import cli
-from shards.reading.order import SampleOrder
-from shards.reading.recipe import Recipe
-from shards.reading.streaming import StreamedSet, StreamLoader
+from quell.configs.fields import Source
+from quell.launch import cli
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.streaming import StreamedSet, StreamLoader
 dist.init_process_group("gloo")
 rank, world = dist.get_rank(), dist.get_world_size()
 assert world == 2

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import ConfigError, DataError, MachineError
-from configs.fields import Source
-from configs.loader import structure
-from configs.schema import CacheConfig, DataConfig
-from configs.support.paths import ROOT
-from launch.data import splits
-from shards.building.writer import write_split
-from shards.reading.loaders import Loader
-from shards.reading.order import SampleOrder
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
-from shards.remote.remote_files import RemoteShardFiles
+from quell.configs.errors import ConfigError, DataError, MachineError
+from quell.configs.fields import Source
+from quell.configs.loader import structure
+from quell.configs.schema import CacheConfig, DataConfig
+from quell.configs.support.paths import ROOT
+from quell.launch.data import splits
+from quell.shards.building.writer import write_split
+from quell.shards.reading.loaders import Loader
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.remote.remote_files import RemoteShardFiles
 
 IMAGES = 6
 
@@ -136,7 +136,7 @@ def test_a_folder_that_was_made_for_the_copies_is_removed_by_the_last_who_leaves
     """One that was there stays, with its copies: the next job finds them."""
     (tmp_path / "kept").mkdir()
     script = (
-        "import sys; from launch import cli\nfrom tests.shards.remote.test_copies_of_local_splits import *\n"
+        "import sys; from quell.launch import cli\nfrom tests.shards.remote.test_copies_of_local_splits import *\n"
         "local, folder = map(Path, sys.argv[1:]); shards = splits.open_split(settings(local, folder), 'train')\n"
         "read_all(shards); print(len(tars(folder)), flush=True); input(); cli.leave(0)"
     )

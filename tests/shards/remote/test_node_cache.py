@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import DataError, MachineError
-from configs.schema import CacheConfig
-from shards.building.writer import write_split
-from shards.format import index, tar
-from shards.reading.shard_set import ShardSet
-from shards.remote import node_cache
-from shards.remote.remote_files import RemoteShardFiles
+from quell.configs.errors import DataError, MachineError
+from quell.configs.schema import CacheConfig
+from quell.shards.building.writer import write_split
+from quell.shards.format import index, tar
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.remote import node_cache
+from quell.shards.remote.remote_files import RemoteShardFiles
 from tests.support.http_server import Server, serving
 
 Open = Callable[..., ShardSet]

@@ -12,17 +12,17 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
-from configs.errors import ConfigError, DataError, MachineError
-from configs.fields import Source
-from configs.schema import CacheConfig, DataConfig
-from launch.data import splits
-from shards.building.writer import write_split
-from shards.reading.loaders import EvalLoader, Loader
-from shards.reading.order import SampleOrder
-from shards.reading.recipe import Recipe
-from shards.reading.shard_set import ShardSet
-from shards.remote import remote_folder
-from shards.remote.remote_files import RemoteShardFiles
+from quell.configs.errors import ConfigError, DataError, MachineError
+from quell.configs.fields import Source
+from quell.configs.schema import CacheConfig, DataConfig
+from quell.launch.data import splits
+from quell.shards.building.writer import write_split
+from quell.shards.reading.loaders import EvalLoader, Loader
+from quell.shards.reading.order import SampleOrder
+from quell.shards.reading.recipe import Recipe
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.remote import remote_folder
+from quell.shards.remote.remote_files import RemoteShardFiles
 from tests.shards.conftest import make_samples
 from tests.support.http_server import FAULTS, Server, serving
 

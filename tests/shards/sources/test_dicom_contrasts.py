@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.reading.shard_set import ShardSet
+from quell.shards.reading.shard_set import ShardSet
 from tests.shards.image_files.dicom_files import PICTURE, make_dicom, write_dicom, write_enhanced
 from tests.shards.sources.two_contrasts import build_contrasts, built_samples
 

@@ -9,13 +9,13 @@ import h5py
 import numpy as np
 import pytest
 
-from configs.errors import DataError
-from shards import build
-from shards.image_files.fastmri import read_complex, read_description, read_magnitude
-from shards.reading.pixels.transforms import generator
-from shards.reading.shard_set import ShardSet
-from shards.sources.common.volume_pairing import best_alignment, edge_features
-from shards.sources.phantom import clean_pair
+from quell.configs.errors import DataError
+from quell.shards import build
+from quell.shards.image_files.fastmri import read_complex, read_description, read_magnitude
+from quell.shards.reading.pixels.transforms import generator
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.sources.common.volume_pairing import best_alignment, edge_features
+from quell.shards.sources.phantom import clean_pair
 
 SIZE = 96
 LEAST_SCORE = "0.27"

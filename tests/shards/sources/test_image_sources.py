@@ -12,11 +12,11 @@ import tifffile
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from configs.support.paths import ROOT
-from shards import build
-from shards.reading.shard_set import ShardSet
-from shards.sources.common import frame_registration
-from shards.verify import verify
+from quell.configs.support.paths import ROOT
+from quell.shards import build
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.sources.common import frame_registration
+from quell.shards.verify import verify
 
 DATA = Path(os.environ.get("QUELL_DATA", ROOT.parent / "shared" / "data"))
 real = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real images at {DATA}; set QUELL_DATA")

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from losses.noise.model import NoiseModel
-from shards import build
-from shards.reading.shard_set import ShardSet
+from quell.losses.noise.model import NoiseModel
+from quell.shards import build
+from quell.shards.reading.shard_set import ShardSet
 
 KINDS = {
     "gaussian": "white",

@@ -10,9 +10,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from shards import build
-from shards.building.near_duplicates import near_duplicates
-from shards.reading.shard_set import ShardSet
+from quell.shards import build
+from quell.shards.building.near_duplicates import near_duplicates
+from quell.shards.reading.shard_set import ShardSet
 from tests.shards.image_files.dicom_files import PICTURE, write_dicom
 from tests.shards.image_files.pictures import GREY, RGB, stored_for
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.support.paths import ROOT
-from shards import build
-from shards.reading.pixels.transforms import generator
-from shards.reading.shard_set import ShardSet
-from shards.sources import knee_mese, phantom
-from shards.sources.common.knee_anatomy import TISSUES, fractions
-from shards.verify import verify
+from quell.configs.support.paths import ROOT
+from quell.shards import build
+from quell.shards.reading.pixels.transforms import generator
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.sources import knee_mese, phantom
+from quell.shards.sources.common.knee_anatomy import TISSUES, fractions
+from quell.shards.verify import verify
 
 KNEE = Path(os.environ.get("QUELL_DATA", ROOT.parent / "shared" / "data")) / "knee_mese"
 

@@ -9,9 +9,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from losses.noise.estimate import estimate_noise
-from shards import build
-from shards.reading.shard_set import ShardSet
+from quell.losses.noise.estimate import estimate_noise
+from quell.shards import build
+from quell.shards.reading.shard_set import ShardSet
 from tests.shards.image_files.dicom_files import PICTURE, write_dicom
 
 Samples = dict[str, dict[str, Any]]

@@ -11,9 +11,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from shards import build
-from shards.reading.shard_set import ShardSet
-from shards.verify import verify
+from quell.shards import build
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.verify import verify
 
 CT = pydicom.uid.UID("1.2.840.10008.5.1.4.1.1.2")
 

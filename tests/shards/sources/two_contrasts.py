@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from shards import build
-from shards.reading.shard_set import ShardSet
+from quell.shards import build
+from quell.shards.reading.shard_set import ShardSet
 
 
 def build_contrasts(source: str, root: Path, *more: str) -> int:

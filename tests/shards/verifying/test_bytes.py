@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards import verify
-from shards.format import index
-from shards.reading.shard_set import ShardSet
+from quell.shards import verify
+from quell.shards.format import index
+from quell.shards.reading.shard_set import ShardSet
 from tests.support.mutations import mutate_bytes, mutate_tar
 from tests.support.tars import flip, make_split
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from shards import build, verify
-from shards.building.writer import write_split
-from shards.reading.shard_set import ShardSet
-from shards.verifying.turned_pairs import PairScores, turned_pairs
+from quell.shards import build, verify
+from quell.shards.building.writer import write_split
+from quell.shards.reading.shard_set import ShardSet
+from quell.shards.verifying.turned_pairs import PairScores, turned_pairs
 
 
 def make_split(root: Path, change: Callable[[list[dict[str, Any]]], Any]) -> None:

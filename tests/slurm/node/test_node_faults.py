@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from slurm.node import job, records
-from slurm.node.node_faults import node_fault
-from slurm.node.placement import RankPlacement
-from slurm.stages.task import Task
+from quell.slurm.node import job, records
+from quell.slurm.node.node_faults import node_fault
+from quell.slurm.node.placement import RankPlacement
+from quell.slurm.stages.task import Task
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def stand_in(
     program.write_text(SCONTROL.format(log=log, state=state, excluded=excluded))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    monkeypatch.setattr("slurm.node.endings._SLURM_ENDS_US_S", 0)
+    monkeypatch.setattr("quell.slurm.node.endings._SLURM_ENDS_US_S", 0)
     return log
 
 

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import pytest
 
-from configs.errors import DataError
-from slurm.node import pick
-from slurm.stages.schema import Init, Pick
-from slurm.stages.task import Task
+from quell.configs.errors import DataError
+from quell.slurm.node import pick
+from quell.slurm.stages.schema import Init, Pick
+from quell.slurm.stages.task import Task
 
 Mode = Literal["max", "min"]
 

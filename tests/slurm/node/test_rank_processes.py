@@ -11,9 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
-from configs.support import child_process
-from slurm.node import rank_processes
-from slurm.node.rank_processes import RankProcesses, rank_environment
+from quell.configs.support import child_process
+from quell.slurm.node import rank_processes
+from quell.slurm.node.rank_processes import RankProcesses, rank_environment
 
 
 def ranks(code: str, *, world_size: int = 2, folder: Path) -> RankProcesses:

@@ -7,11 +7,11 @@ from unittest import mock
 
 import pytest
 
-from configs.errors import EXIT_REQUEUE, DataError, MachineError
-from slurm.node import job, records, requeue
-from slurm.node.placement import RankPlacement, of_this_process
-from slurm.stages.schema import Pick
-from slurm.stages.task import Task
+from quell.configs.errors import EXIT_REQUEUE, DataError, MachineError
+from quell.slurm.node import job, records, requeue
+from quell.slurm.node.placement import RankPlacement, of_this_process
+from quell.slurm.stages.schema import Pick
+from quell.slurm.stages.task import Task
 
 
 def write_task(folder: Path, *, code: str = "pass", max_requeues: int = 5) -> Task:
@@ -144,7 +144,7 @@ def test_a_job_waits_for_a_controller_that_is_being_restarted(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(requeue, "_PAUSE_S", 0.01)
-    monkeypatch.setattr("slurm.node.endings._SLURM_ENDS_US_S", 0)
+    monkeypatch.setattr("quell.slurm.node.endings._SLURM_ENDS_US_S", 0)
     task = write_task(tmp_path, code=f"raise SystemExit({EXIT_REQUEUE})")
     assert job.run(task, placement()) == 0
     assert "requeueing job 7" in capfd.readouterr().err

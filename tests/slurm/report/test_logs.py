@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import ConfigError
-from slurm.node import records
-from slurm.report import logs
-from slurm.submission import client
-from slurm.submission.client import QueuedJob
-from slurm.submission.manifest import Manifest, SubmittedStage, SubmittedTask
+from quell.configs.errors import ConfigError
+from quell.slurm.node import records
+from quell.slurm.report import logs
+from quell.slurm.submission import client
+from quell.slurm.submission.client import QueuedJob
+from quell.slurm.submission.manifest import Manifest, SubmittedStage, SubmittedTask
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from configs.errors import MachineError
-from slurm import submit
-from slurm.node import records
-from slurm.report import rows, status
-from slurm.submission import client, state
-from slurm.submission.client import QueuedJob
-from slurm.submission.manifest import Manifest, SubmittedStage, SubmittedTask, is_locked, locked
+from quell.configs.errors import MachineError
+from quell.slurm import submit
+from quell.slurm.node import records
+from quell.slurm.report import rows, status
+from quell.slurm.submission import client, state
+from quell.slurm.submission.client import QueuedJob
+from quell.slurm.submission.manifest import Manifest, SubmittedStage, SubmittedTask, is_locked, locked
 
 
 def submission(root: Path, after: dict[str, dict[str, Any]]) -> Manifest:

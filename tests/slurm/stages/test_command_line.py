@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from configs.errors import ConfigError
-from slurm import submit
-from slurm.node import pick
-from slurm.stages import plan, read
-from slurm.stages.plan import Plan
+from quell.configs.errors import ConfigError
+from quell.slurm import submit
+from quell.slurm.node import pick
+from quell.slurm.stages import plan, read
+from quell.slurm.stages.plan import Plan
 from tests.support.slurm.launcher import TINY
 
 TRAIN = {"config": "configs/cross_no_skip.yaml"}

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from configs.errors import ConfigError
-from slurm.report import render
-from slurm.stages import plan, read
-from slurm.stages.schema import Resources
+from quell.configs.errors import ConfigError
+from quell.slurm.report import render
+from quell.slurm.stages import plan, read
+from quell.slurm.stages.schema import Resources
 
 COMMAND = {"command": ["-c", "pass"]}
 

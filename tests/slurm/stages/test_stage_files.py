@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from configs.errors import ConfigError
-from slurm import submit
-from slurm.report import render
-from slurm.stages import graph, plan, read, site_files
-from slurm.submission import snapshot
+from quell.configs.errors import ConfigError
+from quell.slurm import submit
+from quell.slurm.report import render
+from quell.slurm.stages import graph, plan, read, site_files
+from quell.slurm.submission import snapshot
 from tests.support.slurm.launcher import ROOT, TINY
 
 SHIPPED = sorted((ROOT / "configs" / "stages").glob("*.yaml"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.submission import job_logs
+from quell.slurm.submission import job_logs
 
 EXITED = "srun: error: n1: task 0: Exited with exit code 1"
 OOM = "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0"

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from configs.errors import ConfigError
-from slurm import submit
-from slurm.stages import plan, read
-from slurm.submission import executor
-from slurm.submission.executor import JobRequest, shell_word
+from quell.configs.errors import ConfigError
+from quell.slurm import submit
+from quell.slurm.stages import plan, read
+from quell.slurm.submission import executor
+from quell.slurm.submission.executor import JobRequest, shell_word
 
 EVIL = "x\ntouch {mark}\n#"
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from configs.errors import ConfigError
-from configs.support.paths import ROOT
-from slurm.stages import plan, read, site_files
-from slurm.submission import executor, setup_lines
-from slurm.submission.executor import JobRequest
+from quell.configs.errors import ConfigError
+from quell.configs.support.paths import ROOT
+from quell.slurm.stages import plan, read, site_files
+from quell.slurm.submission import executor, setup_lines
+from quell.slurm.submission.executor import JobRequest
 
 SHIPPED = sorted(site_files.FOLDER.glob("*.yaml"))
 GPUS = {"nodes": 2, "gpus_per_node": 4, "memory_gib": 80, "cpus_per_task": 8}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm.submission import snapshot
+from quell.configs.support.paths import BASE_VARIABLE
+from quell.slurm.submission import snapshot
 
 
 @pytest.fixture
@@ -20,6 +21,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "data").mkdir()
     (root / "data" / "image.npy").write_text("pixels")
     monkeypatch.setattr(snapshot, "ROOT", root)
+    monkeypatch.setenv(BASE_VARIABLE, str(root))
     return root
 
 

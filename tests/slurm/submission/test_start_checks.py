@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from slurm import submit
-from slurm.submission import start_checks
+from quell.slurm import submit
+from quell.slurm.submission import start_checks
 from tests.support.slurm.launcher import TINY
 
 TRAIN = {"config": "configs/cross_no_skip.yaml"}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.dual_domain import DualDomain
-from slurm import submit
-from slurm.stages import preflight
+from quell.pipelines.dual_domain import DualDomain
+from quell.slurm import submit
+from quell.slurm.stages import preflight
 from tests.support.slurm.launcher import TINY
 
 STAGES = 10

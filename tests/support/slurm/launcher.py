@@ -13,9 +13,9 @@ from unittest import mock
 
 import yaml
 
-from configs.support.paths import ROOT
-from slurm.report import status
-from slurm.submission import manifest
+from quell.configs.support.paths import ROOT
+from quell.slurm.report import status
+from quell.slurm.submission import manifest
 from tests.support.runs import read_events
 from tests.support.slurm.cluster import Cluster
 
@@ -45,7 +45,7 @@ TINY: dict[str, Any] = {
 
 def build_tiny_data(folder: Path) -> Path:
     """Build phantom knees of 32 x 32 pixels, for TINY runs, below a folder; where they are."""
-    from shards import build
+    from quell.shards import build
 
     data = folder / "phantom"
     build.build(["phantom", "--size", "32", "--train", "16", "--val", "2", "--test", "2", "--output", str(data)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from configs.support.stop_signals import STOP_SIGNALS
+from quell.configs.support.stop_signals import STOP_SIGNALS
 from tests.support.slurm.launcher import wait_until
 
 HELD_AFTER = 5

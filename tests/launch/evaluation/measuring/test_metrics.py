@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import ConfigError, DataError
-from configs.support.json_files import Record
-from launch import evaluate, train
-from launch.evaluation import evaluator
-from launch.evaluation.measuring import metrics
-from losses.metrics.cnr import cnr
-from losses.metrics.common.rois import find_rois
-from losses.metrics.enl import enl
-from shards.building.writer import write_split
+from quell.configs.errors import ConfigError, DataError
+from quell.configs.support.json_files import Record
+from quell.launch import evaluate, train
+from quell.launch.evaluation import evaluator
+from quell.launch.evaluation.measuring import metrics
+from quell.losses.metrics.cnr import cnr
+from quell.losses.metrics.common.rois import find_rois
+from quell.losses.metrics.enl import enl
+from quell.shards.building.writer import write_split
 
 SIZE_PX = 64
 REGIONS = {"background": [[4, 4, 20, 20]], "foreground": [[4, 40, 12, 12], [40, 40, 16, 16]]}

@@ -17,9 +17,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from configs.errors import DataError
-from launch.inference.files.opened import ArrayRows, Result
-from launch.inference.files.stored_file import StoredFile
+from quell.configs.errors import DataError
+from quell.launch.inference.files.opened import ArrayRows, Result
+from quell.launch.inference.files.stored_file import StoredFile
 from tests.launch.inference.dicom_files import write_dicom
 
 RNG = np.random.default_rng(2)

@@ -11,12 +11,12 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin
 
-from configs.errors import DataError
-from launch.inference.files.large_tiff import LargeTiff
-from launch.inference.files.open_file import open_file
-from launch.inference.files.opened import ArrayRows, OpenedFile, Result
-from launch.inference.files.stored_file import StoredFile
-from shards.image_files.read import read_file
+from quell.configs.errors import DataError
+from quell.launch.inference.files.large_tiff import LargeTiff
+from quell.launch.inference.files.open_file import open_file
+from quell.launch.inference.files.opened import ArrayRows, OpenedFile, Result
+from quell.launch.inference.files.stored_file import StoredFile
+from quell.shards.image_files.read import read_file
 
 RNG = np.random.default_rng(7)
 GREY = RNG.integers(0, 256, (40, 30), np.uint8)

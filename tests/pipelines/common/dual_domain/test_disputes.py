@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.common.dual_domain import disputes
-from pipelines.reporting.checks import Dispute
-from pipelines.reporting.documents import NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY
-from pipelines.reporting.facts import RunFacts
+from quell.pipelines.common.dual_domain import disputes
+from quell.pipelines.reporting.checks import Dispute
+from quell.pipelines.reporting.documents import NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY
+from quell.pipelines.reporting.facts import RunFacts
 from tests.support.run_facts import facts
 
 LEARNS = {

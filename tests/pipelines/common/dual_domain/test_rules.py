@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.common.dual_domain.criteria import success_checks
-from pipelines.common.dual_domain.rules import rule_checks
-from pipelines.reporting import checks
-from pipelines.reporting.documents import NOISE_LEAKAGE, SUPERVISED_SOLUTION
+from quell.pipelines.common.dual_domain.criteria import success_checks
+from quell.pipelines.common.dual_domain.rules import rule_checks
+from quell.pipelines.reporting import checks
+from quell.pipelines.reporting.documents import NOISE_LEAKAGE, SUPERVISED_SOLUTION
 from tests.support.run_facts import facts, find, verdict
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.common.dual_domain.units import unit_checks, why_flat
-from pipelines.reporting.documents import NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY
+from quell.pipelines.common.dual_domain.units import unit_checks, why_flat
+from quell.pipelines.reporting.documents import NOISE_LEAKAGE, QUICK_REFERENCE, SOLUTION_SUMMARY
 from tests.support.run_facts import facts, find, verdict
 
 RAW = ["pipeline.units=raw"]

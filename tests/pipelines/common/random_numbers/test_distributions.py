@@ -9,8 +9,8 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from pipelines.common.random_numbers import distributions, normals, split_mix
-from pipelines.common.random_numbers.distributions import Draw
+from quell.pipelines.common.random_numbers import distributions, normals, split_mix
+from quell.pipelines.common.random_numbers.distributions import Draw
 
 COUNT = 60_000
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipelines.common.random_numbers import distributions
-from pipelines.common.random_numbers.image_draws import ImageDraws
+from quell.pipelines.common.random_numbers import distributions
+from quell.pipelines.common.random_numbers.image_draws import ImageDraws
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])

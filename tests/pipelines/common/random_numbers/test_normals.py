@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.common.random_numbers import normals, split_mix
+from quell.pipelines.common.random_numbers import normals, split_mix
 
 
 def seeds(count: int, *, epoch: int = 0) -> Tensor:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.common.random_numbers import split_mix
-from pipelines.common.random_numbers.split_mix import GOLDEN, MURMUR_3, WORD, signed
+from quell.pipelines.common.random_numbers import split_mix
+from quell.pipelines.common.random_numbers.split_mix import GOLDEN, MURMUR_3, WORD, signed
 
 KNOWN = {
     1234567: [

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.common.self_supervised import blind_spots
-from pipelines.common.self_supervised.blind_spots import Extent, Replacement
+from quell.pipelines.common.self_supervised import blind_spots
+from quell.pipelines.common.self_supervised.blind_spots import Extent, Replacement
 
 EXTENTS = [Extent(0, 0), Extent(0, 4), Extent(3, 0), Extent(2, 2)]
 

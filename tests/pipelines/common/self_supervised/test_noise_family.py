@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.common.self_supervised import noise_family
-from pipelines.common.self_supervised.noise_family import Family
+from quell.pipelines.common.self_supervised import noise_family
+from quell.pipelines.common.self_supervised.noise_family import Family
 
 
 def normals(seed: int, *shape: int) -> Tensor:

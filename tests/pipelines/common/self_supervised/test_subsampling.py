@@ -2,7 +2,7 @@
 
 import torch
 
-from pipelines.common.self_supervised import subsampling
+from quell.pipelines.common.self_supervised import subsampling
 
 NUMBERED = torch.arange(2 * 3 * 8 * 6, dtype=torch.float32).reshape(2, 3, 8, 6)
 """An image whose values tell where they come from."""

@@ -23,9 +23,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from configs.errors import DataError
-from shards.image_files.image import suggested_data_range
-from shards.image_files.read import read_file, read_one
+from quell.configs.errors import DataError
+from quell.shards.image_files.image import suggested_data_range
+from quell.shards.image_files.read import read_file, read_one
 from tests.shards.image_files.dicom_files import PICTURE, make_dicom, write_dicom, write_enhanced
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from configs.errors import DataError
-from shards.image_files.dicom.headers import read_frames
-from shards.image_files.dicom.series import Series, find_series, read_series
-from shards.image_files.read import read_one
+from quell.configs.errors import DataError
+from quell.shards.image_files.dicom.headers import read_frames
+from quell.shards.image_files.dicom.series import Series, find_series, read_series
+from quell.shards.image_files.read import read_one
 from tests.shards.image_files.dicom_files import PICTURE, write_dicom, write_enhanced
 
 

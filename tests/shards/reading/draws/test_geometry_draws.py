@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from shards.reading.draws import geometry, splitmix
-from shards.reading.draws.geometry import NUMBERS, Geometries, PhiloxUniforms
-from shards.reading.pixels.transforms import generator
+from quell.shards.reading.draws import geometry, splitmix
+from quell.shards.reading.draws.geometry import NUMBERS, Geometries, PhiloxUniforms
+from quell.shards.reading.pixels.transforms import generator
 
 KEYS = [(1, 0, 2, 3), (-7, 1 << 32 | 5, 0, 0), (2**63, 4, 2**40, 2**39)]
 """Seed, stream, epoch, sample."""

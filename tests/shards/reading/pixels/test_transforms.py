@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from shards.reading.pixels import transforms
-from shards.reading.pixels.transforms import generator
+from quell.shards.reading.pixels import transforms
+from quell.shards.reading.pixels.transforms import generator
 
 
 def test_the_generator_depends_on_every_part_of_its_key() -> None:

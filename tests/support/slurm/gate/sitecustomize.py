@@ -35,7 +35,7 @@ class Finder(MetaPathFinder):
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         """The loop's own specification, changed to replace its `train_step`; None for all other modules."""
-        if name != "launch.training.loop":
+        if name != "quell.launch.training.loop":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
