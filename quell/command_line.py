@@ -1,0 +1,64 @@
+"""The command `quell`: every script of the project by one name, from any folder."""
+
+import runpy
+import sys
+from typing import NamedTuple
+
+from quell.configs.errors import ConfigError, run_command
+from quell.configs.support.suggestions import did_you_mean
+
+
+class Command(NamedTuple):
+    """A word after `quell`."""
+
+    module: str
+    """What is run, as `python -m` would."""
+    help: str
+    """One line for the list of commands."""
+
+
+COMMANDS = {
+    "quickstart": Command("quell.launch.quickstart", "build a phantom, train on it, show what came out"),
+    "build": Command("quell.shards.build", "images to shards"),
+    "inspect": Command("quell.shards.inspect", "what shards hold"),
+    "verify": Command("quell.shards.verify", "whether shards are intact"),
+    "noise": Command("quell.shards.noise", "what noise images have, and which methods suit it"),
+    "train": Command("quell.launch.train", "train one configuration"),
+    "evaluate": Command("quell.launch.evaluate", "measure a run, next to classical baselines"),
+    "denoise": Command("quell.launch.denoise", "restore files with a run"),
+    "diagnose": Command("quell.launch.diagnose", "why a run is as it is"),
+    "experiments": Command("quell.launch.experiments", "train and compare many configurations"),
+    "submit": Command("quell.slurm.submit", "stages as dependent SLURM jobs, or here; status, logs, cancel"),
+    "import": Command("quell.launch.import_weights", "weights of other programs as run folders"),
+    "prove-device": Command("quell.launch.prove_device", "whether this machine's device trains as documented"),
+}
+"""Every command, in the order in which a newcomer meets them."""
+
+
+def main() -> int:
+    """Run the command that the first argument names; its exit code (configs/errors.py)."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(f"quell {version('quell')}")
+        return 0
+    if name not in COMMANDS:
+        return run_command(lambda: _refuse(name))
+    sys.argv = [f"quell {name}", *arguments]
+    runpy.run_module(COMMANDS[name].module, run_name="__main__")
+    return 0
+
+
+def overview() -> str:
+    """The list of commands."""
+    width = max(map(len, COMMANDS))
+    listed = "\n".join(f"  {name:{width}}  {command.help}" for name, command in COMMANDS.items())
+    return f"usage: quell COMMAND ...\n\n{listed}\n\nquell COMMAND --help shows the arguments of one."
+
+
+def _refuse(name: str) -> int:
+    raise ConfigError(f"no command '{name}'; {did_you_mean(name, list(COMMANDS))}; quell --help lists all")
