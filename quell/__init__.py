@@ -9,7 +9,7 @@ editors and mypy only.
 from pathlib import Path
 
 _FOLDER = Path(__file__).resolve().parent
-_ROOMS_ARE_BESIDE = not (_FOLDER / "configs").is_dir() or (_FOLDER / "configs").is_symlink()
+_ROOMS = ("configs", "launch", "losses", "models", "pipelines", "shards", "slurm")
 
-if _ROOMS_ARE_BESIDE:
+if all((_FOLDER.parent / room / "__init__.py").is_file() for room in _ROOMS):  # a checkout
     __path__.insert(0, str(_FOLDER.parent))

@@ -13,7 +13,7 @@ import pytest
 from quell.configs.support.paths import ROOT
 from tests.support.commands import Command
 
-PACKAGES = ("configs", "launch", "losses", "models", "pipelines", "shards")
+PACKAGES = ("configs", "launch", "losses", "models", "pipelines", "quell", "shards", "slurm")
 """What training imports."""
 
 RECIPE_FILES = ("pipelines/noisier2noise.py", "configs/noisier2noise.yaml", "shards/sources/npy_files.py")
@@ -37,7 +37,7 @@ def tree(recipes: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> P
     """A copy of the packages with the printed files added, because other tests list the folders of the original."""
     copy = tmp_path_factory.mktemp("contributing")
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / package, copy / package, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
     for path, text in recipes.items():
         assert not (copy / path).exists(), f"CONTRIBUTING.md prints {path}, which is taken"

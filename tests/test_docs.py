@@ -172,7 +172,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, command: Command, data: 
     """A copy of the tree in which the commands of the README have run."""
     base = tmp_path_factory.mktemp("docs")
     copy = base / "quell"
-    shutil.copytree(ROOT, copy, ignore=not_source)
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=not_source)
     (copy / ".venv").symlink_to(sys.prefix)
     if data is not None:
         (base / "shared").mkdir()
