@@ -17,7 +17,7 @@ if not __package__:  # started as a script: import the package around this file,
 
 from tqdm import tqdm
 
-from quell.configs.support import logs, paths
+from quell.configs.support import logs
 from quell.configs.support.arguments import whole_number
 from quell.launch import cli
 
@@ -60,8 +60,9 @@ def denoise(options: argparse.Namespace) -> int:
     from quell.launch.inference.restoration import Restoration
     from quell.launch.inference.restorer import Restorer, Tiles
     from quell.launch.machine import memory_layout, out_of_memory
+    from quell.launch.sharing.locating import locate
 
-    run, folder = paths.resolve(options.run), Path(options.output)
+    run, folder = locate(options.run), Path(options.output)
     inputs, left_out = find_inputs(options.inputs, options.pattern, folder)
     for sentence in left_out.sentences():
         _logger.warning(sentence)

@@ -29,6 +29,7 @@ from quell.launch.evaluation.paired_statistics import paired_difference
 from quell.launch.inference import trained_model
 from quell.launch.machine import acceleration, precision
 from quell.launch.machine.arithmetic import set_tf32
+from quell.launch.sharing.locating import locate
 from quell.pipelines.base import Pipeline
 from quell.shards.reading.shard_set import ShardSet
 
@@ -55,7 +56,7 @@ class Summary:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure, print the table, write report.json and beside it .md and .png; return the exit code."""
-    run = resolve(options.run)
+    run = locate(options.run)
     if options.output and Path(options.output).suffix in (".md", ".png"):
         raise ConfigError(
             f"--output must name the JSON file, got '{options.output}': the .md and .png are written beside it"
