@@ -1,4 +1,7 @@
-"""From names in a YAML file to classes: a name is a file in a folder, and only that file is imported."""
+"""From names in a YAML file to classes: a name is a file in a folder, and only that file is imported.
+
+A name with dots is a module of the user's own (`my_methods.noisier2noise`), found as `import` finds it.
+"""
 
 import importlib
 import inspect
@@ -33,18 +36,29 @@ def names(folder: str) -> list[str]:
 
 
 def find(folder: str, name: str) -> type:
-    """The one public class defined in `<folder>/<name>.py`; no other file is imported.
+    """The one public class defined in `<folder>/<name>.py`, or in the module `name` where that has dots.
 
     Raises:
-        ConfigError: There is no such file, a package that it imports is missing, or it does not define exactly one
-            public class of the folder's kind.
+        ConfigError: There is no such file or module, a package that it imports is missing, or it does not define
+            exactly one public class of the folder's kind.
     """
-    if name not in names(folder):
+    own = "." in name
+    if not own and name not in names(folder):
         raise ConfigError(f"no {folder}/{name}.py; {did_you_mean(name, names(folder))}")
+    place = name if own else f"{folder}/{name}.py"
     try:
-        module = importlib.import_module(f"quell.{folder}.{name}")
+        module = importlib.import_module(name if own else f"quell.{folder}.{name}")
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{folder}/{name}.py needs the package '{error.name}': pip install it first") from error
+        if own and f"{name}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                f"no module {name}: a name with dots is a module of your own, which has to be in the folder where you "
+                "start the command, or installed"
+            ) from error
+        raise ConfigError(f"{place} needs the package '{error.name}': pip install it first") from error
+    except (ImportError, SyntaxError, ValueError, TypeError) as error:
+        if not own:
+            raise
+        raise ConfigError(f"importing {name} failed: {type(error).__name__}: {error}") from error
     public = [
         value
         for key, value in vars(module).items()
@@ -53,7 +67,7 @@ def find(folder: str, name: str) -> type:
     offered = [cls for cls in public if _is_offered(folder, cls)]
     if len(offered) != 1:
         listed = ", ".join(cls.__name__ for cls in offered) or "none"
-        raise ConfigError(f"{folder}/{name}.py must define exactly one public class to be used by name, got {listed}")
+        raise ConfigError(f"{place} must define exactly one public class to be used by name, got {listed}")
     return offered[0]
 
 

@@ -57,7 +57,7 @@ class PipelineConfig(Section):
     """What the section of every method has."""
 
     name: str
-    """The method: the name of a file in pipelines/."""
+    """The method: the name of a file in pipelines/, or a module of your own (`my_methods.noisier2noise`)."""
 
 
 class CacheConfig(Section):

@@ -49,6 +49,7 @@ def main() -> int:
     if name not in COMMANDS:
         return run_command(lambda: _refuse(name))
     sys.argv = [f"quell {name}", *arguments]
+    sys.path[0] = ""  # modules of the user's own are found in the working directory, as with python -m
     runpy.run_module(COMMANDS[name].module, run_name="__main__")
     return 0
 

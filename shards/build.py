@@ -1,6 +1,7 @@
 """Build a data set of shards from one of several sources: `python -m shards.build SOURCE --output DIR ...`.
 
-The sources are the files of shards/sources; `python -m shards.build SOURCE --help` describes each.
+The sources are the files of shards/sources; `python -m shards.build SOURCE --help` describes each. A name with dots is
+a module of the user's own (`my_sources.npy_files`).
 """
 
 import argparse
@@ -44,11 +45,16 @@ def source_names() -> list[str]:
 
 
 def load_source(name: str) -> SourceModule:
-    """Import a source. Raises ConfigError for an unknown name, or where a package that it needs is missing."""
-    if name not in source_names():
+    """Import a source: a file of shards/sources, or a module of the user's own where the name has dots.
+
+    Raises:
+        ConfigError: There is no such source, or a package that it needs is missing.
+    """
+    own = "." in name
+    if not own and name not in source_names():
         raise ConfigError(f"unknown source '{name}'; {did_you_mean(name, source_names())}")
     try:
-        return cast(SourceModule, importlib.import_module(f"quell.shards.sources.{name}"))
+        return cast(SourceModule, importlib.import_module(name if own else f"quell.shards.sources.{name}"))
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the source '{name}' needs the package '{error.name}', which is not installed; pip install it"

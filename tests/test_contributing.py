@@ -57,6 +57,19 @@ def shards(tree: Path, command: Command) -> Path:
     return tree / "shards"
 
 
+@pytest.fixture
+def own_folder(recipes: dict[str, str], shards: Path, tmp_path: Path) -> Path:
+    """A folder outside of the checkout with a method, its YAML and a source of one's own, and the images."""
+    for room in ("pipelines", "sources"):
+        (tmp_path / f"my_{room}").mkdir()
+    (tmp_path / "my_sources" / "npy_files.py").write_text(recipes["shards/sources/npy_files.py"], "utf-8")
+    (tmp_path / "my_pipelines" / "noisier2noise.py").write_text(recipes["pipelines/noisier2noise.py"], "utf-8")
+    yaml = recipes["configs/noisier2noise.yaml"].replace("name: noisier2noise", "name: my_pipelines.noisier2noise")
+    (tmp_path / "mine.yaml").write_text(yaml, "utf-8")
+    (tmp_path / "images").symlink_to(shards.parent / "images")
+    return tmp_path
+
+
 def test_every_recipe_file_is_printed(recipes: dict[str, str]) -> None:
     assert sorted(recipes) == sorted(RECIPE_FILES)
 
@@ -78,3 +91,16 @@ def test_the_new_method_trains_two_steps(tree: Path, shards: Path, command: Comm
     summary = json.loads((tree / "runs" / "new" / "summary.json").read_text())
     assert (summary["status"], summary["step"]) == ("finished", 2)
     assert not [path for path in RECIPE_FILES if (ROOT / path).exists()]
+
+
+def test_methods_and_sources_of_ones_own_need_no_change_of_the_checkout(own_folder: Path, command: Command) -> None:
+    def run(script: str, *words: object, code: int = 0) -> str:
+        return command([sys.executable, ROOT / script, *words], cwd=own_folder, code=code).output
+
+    shards, folder = own_folder / "shards", own_folder / "run"
+    run("shards/build.py", "my_sources.npy_files", "--input", "images", "--output", shards)
+    run("launch/train.py", "--config", "mine.yaml", f"data.root={shards}", *SHORT, "--run-dir", folder)
+    run("launch/denoise.py", "--run", folder, "images/patient0.npy", "--output", own_folder / "restored")
+    assert (own_folder / "restored" / "patient0.npy").is_file()
+    said = run("launch/train.py", "--config", "mine.yaml", "pipeline.name=my_pipelines.n2n", "--dry-run", code=2)
+    assert "no module my_pipelines.n2n" in said and "folder where you start" in said
