@@ -1,24 +1,20 @@
 """A copy of the code at the time of submission: editing the checkout does not change a queued job."""
 
-import hashlib
 import os
 import tempfile
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from quell.configs.errors import MachineError
+from quell.configs.source_code import files as source_code
+from quell.configs.source_code.files import FOLDERS
 from quell.configs.support import git
-from quell.configs.support.paths import IS_INSTALLED, ROOT, base
-
-ROOMS = ("configs", "launch", "losses", "models", "pipelines", "shards", "slurm")
-PACKAGE = "quell"
-FOLDERS = (*ROOMS, PACKAGE)
-_SUFFIXES = (".py", ".yaml", ".yml", ".json", ".txt", ".csv")
+from quell.configs.support.paths import ROOT, base
 
 
 def take(folder: Path) -> Path:
     """Copy the code to `<folder>/<hash of the files>`, unless that is there already; returns this path."""
-    files = _files()
+    files = source_code.contents(ROOT)
     target = _target(folder, files)
     if not target.is_dir():
         _write(files, target)
@@ -27,7 +23,7 @@ def take(folder: Path) -> Path:
 
 def location(folder: Path) -> Path:
     """Where `take` would copy the code to."""
-    return _target(folder, _files())
+    return _target(folder, source_code.contents(ROOT))
 
 
 def commit() -> str:
@@ -53,25 +49,6 @@ def _write(files: Mapping[str, bytes], target: Path) -> None:
         raise MachineError(f"cannot copy the code to {folder} ({error.strerror}): choose another --run-dir") from error
 
 
-def _files() -> dict[str, bytes]:
-    """The contents of the code's files, by their path in the copy, which is laid out as a checkout."""
-    package = ROOT if IS_INSTALLED else ROOT / PACKAGE
-    contents = {name: content for room in ROOMS for name, content in _files_below(ROOT / room, room).items()}
-    return dict(sorted({**contents, **_files_below(package, PACKAGE, without=ROOMS)}.items()))
-
-
-def _files_below(folder: Path, name: str, *, without: Container[str] = ()) -> dict[str, bytes]:
-    """The contents of a folder's files by their path in the copy, where it is called `name`."""
-    contents = {}
-    for parent, folders, names in os.walk(folder):
-        is_top = Path(parent) == folder
-        folders[:] = [inner for inner in folders if inner != "__pycache__" and not (is_top and inner in without)]
-        for file in (Path(parent, file_name) for file_name in names):
-            if file.name.endswith(_SUFFIXES) and file.is_file():  # an editor's lock file is a dangling link
-                contents[f"{name}/{file.relative_to(folder).as_posix()}"] = file.read_bytes()
-    return contents
-
-
 def _linked_names() -> list[str]:
     """What lies beside the code (data, runs, weights) and is linked, so that relative paths mean the same."""
     names = {path.name for path in base().iterdir() if path.name not in FOLDERS and not path.name.startswith(".")}
@@ -79,11 +56,4 @@ def _linked_names() -> list[str]:
 
 
 def _target(folder: Path, files: Mapping[str, bytes]) -> Path:
-    return folder / _fingerprint(files)
-
-
-def _fingerprint(files: Mapping[str, bytes]) -> str:
-    digest = hashlib.sha256()
-    for name, content in files.items():
-        digest.update(name.encode() + b"\0" + content + b"\0")
-    return digest.hexdigest()[:12]
+    return folder / source_code.fingerprint(files)

@@ -1,0 +1,1 @@
+"""Which code runs: its files, their fingerprint, and what differs from its commit."""

@@ -1,0 +1,89 @@
+"""What differs from a commit is kept as a patch, from which the same code can be had again."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from quell.configs.source_code import changes
+from quell.configs.source_code.files import contents, fingerprint
+
+NEW = "def gain():\n    return 2  # no line ends here"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A repository with one commit of two files of code and one other file."""
+    root = tmp_path / "project"
+    (root / "launch").mkdir(parents=True)
+    (root / "quell").mkdir()
+    (root / "launch" / "train.py").write_text("print('old')\n")
+    (root / "launch" / "gone.py").write_text("print('gone')\n")
+    (root / "notes.md").write_text("notes\n")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"]):
+        git(root, *words)
+    return root
+
+
+def git(root: Path, *words: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    command = ["git", *identity, "-C", str(root), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def change(root: Path) -> None:
+    """Edit, remove and add files of the code, and add one that is none."""
+    (root / "launch" / "train.py").write_text("print('new')\n")
+    (root / "launch" / "gone.py").unlink()
+    (root / "launch" / "gain.py").write_text(NEW)
+    (root / "images.csv").write_text("1,2\n")
+
+
+def test_a_patch_restores_edited_removed_and_new_files(checkout: Path, tmp_path: Path) -> None:
+    change(checkout)
+    before = git(checkout, "status", "--porcelain")
+    found = changes.changes(checkout)
+    assert found is not None and found.untracked == ("launch/gain.py",) and not found.left_out
+    assert git(checkout, "status", "--porcelain") == before, "the index has not changed"
+    code = tmp_path / "again"
+    assert changes.restore(checkout, git(checkout, "rev-parse", "HEAD"), found.patch, code) is None
+    assert (code / "launch" / "gain.py").read_text() == NEW
+    assert fingerprint(contents(code)) == fingerprint(contents(checkout))
+    assert not (code / "images.csv").exists(), "what is no code is not copied"
+
+
+def test_without_changes_there_is_no_patch(checkout: Path) -> None:
+    assert changes.changes(checkout) == changes.Changes()
+
+
+def test_outside_a_repository_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    assert changes.changes(tmp_path) is None
+
+
+def test_what_is_too_large_is_left_out_and_named(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(checkout)
+    monkeypatch.setattr(changes, "MAX_FILE_BYTES", 10)
+    found = changes.changes(checkout)
+    assert found is not None and b"new file" not in found.patch and b"+print('new')" in found.patch
+    assert found.left_out == "launch/gain.py is larger than 10 bytes" and found.untracked == ("launch/gain.py",)
+    monkeypatch.setattr(changes, "MAX_PATCH_BYTES", 10)
+    found = changes.changes(checkout)
+    assert found is not None and found.patch == b"" and "more than 10" in found.left_out
+
+
+def test_what_git_cannot_restore_is_said_in_its_words(checkout: Path, tmp_path: Path) -> None:
+    missing = changes.restore(checkout, "0" * 40, b"", tmp_path / "a")
+    assert missing is not None and "0" * 40 in missing
+    commit = git(checkout, "rev-parse", "HEAD")
+    broken = changes.restore(checkout, commit, b"no patch", tmp_path / "b")
+    assert broken is not None and "patch" in broken
+
+
+def test_the_fingerprint_follows_names_and_contents(checkout: Path) -> None:
+    before = fingerprint(contents(checkout))
+    (checkout / "launch" / "gone.py").rename(checkout / "launch" / "here.py")
+    assert fingerprint(contents(checkout)) != before
+    (checkout / "launch" / "here.py").rename(checkout / "launch" / "gone.py")
+    (checkout / "notes.md").write_text("others\n")
+    assert fingerprint(contents(checkout)) == before
