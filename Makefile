@@ -15,7 +15,7 @@ export MKL_NUM_THREADS ?= 1
 # Container images often set this. Every process would then compile PyTorch's sources again, 7 s of CPU time each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test test-slow lint format types tests campaign campaign-slurm bench env clean help
+.PHONY: train test test-slow lint format types tests campaign campaign-slurm bench docs env clean help
 .DEFAULT_GOAL := train
 
 train: $(STAMP) ## train from scratch [DATA=folder], write runs/quickstart/report.md (the default target)
@@ -35,7 +35,7 @@ format: $(STAMP) ## apply ruff's fixes and formatting
 	$(PY) -m ruff format .
 
 types: $(STAMP) ## type-check with mypy
-	$(PY) -m mypy quell benchmarks tests
+	$(PY) -m mypy quell benchmarks tests docs/support
 
 tests: $(STAMP) ## run the fast tests only
 	$(PYTEST) -m "not slow"
@@ -51,6 +51,10 @@ bench: $(STAMP) ## run every benchmark, each next to its alternatives
 	@$(PY) -c 'import glob, sys; sys.exit(not glob.glob("benchmarks/[!_]*.py"))' || { echo "no benchmarks/*.py"; exit 2; }
 	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(PY) $$script; done
 
+docs: $(STAMP) ## run the tutorials whose text has changed, then build the documentation into site/
+	$(PY) docs/support/tutorials.py
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 env: $(STAMP) ## create .venv with the pinned dependencies
 
 # Recreated only when one of its inputs changes. An interrupted build leaves no stamp, so the next one starts over.
@@ -59,7 +63,7 @@ $(STAMP): setup.cfg constraints.txt pyproject.toml .ci/venv
 	@touch $@
 
 clean: ## remove .venv and all caches; results in runs/ stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## show this list

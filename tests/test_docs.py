@@ -22,7 +22,10 @@ from tests.support.commands import Command
 README = ROOT / "README.md"
 GUIDES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 """Documents with commands that run after those of the README."""
-DOCUMENTS = [README, ROOT / "CHANGELOG.md", *GUIDES]
+SHORT = sorted(path for room in ("how_to", "explanation", "reference") for path in (ROOT / "docs" / room).glob("*.md"))
+"""Pages of the site whose commands run in the slow lane. Tutorials are run by tests/docs/test_tutorials.py."""
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+DOCUMENTS = [README, ROOT / "CHANGELOG.md", *GUIDES, *SHORT, *TUTORIALS]
 
 LANGUAGES = {"bash", "json", "mermaid", "python", "text", "yaml"}
 MAX_COLUMNS = 120
@@ -49,6 +52,11 @@ SMALLER = (
 """How a command is shortened: (pattern, replacement, what is appended); the first pattern that matches applies."""
 
 CACHES = shutil.ignore_patterns("__pycache__", ".*_cache", "*.egg-info")
+
+
+def name_of(place: Path) -> str:
+    """A document's path in the project, without its suffix."""
+    return place.relative_to(ROOT).with_suffix("").as_posix()
 
 
 class Block(NamedTuple):
@@ -198,22 +206,30 @@ def test_the_commands_of_the_readme_run(workspace: Path) -> None:
 
 @pytest.mark.xdist_group("docs")
 @pytest.mark.timeout(TIMEOUT_S + 60)
-@pytest.mark.parametrize("place", GUIDES, ids=lambda place: place.stem)
+@pytest.mark.parametrize("place", GUIDES, ids=name_of)
 def test_the_commands_of_a_guide_run(place: Path, workspace: Path, command: Command, data: Path | None) -> None:
     run_blocks(place, workspace, command, data)
 
 
-@pytest.mark.parametrize("place", DOCUMENTS, ids=lambda place: place.stem)
+@pytest.mark.slow
+@pytest.mark.xdist_group("docs")
+@pytest.mark.timeout(TIMEOUT_S + 60)
+@pytest.mark.parametrize("place", SHORT, ids=name_of)
+def test_the_commands_of_a_short_page_run(place: Path, workspace: Path, command: Command, data: Path | None) -> None:
+    run_blocks(place, workspace, command, data)
+
+
+@pytest.mark.parametrize("place", DOCUMENTS, ids=name_of)
 def test_links_files_and_functions_exist(place: Path) -> None:
     assert broken_links(place) == []
 
 
-@pytest.mark.parametrize("place", DOCUMENTS, ids=lambda place: place.stem)
+@pytest.mark.parametrize("place", DOCUMENTS, ids=name_of)
 def test_lines_fit_a_screen(place: Path) -> None:
     assert wide_lines(place) == []
 
 
-@pytest.mark.parametrize("place", DOCUMENTS, ids=lambda place: place.stem)
+@pytest.mark.parametrize("place", DOCUMENTS, ids=name_of)
 def test_every_block_names_its_language_and_code_is_valid(place: Path) -> None:
     for block in blocks(place.read_text("utf-8")):
         assert block.language in LANGUAGES, f"{place.name}:{block.line}: language '{block.language}'"
@@ -222,7 +238,7 @@ def test_every_block_names_its_language_and_code_is_valid(place: Path) -> None:
             if "pipeline" in content and place.name != "CONTRIBUTING.md":  # tests/test_contributing.py trains that one
                 loader.structure(content, source=f"{place.name}:{block.line}")
         if block.language == "python":
-            compile(block.text, f"{place.name}:{block.line}", "exec")
+            compile(re.sub(r"^%%writefile .*", "", block.text), f"{place.name}:{block.line}", "exec")
 
 
 def test_commands_are_shortened_at_their_ends() -> None:

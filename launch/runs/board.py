@@ -57,10 +57,7 @@ class Board:
             self.flush()
             for file in earlier:
                 file.unlink()
-            self._file.close()  # Windows renames no open file
-            unfinished.replace(self.path)
-            self._file = self.path.open("ab")
-            self._records = RecordWriter(self._file)
+            unfinished.rename(self.path)
         except BaseException:
             with suppress(OSError):
                 self._file.close()
