@@ -113,7 +113,9 @@ def main() -> int:
         opening = measure_opening(work)
     print_results(throughputs, opening)
     if args.json:
-        Path(args.json).write_text(json.dumps({"pairs_per_s": throughputs, "opening": opening}, indent=1) + "\n")
+        Path(args.json).write_text(
+            json.dumps({"pairs_per_s": throughputs, "opening": opening}, indent=1) + "\n", encoding="utf-8"
+        )
     return 0
 
 

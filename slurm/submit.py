@@ -14,7 +14,7 @@ if not __package__:  # started as a script: import the package around this file,
 
     sys.path[0] = ""
 
-from quell.configs.errors import ConfigError, run_command
+from quell.configs.errors import ConfigError, MachineError, run_command
 from quell.configs.locations import run_folder
 from quell.configs.support.logs import add_arguments, configure, get_logger
 from quell.configs.support.paths import ROOT, from_here, resolve
@@ -31,7 +31,16 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser(arguments).parse_args(arguments)
     configure(options)
-    return run_command(lambda: int(options.run(options)))
+    return run_command(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if os.name == "nt":
+        raise MachineError(
+            "SLURM does not run on Windows, and stages are not tested there: use this command on Linux, macOS or in "
+            "WSL; `quell train` trains here"
+        )
+    return int(options.run(options))
 
 
 def submit(options: argparse.Namespace) -> int:

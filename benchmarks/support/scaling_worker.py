@@ -105,7 +105,7 @@ def main(name: str, root: Path, per_process: int, rounds: int, out: Path) -> Non
     count = common.count_parameters(pipeline)
     reduction = reduction_s(count)
     if accelerator.process_index == 0:
-        out.write_text(json.dumps({"step_s": seconds, "parameters": count, "reduction_s": reduction}))
+        out.write_text(json.dumps({"step_s": seconds, "parameters": count, "reduction_s": reduction}), encoding="utf-8")
     acceleration.close(accelerator)
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 def write_atomically(path: Path, text: str) -> None:
     """Replace a small file so that a reader sees the old or the new one, never a part.
 
+    The bytes are the same on every platform: lines end with a line feed.
+
     Raises:
         OSError: With the name of the file, of which no half is left behind.
     """
     temporary = temporary_beside(path)
     with naming(path):
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", newline="\n")
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)

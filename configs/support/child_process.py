@@ -1,5 +1,6 @@
 """Child processes that receive the stop signals sent to this process, so that they can save before they exit."""
 
+import os
 import signal
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 from types import FrameType
 
 from quell.configs.support import stop_signals
+
+_IS_WINDOWS = os.name == "nt"
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class ChildProcesses:
             self._early.append(number)
 
     def _send(self, number: int) -> None:
+        if _IS_WINDOWS:
+            return  # its console tells all of its processes; a signal from here would end them at once
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(number)

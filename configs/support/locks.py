@@ -1,9 +1,13 @@
-"""Advisory locks on open files (flock); they are released when the process that holds them ends, however it ends."""
+"""Locks on open files, on every platform; they are released when the process that holds them ends, however it ends.
 
-import fcntl
+On Windows other processes cannot read what is locked exclusively, which is the first 64 KiB of a file.
+"""
+
 import time
 from enum import Enum
 from typing import TextIO
+
+import portalocker
 
 _PAUSE_S = 0.05
 
@@ -27,15 +31,24 @@ def try_lock(file: TextIO, *, shared: bool = False, patience_s: float = 0.0) -> 
     Returns:
         The outcome; some network file systems do not support locks at all.
     """
+    kind = portalocker.LockFlags.SHARED if shared else portalocker.LockFlags.EXCLUSIVE
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
+            portalocker.lock(file, kind | portalocker.LockFlags.NON_BLOCKING)
+        except portalocker.AlreadyLocked:
             if time.monotonic() >= deadline:
                 return Lock.HELD_ELSEWHERE
             time.sleep(_PAUSE_S)
-        except OSError:
+        except (portalocker.LockException, OSError):
             return Lock.UNSUPPORTED
         else:
             return Lock.ACQUIRED
+
+
+def read_beside_lock(file: TextIO, characters: int) -> str:
+    """The beginning of an open file; empty where another process has locked it on Windows."""
+    try:
+        return file.read(characters)
+    except PermissionError:
+        return ""

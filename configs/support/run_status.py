@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from quell.configs.support.json_files import Record, read_json
-from quell.configs.support.locks import Lock, try_lock
+from quell.configs.support.locks import Lock, read_beside_lock, try_lock
 
 SUMMARY_FILE, LOCK_FILE = "summary.json", ".lock"
 
@@ -58,7 +58,7 @@ def is_alive(run_dir: str | Path) -> bool:
     try:
         with (Path(run_dir) / LOCK_FILE).open(encoding="utf-8", errors="replace") as file:
             lock = try_lock(file, shared=True)
-            holder = _HOST.search(file.read(1000))
+            holder = _HOST.search(read_beside_lock(file, 1000))
             is_fresh = time.time() - os.fstat(file.fileno()).st_mtime < STALE_S
     except OSError:
         return False  # no run ever started here, or somebody removed the lock of one that is gone

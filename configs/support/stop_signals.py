@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
-"""Signals on which a training run saves a checkpoint and exits with code 75."""
+STOP_SIGNALS = tuple(
+    signal.Signals[name] for name in ("SIGUSR1", "SIGUSR2", "SIGTERM", "SIGBREAK") if name in signal.Signals.__members__
+)
+"""Signals on which a training run saves a checkpoint and exits with code 75; on Windows, Ctrl-Break sends SIGBREAK."""
 
 IGNORE_STOP_SIGNALS = """sh -c 'trap "" USR1 USR2 TERM; exec "$@"' sh"""
 """Prefix of a command that ignores stop signals until it handles them: none must kill Python while it starts up."""

@@ -95,6 +95,6 @@ def note_failure(folder: Path, rank: int, error: BaseException) -> None:
     try:
         temporary = folder / f".part-{rank}"
         temporary.write_text(f"rank {rank}: {error}", encoding="utf-8")
-        temporary.rename(folder / f"{_FAILED}{rank}")
+        temporary.replace(folder / f"{_FAILED}{rank}")
     except OSError:
         return  # rank 0 gives up when its time is over

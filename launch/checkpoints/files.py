@@ -15,6 +15,8 @@ from quell.configs.errors import REMEDIES, MachineError
 REMOVED = ".removed-"
 """Prefix of a folder that is being removed: whatever bears it is rubbish, however far the removal got."""
 
+_IS_WINDOWS = os.name == "nt"
+
 _ERRNO_IN_TEXT = re.compile(r"\(os error (\d+)\)")
 """How safetensors reports an error of the operating system."""
 
@@ -44,7 +46,9 @@ def explained(path: Path, doing: str = "write the checkpoint") -> Iterator[None]
 
 def sync(path: Path) -> None:
     """Have a file, or the entries of a folder, on the disk when this returns."""
-    handle = os.open(path, os.O_RDONLY)
+    if _IS_WINDOWS and path.is_dir():
+        return  # Windows opens no folders; its file systems keep a journal of changes to them
+    handle = os.open(path, os.O_RDWR if _IS_WINDOWS else os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
@@ -59,7 +63,7 @@ def sync(path: Path) -> None:
 def write_durably(path: Path, text: str) -> None:
     """Replace a small file: under its name is the old content or all of the new, even after the power failed."""
     temporary = path.with_name(f".{path.name}.part")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
     try:
         rest = memoryview(text.encode())
         while rest:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from quell.configs.errors import MachineError
@@ -91,10 +92,10 @@ def peak_bytes(device: torch.device) -> int | None:
     On CPU it is the largest resident set of the process.
     """
     if device.type == "cpu":
-        try:
-            import resource
-        except ImportError:  # not on Windows
-            return None
+        if sys.platform == "win32":
+            return int(psutil.Process().memory_info().peak_wset)
+        import resource  # not on Windows
+
         largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return largest if sys.platform == "darwin" else largest * 1024
     module = module_of(device)
@@ -106,10 +107,7 @@ def peak_bytes(device: torch.device) -> int | None:
 def total_bytes(device: torch.device) -> int | None:
     """Memory of the device, or of the machine for the CPU; None where torch does not say."""
     if device.type == "cpu":
-        try:
-            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        except (AttributeError, ValueError, OSError):  # not on Windows
-            return None
+        return int(psutil.virtual_memory().total)
     properties = getattr(module_of(device), "get_device_properties", None)
     return int(properties(device).total_memory) if properties else None
 

@@ -19,6 +19,7 @@ import torch
 
 from quell.configs.errors import MachineError
 from quell.configs.schema import LoopConfig
+from quell.configs.support.stop_signals import STOP_SIGNALS
 from quell.launch import cli, train
 from quell.launch.machine import acceleration, complex_gradients, devices
 from quell.launch.training import loop
@@ -27,7 +28,7 @@ from quell.pipelines.base import Pipeline
 AT_STEP = 2
 FAILURE = "made to fail in the third step"
 EVENTS = ("nothing", "complex", "signal", "failure", "memory")
-"""Nothing; no training, but the check of complex gradients; SIGUSR2 or an error on the last rank; no memory left."""
+"""Nothing; no training, but the check of complex gradients; a stop signal or an error on the last rank; no memory left."""
 
 RANK, WORLD = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -87,7 +88,7 @@ def happen(event: str) -> None:
     if RANK != WORLD - 1:
         return
     if event == "signal":
-        os.kill(os.getpid(), signal.SIGUSR2)
+        signal.raise_signal(STOP_SIGNALS[0])
     if event == "failure":
         raise MachineError(FAILURE)
 

@@ -1,6 +1,5 @@
 """A training that is killed and started again ends with the bits of one that was not."""
 
-import signal
 import subprocess
 import time
 from functools import partial
@@ -34,7 +33,7 @@ def killed_and_resumed(name: str, roots: dict[str, Path], folder: Path) -> tuple
     processes.run(*words, whole, timeout_s=TIMEOUT_S)
     process = processes.start(*words, broken)
     _wait_for(broken / "checkpoints" / folder_name(KILLED_AFTER), process)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.communicate()
     resumed = processes.run(*words, broken, timeout_s=TIMEOUT_S)
     if resumed.code:

@@ -2,10 +2,11 @@
 
 import json
 import math
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from quell.configs.errors import EXIT_REQUEUE, MachineError
 from quell.launch.checkpoints.layout import folder_name
@@ -102,7 +103,7 @@ def fail_together(start: Any, folder: Path) -> tuple[bool, str]:
     _refuse_one_gpu()
     ended, _ = start("failure", RANKS, "loop.max_steps=1000")
     said = any("error: " in line and rank.FAILURE in line for line in ended.output.splitlines())
-    alive = [report["pid"] for report in _reports(folder / f"failure-{RANKS}") if _is_alive(report["pid"])]
+    alive = [report["pid"] for report in _reports(folder / f"failure-{RANKS}") if psutil.pid_exists(report["pid"])]
     words = "its sentence was printed" if said else f"NOT ITS SENTENCE: {ended.last_line()}"
     return ended.code != 0 and said and not alive, f"ended after {ended.seconds:.0f} s, {len(alive)} left, {words}"
 
@@ -158,11 +159,3 @@ def _logged(run: Path) -> list[dict[str, float]]:
         for event in events
         if event["event"] == "train"
     ]
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

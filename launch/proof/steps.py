@@ -154,5 +154,5 @@ def _refuse_waits() -> Iterator[None]:
 
 def write_config(config: RunConfig, file: Path) -> Path:
     """The configuration as a file, for a training in a process of its own."""
-    file.write_text(loader.dump(config))
+    file.write_text(loader.dump(config), encoding="utf-8")
     return file

@@ -57,7 +57,10 @@ class Board:
             self.flush()
             for file in earlier:
                 file.unlink()
-            unfinished.rename(self.path)
+            self._file.close()  # Windows renames no open file
+            unfinished.replace(self.path)
+            self._file = self.path.open("ab")
+            self._records = RecordWriter(self._file)
         except BaseException:
             with suppress(OSError):
                 self._file.close()

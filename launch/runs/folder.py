@@ -14,7 +14,7 @@ from quell.configs.schema import RunConfig
 from quell.configs.support import run_status
 from quell.configs.support.atomic_files import write_atomically
 from quell.configs.support.json_files import Record, read_json
-from quell.configs.support.locks import Lock, try_lock
+from quell.configs.support.locks import Lock, read_beside_lock, try_lock
 from quell.configs.support.run_status import LOCK_FILE, SUMMARY_FILE
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}")
@@ -69,7 +69,7 @@ class RunFolder:
         with file:
             if try_lock(file, patience_s=PATIENCE_S) is Lock.HELD_ELSEWHERE:
                 file.seek(0)
-                self._refuse_unless_own(file.read())
+                self._refuse_unless_own(read_beside_lock(file, 1000))
             else:  # acquired; or the file system has no locks, and then nobody can be refused
                 file.truncate(0)
                 print(_this_process(), file=file, flush=True)

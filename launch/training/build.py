@@ -1,10 +1,10 @@
 """From a configuration to single parts of a run: pipeline, phases, sample order, length."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
@@ -54,7 +54,7 @@ def refuse_oversized(build: Callable[[], nn.Module]) -> None:
             size = sum(tensor.numel() * tensor.element_size() for tensor in build().state_dict().values())
     except Exception:  # whatever is wrong, building it for real says so
         return
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = psutil.virtual_memory().total
     if size > memory:
         raise ConfigError(
             f"pipeline: these networks have {size / 1e9:.3g} GB of weights, and this machine has {memory / 1e9:.3g} GB "

@@ -15,6 +15,7 @@ from quell.shards.format import index, members, tar
 from quell.shards.format.checksums import crc32
 from quell.shards.format.index import MISSING, FieldEntry, FieldStatistics, IndexHeader, Meta, ShardEntry
 from quell.shards.format.members import Encoding, MemberHeader
+from quell.shards.format.positioned_reads import read_at
 
 INDEX_THREADS = min(4, os.cpu_count() or 1)
 STATISTICS_SAMPLES = 32
@@ -259,7 +260,7 @@ def _images(shard: Path, sample: IndexedSample) -> Iterator[tuple[str, np.ndarra
     with open(shard, "rb") as file:
         for name, member in sample.members.items():
             if name != "json":
-                data = os.pread(file.fileno(), member.entry.size, member.entry.offset)
+                data = read_at(file.fileno(), member.entry.size, member.entry.offset)
                 header = member.header
                 try:
                     yield name, members.decode(header.encoding, header.start, header.shape, data)

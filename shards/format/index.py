@@ -21,6 +21,7 @@ from quell.configs.support.atomic_files import naming, temporary_beside, write_a
 from quell.configs.support.json_files import parse_json
 from quell.shards.format import tar
 from quell.shards.format.checksums import crc32
+from quell.shards.format.positioned_reads import read_at
 
 FORMAT = "quell shard index"
 VERSION = 1
@@ -203,7 +204,7 @@ def table_entry(descriptor: int, *, full: bool = False) -> TableEntry:
     if full or fingerprint.size <= FULL_CHECK_BYTES:
         crc = 0
         for start in range(0, fingerprint.size, FULL_CHECK_BYTES):
-            crc = crc32(os.pread(descriptor, FULL_CHECK_BYTES, start), crc)
+            crc = crc32(read_at(descriptor, FULL_CHECK_BYTES, start), crc)
     return {"size": fingerprint.size, "head": fingerprint.head, "tail": fingerprint.tail, "whole": crc}
 
 

@@ -10,18 +10,16 @@ from pathlib import Path
 from quell.configs.errors import DataError
 from quell.shards.format import tar
 from quell.shards.format.index import ShardEntry, fingerprint_of
+from quell.shards.format.positioned_reads import Buffer, fill_at, open_binary
 
 MAX_OPEN_FILES = 128
 """Files a process keeps open per split; the least recently used is closed when another shard is needed."""
-
-Buffer = bytearray | memoryview
-"""Memory to read into."""
 
 
 class ShardFiles:
     """Reads from the shards of one split in a local folder; safe from several threads.
 
-    Reads are positioned (`preadv`): they share no file offset, so threads need no lock, and pixels go from the page
+    Reads are positioned: they share no file offset, so threads need no lock, and pixels go from the page
     cache to where they are wanted in one copy. Mapping the tars instead would turn a disk error or a shard that is
     truncated meanwhile into SIGBUS, which kills the process without a message.
     """
@@ -57,9 +55,9 @@ class ShardFiles:
         descriptor = self._descriptor(shard)
         size = sum(len(buffer) for buffer in buffers)
         try:
-            done = os.preadv(descriptor.number, buffers, offset)
+            done = fill_at(descriptor.number, buffers, offset)
             while 0 < done < size:  # a signal or a network file system may return less than was requested
-                more = os.preadv(descriptor.number, _unfilled(buffers, done), offset + done)
+                more = fill_at(descriptor.number, _unfilled(buffers, done), offset + done)
                 if not more:
                     break
                 done += more
@@ -79,7 +77,7 @@ class ShardFiles:
         descriptors = {shard: self._descriptor(shard) for shard in set(shards)}
         for shard, offset, buffer in zip(shards, offsets, buffers, strict=True):
             try:
-                done = os.preadv(descriptors[shard].number, [buffer], offset)
+                done = fill_at(descriptors[shard].number, [buffer], offset)
             except OSError:
                 done = -1
             if done != len(buffer):
@@ -145,7 +143,7 @@ class Descriptor:
 
     def __init__(self, path: Path) -> None:
         self.number = -1  # where opening fails, __del__ has nothing to close
-        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.number = open_binary(path)
 
     def __del__(self) -> None:
         if self.number >= 0:

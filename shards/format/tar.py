@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from quell.configs.errors import DataError
 from quell.shards.format.checksums import crc32
+from quell.shards.format.positioned_reads import fill_at, read_at
 
 BLOCK = 512
 """A tar consists of blocks of so many bytes; it ends with at least one block of zeros."""
@@ -45,8 +46,8 @@ class Fingerprint(NamedTuple):
 def fingerprint(descriptor: int) -> Fingerprint:
     """The fingerprint of an open file."""
     size = os.fstat(descriptor).st_size
-    first = os.pread(descriptor, FINGERPRINT_BYTES, 0)
-    last = os.pread(descriptor, FINGERPRINT_BYTES, max(0, size - FINGERPRINT_BYTES))
+    first = read_at(descriptor, FINGERPRINT_BYTES, 0)
+    last = read_at(descriptor, FINGERPRINT_BYTES, max(0, size - FINGERPRINT_BYTES))
     return Fingerprint(size, crc32(first), crc32(last))
 
 
@@ -61,7 +62,7 @@ class RunningChecksum:
         self._pass(offset)
         done = 0
         while done < len(data):
-            count = os.preadv(self._descriptor, [data[done:]], offset + done)
+            count = fill_at(self._descriptor, [data[done:]], offset + done)
             if not count:
                 return False
             done += count
@@ -78,7 +79,7 @@ class RunningChecksum:
         """Read up to `offset`, or to the end."""
         while offset is None or self._position < offset:
             size = _CHUNK_BYTES if offset is None else min(_CHUNK_BYTES, offset - self._position)
-            data = os.pread(self._descriptor, size, self._position)
+            data = read_at(self._descriptor, size, self._position)
             if not data:
                 return
             self._crc = crc32(data, self._crc)
@@ -94,7 +95,7 @@ def checksum_of(descriptor: int, offset: int, size: int) -> int:
     """The CRC-32 of `size` bytes of an open file from `offset` on, or of as many as there are."""
     crc = 0
     for start in range(offset, offset + size, _CHUNK_BYTES):
-        crc = crc32(os.pread(descriptor, min(_CHUNK_BYTES, offset + size - start), start), crc)
+        crc = crc32(read_at(descriptor, min(_CHUNK_BYTES, offset + size - start), start), crc)
     return crc
 
 

@@ -16,7 +16,8 @@ from quell.shards.format.build_index import build_index
 from quell.shards.format.checksums import crc32
 from quell.shards.format.index import IndexHeader
 from quell.shards.format.members import Encoding
-from quell.shards.format.shard_files import Buffer, ShardFiles
+from quell.shards.format.positioned_reads import Buffer
+from quell.shards.format.shard_files import ShardFiles
 from quell.shards.reading.split import Placement, Samples, Split, StoredMember, to_native
 
 if TYPE_CHECKING:

@@ -56,7 +56,7 @@ class CachedSplit:
         self._stop = stop
         with self._disk_errors():
             in_use = self._enter(removable=for_local)
-            if config.folder is None and self.root.stat().st_uid != os.getuid():
+            if config.folder is None and hasattr(os, "getuid") and self.root.stat().st_uid != os.getuid():
                 raise MachineError(f"{self.root}: belongs to another user; set data.cache.folder")
         if in_use is None:  # evictions lock it exclusively, but only under the lock that was held here
             raise MachineError(f"{self.folder / _USERS}: locked by another program; set data.cache.folder")
@@ -202,20 +202,22 @@ def _leave(root: Path, stop: threading.Event, finalizer: Callable[[], object]) -
     for _ in range(round(_PATIENCE_S / POLL_S)):  # not for ever: others may be suspended while they hold the lock
         with contextlib.suppress(BlockingIOError), _locked(root / _LOCK, stop, wait=False):
             if not any(_is_in_use(folder) for folder in root.iterdir() if folder.is_dir()):
-                shutil.rmtree(root)
+                shutil.rmtree(root, ignore_errors=os.name == "nt")  # where the lock file is open, and stays
             return
         time.sleep(POLL_S)
 
 
 def default_folder() -> Path:
     """$QUELL_CACHE/shards, else a folder of this user among the temporary files, which are usually on a local disk."""
-    cache = os.environ.get("QUELL_CACHE")
-    return Path(cache) / "shards" if cache else Path(tempfile.gettempdir()) / f"quell-{os.getuid()}"
+    if cache := os.environ.get("QUELL_CACHE"):
+        return Path(cache) / "shards"
+    # on Windows the folder of temporary files is the user's own
+    return Path(tempfile.gettempdir()) / (f"quell-{os.getuid()}" if hasattr(os, "getuid") else "quell")
 
 
 def _lock_file(path: Path, *, shared: bool = False) -> TextIO | None:
     """Open and lock a file; None where another process holds the lock. The lock ends when the file is closed."""
-    file = open(path, "a")  # noqa: SIM115  the lock outlives this function
+    file = open(path, "a", encoding="utf-8")  # noqa: SIM115  the lock outlives this function
     outcome = try_lock(file, shared=shared)
     if outcome is Lock.ACQUIRED:
         return file

@@ -13,7 +13,8 @@ from quell.configs.errors import DataError, QuellError
 from quell.shards.format import index, tar
 from quell.shards.format.checksums import crc32
 from quell.shards.format.index import IndexHeader, fingerprint_of
-from quell.shards.format.shard_files import Buffer, Descriptor, ShardFiles
+from quell.shards.format.positioned_reads import Buffer
+from quell.shards.format.shard_files import Descriptor, ShardFiles
 from quell.shards.remote.node_cache import CachedSplit
 from quell.shards.remote.remote_folder import ReadInterruptedError, Url
 

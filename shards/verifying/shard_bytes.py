@@ -9,6 +9,7 @@ import numpy as np
 from quell.configs.errors import DataError
 from quell.shards.format import members, tar
 from quell.shards.format.index import MISSING
+from quell.shards.format.positioned_reads import read_at
 from quell.shards.reading.shard_set import ShardSet
 from quell.shards.verifying.samples import Defect
 
@@ -89,7 +90,7 @@ def _padding(path: Path, descriptor: int, entries: list[tar.TarEntry]) -> Iterat
     """Bytes that fill a member's last block and are not zero."""
     for entry in entries:
         end = entry.offset + entry.size
-        if any(os.pread(descriptor, -end % tar.BLOCK, end)):
+        if any(read_at(descriptor, -end % tar.BLOCK, end)):
             yield f"{path}: the padding after member {entry.name} is not empty; {_REMEDY}"
 
 

@@ -164,7 +164,7 @@ def locked(root: Path) -> Iterator[None]:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        file = (root / _LOCK).open("w")
+        file = (root / _LOCK).open("a")
     except OSError as error:
         raise MachineError(f"cannot write {root} ({error.strerror}): choose another --run-dir") from error
     with file:

@@ -61,4 +61,4 @@ def test_both_examples_train_on_two_nodes_to_the_same_weights(on_slurm: Launcher
 
     wait_until(done, lambda: describe(cluster, jobs, runs), pause_s=0.3)
     assert weights(runs["srun.sbatch"]) == weights(runs["accelerate.sbatch"])
-    assert "resuming" in Path(f"{runs['srun.sbatch']}.log").read_text()
+    assert "resuming" in Path(f"{runs['srun.sbatch']}.log").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ def free_ports(count: int) -> list[int]:
     A server takes seconds to start, and by then the kernel could have assigned a port of its range to another program.
     For the same reason every test worker uses ports of its own.
     """
-    last = int(KERNEL_RANGE.read_text().split()[0]) if KERNEL_RANGE.exists() else 0
+    last = int(KERNEL_RANGE.read_text(encoding="utf-8").split()[0]) if KERNEL_RANGE.exists() else 0
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     own = range(FIRST + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % workers, last, workers)
     candidates = random.SystemRandom().sample(own, len(own)) if last - FIRST > 1000 else [0] * count

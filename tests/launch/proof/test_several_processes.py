@@ -29,7 +29,7 @@ Start = Callable[..., tuple[Ended, Path]]
 def prove(kind: str, file: Path) -> dict[str, dict[str, Any]]:
     """Outcomes of one kind of checks, by name; none may fail."""
     code = prove_device.main(["--only", "quickstart", "--checks", kind, "--json", str(file)])
-    outcomes = {outcome["name"]: outcome for outcome in json.loads(file.read_text())["outcomes"]}
+    outcomes = {outcome["name"]: outcome for outcome in json.loads(file.read_text(encoding="utf-8"))["outcomes"]}
     assert code == 0, outcomes
     return outcomes
 

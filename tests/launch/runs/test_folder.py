@@ -1,12 +1,12 @@
 """Only one run at a time can use a run folder."""
 
 import errno
-import fcntl
 import os
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
+import portalocker
 import pytest
 
 from quell.configs.errors import MachineError
@@ -64,10 +64,10 @@ def test_every_rank_reports_that_the_folder_is_in_use(tmp_path: Path, monkeypatc
 
 
 def test_a_file_system_without_locks_does_not_prevent_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: int) -> None:
-        raise OSError(38, "Function not implemented")
+    def no_locks(*_: object) -> None:
+        raise portalocker.LockException(OSError(38, "Function not implemented"))
 
-    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(portalocker, "lock", no_locks)
     with RunFolder(tmp_path).locked(), RunFolder(tmp_path).locked():
         pass
 

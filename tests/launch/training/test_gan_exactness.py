@@ -63,7 +63,7 @@ def content(path: Path) -> Any:
     """The content of a file of a checkpoint."""
     if path.suffix == ".safetensors":
         return load_file(path)
-    return torch.load(path, weights_only=True) if path.suffix == ".pt" else json.loads(path.read_text())
+    return torch.load(path, weights_only=True) if path.suffix == ".pt" else json.loads(path.read_text(encoding="utf-8"))
 
 
 def equal(a: Any, b: Any) -> bool:

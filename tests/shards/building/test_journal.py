@@ -34,7 +34,7 @@ def resumed(folder: Path) -> tuple[Journal, Position]:
 def test_a_second_interruption_after_half_a_line_loses_and_renumbers_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "train.partial"
     started(folder, 2)
-    with open(folder / JOURNAL, "a") as file:
+    with open(folder / JOURNAL, "a", encoding="utf-8") as file:
         file.write('{"shard": "demo-000002.tar", "si')  # SIGKILL
     journal, position = resumed(folder)
     assert (journal.shards, position) == (["demo-000000.tar", "demo-000001.tar"], Position(2, 2))

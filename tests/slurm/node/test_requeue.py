@@ -206,7 +206,7 @@ def test_ranks_stopped_because_another_failed_do_not_requeue_the_job(tmp_path: P
     records.write_failure(task.folder, failure)
     file = Path(task.folder, "failure-1.json")
     # rank 0 removes old failures when it starts, so rank 1's has to appear while rank 0 runs
-    fail = f"pathlib.Path({str(file)!r}).write_text({file.read_text()!r})"
+    fail = f"pathlib.Path({str(file)!r}).write_text({file.read_text(encoding='utf-8')!r})"
     code = f"import os, pathlib, signal; {fail}; os.kill(os.getpid(), signal.SIGTERM)"
     assert job.run(write_task(tmp_path, code=code), placement()) == 128 + 15
     assert [event["event"] for event in records.history(task.folder)] == ["start", "end"]

@@ -1,12 +1,12 @@
 """The status table, from what runs and jobs leave on disk."""
 
-import fcntl
 import json
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+import portalocker
 import pytest
 
 from quell.configs.errors import MachineError
@@ -137,7 +137,7 @@ def test_asking_for_the_status_does_not_stop_a_submission(tmp_path: Path, monkey
     with locked(tmp_path):
         assert is_locked(tmp_path)
     with (tmp_path / ".lock").open() as asking:
-        fcntl.flock(asking, fcntl.LOCK_SH)
+        portalocker.lock(asking, portalocker.LockFlags.SHARED | portalocker.LockFlags.NON_BLOCKING)
         assert not is_locked(tmp_path)
         monkeypatch.setattr("time.sleep", lambda _: asking.close())
         with locked(tmp_path):

@@ -52,7 +52,7 @@ def test_settings_win_over_the_winner_of_a_sweep(write: Any, tmp_path: Path) -> 
     stages["last"] = {**TRAIN, "use": "best"}
     (task,) = make(write(stages), "loop.max_steps=2").stages["last"].tasks
     Path(task.choices["best"]).parent.mkdir(parents=True)
-    Path(task.choices["best"]).write_text('{"run": "x", "changes": ["loop.max_steps=7"]}')
+    Path(task.choices["best"]).write_text('{"run": "x", "changes": ["loop.max_steps=7"]}', encoding="utf-8")
     assert pick.late_overrides(task) == ["loop.max_steps=7", "loop.max_steps=2"], "the later one counts"
 
 

@@ -200,7 +200,7 @@ def test_a_dry_run_shows_the_shipped_stages_without_slurm(file: Path, tiny_data:
         cwd=tmp_path, env={**os.environ, "PATH": ""}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    stages = yaml.safe_load(file.read_text())["stages"]
+    stages = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"]
     for name, stage in stages.items():
         assert f"==== {name}: sbatch script" in done.stdout
         for other in stage.get("after", []):

@@ -96,7 +96,7 @@ def test_a_chain_of_ten_stages_is_submitted_without_pauses(
     monkeypatch.setattr(DualDomain, "__init__", build_and_record)
     monkeypatch.setattr(time, "sleep", sleep_and_record)
     assert submit.main(["--stages", str(file), "--run-dir", str(tmp_path / "runs")]) == 0
-    calls = call_log.read_text().splitlines()
+    calls = call_log.read_text(encoding="utf-8").splitlines()
     assert [call.split()[0] for call in calls].count("sbatch") == STAGES
     assert len(calls) == STAGES + 5, f"besides: the queue, its limits, and the release of the first stage\n{calls}"
     assert max(pauses, default=0) < 0.1, "only while a command runs"

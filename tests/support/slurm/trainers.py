@@ -77,7 +77,7 @@ class Trainers:
 def _pending_signals(pid: int) -> int:
     """The signals pending for a process, as a mask."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return -1
     return sum(int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd")))

@@ -17,7 +17,7 @@ from typing import Any
 def is_held(step: int) -> bool:
     """Whether this process's run has to wait before it takes the step."""
     try:
-        return step >= int(Path(sys.argv[sys.argv.index("--run-dir") + 1], "held").read_text())
+        return step >= int(Path(sys.argv[sys.argv.index("--run-dir") + 1], "held").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
 
@@ -25,7 +25,7 @@ def is_held(step: int) -> bool:
 def pause_s() -> float:
     """How long this process's run has to rest before every step."""
     try:
-        return float(Path(sys.argv[sys.argv.index("--run-dir") + 1], "pace").read_text())
+        return float(Path(sys.argv[sys.argv.index("--run-dir") + 1], "pace").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return 0.0
 
