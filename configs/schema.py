@@ -3,34 +3,17 @@
 The method's own keys (`pipeline`) are declared beside the method, in `pipelines/<name>.py`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SerializeAsAny,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from quell.configs import registry
 from quell.configs.batching import batch_problem
 from quell.configs.locations import location_problem, name_problem, path_problem
-from quell.configs.sizes import Side, refuse_switch
+from quell.configs.sections import Count, Folder, Fraction, Positive, Rate, Samples, Section, Weight
+from quell.configs.sizes import Side
 from quell.configs.support.mappings import Settings
-
-Positive = Annotated[int, Field(gt=0, le=10**12)]
-Count = Annotated[int, Field(ge=0, le=10**12)]
-Rate = Annotated[float, Field(gt=0, le=1e12)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0, le=1e12)]
-Samples = Annotated[int, Field(gt=0, le=10**6)]
-"""Samples or batches that are in memory at the same time."""
-Folder = Annotated[str, Field(min_length=1, max_length=255)]
-"""Name of one folder below another."""
+from quell.configs.tracking import TrackingConfig
 
 Network = Annotated[Settings, BeforeValidator(registry.checker("models", given=("in_channels", "out_channels")))]
 """A network by name with its constructor's arguments, e.g. `{name: unet, width: 32}`; checked before it is built. A
@@ -38,19 +21,6 @@ class of an installed library is `{target: package.module.Class, argument: ...}`
 
 Loss = Annotated[Settings, BeforeValidator(registry.checker("losses"))]
 """A loss by name with its constructor's arguments, e.g. `{name: charbonnier, epsilon: 1e-3}`."""
-
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, validate_default=True
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        return refuse_switch(value, cls.model_fields[info.field_name or ""].annotation)
 
 
 class PipelineConfig(Section):
@@ -292,20 +262,6 @@ class CheckpointConfig(Section):
     """Continue training while a thread writes the checkpoint from a copy in memory; false waits until it is on disk."""
     allow_other_data: bool = False
     """Resume although the training shards are not those that the checkpoint was trained on, with as many samples."""
-
-
-class TrackingConfig(Section):
-    """What is logged while training."""
-
-    log_every: Positive = 20
-    """Steps between log lines; only then does the training thread wait for the device."""
-    gradients: bool = False
-    """Log the gradient norm of each network of a phase, beside that of the phase; not under DeepSpeed."""
-    tensorboard: bool = True
-    """Write TensorBoard event files to RUN/tensorboard."""
-    wandb_project: str | None = None
-    """Also send curves and pictures to this Weights & Biases project, or with $WANDB_MODE=offline to RUN/wandb (`wandb
-    sync`)."""
 
 
 class ProfileConfig(Section):

@@ -28,10 +28,14 @@ MAY_IMPORT = {
 
 ONLY_IN = {
     "accelerate": ("launch/",),
+    "clearml": ("launch/runs/trackers/",),
+    "comet_ml": ("launch/runs/trackers/",),
     "fsspec": ("shards/remote/",),
+    "mlflow": ("launch/runs/trackers/",),
     "submitit": ("slurm/",),
     "tensorboard": ("launch/runs/board.py",),
     "torch.utils.tensorboard": ("launch/runs/board.py",),
+    "wandb": ("launch/runs/trackers/",),
     "webdataset": ("shards/",),
 }
 """Library -> the only places that may import it, so that a change of the library affects few files."""

@@ -17,7 +17,7 @@ from quell.launch.checkpoints import resume, store
 from quell.launch.checkpoints.layout import step_folders
 from quell.launch.machine import acceleration, compilation, precision
 from quell.launch.preflight.requests import Request
-from quell.launch.runs import weights_and_biases
+from quell.launch.runs.trackers import choice
 from quell.launch.training import deepspeed, dry_run
 from quell.launch.training.build import length
 from quell.launch.training.dry_run import OpenedRun
@@ -65,8 +65,8 @@ def _open(request: Request, config: RunConfig, opened: dict[str, _Checked]) -> N
 
 
 def _require_packages(request: Request, config: RunConfig) -> None:
-    if request.same_packages and config.tracking.wandb_project:
-        weights_and_biases.require()
+    if request.same_packages:
+        choice.require(config.tracking)
     if request.same_packages and acceleration.uses_deepspeed():
         acceleration.require_deepspeed()
 

@@ -39,6 +39,12 @@ class Outlet(Protocol):
     def picture(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
         """Take a picture, uint8 (H, W, 3)."""
 
+    def new_problems(self) -> list[tuple[str, str]]:
+        """Names, and what has gone wrong there since the last call."""
+
+    def close(self, patience_s: float) -> None:
+        """Send what is left, for about this many seconds at most."""
+
 
 class Tracker:
     """Records the events of rank 0; on other ranks every call does nothing.
@@ -54,6 +60,8 @@ class Tracker:
         """Latest message of every warning, by name."""
         self.also: Outlet | None = None
         """Where curves and pictures go besides TensorBoard."""
+        self.events: Sequence[Record] = ()
+        """The log so far."""
         self._path, self._board_folder = folder.metrics_file, folder.tensorboard
         self._board: Board | None = None
         self._board_error: OSError | None = None
@@ -67,6 +75,7 @@ class Tracker:
         if content.damaged:
             message = f"{count_of(content.damaged)} of {self._path} moved to {damaged_file(self._path).name}"
             self.warning("damaged log", message, resumed_at)
+        self.events = content.events
         if tensorboard:
             self._open_board(content.events, resumed_at)
 
@@ -91,6 +100,7 @@ class Tracker:
             self._on_board(partial(self._board.curves, line))
         if self.also is not None and (curves := curves_of(line)):
             self.also.curves(curves, step)
+            self._warn_of_trackers(step)
 
     def images(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
         """Add a picture, uint8 (H, W, 3), without blocking training; it is dropped while TensorBoard falls behind."""
@@ -127,8 +137,11 @@ class Tracker:
         if self._board is not None:
             self._on_board(self._board.flush)
 
-    def close(self) -> None:
-        """Finish drawing and close the files."""
+    def close(self, patience_s: float = 0.0) -> None:
+        """Finish drawing, have the trackers finish within `patience_s` seconds, and close the files."""
+        if self.active and self.also is not None:
+            self.also.close(patience_s)
+            self._warn_of_trackers(0)
         if self._thread is not None:
             self._pictures.put(None)
             self._thread.join()
@@ -140,6 +153,10 @@ class Tracker:
             self.active = False
             with contextlib.suppress(OSError):  # every line was flushed when it was written
                 self._file.close()
+
+    def _warn_of_trackers(self, step: int) -> None:
+        for name, problem in self.also.new_problems() if self.also is not None else ():
+            self.warning(name, problem, step)
 
     def _open_board(self, events: Sequence[Record], resumed_at: int) -> None:
         from quell.launch.runs.board import Board  # slow to import: only where it writes

@@ -14,7 +14,7 @@ from quell.launch.evaluation import evaluator, fitness
 from quell.launch.machine import compilation
 from quell.launch.machine.devices import take_device
 from quell.launch.machine.precision import choose
-from quell.launch.runs import weights_and_biases
+from quell.launch.runs.trackers import choice
 from quell.launch.training.build import length, make_order, make_pipeline, refuse_uneven_batch
 from quell.pipelines.base import Pipeline
 from quell.shards.reading.order import SampleOrder
@@ -61,8 +61,7 @@ def describe(config: RunConfig) -> int:
         QuellError: What the first step of a real run would raise, such as for crops too small for a critic.
     """
     print(dump(config), end="")
-    if config.tracking.wandb_project:
-        weights_and_biases.require()
+    choice.require(config.tracking)
     device = take_device()
     choose(config.loop, device, complex_numbers=config.data.representation == "complex")
     world = int(os.environ.get("WORLD_SIZE", "1"))

@@ -12,7 +12,9 @@ from accelerate.utils import broadcast_object_list
 from quell.configs.errors import EXIT_INTERRUPTED, EXIT_REQUEUE, DivergedError, MachineError, QuellError
 from quell.configs.loader import dump
 from quell.configs.schema import RunConfig
+from quell.configs.support.git import git_commit
 from quell.configs.support.logs import get_logger
+from quell.configs.support.paths import ROOT
 from quell.configs.support.run_status import RUNNING
 from quell.launch.checkpoints import best, lineage, resume, store
 from quell.launch.checkpoints.capture import restore, restore_rank
@@ -21,9 +23,12 @@ from quell.launch.checkpoints.resume import Resumption
 from quell.launch.machine import acceleration, agreement, devices, out_of_memory, ranks
 from quell.launch.machine.profiling import profiled
 from quell.launch.machine.rng import seed_everything
-from quell.launch.runs import weights_and_biases
 from quell.launch.runs.folder import RunFolder
 from quell.launch.runs.tracker import Tracker
+from quell.launch.runs.trackers import choice
+from quell.launch.runs.trackers.backend import TrackedRun
+from quell.launch.runs.trackers.choice import Relays
+from quell.launch.runs.trackers.ledger import Ledger, line_name
 from quell.launch.training import loop
 from quell.launch.training.build import refuse_uneven_batch
 from quell.launch.training.metric_log import median_speed
@@ -31,6 +36,9 @@ from quell.launch.training.trainer import Trainer, assemble
 
 EXIT_CODES = {loop.FINISHED: 0, loop.STOPPED: EXIT_REQUEUE, loop.INTERRUPTED: EXIT_INTERRUPTED}
 """How training ended -> exit code of the process."""
+
+PATIENCE_FINISHED_S, PATIENCE_STOPPED_S = 120.0, 15.0
+"""How long trackers may send what is left when a run is finished, and when it was stopped and will be resumed."""
 
 log = get_logger(__name__)
 
@@ -94,13 +102,14 @@ def _train(
     tracker = Tracker(
         folder,
         active=accelerator.is_main_process,
-        tensorboard=config.tracking.tensorboard,
+        tensorboard="tensorboard" in config.tracking.chosen,
         resumed_at=step_of(checkpoint),
     )
+    patience_s = PATIENCE_STOPPED_S
     try:
-        if config.tracking.wandb_project:
-            settings = config.model_dump(mode="json")
-            tracker.also = weights_and_biases.start(accelerator, config.tracking.wandb_project, settings, folder.path)
+        choice.require(config.tracking)
+        if accelerator.is_main_process:
+            tracker.also = start_trackers(config, folder, resumption, tracker, world)
         with out_of_memory.explained(accelerator.device, lambda: out_of_memory.training(config, world)):
             trainer = assemble(config, accelerator, folder, tracker, checkpoint=checkpoint)
             start(trainer, resumption, aside)
@@ -112,9 +121,32 @@ def _train(
                 ending = loop.train(trainer, timed)
         if trainer.context.is_first:
             finish(trainer, ending)
+        patience_s = PATIENCE_FINISHED_S if ending == loop.FINISHED else PATIENCE_STOPPED_S
         return EXIT_CODES[ending]
     finally:
-        tracker.close()
+        tracker.close(patience_s)
+
+
+def start_trackers(
+    config: RunConfig, folder: RunFolder, resumption: Resumption, tracker: Tracker, world: int
+) -> Relays | None:
+    """Start the trackers beside TensorBoard, where there are any; a run that is continued is the same run there."""
+    same = True
+    if resumption.checkpoint is None and folder.config_file.is_file():
+        try:
+            earlier = folder.config().model_dump(mode="json")
+            resume.refuse_other_config(earlier, config.model_dump(mode="json"), folder.path)
+        except QuellError:
+            same = False
+    line = line_name([(branch["after"], branch["start"]) for branch in resumption.line])
+    settings = config.model_dump(mode="json") | {"run": {"commit": git_commit(ROOT), "processes": world}}
+    run = TrackedRun(
+        name=folder.path.resolve().name + (f" from step {step_of(resumption.checkpoint)}" if line else ""),
+        run_dir=folder.path,
+        tracking=config.tracking,
+        config=choice.without_secrets(settings),
+    )
+    return choice.start(run, Ledger(folder.path, line, is_same_run=same), tracker.events)
 
 
 def claim(folder: RunFolder, accelerator: Accelerator, until_closed: ExitStack) -> None:

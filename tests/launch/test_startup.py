@@ -9,9 +9,12 @@ from tests.support.commands import Command
 
 UNUSED = {
     "bm3d",
+    "clearml",
+    "comet_ml",
     "deepspeed",
     "h5py",
     "matplotlib",
+    "mlflow",
     "submitit",
     "sympy",
     "tensorboard",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.support import common
-from quell.launch.runs import weights_and_biases
+from quell.launch.runs.trackers import choice
 from quell.pipelines.base import Batch, PhaseOutput
 from quell.pipelines.tcfl import Tcfl
 from tests.support.small_runs import TrainSmall, single_error
@@ -95,6 +95,6 @@ def test_a_dry_run_refuses_a_precision_that_the_device_does_not_support(train_sm
 def test_a_dry_run_refuses_a_tracker_that_is_not_installed(
     train_small: TrainSmall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights_and_biases.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: None)
     code, output = train_small("tracking.wandb_project=mine", options=("--dry-run",))
     assert code == 6 and "wandb is not installed" in single_error(output)

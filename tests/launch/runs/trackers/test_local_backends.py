@@ -1,0 +1,137 @@
+"""Each tracker's own local files hold one run with every step once, after a kill, a resume and an end."""
+
+import json
+import signal
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quell.configs.support.event_log import read_events
+from tests.support.commands import Command
+from tests.support.small_runs import SMALL_CONFIG
+
+pytestmark = pytest.mark.slow
+
+KILLED = """
+import os, signal, sys, time
+sys.path[0] = {root!r}
+from quell.launch import train
+from quell.launch.runs.trackers.relay import Relay
+from quell.launch.training import loop
+train_step, relays, start = loop.train_step, [], Relay._start
+Relay._start = lambda self: (start(self), relays.append(self))
+def step_or_kill(phases, pipeline, step, *arguments):
+    if step == 7:  # what was logged is sent, and steps 5 to 7 are not in a checkpoint
+        while not (relays and relays[0]._sent.get("train") == 7):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train_step(phases, pipeline, step, *arguments)
+loop.train_step = step_or_kill
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+READ_WANDB = """
+import json, sys
+from pathlib import Path
+from wandb.proto import wandb_internal_pb2
+from wandb.sdk.internal.datastore import DataStore
+found = {"ids": [], "points": [], "pictures": 0}
+for file in sorted(Path(sys.argv[1]).glob("wandb/offline-run-*/*.wandb")):
+    found["ids"].append(file.stem)
+    store = DataStore()
+    store.open_for_scan(str(file))
+    while (data := store.scan_data()) is not None:
+        record = wandb_internal_pb2.Record.FromString(data)
+        for item in record.history.item:
+            name = item.key or "/".join(item.nested_key)
+            if name in ("train/loss_denoiser", "val/psnr"):
+                found["points"].append([name, record.history.step.num])
+            found["pictures"] += "images/separated" in item.value_json or '"_type":"image' in item.value_json
+print(json.dumps(found))
+"""
+
+READ_MLFLOW = """
+import json, sys
+from mlflow import MlflowClient
+client = MlflowClient(f"sqlite:///{sys.argv[1]}/mlflow/mlflow.db")
+runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+points = [[name, point.step] for run in runs for name in ("train/loss_denoiser", "val/psnr")
+          for point in client.get_metric_history(run.info.run_id, name)]
+pictures = sum(len(client.list_artifacts(run.info.run_id, "images")) for run in runs) // 2  # each with a small copy
+found = {"ids": [run.info.run_id for run in runs], "points": points, "pictures": pictures,
+         "commit": runs[0].data.params["run.commit"], "tags": sorted(runs[0].data.tags)}
+print(json.dumps(found))
+"""
+
+
+def tracked(tracker: str, mini: Path, root: Path, folder: Path, command: Command) -> Path:
+    """A run of ten steps that was killed at the eighth, with a checkpoint of the fourth, and resumed."""
+    run = folder / "run"
+    arguments = [
+        "--config",
+        SMALL_CONFIG,
+        f"data.root={mini}",
+        "loop.max_steps=10",
+        f"tracking.trackers=[{tracker}]",
+        "tracking.offline=true",
+        "tracking.log_every=1",
+        "tracking.tags=[knee]",
+        "checkpoint.every_steps=4",
+        "checkpoint.asynchronous=false",
+        "evaluation.every_epochs=null",
+        "evaluation.every_steps=5",
+        "evaluation.images=1",
+        "--run-dir",
+        run,
+    ]
+    script = folder / "killed.py"
+    script.write_text(KILLED.format(root=str(root)))
+    command([sys.executable, script, *arguments], expect=-signal.SIGKILL)
+    command([sys.executable, "-m", "quell", "train", *arguments])
+    logged = {(event["event"], event["step"]) for event in read_events(run / "metrics.jsonl")}
+    assert logged >= {("train", step) for step in range(1, 11)} | {("eval", 5), ("eval", 10)}
+    return run
+
+
+EVERY_POINT = sorted([["train/loss_denoiser", step] for step in range(1, 11)] + [["val/psnr", 5], ["val/psnr", 10]])
+
+
+def test_weights_and_biases(mini: Path, root: Path, tmp_path: Path, command: Command) -> None:
+    run = tracked("wandb", mini, root, tmp_path, command)
+    found = json.loads(command([sys.executable, "-c", READ_WANDB, run]).output.splitlines()[-1])
+    assert len(found["ids"]) == 2 and len(set(found["ids"])) == 1
+    assert sorted(found["points"]) == EVERY_POINT and found["pictures"] > 0
+
+
+def test_mlflow(mini: Path, root: Path, tmp_path: Path, command: Command) -> None:
+    run = tracked("mlflow", mini, root, tmp_path, command)
+    found = json.loads(command([sys.executable, "-W", "ignore", "-c", READ_MLFLOW, run]).output.splitlines()[-1])
+    assert len(found["ids"]) == 1 and sorted(found["points"]) == EVERY_POINT
+    assert found["pictures"] == 2 * 4 and found["commit"] and "knee" in found["tags"]
+
+
+def test_comet_archives_hold_the_run_although_the_killed_one_left_none(
+    mini: Path, root: Path, tmp_path: Path, command: Command
+) -> None:
+    run = tracked("comet", mini, root, tmp_path, command)
+    (archive,) = (run / "comet").glob("*.zip")
+    with zipfile.ZipFile(archive) as opened:
+        messages: list[dict[str, Any]] = [json.loads(line) for line in opened.read("messages.json").splitlines()]
+    metrics = [m["payload"]["metric"] for m in messages if m["type"] == "metric_msg"]
+    points = [[m["metricName"], m["step"]] for m in metrics if m["metricName"] in ("train/loss_denoiser", "val/psnr")]
+    assert sorted(points) == EVERY_POINT
+    assert sum(m["type"] == "file_upload" for m in messages) >= 4
+    assert archive.name.startswith(json.loads((run / "trackers.json").read_text())["ids"]["comet"])
+
+
+def test_clearml_sessions_hold_the_run(mini: Path, root: Path, tmp_path: Path, command: Command) -> None:
+    run = tracked("clearml", mini, root, tmp_path, command)
+    (archive,) = (run / "clearml" / "offline").glob("*.zip")  # the killed session left a folder only
+    with zipfile.ZipFile(archive) as opened:
+        events = [e for line in opened.read("metrics.jsonl").splitlines() for e in json.loads(line)]
+    points = [[e["metric"], e["iter"]] for e in events if e["metric"] in ("train/loss_denoiser", "val/psnr")]
+    assert sorted(points) == EVERY_POINT
+    assert {e["iter"] for e in events if e.get("type") == "training_debug_image"} >= {10}
