@@ -89,7 +89,7 @@ def tracked(tracker: str, mini: Path, root: Path, folder: Path, command: Command
     ]
     script = folder / "killed.py"
     script.write_text(KILLED.format(root=str(root)))
-    command([sys.executable, script, *arguments], expect=-signal.SIGKILL)
+    command([sys.executable, script, *arguments], code=-signal.SIGKILL)
     command([sys.executable, "-m", "quell", "train", *arguments])
     logged = {(event["event"], event["step"]) for event in read_events(run / "metrics.jsonl")}
     assert logged >= {("train", step) for step in range(1, 11)} | {("eval", 5), ("eval", 10)}
