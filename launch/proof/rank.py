@@ -28,7 +28,7 @@ from quell.pipelines.base import Pipeline
 AT_STEP = 2
 FAILURE = "made to fail in the third step"
 EVENTS = ("nothing", "complex", "signal", "failure", "memory")
-"""Nothing; no training, but the check of complex gradients; a stop signal or an error on the last rank; no memory left."""
+"""Nothing; no training, but a check of complex gradients; a stop signal or an error on the last rank; no memory."""
 
 RANK, WORLD = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 

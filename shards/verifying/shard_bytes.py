@@ -1,6 +1,5 @@
 """A tar against its index, to the last byte: names and places of its members, headers, padding and what follows."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
