@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOP_SIGNALS = tuple(
-    signal.Signals[name] for name in ("SIGUSR1", "SIGUSR2", "SIGTERM", "SIGBREAK") if name in signal.Signals.__members__
+STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(
+    getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
 )
 """Signals on which a training run saves a checkpoint and exits with code 75; on Windows, Ctrl-Break sends SIGBREAK."""
 
