@@ -43,6 +43,12 @@ def load(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
         ConfigError: Every problem, each with its dotted path.
     """
     path = find_file(path)
+    data = read_run(path)
+    return structure(apply(data, overrides or []), source=str(path))
+
+
+def read_run(path: Path) -> Settings:
+    """The run that a file describes, before it is validated; see `load`. ConfigError where it cannot be read."""
     data = read(path)
     if path.suffix == ".json" and "trainer" in data:
         from quell.configs.legacy import conversion
@@ -59,7 +65,7 @@ def load(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
             log.debug("%s: %s", path.name, line)
     if data.get("name", "") == "":
         data["name"] = path.stem
-    return structure(apply(data, overrides or []), source=str(path))
+    return data
 
 
 def find_file(path: str | Path) -> Path:
@@ -68,7 +74,7 @@ def find_file(path: str | Path) -> Path:
     The latter is found from every folder by its path (`configs/r2r.yaml`) and by its name alone (`r2r`).
     """
     path = Path(path)
-    if path.exists():
+    if path.exists() and not path.is_dir():
         return path
     named = ROOT / "configs" / f"{path}.yaml"
     return next((file for file in (resolve(path), ROOT / path, named) if file.is_file()), _named_today(path))

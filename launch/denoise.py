@@ -75,9 +75,7 @@ def denoise(options: argparse.Namespace) -> int:
         for task in followed(tasks, "restoring", quiet=options.quiet):
             for file in restoration.restore(task):
                 tqdm.write(str(file))
-    for note, files in restoration.notes.items():
-        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-        _logger.warning(f"{files[0]}{more}: {note}")
+    restoration.warn_of_losses()
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 if not __package__:  # started as a script: import the package around this file, then what is where the user is
@@ -25,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> int:
         from quell.launch.evaluation import evaluate_run  # imports torch, scipy and scikit-image: not for --help
 
-        return evaluate_run.evaluate(options)
+        named = {field.name: getattr(options, field.name) for field in fields(evaluate_run.EvaluationOptions)}
+        return evaluate_run.evaluate(evaluate_run.EvaluationOptions(**named))
 
     return cli.run(work)
 

@@ -150,10 +150,16 @@ def undocumented(place: str, text: str) -> list[str]:
     while pending:
         node = pending.pop()
         if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
-            if not ast.get_docstring(node):
+            if not ast.get_docstring(node) and not is_overload(node):
                 problems.append(f"{place}:{node.lineno} {node.name} has no docstring")
             pending += node.body if isinstance(node, ast.ClassDef) else []
     return problems
+
+
+def is_overload(node: ast.stmt) -> bool:
+    """Whether a function is one of the signatures of the function that follows them, which has the docstring."""
+    decorators = node.decorator_list if isinstance(node, ast.FunctionDef) else []
+    return any(isinstance(decorator, ast.Name) and decorator.id == "overload" for decorator in decorators)
 
 
 def import_graph(files: dict[str, str]) -> dict[str, set[str]]:

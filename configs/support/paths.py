@@ -1,6 +1,8 @@
 """Where the code lies, and paths as a user writes them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -12,12 +14,31 @@ IS_INSTALLED = not (ROOT / "quell").is_dir()
 BASE_VARIABLE = "QUELL_BASE"
 """Environment variable with the folder in which relative paths start; set for processes that are started here."""
 
+_working_folder: Path | None = None
+
 
 def base() -> Path:
     """The folder in which relative paths start: a checkout's root, for an installed package the working directory."""
     if chosen := os.environ.get(BASE_VARIABLE):
         return Path(chosen)
+    if _working_folder is not None:
+        return _working_folder
     return Path.cwd() if IS_INSTALLED else ROOT
+
+
+@contextmanager
+def starting_here() -> Iterator[None]:
+    """Inside the block relative paths start in the present working directory, also where the code is a checkout.
+
+    For programs and notebooks that use this code from their own folder. The threads that start in the block see it too,
+    which a context variable would not give.
+    """
+    global _working_folder
+    before, _working_folder = _working_folder, Path.cwd()
+    try:
+        yield
+    finally:
+        _working_folder = before
 
 
 def import_folder() -> Path:

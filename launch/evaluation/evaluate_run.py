@@ -1,8 +1,7 @@
 """The work of launch/evaluate.py: measure a trained run and classical baselines on one split, and write the report."""
 
-import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +36,31 @@ log = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True)
+class EvaluationOptions:
+    """What is measured, and how; the arguments of `launch/evaluate.py`, where each is explained."""
+
+    run: str | Path
+    which: str = "best"
+    data: str | None = None
+    split: str | None = None
+    baseline: Sequence[Baseline] = ()
+    tune: int = 0
+    noise: str | None = None
+    preset: str = "tuned"
+    rois: str | None = None
+    metrics: Sequence[str] | None = None
+    batch: int | None = None
+    limit: int | None = None
+    pictures: int = 2
+    output: str | None = None
+
+    @property
+    def report(self) -> Path:
+        """The report file."""
+        return resolve(self.output or locate(self.run) / "report.json")
+
+
+@dataclass(frozen=True)
 class Summary:
     """The head of report.json: what was measured."""
 
@@ -54,18 +78,15 @@ class Summary:
     """Why the numbers may be wrong, such as images that contradict their data range."""
 
 
-def evaluate(options: argparse.Namespace) -> int:
-    """Measure, print the table, write report.json and beside it .md and .png; return the exit code."""
+def evaluate(options: EvaluationOptions, *, quiet: bool = False) -> int:
+    """Measure, print the table unless `quiet`, write report.json and beside it .md and .png; return the exit code."""
+    _refuse_contradictions(options)
     run = locate(options.run)
-    if options.output and Path(options.output).suffix in (".md", ".png"):
-        raise ConfigError(
-            f"--output must name the JSON file, got '{options.output}': the .md and .png are written beside it"
-        )
     config = trained_model.folder_of(run).config()
     data = _data(config, options)
-    metrics = find_metrics(options.metrics or list(evaluator.DEFAULT_METRICS), options.rois and Path(options.rois))
-    if options.tune and options.preset == "published":
-        raise ConfigError("--preset published fixes what --tune would choose: give only one of them")
+    metrics = find_metrics(
+        list(options.metrics or evaluator.DEFAULT_METRICS), Path(options.rois) if options.rois else None
+    )
     accelerator = acceleration.make_accelerator(config.loop)
     try:
         shards = splits.open_split(data, options.split or data.test_split)
@@ -75,7 +96,7 @@ def evaluate(options: argparse.Namespace) -> int:
         noise = known_noise.noise_for_baselines(options.noise, trained_model.folder_of(run), model.pipeline, data)
         fitness.refuse_small_images(model.pipeline.outputs, metrics, needs, data, shards)
         baselines = BaselineEvaluator(
-            model.pipeline.outputs, options.baseline, metrics, data_range, pictures=options.pictures, noise=noise
+            model.pipeline.outputs, list(options.baseline), metrics, data_range, pictures=options.pictures, noise=noise
         )
         _choose_parameters(baselines, options, data, needs)
         checks = _blind_checks(model.pipeline, config, data, shards)
@@ -109,13 +130,26 @@ def evaluate(options: argparse.Namespace) -> int:
                 noise=known_noise.describe_model(noise),
                 warnings=tuple(fitness.range_problems(model.pipeline.outputs, needs, data, shards, data_range)),
             )
-            write_report(resolve(options.output or run / "report.json"), summary, rows, baselines)
+            text = write_report(options.report, summary, rows, baselines)
+            if not quiet:
+                print(text, flush=True)
+            for problem in summary.warnings:
+                log.warning("%s", problem)
         return 0
     finally:
         acceleration.close(accelerator)
 
 
-def _data(config: RunConfig, options: argparse.Namespace) -> DataConfig:
+def _refuse_contradictions(options: EvaluationOptions) -> None:
+    if options.output and Path(options.output).suffix in (".md", ".png"):
+        raise ConfigError(
+            f"--output must name the JSON file, got '{options.output}': the .md and .png are written beside it"
+        )
+    if options.tune and options.preset == "published":
+        raise ConfigError("--preset published fixes what --tune would choose: give only one of them")
+
+
+def _data(config: RunConfig, options: EvaluationOptions) -> DataConfig:
     """The run's data section, with what the command line changes in it."""
     given = {"root": options.data, "eval_batch_size": options.batch}
     return config.data.model_copy(update={key: value for key, value in given.items() if value})
@@ -148,7 +182,7 @@ def _blind_checks(pipeline: Pipeline, config: RunConfig, data: DataConfig, shard
 
 
 def _choose_parameters(
-    baselines: BaselineEvaluator, options: argparse.Namespace, data: DataConfig, needs: Needs
+    baselines: BaselineEvaluator, options: EvaluationOptions, data: DataConfig, needs: Needs
 ) -> None:
     """Set the baselines' parameters as --preset and --tune ask; those that noise decides, on noisy training images."""
     if options.preset == "published":
@@ -166,8 +200,8 @@ def _choose_parameters(
         baselines.tune_without_clean_images(images)
 
 
-def write_report(path: Path, summary: Summary, rows: Rows, baselines: BaselineEvaluator) -> None:
-    """Write every row to the JSON file, and beside it the table (.md) and the pictures (.png); print the table.
+def write_report(path: Path, summary: Summary, rows: Rows, baselines: BaselineEvaluator) -> str:
+    """Write every row to the JSON file, and beside it the table (.md) and the pictures (.png); return table and notes.
 
     The file is strict JSON: an infinite PSNR is the text "inf", NaN is null (`strict_json`).
     """
@@ -190,9 +224,7 @@ def write_report(path: Path, summary: Summary, rows: Rows, baselines: BaselineEv
                 report_picture.save(baselines.picture_rows, path.with_suffix(".png"))
     except OSError as error:
         raise MachineError(f"cannot write {path} ({error.strerror}): choose another --output") from error
-    print(f"{text}\n{notes}", flush=True)
-    for problem in summary.warnings:
-        log.warning("%s", problem)
+    return f"{text}\n{notes}"
 
 
 def summary_table(method: str, rows: Rows, baselines: BaselineEvaluator) -> list[dict[str, str]]:

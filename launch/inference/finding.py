@@ -36,13 +36,13 @@ class LeftOut:
         ]
 
 
-def find_inputs(texts: list[str], pattern: str | None, output: Path) -> tuple[list[RestorationInput], LeftOut]:
+def find_inputs(texts: list[str], pattern: str | None, output: Path | None) -> tuple[list[RestorationInput], LeftOut]:
     """The inputs that arguments mean.
 
     Args:
         texts: FILE, FOLDER, or field=FILE,field=FILE, whose files may be folders too.
         pattern: What files in folders must match, such as `*.png`; None: every image.
-        output: The output folder, which is not searched.
+        output: The output folder, which is not searched; None where nothing is written.
 
     Returns:
         The inputs in the order of the arguments, those of a folder by name; and what was left out of folders.
@@ -78,9 +78,13 @@ def _existing_form(text: str) -> str:
     return next((form for form in forms if Path(form).exists()), text)
 
 
-def _search(folder: Path, pattern: str | None, output: Path, left_out: LeftOut) -> list[Path]:
+def _search(folder: Path, pattern: str | None, output: Path | None, left_out: LeftOut) -> list[Path]:
     """The images below a folder, by name. Raises DataError where there are none."""
-    files = [path for path in _walk(folder, output.resolve(), left_out, set()) if _is_wanted(path, folder, pattern)]
+    files = [
+        path
+        for path in _walk(folder, output and output.resolve(), left_out, set())
+        if _is_wanted(path, folder, pattern)
+    ]
     if not files:
         wanted = f"match {pattern}" if pattern else f"are images ({' '.join(SUFFIXES)} .zarr)"
         raise DataError(f"{folder}: no files in this folder {wanted}")
@@ -95,7 +99,7 @@ def _is_wanted(path: Path, folder: Path, pattern: str | None) -> bool:
     return any(fnmatchcase(text, each) for text in texts for each in (pattern, pattern.replace("**/", "")))
 
 
-def _walk(folder: Path, output: Path, left_out: LeftOut, visited: set[Path]) -> Iterator[Path]:
+def _walk(folder: Path, output: Path | None, left_out: LeftOut, visited: set[Path]) -> Iterator[Path]:
     """Files and Zarr folders that are images, in the order of their names."""
     visited.add(folder.resolve())
     try:

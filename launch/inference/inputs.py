@@ -1,5 +1,6 @@
 """The inputs on denoise.py's command line as arrays that are restored together."""
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ class RestorationInput:
     """Where below the output folder its results go: where the file was below the folder that was searched."""
     is_found: bool = False
     """Whether a folder was searched for it, rather than the user naming it."""
+    opened: dict[str, OpenedFile] = dataclasses.field(default_factory=dict)
+    """Field -> what a program gave instead of a file; no file is then opened."""
 
     def file_of(self, field: str) -> Path:
         """The file that holds a field."""

@@ -29,7 +29,7 @@ def check_level(level: Level, training: TrainingLevel, dtype: np.dtype, source: 
     raise DataError(
         f"{source}: {dtype} read as {_span(level.low, level.high)}, mean {level.mean:.3g}, but the run was trained on "
         f"{training.dtype} read as {_span(training.low, training.high)}, mean {training.mean:.3g}: {problem}"
-        f"{_advice(level, training, dtype)}, or go on with --force"
+        f"{_advice(level, training, dtype)}, or go on with --force (in Python, force=True)"
     )
 
 

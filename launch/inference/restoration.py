@@ -1,8 +1,11 @@
 """Restoring many files: everything is opened, measured and checked before the first result is written."""
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +17,7 @@ from quell.launch.inference.files.stored_file import StoredFile
 from quell.launch.inference.inputs import ArrayRef, RestorationInput, RestorationJob, restoration_jobs
 from quell.launch.inference.measuring import Measurements
 from quell.launch.inference.restorer import Layout, Restorer
-from quell.launch.inference.results import Results, write_target
+from quell.launch.inference.results import Results, in_memory, write_target
 from quell.launch.inference.targets import Target, Targets
 
 KEPT_BYTES = 1 << 28
@@ -53,15 +56,24 @@ class Task:
             file.release()
 
 
+class RestoredArrays(NamedTuple):
+    """What came out of one job."""
+
+    name: str
+    """Name of the arrays inside their file; "" where the input holds one job only."""
+    arrays: dict[str, np.ndarray]
+    """Output of the method -> restored array."""
+
+
 class Restoration:
     """Files to be restored by one run, checked together and then restored one after another."""
 
-    def __init__(self, restorer: Restorer, folder: Path, format_: str, *, force: bool = False) -> None:
+    def __init__(self, restorer: Restorer, folder: Path | None, format_: str = "same", *, force: bool = False) -> None:
         """Prepare.
 
         Args:
             restorer: The run.
-            folder: Where to write.
+            folder: Where to write; None writes nothing, and results are only taken as arrays.
             format_: "same" as the noisy file's, or a suffix without its dot.
             force: Whether to restore images that are far from the level of the training images.
         """
@@ -88,13 +100,13 @@ class Restoration:
         problems: list[QuellError] = []
         tasks: list[Task] = []
         kept = 0
-        targets = Targets(self._folder, self._format, inputs)
+        targets = Targets(self._folder, self._format, inputs) if self._folder is not None else None
         for given in follow(inputs):
             try:
                 task = self._open(given)
-                task.targets = targets.of_input(
-                    given, task.jobs, {name: output.noisy for name, output in self._restorer.outputs.items()}
-                )
+                if targets is not None:
+                    noisy = {name: output.noisy for name, output in self._restorer.outputs.items()}
+                    task.targets = targets.of_input(given, task.jobs, noisy)
                 for _, ref, layout, source in task.refs():
                     self._measurements.add(ref, layout, source)
             except (DataError, ConfigError) as error:
@@ -114,12 +126,7 @@ class Restoration:
 
     def restore(self, task: Task) -> list[Path]:
         """Restore one input; the files that were written."""
-        results = Results(self._folder / task.given.folder)
-        white = 0.0
-        try:
-            for number, (job, layout) in enumerate(zip(task.jobs, task.layouts, strict=True)):
-                units = {name: self._measurements.units(ref) for name, ref in job.arrays.items()}
-                white = max(white, results.restore(number, job, layout, units, self._restorer, task.source(job)))
+        with self._restored(task) as (results, white):
             written: list[Path] = []
             for target in task.targets:
                 files, notes = write_target(
@@ -129,6 +136,40 @@ class Restoration:
                 for note in notes:
                     self.notes.setdefault(note, []).append(target.path)
             return written
+
+    def arrays(self, task: Task) -> list[RestoredArrays]:
+        """Restore one input in memory; the results of each of its jobs.
+
+        Values are in the units of the input. Arrays, and those of npy, npz and h5 files, keep their integer types; of
+        other formats uint8 and uint16 do, and what has other units is not rounded to their numbers.
+        """
+        with self._restored(task) as (results, _):
+            arrays = []
+            for number, job in enumerate(task.jobs):
+                restored = {}
+                for name, output in self._restorer.outputs.items():
+                    ref = job.arrays[output.noisy]
+                    values = in_memory(results.of(number, name)).reshape(ref.shape)
+                    restored[name] = ref.file.as_stored(ref.name, values)
+                arrays.append(RestoredArrays(job.name, restored))
+            return arrays
+
+    def warn_of_losses(self) -> None:
+        """Log what could not be kept in the files that were written."""
+        for note, files in self.notes.items():
+            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+            _logger.warning(f"{files[0]}{more}: {note}")
+
+    @contextmanager
+    def _restored(self, task: Task) -> Iterator[tuple[Results, float]]:
+        """The results of an input, and the greatest magnitude of its noisy images; forgotten after the block."""
+        results = Results(Path(tempfile.gettempdir()) if self._folder is None else self._folder / task.given.folder)
+        white = 0.0
+        try:
+            for number, (job, layout) in enumerate(zip(task.jobs, task.layouts, strict=True)):
+                units = {name: self._measurements.units(ref) for name, ref in job.arrays.items()}
+                white = max(white, results.restore(number, job, layout, units, self._restorer, task.source(job)))
+            yield results, white
         finally:
             results.close()
             task.release()
@@ -136,7 +177,9 @@ class Restoration:
     def _open(self, given: RestorationInput) -> Task:
         restorer = self._restorer
         channels = restorer.model.images[restorer.restored_fields[0]].channels
-        files = {name: open_file(path, channels, self._measurements.slice_axis) for name, path in given.files.items()}
+        files = given.opened or {
+            name: open_file(path, channels, self._measurements.slice_axis) for name, path in given.files.items()
+        }
         for file in files.values():
             if channels == 1 and any(facts.is_colour for facts in file.facts.values()):
                 raise DataError(

@@ -161,7 +161,7 @@ def write_target(
     """
     if not target.is_same:
         (part,) = target.parts
-        array = _whole(results.of(part.job, part.output))
+        array = in_memory(results.of(part.job, part.output))
         notes = file_formats.png_losses(array, colour=colour) if target.path.suffix == ".png" else []
         return file_formats.write(target.path, array, colour=colour, white=white), notes
     parts = {part.name: Result(part.array, results.of(part.job, part.output)) for part in target.parts}
@@ -179,8 +179,8 @@ def write_target(
     return [target.path], notes
 
 
-def _whole(pixels: PixelRows) -> np.ndarray:
-    """All pixels in memory."""
+def in_memory(pixels: PixelRows) -> np.ndarray:
+    """All pixels of an array as one."""
     if isinstance(pixels, ArrayRows):
         return pixels.array
     images, height, _, channels = pixels.shape

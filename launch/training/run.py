@@ -43,7 +43,7 @@ PATIENCE_FINISHED_S, PATIENCE_STOPPED_S = 120.0, 15.0
 log = get_logger(__name__)
 
 
-def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
+def train(config: RunConfig, run_dir: Path, *, mode: str = "auto", ends_process: bool = True) -> int:
     """Train, evaluate and save. Whatever ends the run, the process group is closed and summary.json says how it ended.
 
     Args:
@@ -51,6 +51,8 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
         run_dir: Run folder; created where it does not exist, continued where it has checkpoints.
         mode: `auto`, `never`, or the path of a checkpoint to continue from, as of --resume. A finished run is
             left as it is.
+        ends_process: Whether a second Ctrl-C ends the process at once; False in a program of the user's, where it
+            raises KeyboardInterrupt.
 
     Returns:
         The exit code: 0, 75 when a signal stopped the run with a checkpoint, or 130 when that was Ctrl-C.
@@ -82,7 +84,7 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
                         log.info("%s is finished (step %s): nothing to do", folder.path, saved["step"])
                     return 0
             with ranks.explained():
-                return _train(config, accelerator, folder, resumption, until_closed)
+                return _train(config, accelerator, folder, resumption, until_closed, ends_process=ends_process)
         except BaseException as error:
             if isinstance(error, OSError) and error.filename is None:  # writing to an open file does not name it
                 error.filename = str(folder.path)
@@ -94,7 +96,13 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto") -> int:
 
 
 def _train(
-    config: RunConfig, accelerator: Accelerator, folder: RunFolder, resumption: Resumption, until_closed: ExitStack
+    config: RunConfig,
+    accelerator: Accelerator,
+    folder: RunFolder,
+    resumption: Resumption,
+    until_closed: ExitStack,
+    *,
+    ends_process: bool,
 ) -> int:
     """Assemble, start or resume, train; the exit code."""
     checkpoint, world = resumption.checkpoint, accelerator.num_processes
@@ -113,7 +121,7 @@ def _train(
         with out_of_memory.explained(accelerator.device, lambda: out_of_memory.training(config, world)):
             trainer = assemble(config, accelerator, folder, tracker, checkpoint=checkpoint)
             start(trainer, resumption, aside)
-            until_closed.enter_context(trainer.stop.listening())
+            until_closed.enter_context(trainer.stop.listening(ends_process=ends_process))
             with trainer.stop, trainer.checkpointer, trainer.batches() as batches:
                 worker = f"rank{trainer.context.rank}"
                 on_device = trainer.on_device(batches)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -33,6 +34,7 @@ class StopSignal:
         """Whether the ranks stop because of Ctrl-C, on any of them."""
         self._pressed = False
         """Whether Ctrl-C was pressed here."""
+        self._ends_process = True
         self._pending: dist.Work | None = None
         self._flag = torch.zeros(1, dtype=torch.int32)
         self._group = None
@@ -40,12 +42,18 @@ class StopSignal:
             self._group = dist.new_group(backend="gloo")
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self, *, ends_process: bool = True) -> Iterator[None]:
         """Inside the block stop signals are remembered; previous handlers are restored afterwards.
 
         The block reaches beyond the loop, until everything is written: a signal must not kill the last checkpoint.
-        Ctrl-C is remembered like the others, but ends the process at once when it is pressed again.
+        Ctrl-C is remembered like the others, but ends the process at once when it is pressed again; in a program of the
+        user's (`ends_process=False`) it then raises KeyboardInterrupt. Python handles signals in the main thread only:
+        in other threads nothing is remembered.
         """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._ends_process = ends_process
         with stop_signals.handling(self._remember):
             before = signal.getsignal(signal.SIGINT)
             if before is not signal.SIG_IGN:  # as in the background of a shell, where Ctrl-C is meant for others
@@ -92,6 +100,8 @@ class StopSignal:
 
     def _on_keyboard(self, number: int, _: FrameType | None) -> None:
         if self._pressed:
+            if not self._ends_process:
+                raise KeyboardInterrupt
             # what is being written is safe to be killed at; unwinding would wait for it, or for another rank
             os._exit(EXIT_INTERRUPTED)
         self.received, self._pressed = signal.Signals(number).name, True

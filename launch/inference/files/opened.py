@@ -98,6 +98,10 @@ class OpenedFile(ABC):
             What could not be kept, one sentence each.
         """
 
+    def as_stored(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Restored values in the dtype in which a copy of the file holds them, where this is the dtype of an array."""
+        return values
+
     def release(self) -> None:  # noqa: B027  files that are read in parts keep nothing
         """Forget pixels that are kept in memory."""
 

@@ -84,6 +84,10 @@ class StoredFile(OpenedFile):
             return dicom_copies.write_dicom(self.path, target, frames, description)
         return nifti_copies.write_nifti(self.path, target, stored)
 
+    def as_stored(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Restored values in the dtype of the array they replace; only files of arrays say no more than that."""
+        return in_dtype_of(values, self._load()[name].values.stored_dtype) if self.format in ARRAYS else values
+
     def check_writable(self) -> None:
         """Raise DataError where a copy could not hold what the file holds."""
         if self.format == "tiff":
@@ -177,7 +181,7 @@ class StoredFile(OpenedFile):
         replaced = Replacement()
         for name, (of, pixels) in results.items():
             values = _in_memory(pixels).reshape(self.facts[of].shape)
-            values = _in_dtype_of(values, images[of].values.stored_dtype)
+            values = self.as_stored(of, values)
             if of == KSPACE and self.format == "hdf5":
                 replaced[name.replace(KSPACE, FROM_KSPACE)] = "", values
             else:
@@ -205,7 +209,7 @@ def _in_memory(pixels: PixelRows) -> np.ndarray:
     return pixels.array
 
 
-def _in_dtype_of(values: np.ndarray, stored_dtype: str) -> np.ndarray:
+def in_dtype_of(values: np.ndarray, stored_dtype: str) -> np.ndarray:
     """Restored values in the integer type, or the half precision, of their input; other floats are single precision."""
     dtype = np.dtype(stored_dtype)
     if dtype.kind in "iu" and values.dtype.kind == "f":

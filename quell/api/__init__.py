@@ -1,0 +1,1 @@
+"""What `import quell` offers; each module is imported when something of it is first used."""

@@ -1,0 +1,241 @@
+"""Trained models in Python: `quell.load(run).restore(image)`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, overload
+
+import numpy as np
+import torch
+
+from quell.api.process_state import in_user_program
+from quell.configs.errors import ConfigError, DataError, MachineError
+from quell.configs.support.logs import get_logger
+from quell.launch.inference.files.given_array import GivenArray
+from quell.launch.inference.files.opened import OpenedFile
+from quell.launch.inference.finding import find_inputs
+from quell.launch.inference.inputs import RestorationInput
+from quell.launch.inference.restoration import Restoration, Task
+from quell.launch.inference.restorer import Restorer, Tiles
+from quell.launch.machine import out_of_memory
+from quell.launch.machine.arithmetic import set_tf32
+from quell.launch.sharing.locating import locate
+
+if TYPE_CHECKING:
+    from quell.configs.schema import RunConfig
+
+PathLike = str | os.PathLike[str]
+Restored = np.ndarray | dict[str, np.ndarray]
+"""An array, or one for each field or each array of a file."""
+
+log = get_logger(__name__)
+
+
+@in_user_program
+def load(
+    source: PathLike,
+    *,
+    which: Literal["best", "last"] = "best",
+    device: str | torch.device | None = None,
+    tile: int = 256,
+    overlap: int = 32,
+    batch: int = 4,
+) -> Model:
+    """Load a trained model.
+
+    Args:
+        source: A run folder, or one checkpoint folder inside it.
+        which: The best checkpoint by the validation metric, or the last one; ignored for a checkpoint folder.
+        device: Where to restore, such as "cpu" or "cuda:1"; default the accelerator, or the CPU where there is none.
+        tile: Side in pixels of the tiles that large images are divided into; 0 restores full images.
+        overlap: Pixels that neighbouring tiles share.
+        batch: Tiles restored together.
+
+    Returns:
+        The model, ready to restore.
+
+    Raises:
+        CheckpointError: There is no usable checkpoint.
+        MachineError: The device cannot be used.
+    """
+    chosen = None if device is None else _device(device)
+    return Model(Restorer(locate(os.fspath(source)), which=which, tiles=Tiles(tile, overlap, batch), device=chosen))
+
+
+class Model:
+    """A trained model that restores arrays and files of the kind it was trained on; `quell.load` makes it."""
+
+    def __init__(self, restorer: Restorer) -> None:
+        """Wrap a restorer."""
+        self._restorer = restorer
+
+    @property
+    def config(self) -> RunConfig:
+        """The complete configuration of the run."""
+        return self._restorer.model.config
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder that the weights were read from."""
+        return self._restorer.model.checkpoint
+
+    @property
+    def device(self) -> torch.device:
+        """Where it restores."""
+        return self._restorer.device
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The noisy fields that it restores, all of which it needs."""
+        return tuple(self._restorer.restored_fields)
+
+    def describe(self) -> str:
+        """What the model reads, and what it was trained on, in a few lines."""
+        model = self._restorer.model
+        lines = [f"{model.config.name}: {model.config.pipeline.name}, {self.checkpoint.name}, on {self.device}"]
+        for field in self.fields:
+            text = f"restores {field}: {model.images[field].words} images"
+            data = model.training_data
+            if data is not None and field in data.levels:
+                level = data.levels[field]
+                text += f", trained on values from {level.low:g} to {level.high:g} ({level.dtype})"
+            lines.append(text)
+        optional = [name for name in self._restorer.input_fields if name not in self.fields]
+        if optional:
+            lines.append(f"also reads {', '.join(optional)}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<quell.Model {self.describe().splitlines()[0]}>"
+
+    @overload
+    def restore(self, images: np.ndarray, *, force: bool = False) -> np.ndarray: ...
+
+    @overload
+    def restore(self, images: Mapping[str, np.ndarray], *, force: bool = False) -> dict[str, np.ndarray]: ...
+
+    @overload
+    def restore(self, images: PathLike, *, pattern: str | None = None, force: bool = False) -> Restored: ...
+
+    @overload
+    def restore(self, images: list[PathLike], *, pattern: str | None = None, force: bool = False) -> list[Restored]: ...
+
+    @overload
+    def restore(
+        self,
+        images: PathLike | list[PathLike],
+        *,
+        output: PathLike,
+        format: Literal["same", "npy", "png", "tif"] = "same",
+        pattern: str | None = None,
+        force: bool = False,
+    ) -> list[Path]: ...
+
+    @in_user_program
+    def restore(
+        self,
+        images: np.ndarray | Mapping[str, np.ndarray] | PathLike | list[PathLike],
+        *,
+        output: PathLike | None = None,
+        format: Literal["same", "npy", "png", "tif"] = "same",
+        pattern: str | None = None,
+        force: bool = False,
+    ) -> Restored | list[Restored] | list[Path]:
+        """Restore images; the same numbers as `quell denoise` gives.
+
+        Args:
+            images: An array (H, W), (H, W, C), (N, H, W) or (N, H, W, C), or one for each field by name; or a file, a
+                folder, or `pd=FILE,pdfs=FILE` for several fields, or a list of these. uint8 and uint16 are read as
+                fractions of their maximum; everything else is in the units of the training images.
+            output: Folder to write copies of the files to, each in its own format and with its metadata.
+            format: Of the files written.
+            pattern: Take only files of folders that match, such as "*.png".
+            force: Also restore images far from the level of the training images.
+
+        Returns:
+            For an array, an array of its shape: integers keep their type, rounded and clipped; complex images become
+            complex64; everything else becomes float32 and is not clipped. For a mapping, an array for each restored
+            field. For a file the restored array in the file's units, or a mapping where it holds several; for a folder
+            or a list, a list of these. With `output`, the files that were written.
+
+        Raises:
+            DataError: Images that are not of the kind the model was trained on, or cannot be read.
+            ConfigError: Fields or files that do not fit the model; `output` together with arrays.
+        """
+        restorer = self._restorer
+        set_tf32(restorer.model.config.loop, "no")  # restoring is in float32, whatever the program has set since
+        folder = None if output is None else Path(output)
+        restoration = Restoration(restorer, folder, format, force=force)
+        if isinstance(images, np.ndarray | Mapping):
+            return self._restore_arrays(restoration, images, folder)
+        return self._restore_files(restoration, images, pattern, folder)
+
+    def _restore_files(
+        self, restoration: Restoration, images: PathLike | list[PathLike], pattern: str | None, folder: Path | None
+    ) -> Restored | list[Restored] | list[Path]:
+        """Files in; arrays out, or with a folder the files written to it."""
+        texts = [images] if isinstance(images, str | os.PathLike) else images
+        inputs, left_out = find_inputs([os.fspath(text) for text in texts], pattern, folder)
+        for sentence in left_out.sentences():
+            log.warning(sentence)
+        tasks = restoration.check(inputs, lambda given: given)
+        with out_of_memory.explained(self.device, lambda: "restoring files; lower batch or tile"):
+            if folder is not None:
+                written = [file for task in tasks for file in restoration.restore(task)]
+                restoration.warn_of_losses()
+                return written
+            results = [self._of_file(restoration, task) for task in tasks]
+        is_one_file = isinstance(images, str | os.PathLike) and not any(given.is_found for given in inputs)
+        return results[0] if is_one_file else results
+
+    def _restore_arrays(
+        self, restoration: Restoration, images: np.ndarray | Mapping[str, np.ndarray], folder: Path | None
+    ) -> Restored:
+        """Arrays in, arrays out."""
+        if folder is not None:
+            raise ConfigError("output= writes copies of files, and an array is none: save what restore returns")
+        if isinstance(images, np.ndarray) and len(self.fields) > 1:
+            listed = ", ".join(f'"{field}": ...' for field in self.fields)
+            raise DataError(f"this model restores {' and '.join(self.fields)} together: give {{{listed}}}")
+        fields = {self.fields[0]: images} if isinstance(images, np.ndarray) else dict(images)
+        opened: dict[str, OpenedFile] = {
+            name: GivenArray(np.asarray(array), f"the array {name}") for name, array in fields.items()
+        }
+        missing = [name for name in self.fields if name not in opened]
+        if missing:
+            raise DataError(f"this model restores {' and '.join(self.fields)}, but {', '.join(missing)} is missing")
+        given = RestorationInput("array", {name: file.path for name, file in opened.items()}, opened=opened)
+        (task,) = restoration.check([given], lambda inputs: inputs)
+        (result,) = restoration.arrays(task)
+        by_field = self._by_field(result.arrays)
+        return by_field[self.fields[0]] if isinstance(images, np.ndarray) else by_field
+
+    def _of_file(self, restoration: Restoration, task: Task) -> Restored:
+        """The arrays of a file: by name where it holds several, by field where there are several."""
+        jobs = restoration.arrays(task)
+        results = {job.name: self._by_field(job.arrays) for job in jobs}
+        flat = {
+            "/".join(filter(None, [name, field if len(by_field) > 1 else ""])): array
+            for name, by_field in results.items()
+            for field, array in by_field.items()
+        }
+        return flat[""] if list(flat) == [""] else flat
+
+    def _by_field(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Results by the field that they restore; by the method's name for the output where a field has several."""
+        noisy = {name: self._restorer.outputs[name].noisy for name in arrays}
+        counts = Counter(noisy.values())
+        return {noisy[name] if counts[noisy[name]] == 1 else name: array for name, array in arrays.items()}
+
+
+def _device(device: str | torch.device) -> torch.device:
+    """The device, tried. Raises MachineError where it does not exist or cannot be used."""
+    try:
+        found = torch.device(device)
+        torch.zeros((), device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise MachineError(f"device {device!s} cannot be used: {str(error).splitlines()[0]}") from error
+    return found
