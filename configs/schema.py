@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
-from quell.configs import registry
+from quell.configs import metric_names, registry
 from quell.configs.batching import batch_problem
 from quell.configs.locations import location_problem, name_problem, path_problem
 from quell.configs.sections import Count, Folder, Fraction, Positive, Rate, Samples, Section, Weight
@@ -223,12 +223,10 @@ class LoopConfig(Section):
     but on no GPU. Results differ by rounding. Not under DeepSpeed."""
     patience: Positive | None = None
     """Stop after this many evaluations in a row without a better evaluation.metric; null trains to the end."""
+    min_delta: Weight = 0.0
+    """How much better an evaluation has to be for `patience` to begin anew, in units of evaluation.metric."""
     sync_batchnorm: bool = False
     """Compute batch-norm statistics over all processes. CUDA only: elsewhere a warning says that they do not."""
-
-
-LOWER_IS_BETTER = ("rmse", "risk")
-"""Those metrics of evaluation.metric that fall as images get better."""
 
 
 class EvaluationConfig(Section):
@@ -240,15 +238,22 @@ class EvaluationConfig(Section):
     """Interval in steps."""
     limit: Positive | None = None
     """Evaluate only the first N validation samples."""
-    metric: Literal["psnr", "ssim", "rmse", "risk"] = "psnr"
-    """What the best checkpoint is chosen by: psnr, ssim (higher is better), rmse or risk (lower is better). risk is the
-    mean squared error to the clean images, estimated without them for Gaussian noise, at the cost of a second
-    restoration of each image (launch/evaluation/risk.py)."""
+    metric: str = "psnr"
+    """What the best checkpoints are chosen by: a file of losses/metrics/, or risk; averaged over the primary outputs,
+    or of one output as `output/psnr`. risk is the mean squared error to the clean images, estimated without them for
+    Gaussian noise, at the cost of a second restoration of each image (launch/evaluation/risk.py)."""
     blind_checks: bool = True
     """Compare what was removed from each image with the noise that the images themselves show, which needs no clean
     images, and warn where they differ (launch/evaluation/blind_checks.py)."""
     images: Annotated[int, Field(ge=0, le=1000)] = 2
     """Samples shown as image grids."""
+
+    @field_validator("metric")
+    @classmethod
+    def _is_a_metric(cls, metric: str) -> str:
+        if problem := metric_names.problem(metric):
+            raise registry.SettingsError([problem])
+        return metric
 
 
 class CheckpointConfig(Section):
@@ -257,7 +262,12 @@ class CheckpointConfig(Section):
     every_steps: Positive | None = None
     """Interval in steps; null saves at the end of every epoch."""
     keep_last: Positive = 2
-    """Number of latest checkpoints to keep, in addition to the best one."""
+    """Number of latest checkpoints to keep, in addition to the best ones."""
+    keep_best: Positive = 1
+    """Number of best checkpoints to keep, by `evaluation.metric`, the earlier of equal ones (docs/choosing.md)."""
+    save_best: bool | Literal["auto"] = "auto"
+    """Also save a checkpoint after an evaluation that is among the `keep_best` best ones, and not only at the interval.
+    auto does so where something depends on it: `loop.patience`, or `keep_best` above 1."""
     asynchronous: bool = True
     """Continue training while a thread writes the checkpoint from a copy in memory; false waits until it is on disk."""
     allow_other_data: bool = False
@@ -285,8 +295,8 @@ class InitConfig(Section):
     """Run folder, or one checkpoint folder inside it."""
     parts: tuple[str, ...] = ()
     """Names of the networks to copy; empty copies all."""
-    which: Literal["best", "last"] = "last"
-    """Which of the run's checkpoints."""
+    which: Literal["best", "last", "average"] = "last"
+    """Which of the run's checkpoints; average is what `quell average` wrote."""
 
     @field_validator("run")
     @classmethod
@@ -316,6 +326,13 @@ class RunConfig(Section):
     profile: ProfileConfig = ProfileConfig()
     init_from: InitConfig | None = None
     """Warm start: named networks of another run."""
+
+    @property
+    def saves_best(self) -> bool:
+        """Whether an evaluation that is among the best is saved, wherever it falls (`checkpoint.save_best`)."""
+        if self.checkpoint.save_best == "auto":
+            return self.loop.patience is not None or self.checkpoint.keep_best > 1
+        return self.checkpoint.save_best
 
     @field_validator("name")
     @classmethod

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TypedDict
 
-from quell.configs.schema import LOWER_IS_BETTER
+from quell.configs.metric_names import higher_is_better
 from quell.configs.support.json_files import Record, read_json
 from quell.launch.checkpoints.files import write_durably
 from quell.launch.checkpoints.layout import META, complete, step_of
@@ -22,23 +22,25 @@ class Best(TypedDict):
     value: float
 
 
-def find_best(folder: Path, metric: str) -> Best | None:
-    """The best of the checkpoints in a run's `checkpoints/`, the earliest of equal ones; None where none has a value.
+def ranking(folder: Path, metric: str) -> list[Best]:
+    """The checkpoints in a run's `checkpoints/` that have a value, the best first, the earlier of equal ones first.
 
     Args:
         folder: The folder `checkpoints/` of a run.
         metric: Name of the metric (evaluation.metric).
     """
-    found: Best | None = None
+    found = []
     for checkpoint in complete(folder):
-        meta = read_json(checkpoint / META)
-        value = _value(meta, metric)
-        if value is None:
-            continue
-        better = found is None or (value < found["value"] if metric in LOWER_IS_BETTER else value > found["value"])
-        if better:
-            found = Best(step=step_of(checkpoint) or 0, metric=metric, value=value)
-    return found
+        value = _value(read_json(checkpoint / META), metric)
+        if value is not None:
+            found.append(Best(step=step_of(checkpoint) or 0, metric=metric, value=value))
+    sign = -1 if higher_is_better(metric) else 1
+    return sorted(found, key=lambda best: (sign * best["value"], best["step"]))
+
+
+def find_best(folder: Path, metric: str) -> Best | None:
+    """The first of `ranking`; None where no checkpoint has a value."""
+    return next(iter(ranking(folder, metric)), None)
 
 
 def write_best(folder: Path, metric: str) -> Best | None:

@@ -34,6 +34,7 @@ RESUME_MUTABLE_KEYS = (
     "loop.epochs",
     "loop.max_steps",
     "loop.patience",
+    "loop.min_delta",
     "loop.threads",
     "loop.accumulate",
     "loop.channels_last",

@@ -21,7 +21,7 @@ from quell.configs.fields import DRAWS
 from quell.configs.support.json_files import Record, read_json
 from quell.configs.support.logs import get_logger
 from quell.launch.checkpoints import integrity, lineage
-from quell.launch.checkpoints.best import BEST_FILE, find_best, read_best
+from quell.launch.checkpoints.best import BEST_FILE, find_best, ranking, read_best
 from quell.launch.checkpoints.files import REMOVED, explained, remove, sync, write_durably
 from quell.launch.checkpoints.layout import META, complete, folder_name, is_checkpoint, step_folders, step_of
 
@@ -96,20 +96,21 @@ def recover(folder: Path) -> list[str]:
     return done
 
 
-def retain(newest: Path, keep_last: int, metric: str) -> None:
-    """Remove the checkpoints that `newest` descends from, but not the latest `keep_last` of the line and the best.
+def retain(newest: Path, keep_last: int, metric: str, *, keep_best: int = 1) -> None:
+    """Remove the checkpoints that `newest` descends from, but not the latest of the line and the best.
 
     Args:
         newest: The checkpoint that was saved last.
         keep_last: How many of its line to keep, itself included.
-        metric: What the best is chosen by.
+        metric: What the best are chosen by.
+        keep_best: How many of the best to keep.
     """
-    best = find_best(newest.parent, metric)
+    best = {entry["step"] for entry in ranking(newest.parent, metric)[:keep_best]}
     ancestry = lineage.Ancestry(newest)
     line = [path for path in complete(newest.parent) if ancestry.includes(path)]
     with explained(newest.parent, "remove an old checkpoint in"):
         for path in line[:-keep_last]:
-            if best is None or step_of(path) != best["step"]:
+            if step_of(path) not in best:
                 remove(path)
 
 

@@ -1,6 +1,6 @@
 """Checks for runs of any method: non-finite values, oscillation, flat curves, over-fitting, waiting for data."""
 
-from quell.configs.schema import LOWER_IS_BETTER
+from quell.configs.metric_names import higher_is_better
 from quell.pipelines.reporting.checks import Check, check
 from quell.pipelines.reporting.documents import MEASURED, SOLUTION_SUMMARY, SPECTROFORMER_REPORT
 from quell.pipelines.reporting.facts import (
@@ -191,7 +191,7 @@ def behind_best(facts: RunFacts) -> Check:
     """How much worse the last validation is than the best one."""
     name = facts.config.evaluation.metric
     values = [event[name] for event in facts.eval_events if event.get(name) is not None]
-    best = (min if name in LOWER_IS_BETTER else max)(values) if values else None
+    best = (max if higher_is_better(name) else min)(values) if values else None
     deficit = None if best is None or len(values) < 2 else abs(best - values[-1])
     limit = MAX_DEFICIT.get(name, 0.05 * abs(best or 0))
     return check(

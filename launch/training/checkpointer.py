@@ -130,10 +130,10 @@ class Checkpointer:
 
     def _tidy_up(self, published: Path) -> None:
         """Name the best checkpoint and remove old ones; a failure costs space, but nothing that was learned."""
-        metric, keep_last = self._context.config.evaluation.metric, self._context.config.checkpoint.keep_last
+        metric, checkpoint = self._context.config.evaluation.metric, self._context.config.checkpoint
         for work in (
             lambda: best.write_best(published.parent, metric),
-            lambda: store.retain(published, keep_last, metric),
+            lambda: store.retain(published, checkpoint.keep_last, metric, keep_best=checkpoint.keep_best),
         ):
             try:
                 with explained(published.parent, "write"):

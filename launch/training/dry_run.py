@@ -10,7 +10,7 @@ from quell.configs.loader import dump
 from quell.configs.schema import RunConfig
 from quell.launch.data import loading, splits
 from quell.launch.data.finishing import Finisher
-from quell.launch.evaluation import evaluator, fitness
+from quell.launch.evaluation import chosen_metric, fitness
 from quell.launch.machine import compilation
 from quell.launch.machine.devices import take_device
 from quell.launch.machine.precision import choose
@@ -45,7 +45,9 @@ def open_run(config: RunConfig, world: int) -> OpenedRun:
     needs = type(pipeline).needs(config.pipeline)
     splits.refuse_unfit_validation(needs, config.data, shards)
     validation = splits.open_split(config.data, config.data.val_split)
-    fitness.refuse_small_images(pipeline.outputs, evaluator.DEFAULT_METRICS, needs, config.data, validation)
+    chosen_metric.refuse_unknown_output(config.evaluation, pipeline.outputs)
+    metrics = chosen_metric.measured(config.evaluation)
+    fitness.refuse_small_images(pipeline.outputs, metrics, needs, config.data, validation)
     refuse_uneven_batch(config, world)
     order = make_order(config, splits.size(shards, config.data.limit), 0, world)
     return OpenedRun(shards, pipeline, order)

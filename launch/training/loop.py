@@ -46,11 +46,13 @@ def train(trainer: Trainer, batches: Iterator[list[Batch]]) -> str:
             trainer.log_interval()
         if epoch_ends:
             trainer.end_epoch()
+        is_good = False
         if is_due(config.evaluation.every_steps, state.step) or (epoch_ends and epoch_is_due(trainer)) or is_last:
             evaluate(trainer)
+            is_good = trainer.early_stop.is_among_best and config.saves_best
         is_last |= trainer.early_stop.is_due
         save_after_epoch = epoch_ends and not config.checkpoint.every_steps
-        if is_due(config.checkpoint.every_steps, state.step) or save_after_epoch or is_last:
+        if is_due(config.checkpoint.every_steps, state.step) or save_after_epoch or is_good or is_last:
             save(trainer, wait=is_last)
         if trainer.stop.sync_should_stop(failed=trainer.checkpointer.failed) and not is_last:
             save(trainer, wait=True)

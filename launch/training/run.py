@@ -259,7 +259,8 @@ def arrange(folder: RunFolder, checkpoint: Path, aside: Path | None, tracker: Tr
             tracker.info(f"moved {names} to {aside}: this run continues from {checkpoint.name}, not from there")
         best.write_best(folder.checkpoints, config.evaluation.metric)
         if checkpoint.parent.resolve() == folder.checkpoints.resolve():  # a kill may have prevented it
-            store.retain(checkpoint, config.checkpoint.keep_last, config.evaluation.metric)
+            kept = config.checkpoint
+            store.retain(checkpoint, kept.keep_last, config.evaluation.metric, keep_best=kept.keep_best)
 
 
 def restore_run(trainer: Trainer, checkpoint: Path) -> None:
@@ -277,6 +278,9 @@ def restore_run(trainer: Trainer, checkpoint: Path) -> None:
     if accepted:
         context.tracker.warning("other data", accepted, int(meta["step"]))
     restore(state, checkpoint)
+    if meta["config"].get("evaluation", {}).get("metric") != context.config.evaluation.metric:
+        trainer.early_stop.forget()  # values of another metric say nothing about this one
+        trainer.plateau.forget()
     if meta["config"].get("evaluation") == context.config.model_dump(mode="json")["evaluation"]:
         trainer.validator.continue_from(meta.get("metrics") or {})
     if meta["world"] == context.world:
@@ -299,15 +303,22 @@ def finish(trainer: Trainer, ending: str) -> None:
     """Log how the run ended, and write it into summary.json."""
     context, step = trainer.context, trainer.state.step
     context.tracker.event("end", step, {"status": ending, "signal": trainer.stop.received})
+    found = best.find_best(context.folder.checkpoints, context.config.evaluation.metric)
     context.folder.write_summary(
         status=ending,
         step=step,
         steps=context.steps,
         exit_code=EXIT_CODES[ending],
         metrics=trainer.validator.metrics,
+        best=found,
         warnings=context.tracker.warnings,
         bench=median_speed(trainer.speeds),
     )
+    if found is not None and ending == loop.FINISHED:
+        context.tracker.info(
+            f"best {found['metric']} {found['value']:.4g} at step {found['step']}: evaluate and denoise use that "
+            "checkpoint"
+        )
     outcome = "finished"
     if ending != loop.FINISHED:
         by = "Ctrl-C" if ending == loop.INTERRUPTED else trainer.stop.received

@@ -43,6 +43,10 @@ class Plateau:
     higher_is_better: bool
     state: State = field(default_factory=lambda: {"factor": 1.0, "best": None, "waited": 0})
 
+    def forget(self) -> None:
+        """Wait anew for a better value, as of another metric; the factor stays."""
+        self.state = {**self.state, "best": None, "waited": 0}
+
     def factor(self, lr: float) -> float:
         """Factor of the peak learning rate `lr`, never below `min_lr`."""
         return max(self.state["factor"], min(self.config.min_lr / lr, 1.0))
@@ -62,11 +66,24 @@ class Plateau:
 
 @dataclass
 class EarlyStop:
-    """Ends a run after `patience` evaluations in a row without a better metric; never, where that is None."""
+    """Ends a run after `patience` evaluations in a row without a better metric; never, where that is None.
+
+    It also knows which evaluations are the best so far, by the same numbers on all ranks, so that all save together.
+    """
 
     patience: int | None
     higher_is_better: bool
+    min_delta: float = 0.0
+    """How much better an evaluation has to be for the waiting to begin anew."""
+    keep_best: int = 1
+    """How many of the best evaluations are kept."""
     state: State = field(default_factory=lambda: {"best": None, "waited": 0})
+    is_among_best: bool = False
+    """Whether the last evaluation is one of the best so far; the earlier of equal ones is."""
+
+    def forget(self) -> None:
+        """Begin anew, as for another metric."""
+        self.state = {"best": None, "waited": 0}
 
     @property
     def is_due(self) -> bool:
@@ -75,8 +92,13 @@ class EarlyStop:
 
     def update(self, value: float) -> None:
         """Record the metric of an evaluation."""
-        best = self.state["best"]
-        if best is None or (value > best if self.higher_is_better else value < best):
+        best, sign = self.state["best"], 1 if self.higher_is_better else -1
+        is_number = math.isfinite(value)
+        if is_number and (best is None or sign * (value - best) > self.min_delta):
             self.state.update(best=value, waited=0)
         else:
             self.state["waited"] += 1
+        kept: list[float] = self.state.get("kept", [])
+        self.is_among_best = is_number and sum(sign * other >= sign * value for other in kept) < self.keep_best
+        if self.is_among_best:
+            self.state["kept"] = sorted([*kept, value], reverse=self.higher_is_better)[: self.keep_best]

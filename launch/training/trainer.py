@@ -8,7 +8,8 @@ import torch
 from accelerate import Accelerator
 
 from quell.configs.errors import DivergedError
-from quell.configs.schema import LOWER_IS_BETTER, RunConfig
+from quell.configs.metric_names import higher_is_better
+from quell.configs.schema import RunConfig
 from quell.configs.support.git import git_commit
 from quell.configs.support.paths import ROOT
 from quell.launch.checkpoints import resume, store
@@ -16,7 +17,7 @@ from quell.launch.checkpoints.capture import TrainingState
 from quell.launch.data import fields, loading, splits, training_levels
 from quell.launch.data.device_batches import DeviceBatches
 from quell.launch.data.finishing import Finisher
-from quell.launch.evaluation import evaluator, fitness
+from quell.launch.evaluation import chosen_metric, fitness
 from quell.launch.machine import devices, memory_layout, precision
 from quell.launch.machine.acceleration import uses_deepspeed
 from quell.launch.machine.arithmetic import set_tf32
@@ -187,7 +188,9 @@ def assemble(
     validation = splits.open_split(config.data, config.data.val_split)
     for note in validation.notes:
         tracker.info(f"note: {note}")
-    fitness.refuse_small_images(pipeline.outputs, evaluator.DEFAULT_METRICS, needs, config.data, validation)
+    chosen_metric.refuse_unknown_output(config.evaluation, pipeline.outputs)
+    metrics = chosen_metric.measured(config.evaluation)
+    fitness.refuse_small_images(pipeline.outputs, metrics, needs, config.data, validation)
     order = build.make_order(config, splits.size(shards, config.data.limit), rank, world)
     steps, epochs = build.length(config, order)
     context = RunContext(
@@ -208,9 +211,9 @@ def assemble(
     phases = build.make_phases(accelerator, pipeline, config, chosen)
     with phases[0].gathered_parameters():
         average = Average(pipeline, config.loop.ema_decay) if config.loop.ema_decay else None
-    higher_is_better = config.evaluation.metric not in LOWER_IS_BETTER
-    plateau = Plateau(config.schedule, higher_is_better)
-    early_stop = EarlyStop(config.loop.patience, higher_is_better)
+    rises = higher_is_better(config.evaluation.metric)
+    plateau = Plateau(config.schedule, rises)
+    early_stop = EarlyStop(config.loop.patience, rises, config.loop.min_delta, config.checkpoint.keep_best)
     log = MetricLog(device, world=world)
     state = TrainingState(pipeline, phases, scaler, plateau, early_stop, average, log)
     validator = Validator(context, state, plateau, early_stop, average, shards, needs)

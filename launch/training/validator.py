@@ -5,10 +5,11 @@ from contextlib import contextmanager
 
 import torch
 
+from quell.configs import metric_names
 from quell.configs.fields import Needs
 from quell.launch.checkpoints.capture import TrainingState
 from quell.launch.data import loading, splits
-from quell.launch.evaluation import blind_checks, evaluator, images
+from quell.launch.evaluation import blind_checks, chosen_metric, evaluator, images
 from quell.launch.evaluation.blind_checks import BlindChecks
 from quell.launch.evaluation.measuring.host_work import HostImages
 from quell.launch.machine.precision import autocast
@@ -99,7 +100,7 @@ class Validator:
         shards = splits.open_split(config.data, config.data.val_split)
         data_range = splits.data_range(shards)
         checks = self._checks(shards)
-        by_risk = config.evaluation.metric == "risk"
+        by_risk = _is_by_risk(config.evaluation.metric)
         drawn: list[str] = []
 
         def draw(shown: HostImages, i: int) -> None:
@@ -119,6 +120,7 @@ class Validator:
             world=context.world,
             device=context.device,
             autocast=autocast(context.device, context.precision),
+            metrics=chosen_metric.measured(config.evaluation),
             verify=config.data.verify,
             on_batch=checks if config.evaluation.blind_checks else None,
             on_image=draw,
@@ -131,7 +133,7 @@ class Validator:
         """The checks against the noise of the validation images, which is estimated once."""
         if self._blind_checks is None:
             config, pipeline = self._context.config, self._state.pipeline
-            if config.evaluation.blind_checks or config.evaluation.metric == "risk":
+            if config.evaluation.blind_checks or _is_by_risk(config.evaluation.metric):
                 self._blind_checks = BlindChecks.of_split(pipeline, shards, self._needs, config.data)
             else:
                 self._blind_checks = BlindChecks.none(pipeline)
@@ -159,13 +161,13 @@ class Validator:
         if metric in self.metrics:
             self._plateau.update(self.metrics[metric])
             self._early_stop.update(self.metrics[metric])
-        elif self._plateau.config.name == "plateau" or self._early_stop.patience is not None or metric == "risk":
+        elif self._plateau.config.name == "plateau" or self._early_stop.patience is not None or _is_by_risk(metric):
             self._context.tracker.warning(
                 "no metric",
                 f"evaluation.metric {metric} could not be computed: "
                 + (
                     "the noise of the validation images could not be estimated"
-                    if metric == "risk"
+                    if _is_by_risk(metric)
                     else "the data have neither clean nor second noisy images (evaluation.metric risk needs none)"
                 )
                 + "; the best checkpoint is the last one",
@@ -177,3 +179,7 @@ class Validator:
         if self._context.world > 1:
             for _, buffer in self._state.pipeline.named_buffers():
                 torch.distributed.broadcast(buffer, src=0)
+
+
+def _is_by_risk(metric: str) -> bool:
+    return metric_names.base_name(metric) == metric_names.RISK

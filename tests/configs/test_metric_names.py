@@ -1,0 +1,31 @@
+"""The names of evaluation.metric: every metric has a direction, and mistakes are answered."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from quell.configs import loader, metric_names, registry
+from quell.configs.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", registry.names("losses/metrics"))
+def test_the_direction_of_every_metric_is_what_its_docstring_says(name: str) -> None:
+    text = (getattr(importlib.import_module(f"quell.losses.metrics.{name}"), name).__doc__ or "").lower()
+    said = re.search(r"(larger|smaller) is better", text)
+    if said is not None:
+        assert metric_names.higher_is_better(name) == (said[1] == "larger")
+    assert metric_names.higher_is_better(f"pd/{name}") == metric_names.higher_is_better(name)
+
+
+def test_a_metric_of_one_output_and_the_risk_are_names_too() -> None:
+    assert metric_names.problem("pd_cross/ms_ssim") == metric_names.problem("pd/risk") == ""
+    assert (metric_names.base_name("pd/psnr"), metric_names.output_of("pd/psnr")) == ("psnr", "pd")
+    assert (metric_names.base_name("psnr"), metric_names.output_of("psnr")) == ("psnr", None)
+    assert not metric_names.higher_is_better("pd/risk")
+
+
+def test_an_unknown_metric_is_refused_with_the_closest_name(root: Path) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.metric: no metric 'pnsr'; did you mean 'psnr'"):
+        loader.load(root / "configs/quickstart.yaml", ["evaluation.metric=pnsr"])
