@@ -30,6 +30,7 @@ class Backend(ABC):
     Args:
         run: What it is told.
         identity: The id that the run has there; None where it has not been there.
+        known: What it has been sent.
     """
 
     accelerate_name: str
@@ -37,17 +38,17 @@ class Backend(ABC):
     keeps_at_once = True
     """Whether a point is safe once it was sent; False where a kill loses all since the start."""
 
-    def __init__(self, run: TrackedRun, identity: str | None) -> None:
-        self.run, self.identity = run, identity
+    def __init__(self, run: TrackedRun, identity: str | None, known: Steps) -> None:
+        self.run, self.identity, self.known = run, identity, known
         self.tracker: Any = None
 
     @abstractmethod
     def start(self) -> str:
         """Start or continue the run there; its id. May take as long as the network does."""
 
-    def sent(self, known: Steps) -> Steps:
-        """What it holds already, given what it has been sent."""
-        return known
+    def sent(self) -> Steps:
+        """What it holds already, once it has started."""
+        return self.known
 
     def configure(self) -> None:
         """Send the configuration."""

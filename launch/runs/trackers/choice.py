@@ -81,7 +81,8 @@ def start(run: TrackedRun, ledger: Ledger, events: Sequence[Record]) -> Relays |
     names = [name for name in run.tracking.chosen if name != "tensorboard"]
     if not names:
         return None
-    return Relays([Relay(name, BACKENDS[name](run, ledger.id_of(name)), ledger, events) for name in names])
+    backends = {name: BACKENDS[name](run, ledger.id_of(name), ledger.sent(name)) for name in names}
+    return Relays([Relay(name, backend, ledger, events) for name, backend in backends.items()])
 
 
 def without_secrets(value: Any) -> Any:

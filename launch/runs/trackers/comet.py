@@ -6,6 +6,9 @@ import numpy as np
 
 from quell.launch.runs.trackers.backend import Backend
 
+EMPTY_BYTES = 22
+"""Size of the archive that a killed process leaves."""
+
 
 class Comet(Backend):
     """The project is `project`. Nothing that Comet could collect by itself is: code, output, gradients."""
@@ -21,13 +24,16 @@ class Comet(Backend):
         self.keeps_at_once = not tracking.offline
         if tracking.offline:
             folder.mkdir(exist_ok=True)
+            for archive in folder.glob("*.zip"):
+                if archive.stat().st_size <= EMPTY_BYTES:
+                    archive.unlink()
         self.begin(
             tracking.project,
             workspace=tracking.comet.workspace,
             experiment_key=identity,
             online=not tracking.offline,
-            # without a network Comet cannot know whether the experiment exists
-            mode="get_or_create" if not tracking.offline else "get" if self.identity else "create",
+            # without a network Comet cannot know whether the experiment exists; it does once an archive was written
+            mode="get_or_create" if not tracking.offline else "get" if self.known else "create",
             experiment_config=comet_ml.ExperimentConfig(
                 offline_directory=str(folder),
                 name=self.run.name,

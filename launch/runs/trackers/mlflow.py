@@ -45,12 +45,12 @@ class Mlflow(Backend):
         )
         return str(self.tracker.tracker.info.run_id)
 
-    def sent(self, known: Steps) -> Steps:
+    def sent(self) -> Steps:
         """What the server holds."""
         from mlflow import MlflowClient
 
         held = {}
-        for kind in known:
+        for kind in self.known:
             history = MlflowClient().get_metric_history(self.tracker.tracker.info.run_id, f"{kind}/{_EVERYWHERE}")
             held[kind] = max((point.step for point in history), default=-1)
         return held

@@ -106,9 +106,9 @@ class Relay:
 
     def _start(self) -> None:
         identity = self._backend.start()
-        known = self._ledger.sent(self.name) if identity == self._ledger.id_of(self.name) else {}
+        is_continued = identity == self._backend.identity
         self._ledger.keep_id(self.name, identity)
-        self._sent = self._backend.sent(known)
+        self._sent = dict(self._backend.sent()) if is_continued else {}
         self._backend.configure()
 
     def _send(self, item: _Curves | _Picture) -> None:

@@ -34,12 +34,12 @@ class WeightsAndBiases(Backend):
         )
         return identity
 
-    def sent(self, known: Steps) -> Steps:
+    def sent(self) -> Steps:
         """What the server holds of what was sent: it takes nothing for a step before its own."""
         run = self.tracker.tracker
         if self._is_offline() or not run.resumed:
-            return known
-        return {kind: min(step, run.starting_step - 1) for kind, step in known.items()}
+            return self.known
+        return {kind: min(step, run.starting_step - 1) for kind, step in self.known.items()}
 
     def picture(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
         """Send a picture, uint8 (H, W, 3)."""

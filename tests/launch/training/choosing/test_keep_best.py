@@ -34,7 +34,7 @@ def test_retention_keeps_the_best_and_of_equal_ones_the_earlier(
 
 def test_the_checkpoint_of_one_output_is_found(tmp_path: Path) -> None:
     for step, value in ((1, 0.2), (2, 0.1)):
-        save(tmp_path, step, **{"pd/rmse": value, "pd/ssim": value})
+        save(tmp_path, step, line=(), **{"pd/rmse": value, "pd/ssim": value})
     lowest, highest = best.find_best(tmp_path, "pd/rmse"), best.find_best(tmp_path, "pd/ssim")
     assert lowest is not None and highest is not None and (lowest["step"], highest["step"]) == (2, 1)
 
