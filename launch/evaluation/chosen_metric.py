@@ -12,16 +12,20 @@ from quell.launch.evaluation.measuring.metrics import Metric
 from quell.pipelines.base import Output
 
 
-def measured(evaluation: EvaluationConfig) -> dict[str, Metric]:
-    """The metrics of an evaluation during training, by name."""
+def measured(evaluation: EvaluationConfig, outputs: Mapping[str, Output]) -> dict[str, Metric]:
+    """The metrics of an evaluation during training, by name.
+
+    Raises:
+        ConfigError: evaluation.metric names an output that the method does not have.
+    """
+    _refuse_unknown_output(evaluation, outputs)
     name = metric_names.base_name(evaluation.metric)
     if name == metric_names.RISK or name in DEFAULT_METRICS:
         return DEFAULT_METRICS
     return DEFAULT_METRICS | metrics.find([name])
 
 
-def refuse_unknown_output(evaluation: EvaluationConfig, outputs: Mapping[str, Output]) -> None:
-    """ConfigError where evaluation.metric names an output that the method does not have."""
+def _refuse_unknown_output(evaluation: EvaluationConfig, outputs: Mapping[str, Output]) -> None:
     output = metric_names.output_of(evaluation.metric)
     if output is None:
         return

@@ -188,8 +188,7 @@ def assemble(
     validation = splits.open_split(config.data, config.data.val_split)
     for note in validation.notes:
         tracker.info(f"note: {note}")
-    chosen_metric.refuse_unknown_output(config.evaluation, pipeline.outputs)
-    metrics = chosen_metric.measured(config.evaluation)
+    metrics = chosen_metric.measured(config.evaluation, pipeline.outputs)
     fitness.refuse_small_images(pipeline.outputs, metrics, needs, config.data, validation)
     order = build.make_order(config, splits.size(shards, config.data.limit), rank, world)
     steps, epochs = build.length(config, order)
@@ -211,8 +210,7 @@ def assemble(
     phases = build.make_phases(accelerator, pipeline, config, chosen)
     with phases[0].gathered_parameters():
         average = Average(pipeline, config.loop.ema_decay) if config.loop.ema_decay else None
-    rises = higher_is_better(config.evaluation.metric)
-    plateau = Plateau(config.schedule, rises)
+    plateau = Plateau(config.schedule, rises := higher_is_better(config.evaluation.metric))
     early_stop = EarlyStop(config.loop.patience, rises, config.loop.min_delta, config.checkpoint.keep_best)
     log = MetricLog(device, world=world)
     state = TrainingState(pipeline, phases, scaler, plateau, early_stop, average, log)

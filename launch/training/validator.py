@@ -120,7 +120,7 @@ class Validator:
             world=context.world,
             device=context.device,
             autocast=autocast(context.device, context.precision),
-            metrics=chosen_metric.measured(config.evaluation),
+            metrics=chosen_metric.measured(config.evaluation, pipeline.outputs),
             verify=config.data.verify,
             on_batch=checks if config.evaluation.blind_checks else None,
             on_image=draw,
