@@ -9,6 +9,7 @@
 | 4 | DataError | data that is missing, damaged, stale or of the wrong shape |
 | 5 | CheckpointError | a checkpoint that does not belong to this run |
 | 6 | MachineError | the machine: folder not writable, package missing, disk full |
+| 7 | (no error) | `quell repeat`: the repetition has other weights, or something differs that may change them |
 | 75 | (no error) | stopped on a signal with a checkpoint; start the same command again |
 | 130 | (no error) | interrupted from the keyboard |
 """
@@ -22,6 +23,7 @@ from typing import TextIO
 
 from quell.configs.support.secrets import mask
 
+EXIT_DIFFERENT = 7
 EXIT_REQUEUE = 75
 EXIT_INTERRUPTED = 130
 

@@ -121,6 +121,20 @@ def checker(folder: str, *, given: tuple[str, ...] = ()) -> Callable[[Any], Sett
     return lambda spec: complete(folder, spec, given=given)
 
 
+def arguments(folder: str, name: str, *, given: tuple[str, ...] = ()) -> Settings:
+    """What a YAML may give a component: argument -> (type, default), as pydantic defines fields.
+
+    Args:
+        folder: Where the component is defined, e.g. `models`.
+        name: Its file.
+        given: Arguments that the caller will supply, and a YAML may not.
+
+    Raises:
+        ConfigError: There is no such component, or a package that it imports is missing.
+    """
+    return _arguments(find(folder, name), given)[1]
+
+
 def build(folder: str, spec: Settings, **given: Any) -> Any:
     """Construct the component that a completed mapping describes.
 

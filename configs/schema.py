@@ -5,7 +5,7 @@ The method's own keys (`pipeline`) are declared beside the method, in `pipelines
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, WithJsonSchema, field_validator, model_validator
 
 from quell.configs import metric_names, registry
 from quell.configs.batching import batch_problem
@@ -15,12 +15,16 @@ from quell.configs.sizes import Side
 from quell.configs.support.mappings import Settings
 from quell.configs.tracking import TrackingConfig
 
-Network = Annotated[Settings, BeforeValidator(registry.checker("models", given=("in_channels", "out_channels")))]
+Network = Annotated[
+    Settings,
+    BeforeValidator(registry.checker("models", given=("in_channels", "out_channels"))),
+    WithJsonSchema({"catalogue": "models"}),
+]
 """A network by name with its constructor's arguments, e.g. `{name: unet, width: 32}`; checked before it is built. A
 class of an installed library is `{target: package.module.Class, argument: ...}` (models/library_network.py)."""
 
-Loss = Annotated[Settings, BeforeValidator(registry.checker("losses"))]
-"""A loss by name with its constructor's arguments, e.g. `{name: charbonnier, epsilon: 1e-3}`."""
+Loss = Annotated[Settings, BeforeValidator(registry.checker("losses")), WithJsonSchema({"catalogue": "losses"})]
+"""A loss by name with its constructor's arguments, e.g. `{name: charbonnier, eps: 1e-3}`."""
 
 
 class PipelineConfig(Section):
@@ -195,7 +199,11 @@ class LoopConfig(Section):
     """Micro-batches per process whose gradients are accumulated into one step."""
     clip_norm: Rate | None = 1.0
     """Gradient norm to which each phase is clipped; null does not clip."""
-    precision: Annotated[Literal["no", "bf16", "fp16", "auto"], BeforeValidator(lambda value: value or "no")] = "auto"
+    precision: Annotated[
+        Literal["no", "bf16", "fp16", "auto"],
+        BeforeValidator(lambda value: value or "no"),
+        WithJsonSchema({"enum": ["auto", "no", "bf16", "fp16", False, None]}),  # YAML 1.1 reads no as false
+    ] = "auto"
     """Autocast type; weights stay float32. auto is what `accelerate launch --mixed_precision` asks for, else bf16 on
     GPUs that multiply it in hardware and fp16 on other GPUs. On CPUs (also on those with bf16 instructions, so that
     numbers do not depend on the processor), on Apple GPUs, and for complex networks it is no. A resumed run continues
@@ -314,7 +322,11 @@ class RunConfig(Section):
     sub-folders (a/b), but does not lead out of runs/."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1337
     """Seed of the initial weights, the order of samples, crops and noise."""
-    pipeline: Annotated[SerializeAsAny[PipelineConfig], BeforeValidator(registry.pipeline_config)]
+    pipeline: Annotated[
+        SerializeAsAny[PipelineConfig],
+        BeforeValidator(registry.pipeline_config),
+        WithJsonSchema({"catalogue": "pipelines"}),
+    ]
     """The method and its own settings."""
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

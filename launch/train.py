@@ -10,6 +10,7 @@ if not __package__:  # started as a script: import the package around this file,
     sys.path[0] = ""
 
 from quell.configs import locations
+from quell.configs.support.arguments import whole_number
 from quell.launch import cli
 
 
@@ -21,6 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
         default="auto",
         metavar="auto|never|PATH",
         help="continue from the run folder's last checkpoint (auto), refuse to (never), or from PATH",
+    )
+    parser.add_argument(
+        "--stop-at",
+        type=whole_number(1),
+        metavar="STEP",
+        help="save a checkpoint at this step and stop there; the schedules stay those of the whole run",
     )
     parser.add_argument(
         "--dry-run",
@@ -42,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         run_dir = locations.run_folder(options.run_dir or f"runs/{config.name}")
         with ranks.explained():
-            return run.train(config, run_dir, mode=options.resume)
+            return run.train(config, run_dir, mode=options.resume, stop_at=options.stop_at)
 
     return cli.run(work)
 

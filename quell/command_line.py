@@ -28,6 +28,8 @@ COMMANDS = {
     "denoise": Command("quell.launch.denoise", "restore files with a run"),
     "diagnose": Command("quell.launch.diagnose", "why a run is as it is"),
     "experiments": Command("quell.launch.experiments", "train and compare many configurations"),
+    "repeat": Command("quell.launch.repeating.command", "train a run again; are the weights the same, bit for bit?"),
+    "schema": Command("quell.schema.command", "the configuration as JSON schema, for editors and other programs"),
     "submit": Command("quell.slurm.submit", "stages as dependent SLURM jobs, or here; status, logs, cancel"),
     "import": Command("quell.launch.import_weights", "weights of other programs as run folders"),
     "prove-device": Command("quell.launch.prove_device", "whether this machine's device trains as documented"),

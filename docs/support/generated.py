@@ -1,4 +1,4 @@
-"""Reference pages that are generated from the code: the commands with their arguments."""
+"""Reference pages that are generated from the code: the commands with their arguments, the keys of configurations."""
 
 import os
 import subprocess
@@ -13,10 +13,11 @@ from mkdocs.structure.files import File, Files
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from quell.command_line import COMMANDS
+from quell.schema import reference
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-COMMANDS_PAGE = "reference/commands.md"
+COMMANDS_PAGE, CONFIGURATION_PAGE = "reference/commands.md", "reference/configuration.md"
 SUBCOMMANDS = ("submit status", "submit logs", "submit cancel")
 """Words after a command that have arguments of their own."""
 
@@ -32,6 +33,7 @@ are listed in [`configs/errors.py`](../source/configs/errors.py.md).
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     files.append(File.generated(config, COMMANDS_PAGE, content=commands_page()))
+    files.append(File.generated(config, CONFIGURATION_PAGE, content=reference.page()))
     return files
 
 

@@ -99,7 +99,7 @@ class RunFolder:
 
     def _remove_temporary_files(self) -> None:
         """Remove what a kill between writing and renaming a small file left."""
-        for folder in (self.path, self.checkpoints):
+        for folder in (self.path, self.checkpoints, self.path / "capsule"):
             for file in folder.glob(".*"):
                 if _TEMPORARY.fullmatch(file.name):
                     file.unlink(missing_ok=True)

@@ -23,12 +23,15 @@ def train(trainer: Trainer, batches: Iterator[list[Batch]]) -> str:
         batches: Global batches, each a list of micro-batches as the loader returns them, on any device.
 
     Returns:
-        FINISHED, STOPPED when a signal ended the run with a checkpoint, or INTERRUPTED when that was Ctrl-C.
+        FINISHED, STOPPED when a signal or `stop.at_step` ended the run with a checkpoint, or INTERRUPTED when that was
+        Ctrl-C.
     """
     context, state, config = trainer.context, trainer.state, trainer.context.config
     trainer.log.start(step=state.step, waited_s=trainer.waited_s)
     if trainer.early_stop.is_due:  # stopped between its last evaluation and its end
         return FINISHED
+    if trainer.stop.is_reached(state.step) and state.step < context.steps:
+        return STOPPED
     for global_batch in batches:
         state.pipeline.on_step_start(state.step, trainer.epoch)
         trainer.set_learning_rates()
@@ -54,7 +57,8 @@ def train(trainer: Trainer, batches: Iterator[list[Batch]]) -> str:
         save_after_epoch = epoch_ends and not config.checkpoint.every_steps
         if is_due(config.checkpoint.every_steps, state.step) or save_after_epoch or is_good or is_last:
             save(trainer, wait=is_last)
-        if trainer.stop.sync_should_stop(failed=trainer.checkpointer.failed) and not is_last:
+        should_stop = trainer.stop.sync_should_stop(step=state.step, failed=trainer.checkpointer.failed)
+        if should_stop and not is_last:
             save(trainer, wait=True)
             return INTERRUPTED if trainer.stop.by_keyboard else STOPPED
         if is_last:

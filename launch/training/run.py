@@ -16,6 +16,8 @@ from quell.configs.support.git import git_commit
 from quell.configs.support.logs import get_logger
 from quell.configs.support.paths import ROOT
 from quell.configs.support.run_status import RUNNING
+from quell.launch.capsule import start as capsule
+from quell.launch.capsule.weights import fingerprint
 from quell.launch.checkpoints import best, lineage, resume, store
 from quell.launch.checkpoints.capture import restore, restore_rank
 from quell.launch.checkpoints.files import explained
@@ -43,7 +45,9 @@ PATIENCE_FINISHED_S, PATIENCE_STOPPED_S = 120.0, 15.0
 log = get_logger(__name__)
 
 
-def train(config: RunConfig, run_dir: Path, *, mode: str = "auto", ends_process: bool = True) -> int:
+def train(
+    config: RunConfig, run_dir: Path, *, mode: str = "auto", stop_at: int | None = None, ends_process: bool = True
+) -> int:
     """Train, evaluate and save. Whatever ends the run, the process group is closed and summary.json says how it ended.
 
     Args:
@@ -51,11 +55,13 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto", ends_process:
         run_dir: Run folder; created where it does not exist, continued where it has checkpoints.
         mode: `auto`, `never`, or the path of a checkpoint to continue from, as of --resume. A finished run is
             left as it is.
+        stop_at: Save at this step and stop there; None trains to the end.
         ends_process: Whether a second Ctrl-C ends the process at once; False in a program of the user's, where it
             raises KeyboardInterrupt.
 
     Returns:
-        The exit code: 0, 75 when a signal stopped the run with a checkpoint, or 130 when that was Ctrl-C.
+        The exit code: 0 (also at `stop_at`), 75 when a signal stopped the run with a checkpoint, or 130 when that was
+        Ctrl-C.
 
     Raises:
         QuellError: What the user can mend, in one sentence (configs/errors.py).
@@ -84,7 +90,9 @@ def train(config: RunConfig, run_dir: Path, *, mode: str = "auto", ends_process:
                         log.info("%s is finished (step %s): nothing to do", folder.path, saved["step"])
                     return 0
             with ranks.explained():
-                return _train(config, accelerator, folder, resumption, until_closed, ends_process=ends_process)
+                return _train(
+                    config, accelerator, folder, resumption, until_closed, stop_at=stop_at, ends_process=ends_process
+                )
         except BaseException as error:
             if isinstance(error, OSError) and error.filename is None:  # writing to an open file does not name it
                 error.filename = str(folder.path)
@@ -102,6 +110,7 @@ def _train(
     resumption: Resumption,
     until_closed: ExitStack,
     *,
+    stop_at: int | None,
     ends_process: bool,
 ) -> int:
     """Assemble, start or resume, train; the exit code."""
@@ -120,6 +129,7 @@ def _train(
             tracker.also = start_trackers(config, folder, resumption, tracker, world)
         with out_of_memory.explained(accelerator.device, lambda: out_of_memory.training(config, world)):
             trainer = assemble(config, accelerator, folder, tracker, checkpoint=checkpoint)
+            trainer.stop.at_step = stop_at
             start(trainer, resumption, aside)
             until_closed.enter_context(trainer.stop.listening(ends_process=ends_process))
             with trainer.stop, trainer.checkpointer, trainer.batches() as batches:
@@ -130,7 +140,7 @@ def _train(
         if trainer.context.is_first:
             finish(trainer, ending)
         patience_s = PATIENCE_FINISHED_S if ending == loop.FINISHED else PATIENCE_STOPPED_S
-        return EXIT_CODES[ending]
+        return exit_code(trainer, ending)
     finally:
         tracker.close(patience_s)
 
@@ -227,8 +237,15 @@ def start(trainer: Trainer, resumption: Resumption, aside: Path | None) -> None:
     elif config.init_from is not None:
         tracker.info(resume.warm_start(state, config.init_from))
     trainer.checkpointer.continue_line(resumption.line, checkpoint)
+    with state.gathered_parameters():
+        initial = fingerprint(state.pipeline.checkpoint_state()) if context.is_first and checkpoint is None else None
     if not context.is_first:
         return
+    facts = capsule.Facts(
+        config, state.step, context.world, context.device, context.precision, context.commit, checkpoint, initial
+    )
+    if problem := capsule.keep_start(context.folder, facts, state.pipeline, trainer.shards):
+        tracker.warning("capsule", problem, state.step)
     if checkpoint is not None:
         arrange(context.folder, checkpoint, aside, tracker, config)
     context.folder.write_config(config)
@@ -299,6 +316,12 @@ def restore_run(trainer: Trainer, checkpoint: Path) -> None:
     )
 
 
+def exit_code(trainer: Trainer, ending: str) -> int:
+    """The exit code of a run that ended so; 0 where it stopped at the step that was asked for."""
+    is_as_asked = ending == loop.STOPPED and trainer.stop.received is None
+    return 0 if is_as_asked else EXIT_CODES[ending]
+
+
 def finish(trainer: Trainer, ending: str) -> None:
     """Log how the run ended, and write it into summary.json."""
     context, step = trainer.context, trainer.state.step
@@ -308,7 +331,7 @@ def finish(trainer: Trainer, ending: str) -> None:
         status=ending,
         step=step,
         steps=context.steps,
-        exit_code=EXIT_CODES[ending],
+        exit_code=exit_code(trainer, ending),
         metrics=trainer.validator.metrics,
         best=found,
         warnings=context.tracker.warnings,
@@ -323,6 +346,8 @@ def finish(trainer: Trainer, ending: str) -> None:
     if ending != loop.FINISHED:
         by = "Ctrl-C" if ending == loop.INTERRUPTED else trainer.stop.received
         outcome = f"stopped by {by} with a checkpoint; start the same command again to continue"
+        if trainer.stop.received is None:
+            outcome = "stopped as asked (--stop-at) with a checkpoint; start again without --stop-at to continue"
     context.tracker.info(f"{outcome}: step {step} of {context.steps}, {context.folder.path}")
 
 

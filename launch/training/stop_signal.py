@@ -28,6 +28,8 @@ class StopSignal:
     """
 
     def __init__(self) -> None:
+        self.at_step: int | None = None
+        """A step to stop at without any signal, the same on all ranks."""
         self.received: str | None = None
         """Name of the signal; None before one came."""
         self.by_keyboard = False
@@ -71,12 +73,19 @@ class StopSignal:
             self._pending.wait()
             self._pending = None
 
-    def sync_should_stop(self, *, failed: bool = False) -> bool:
+    def is_reached(self, step: int) -> bool:
+        """Whether the step to stop at is reached."""
+        return self.at_step is not None and step >= self.at_step
+
+    def sync_should_stop(self, *, step: int, failed: bool = False) -> bool:
         """Whether all ranks stop after this step; every rank calls this once per step. Collective.
 
         Args:
+            step: Steps taken.
             failed: This rank cannot go on, and has an error to raise on all ranks once they have stopped.
         """
+        if self.is_reached(step):
+            return True
         wanted = _GO_ON if self.received is None else _KEYBOARD if self._pressed else _STOP
         wanted = _FAILED if failed else wanted
         if self._group is None:

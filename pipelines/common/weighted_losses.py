@@ -4,7 +4,7 @@ import inspect
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError, WithJsonSchema
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
@@ -52,7 +52,7 @@ def _checked(value: object) -> dict[str, LossSpec]:
     return {name: {key: value for key, value in spec.items() if key != "name"} for name, spec in specs.items()}
 
 
-Losses = Annotated[dict[str, LossSpec], BeforeValidator(_checked)]
+Losses = Annotated[dict[str, LossSpec], BeforeValidator(_checked), WithJsonSchema({"catalogue": "weighted_losses"})]
 """Losses by name, each with its weight and its constructor's arguments."""
 
 

@@ -5,7 +5,7 @@ import math
 import re
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from quell.configs.locations import name_problem
 from quell.configs.registry import SettingsError
@@ -89,7 +89,33 @@ def _check_graph_name(name: str) -> str:
     return name
 
 
-After = Annotated[dict[str, Any], BeforeValidator(_expand_after), AfterValidator(_check_after)]
+_ONE_OR_MORE: dict[str, Any] = {
+    "anyOf": [
+        {"type": ["string", "integer"]},
+        {"type": "array", "items": {"type": ["string", "integer"]}},
+        {"type": "object", "additionalProperties": {"enum": list(get_args(Condition))}},
+    ]
+}
+"""JSON schema of what is waited for: one name, several, or each with its condition."""
+
+After = Annotated[
+    dict[str, Any],
+    BeforeValidator(_expand_after),
+    AfterValidator(_check_after),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}},
+                {
+                    "type": "object",
+                    "properties": {JOBS: _ONE_OR_MORE},
+                    "additionalProperties": {"enum": list(get_args(Condition))},
+                },
+            ]
+        }
+    ),
+]
 
 
 class Resources(JobOptions):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 from quell.configs import registry
 from quell.configs.schema import Count, Fraction, PipelineConfig, Positive, Rate, Section, Weight
@@ -52,9 +52,11 @@ class DualDomainSettings(PipelineConfig):
     """Initialise the decoders to zero and add their input: the original setup, which never learns
     (docs/dual_domain.md)."""
     weights: Weights = Weights()
-    content: Annotated[dict[str, Any], BeforeValidator(registry.checker("losses", given=("channels",)))] = {
-        "name": "content"
-    }
+    content: Annotated[
+        dict[str, Any],
+        BeforeValidator(registry.checker("losses", given=("channels",))),
+        WithJsonSchema({"catalogue": "losses"}),
+    ] = {"name": "content"}
     """The loss for the content term: content (L1) or cosine_content; or one that a collapsed encoder does not minimise:
     predicted_content, vicreg, info_nce. The last two compare all samples of a process's micro-batch."""
     ramp_steps: Count = 0

@@ -1,0 +1,173 @@
+"""Repeating a run from beginning to end: check, train, compare, report."""
+
+import json
+import shlex
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from quell.configs import loader
+from quell.configs.errors import EXIT_DIFFERENT, CheckpointError, ConfigError, QuellError
+from quell.configs.fields import DRAWS
+from quell.configs.schema import DataConfig
+from quell.configs.support.atomic_files import write_atomically
+from quell.configs.support.json_files import Record, strict_json
+from quell.configs.support.logs import get_logger
+from quell.configs.support.paths import ROOT
+from quell.launch.capsule.files import read_starts
+from quell.launch.checkpoints import integrity, store
+from quell.launch.checkpoints.layout import folder_name, step_folders, step_of
+from quell.launch.repeating import comparison, text, training
+from quell.launch.repeating.code import can_stop, code_of
+from quell.launch.repeating.differences import Difference, differences, refuse_other_data
+from quell.launch.repeating.history import Leg, legs, starts_of
+from quell.launch.repeating.training import Repetition
+from quell.launch.runs.folder import RunFolder
+
+REPORT_FILE = "repeat.json"
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    run: Path
+    run_dir: Path
+    steps: int | None = None
+    """Step to train to; None for that of the run's newest checkpoint."""
+    data_root: str | None = None
+    check_only: bool = False
+    with_code: bool = False
+    """Train with the code of the run instead of the code that is here."""
+
+
+def repeat(request: Request) -> int:
+    """Check, train and compare as asked, and print the report.
+
+    Returns:
+        0 where every bit is the same (with `check_only`: where nothing differs), otherwise EXIT_DIFFERENT.
+
+    Raises:
+        QuellError: The run cannot be repeated, or its repetition failed.
+    """
+    folder = RunFolder(request.run)
+    folder.config()  # refuses what is no run folder, or has a configuration that this version does not know
+    if request.run_dir.resolve() == request.run.resolve():
+        raise ConfigError("--run-dir is the run itself: give another folder for its repetition")
+    starts, last = starts_of(request.run), _newest(request.run)
+    meta = store.read_meta(last) if last is not None else {}
+    if not starts or last is None:
+        raise CheckpointError(f"{request.run} has no checkpoint that could be repeated: train it first")
+    end = request.steps or step_of(last) or 0
+    if end > int(meta["step"]):
+        raise ConfigError(f"--steps {end}: {request.run} was trained to step {meta['step']} only")
+    parts = legs(starts, end)
+    if not parts:
+        raise ConfigError(f"--steps {end}: {request.run} began at step {min(start['step'] for start in starts)}")
+    config = loader.read(folder.config_file)
+    repetition = Repetition(folder.config_file, config, request.run_dir, request.data_root)
+    found, unknown = differences(request.run, starts[-1])
+    print(text.checked(request.run, starts[-1], found, unknown))
+    for sentence in _refuse_or_name(request, starts[-1], meta, config, parts):
+        unknown.append(sentence)
+        print(f"not known: {sentence}")
+    with tempfile.TemporaryDirectory(prefix="quell-code-") as temporary:
+        commands = _commands(request, parts, repetition, Path(temporary), unknown)
+        if request.check_only:
+            print(text.commands(commands))
+            return EXIT_DIFFERENT if found else 0
+        for leg, command in commands:
+            if _step_reached(request.run_dir) < leg.end:
+                log.info("$ %s", shlex.join(command))
+                code = training.train(leg, command)
+                if _step_reached(request.run_dir) < leg.end:
+                    log.error("the repetition stopped before step %s; the same command continues it", leg.end)
+                    return code or QuellError.exit_code
+    return _compare(request, end, parts, found, unknown)
+
+
+def _refuse_or_name(
+    request: Request, start: Record, meta: Record, config: Mapping[str, object], parts: list[Leg]
+) -> list[str]:
+    """Refuse other data, and a checkpoint that it began with and is gone; sentences on what is not known."""
+    data = DataConfig.model_validate(config["data"])
+    if request.data_root is not None:
+        data = data.model_copy(update={"root": request.data_root})
+    recorded = start.get("data") or {"train": {"fingerprint": meta.get("data")}}
+    unknown = refuse_other_data(request.run, recorded, data)
+    print("data: the same, by the indexes of their shards" if not unknown else "data: as far as known the same")
+    if outside := training.continued_elsewhere(parts[0]):
+        path = Path(str(outside.get("checkpoint", "")))
+        if integrity.identity(path) != outside.get("identity"):
+            raise CheckpointError(f"{request.run} began with the checkpoint {path}, which is not there any more")
+    elif parts[0].begin > 0:
+        raise CheckpointError(f"{request.run} did not record how it came to step {parts[0].begin}, where it began")
+    draws = int(meta.get("draws", 1))
+    if start.get("arithmetic", {}).get("draws", draws) < DRAWS:
+        unknown.append(
+            "its random numbers were drawn by an earlier version in another way: new runs get others, and so other "
+            "weights, unless --code trains with its own code"
+        )
+    return unknown
+
+
+def _commands(
+    request: Request, parts: list[Leg], repetition: Repetition, temporary: Path, unknown: list[str]
+) -> list[tuple[Leg, list[str]]]:
+    """The command of every leg; with --code the code of each is checked out, unless the commands are only shown."""
+    commands = []
+    for number, leg in enumerate(parts):
+        code = ROOT
+        if request.with_code:
+            place = temporary / str(number)
+            place.mkdir()
+            code, notes = code_of(request.run, leg.start, place)
+            for note in notes:
+                log.warning("%s", note)
+            unknown += notes
+        stops = can_stop(code)
+        if not stops and leg.end != RunFolder(request.run).summary().get("steps"):
+            raise ConfigError(f"the code of {request.run} cannot stop at step {leg.end}: repeat it without --code")
+        commands.append((leg, training.command_of(leg, repetition, code, is_first=number == 0, stops=stops)))
+    return commands
+
+
+def _compare(request: Request, end: int, parts: list[Leg], found: list[Difference], unknown: list[str]) -> int:
+    """Compare weights and logs, print and write the report; the exit code."""
+    recorded, repeated = (run / "checkpoints" / folder_name(end) for run in (request.run, request.run_dir))
+    if not repeated.is_dir():
+        raise CheckpointError(f"{request.run_dir} has no checkpoint of step {end} to compare with: it is another run")
+    tensors = comparison.compare_checkpoints(recorded, repeated) if recorded.is_dir() else None
+    before, now = (RunFolder(run).metrics_file for run in (request.run, request.run_dir))
+    first, compared = comparison.first_difference(before, now, end)
+    initial = [next((s.get("weights") for s in read_starts(run)), None) for run in (request.run, request.run_dir)]
+    same_start = None if None in initial else initial[0] == initial[1]
+    identical = first is None if tensors is None else not any(tensors.values())
+    report: Record = {
+        "run": str(request.run.resolve()),
+        "step": end,
+        "identical": identical,
+        "weights_compared": tensors is not None,
+        "tensors": {name: [row._asdict() for row in rows] for name, rows in (tensors or {}).items()},
+        "first_difference": first and first._asdict(),
+        "numbers_compared": compared,
+        "same_initial_weights": same_start,
+        "differences": [row._asdict() for row in found],
+        "unknown": unknown,
+        "legs": [[leg.begin, leg.end] for leg in parts],
+    }
+    write_atomically(request.run_dir / REPORT_FILE, strict_json(json.loads(json.dumps(report))) + "\n")
+    print(text.outcome(report, request.run_dir))
+    return 0 if identical else EXIT_DIFFERENT
+
+
+def _newest(run: Path) -> Path | None:
+    return next(iter(reversed(step_folders(run / "checkpoints"))), None)
+
+
+def _step_reached(run: Path) -> int:
+    newest = _newest(run)
+    return 0 if newest is None else step_of(newest) or 0

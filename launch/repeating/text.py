@@ -1,0 +1,63 @@
+"""What `quell repeat` prints."""
+
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from quell.configs.support.json_files import Record
+from quell.launch.repeating.differences import Difference
+from quell.launch.repeating.history import Leg
+
+MOST_ROWS = 15
+"""Rows of a table that are printed; repeat.json has all."""
+
+
+def checked(run: Path, start: Record, found: Sequence[Difference], unknown: Sequence[str]) -> str:
+    """The differences in code, packages and machine between a run and what is here."""
+    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(start["time"]))
+    world = start.get("world", "?")
+    lines = [f"{run}: last started on {day}, {world} process{'' if world == 1 else 'es'}"]
+    if found:
+        lines += ["", *_table(("differs", "recorded", "here"), found), ""]
+    else:
+        lines.append("code, packages, machine: no difference" + (" in what is known" if unknown else ""))
+    return "\n".join([*lines, *(f"not known: {sentence}" for sentence in unknown)])
+
+
+def commands(planned: Sequence[tuple[Leg, list[str]]]) -> str:
+    """The commands that would repeat a run."""
+    return "\n".join(["", "to repeat it:", *(f"  {shlex.join(command)}" for _, command in planned)])
+
+
+def outcome(report: Record, run_dir: Path) -> str:
+    """What the comparison showed."""
+    step, lines = report["step"], [""]
+    if not report["weights_compared"]:
+        lines.append(f"the run kept no checkpoint of step {step}: only logged numbers are compared")
+    for name, rows in report["tensors"].items():
+        if not rows:
+            lines.append(f"{name} at step {step}: identical, bit for bit")
+            continue
+        lines += [f"{name} at step {step}: {len(rows)} tensor{'s differ' if len(rows) > 1 else ' differs'}", ""]
+        worst = sorted(rows, key=lambda row: -row["largest"])
+        cells = [(row["name"], f"{row['differing']} of {row['values']}", f"{row['largest']:.3g}") for row in worst]
+        lines += [*_table(("tensor", "values that differ", "largest difference"), cells), ""]
+    if report["same_initial_weights"] is False:
+        lines.append("the initial weights differed already: other code, packages, or a changed warm start")
+    first, compared = report["first_difference"], report["numbers_compared"]
+    if first:
+        lines.append(
+            f"first logged difference: {first['name']} at step {first['step']}, {first['recorded']} before, "
+            f"{first['repeated']} now"
+        )
+    else:
+        lines.append(f"logs: all {compared} numbers that both have are the same")
+    return "\n".join([*lines, f"written to {run_dir / 'repeat.json'}"])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table of the first rows."""
+    cells = ["| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *rows[:MOST_ROWS])]
+    more = len(rows) - MOST_ROWS
+    return [*cells, *([f"and {more} more"] if more > 0 else [])]
