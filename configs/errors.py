@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from quell.configs.support.secrets import mask
+from quell.configs.support.suggestions import as_started_here
 
 EXIT_DIFFERENT = 7
 EXIT_REQUEUE = 75
@@ -62,13 +63,14 @@ MACHINE_ERRNOS = tuple(getattr(errno, name) for name in REMEDIES if hasattr(errn
 class QuellError(Exception):
     """A failure that one sentence explains to the user; `exit_code` is the exit code of the process.
 
-    Credentials in URLs are masked: the sentence goes into logs and run folders.
+    Credentials in URLs are masked: the sentence goes into logs and run folders. Commands in it are as they are started
+    here, in a checkout or where Quell is installed.
     """
 
     exit_code = 1
 
     def __init__(self, *sentence: object) -> None:
-        super().__init__(*(mask(part) if isinstance(part, str) else part for part in sentence))
+        super().__init__(*(as_started_here(mask(part)) if isinstance(part, str) else part for part in sentence))
 
 
 class ConfigError(QuellError):

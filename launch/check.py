@@ -14,12 +14,13 @@ if not __package__:  # started as a script: import the package around this file,
 
     sys.path[0] = ""
 
+from quell.configs.support.arguments import CommandParser
 from quell.launch import cli
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Check the requests on stdin; the exit code is 0 whatever is found."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     cli.parse(parser, arguments)

@@ -10,6 +10,7 @@ from typing import NoReturn
 from quell.configs.errors import ConfigError, run_command
 from quell.configs.legacy.commands import explain_old_flags
 from quell.configs.support import logs
+from quell.configs.support.arguments import CommandParser
 from quell.shards.remote import at_exit
 
 # torch's C++ code prints stack traces as warnings when a connection is lost; what matters is raised as well
@@ -18,7 +19,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 def config_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments that choose a run: --config, overrides, --epochs, --run-dir."""
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser = CommandParser(description=description, allow_abbrev=False)
     parser.add_argument("--config", required=True, metavar="YAML", help="what to run, e.g. configs/quickstart.yaml")
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="changes to single keys")
     parser.add_argument("--epochs", type=float, metavar="N", help="the same as loop.epochs=N")

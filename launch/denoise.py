@@ -18,7 +18,7 @@ if not __package__:  # started as a script: import the package around this file,
 from tqdm import tqdm
 
 from quell.configs.support import logs
-from quell.configs.support.arguments import whole_number
+from quell.configs.support.arguments import CommandParser, whole_number
 from quell.launch import cli
 
 _logger = logs.get_logger(__name__)
@@ -26,7 +26,7 @@ _logger = logs.get_logger(__name__)
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the arguments, restore, write; return the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = CommandParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     parser.add_argument("--run", required=True, metavar="DIR", help="run folder, or one checkpoint folder inside it")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="FILE, FOLDER, or field=FILE,field=FILE")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to")

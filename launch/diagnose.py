@@ -21,6 +21,7 @@ if not __package__:  # started as a script: import the package around this file,
 from quell.configs import locations
 from quell.configs.errors import ConfigError, DivergedError
 from quell.configs.support import paths
+from quell.configs.support.arguments import CommandParser
 from quell.launch import cli
 
 DEFAULT_STEPS = 200
@@ -28,7 +29,7 @@ DEFAULT_STEPS = 200
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the arguments and diagnose; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = CommandParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     subject = parser.add_mutually_exclusive_group()
     subject.add_argument("--run", metavar="DIR", help="run folder to diagnose")
     subject.add_argument("--config", metavar="YAML", help="configuration to train for --steps and then diagnose")

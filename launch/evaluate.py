@@ -12,7 +12,7 @@ if not __package__:  # started as a script: import the package around this file,
     sys.path[0] = ""
 
 from quell.configs.baseline_names import BASELINES, PRESETS
-from quell.configs.support.arguments import whole_number
+from quell.configs.support.arguments import CommandParser, whole_number
 from quell.launch import cli
 
 FORMER_PRESETS = {"seed": "published"}
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = CommandParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--run", required=True, metavar="DIR", help="run folder, or one checkpoint folder inside it")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint of the run")
     parser.add_argument("--data", metavar="DIR", help="folder of shards (default: the run's data.root)")

@@ -19,7 +19,7 @@ if not __package__:  # started as a script: import the package around this file,
 from quell.configs import studies
 from quell.configs.errors import EXIT_REQUEUE, ConfigError, MachineError, QuellError
 from quell.configs.support import child_process, logs, paths
-from quell.configs.support.arguments import whole_number
+from quell.configs.support.arguments import CommandParser, whole_number
 from quell.launch import cli
 from quell.launch.studies import results, table
 from quell.launch.studies.experiment import Experiment
@@ -100,7 +100,7 @@ def _result(folder: Path) -> results.RunResult | None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = CommandParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     parser.add_argument("--cross-domain", action="store_true", help="run the five skip strategies")
     parser.add_argument("--loss-ablation", action="store_true", help="run the seven combinations of loss terms")
     parser.add_argument("--all", action="store_true", help="run both: twelve runs")

@@ -17,6 +17,7 @@ if not __package__:  # started as a script: import the package around this file,
 
     sys.path[0] = ""
 
+from quell.configs.support.arguments import CommandParser
 from quell.launch import cli
 from quell.launch.importing.kinds import KINDS
 
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("kind", choices=KINDS, help="program that wrote the weights")

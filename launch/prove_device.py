@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from quell.configs.errors import run_command
+from quell.configs.support.arguments import CommandParser
 
 KINDS = ("copies", "processes", "zero", "steps", "recovery", "speed")
 """The kinds of checks: what they prove is in the files of launch/proof/."""
@@ -24,7 +25,7 @@ KINDS = ("copies", "processes", "zero", "steps", "recovery", "speed")
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, make the checks, print; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", metavar="NAME", help="a file of configs/, without .yaml")
     parser.add_argument("--seconds", type=float, default=540.0, help="no check begins after this; default 540")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the outcomes")

@@ -13,6 +13,7 @@ from pathlib import Path
 from quell.configs.errors import DataError, QuellError
 from quell.configs.locations import run_folder
 from quell.configs.support import logs
+from quell.configs.support.arguments import CommandParser
 from quell.configs.support.paths import ROOT, base, import_folder
 from quell.launch import cli
 
@@ -28,7 +29,7 @@ ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no"]
 
 def main(arguments: list[str] | None = None) -> int:
     """Build shards, train, compare with the noisy images and NLM, and show where the results are."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", metavar="DIR", help="folder with a multi-echo knee (*.npz) instead of the phantom")
     parser.add_argument("--run-dir", metavar="DIR", help="run folder (default: runs/quickstart)")
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="changes to configs/quickstart.yaml")

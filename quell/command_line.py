@@ -1,10 +1,13 @@
 """The command `quell`: every script of the project by one name, from any folder."""
 
+import os
 import runpy
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 from quell.configs.errors import ConfigError, run_command
+from quell.configs.support.paths import BASE_VARIABLE, IS_INSTALLED, ROOT
 from quell.configs.support.suggestions import did_you_mean
 
 
@@ -50,6 +53,8 @@ def main() -> int:
         return 0
     if name not in COMMANDS:
         return run_command(lambda: _refuse(name))
+    if not IS_INSTALLED and not Path.cwd().is_relative_to(ROOT):  # a checkout is used from elsewhere
+        os.environ.setdefault(BASE_VARIABLE, str(Path.cwd()))
     sys.argv = [f"quell {name}", *arguments]
     sys.path[0] = ""  # modules of the user's own are found in the working directory, as with python -m
     runpy.run_module(COMMANDS[name].module, run_name="__main__")

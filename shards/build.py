@@ -18,6 +18,7 @@ if not __package__:  # started as a script: import the package around this file,
 
 from quell.configs.errors import ConfigError, run_command
 from quell.configs.support import logs
+from quell.configs.support.arguments import CommandParser
 from quell.configs.support.suggestions import did_you_mean
 from quell.configs.support.worker_threads import end_process
 from quell.shards.building.build_splits import Headers
@@ -63,12 +64,12 @@ def load_source(name: str) -> SourceModule:
 
 def parse(arguments: list[str]) -> tuple[SourceModule, argparse.Namespace]:
     """The source that the first argument names, and its parsed arguments."""
-    parser = argparse.ArgumentParser(prog="python -m shards.build", description=(__doc__ or "").split(":")[0])
+    parser = CommandParser(prog="python -m shards.build", description=(__doc__ or "").split(":")[0])
     parser.add_argument("source", help=f"one of {', '.join(source_names())}; SOURCE --help describes it")
     if not arguments or arguments[0].startswith("-"):
         parser.parse_args(arguments)
     source = load_source(arguments[0])
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=f"python -m shards.build {arguments[0]}",
         description=source.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

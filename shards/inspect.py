@@ -17,7 +17,7 @@ if not __package__:  # started as a script: import the package around this file,
     sys.path[0] = ""
 
 from quell.configs.errors import ConfigError, MachineError, run_command
-from quell.configs.support.arguments import whole_number
+from quell.configs.support.arguments import CommandParser, whole_number
 from quell.configs.support.json_files import parse_json
 from quell.configs.support.secrets import mask
 from quell.configs.support.suggestions import did_you_mean
@@ -30,7 +30,7 @@ from quell.shards.reading.shard_set import ShardSet
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m shards.inspect", description=__doc__.split(":")[0])
+    parser = CommandParser(prog="python -m shards.inspect", description=__doc__.split(":")[0])
     parser.add_argument("folder", help="a split, or the folder that holds the splits")
     parser.add_argument("--samples", type=whole_number(0), default=3, help="samples listed per split (default 3)")
     parser.add_argument("--preview", metavar="PNG", help="write a contact sheet of the first split to this file")

@@ -17,7 +17,7 @@ if not __package__:  # started as a script: import the package around this file,
     sys.path[0] = ""
 
 from quell.configs.errors import MachineError, run_command
-from quell.configs.support.arguments import whole_number
+from quell.configs.support.arguments import CommandParser, whole_number
 from quell.losses.noise.audit import NoiseAudit, audit_noise
 from quell.shards.auditing import noise_picture, noise_report
 from quell.shards.auditing.sampled_fields import SAMPLES, read_fields
@@ -27,7 +27,7 @@ from quell.shards.reading.shard_set import ShardSet
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m shards.noise", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", help="a split, or the folder that holds the splits")

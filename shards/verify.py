@@ -20,6 +20,7 @@ if not __package__:  # started as a script: import the package around this file,
 
 from quell.configs.errors import DataError, MachineError, run_command
 from quell.configs.support import logs
+from quell.configs.support.arguments import CommandParser
 from quell.configs.support.atomic_files import write_atomically
 from quell.configs.support.json_files import read_json
 from quell.shards.format import index
@@ -50,7 +51,7 @@ class Report(TypedDict):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m shards.verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", help="a split, or the folder that holds the splits")

@@ -16,8 +16,9 @@ if not __package__:  # started as a script: import the package around this file,
 
 from quell.configs.errors import ConfigError, MachineError, run_command
 from quell.configs.locations import run_folder
+from quell.configs.support.arguments import CommandParser
 from quell.configs.support.logs import add_arguments, configure, get_logger
-from quell.configs.support.paths import ROOT, from_here, resolve
+from quell.configs.support.paths import IS_INSTALLED, ROOT, from_here, resolve
 from quell.configs.support.suggestions import did_you_mean
 
 log = get_logger(__name__)
@@ -74,7 +75,8 @@ def submit(options: argparse.Namespace) -> int:
         if options.local:
             return local.run(planned, chosen, submission)
         chain.submit(planned, chosen, submission)
-    log.info("follow it with: python %s status %s", _from_cwd(ROOT / "slurm" / "submit.py"), _from_cwd(root))
+    command = "quell submit" if IS_INSTALLED else f"python {_from_cwd(ROOT / 'slurm' / 'submit.py')}"
+    log.info("follow it with: %s status %s", command, _from_cwd(root))
     return 0
 
 
@@ -137,7 +139,7 @@ def _from_cwd(path: Path) -> Path:
 
 
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     if arguments and arguments[0] in COMMANDS:

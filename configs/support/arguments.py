@@ -1,9 +1,29 @@
-"""Types of command-line arguments: numbers outside their range and broken patterns are refused in one sentence."""
+"""Command-line arguments: a parser that names commands as they are started, and types that refuse in one sentence."""
 
 import argparse
 import math
+import os
 import re
+import sys
 from collections.abc import Callable
+from typing import Any
+
+from quell.configs.support.suggestions import as_installed, as_started_here
+
+
+class CommandParser(argparse.ArgumentParser):
+    """argparse's parser, whose usage and help name commands as the user has started this one: `quell build SOURCE`."""
+
+    def __init__(self, *, prog: str | None = None, **options: Any) -> None:
+        """Take the options of argparse; `prog` is the command in a checkout, by default the name of the script."""
+        script = os.path.basename(sys.argv[0])
+        if prog is not None and script.startswith("quell "):
+            prog = as_installed(prog)
+        super().__init__(prog=prog or script, **options)
+
+    def format_help(self) -> str:
+        """The help, with the commands in it as they are started here."""
+        return as_started_here(super().format_help())
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:

@@ -9,6 +9,7 @@ import logging
 import sys
 
 from quell.configs.support.secrets import mask
+from quell.configs.support.suggestions import as_started_here
 
 _ROOT = "quell"
 
@@ -18,10 +19,11 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         is_warning = record.levelno >= logging.WARNING
+        text = as_started_here(mask(record.getMessage()))
         prefix = f"{record.levelname.lower()}: " if is_warning else ""
         # A terminal that was closed, or a full disk behind a redirection, must not end what is being logged.
         with contextlib.suppress(OSError, ValueError):
-            print(prefix + mask(record.getMessage()), file=sys.stderr if is_warning else sys.stdout, flush=True)
+            print(prefix + text, file=sys.stderr if is_warning else sys.stdout, flush=True)
 
 
 def get_logger(name: str) -> logging.Logger:

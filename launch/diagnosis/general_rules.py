@@ -1,6 +1,7 @@
 """Checks for runs of any method: non-finite values, oscillation, flat curves, over-fitting, waiting for data."""
 
 from quell.configs.metric_names import higher_is_better
+from quell.configs.support.suggestions import as_started_here
 from quell.pipelines.reporting.checks import Check, check
 from quell.pipelines.reporting.documents import MEASURED, SOLUTION_SUMMARY, SPECTROFORMER_REPORT
 from quell.pipelines.reporting.facts import (
@@ -65,7 +66,7 @@ def not_finite(facts: RunFacts) -> Check:
         group=GROUP,
         ok="all gradients were finite",
         problem="lower optimizer.lr, set loop.clip_norm, or set loop.precision=no; check the data with "
-        "python -m shards.verify",
+        + as_started_here("python -m shards.verify"),
     )
 
 

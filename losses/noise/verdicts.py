@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from quell.configs.support.suggestions import as_started_here
 from quell.losses.noise.impulses import TOLERATED
 from quell.losses.noise.model import FieldNoise, NoiseModel
 
@@ -164,7 +165,7 @@ def _instead(method: str) -> str:
 
 def _told(method: str, missing: str) -> str:
     if method in ("nlm", "bm3d"):
-        return "give it the noise model that python -m shards.noise --save writes"
+        return as_started_here("give it the noise model that python -m shards.noise --save writes")
     if method == "noise2void":
         return "make the mask as wide as the correlation (pipeline.mask=auto)"
     return f"set pipeline.noise=auto, or pipeline.noise={missing}"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from quell.configs.fields import FieldSpec
+from quell.configs.support.suggestions import as_started_here
 from quell.losses.noise.model import FieldNoise
 from quell.losses.noise.residuals import ResidualChecks, check_residuals
 from quell.pipelines.base import Batch
@@ -20,16 +21,18 @@ correlated: missing 0.85. White noise of the right size removed from correlated 
 CHECKS = tuple(f"residual_{check}" for check in ResidualChecks._fields)
 """The checks as values of an image."""
 
+_AUDIT = as_started_here("python -m shards.noise")
+
 REMEDIES = {
     "excess": (
         EXCESS,
         "of the noise's power was removed beyond the noise: structure is lost or an artefact is added; train longer, "
-        "or the noise is not what the method was told (python -m shards.noise shows what it is)",
+        f"or the noise is not what the method was told ({_AUDIT} shows what it is)",
     ),
     "missing": (
         MISSING,
         "of the noise's power is left in the result: train longer, or the noise is not what the method was told "
-        "(python -m shards.noise shows what it is)",
+        f"({_AUDIT} shows what it is)",
     ),
     "structure": (
         STRUCTURE,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from quell.configs.support.paths import resolve
+from quell.configs.support.paths import ROOT, resolve
 from quell.slurm.stages.graph import PLACEHOLDER
 from quell.slurm.stages.read import StageGraph
 from quell.slurm.stages.sweep import run_dir, variants
@@ -17,7 +17,7 @@ def build(graph: StageGraph, root: Path, name: str) -> StageTasks:
     """One task, or with `each` one for every member of that sweep."""
     stage = graph.stages[name]
     script = stage.command[0]
-    is_missing = script.endswith(".py") and not resolve(script).is_file()
+    is_missing = script.endswith(".py") and not (resolve(script).is_file() or (ROOT / script).is_file())
     built = StageTasks(problems=[f"stages.{name}.command: no script {resolve(script)}"] if is_missing else [])
     sweep = graph.stages.get(stage.each or "")
     for member in variants(sweep) if sweep else [""]:

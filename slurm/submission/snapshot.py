@@ -1,4 +1,8 @@
-"""A copy of the code at the time of submission: editing the checkout does not change a queued job."""
+"""A copy of the code at the time of submission: editing the checkout does not change a queued job.
+
+It is laid out as an installed package, `quell/launch/train.py`, beside links to what lies in the user's folder. A job
+imports from it what it would import there: nothing but `quell` is added, and a `models` of the user's own is found.
+"""
 
 import os
 import tempfile
@@ -7,7 +11,7 @@ from pathlib import Path
 
 from quell.configs.errors import MachineError
 from quell.configs.source_code import files as source_code
-from quell.configs.source_code.files import FOLDERS
+from quell.configs.source_code.files import FOLDERS, PACKAGE
 from quell.configs.support import git
 from quell.configs.support.paths import ROOT, base
 
@@ -31,16 +35,21 @@ def commit() -> str:
     return git.checked_out_commit(ROOT, FOLDERS)
 
 
+def packaged(name: str) -> str:
+    """Where a file of a checkout is in the copy."""
+    return name if name.startswith(f"{PACKAGE}/") else f"{PACKAGE}/{name}"
+
+
 def _write(files: Mapping[str, bytes], target: Path) -> None:
     """Write to a temporary folder and rename it, so that a target that exists is complete."""
     folder = target.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".copying-", dir=folder))
-        for parent in sorted({os.path.dirname(name) for name in files}):
-            (temporary / parent).mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            (temporary / name).write_bytes(content)
+            file = temporary / packaged(name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
         for name in _linked_names():
             (temporary / name).symlink_to(base() / name)
         temporary.chmod(0o755)
@@ -50,8 +59,9 @@ def _write(files: Mapping[str, bytes], target: Path) -> None:
 
 
 def _linked_names() -> list[str]:
-    """What lies beside the code (data, runs, weights) and is linked, so that relative paths mean the same."""
-    names = {path.name for path in base().iterdir() if path.name not in FOLDERS and not path.name.startswith(".")}
+    """What lies in the user's folder (data, runs, weights) and is linked, so that relative paths mean the same."""
+    code = FOLDERS if base() == ROOT else (PACKAGE,)
+    names = {path.name for path in base().iterdir() if path.name not in code and not path.name.startswith(".")}
     return sorted(names | {"runs"})
 
 

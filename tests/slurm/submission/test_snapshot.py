@@ -31,11 +31,13 @@ def test_editing_the_checkout_does_not_change_a_snapshot(checkout: Path, tmp_pat
     (checkout / "launch" / "train.py").write_text("print('new')\n")
     second = snapshot.take(tmp_path / "code")
     outputs = [
-        subprocess.run([sys.executable, folder / "launch" / "train.py"], capture_output=True, text=True).stdout
+        subprocess.run(
+            [sys.executable, folder / "quell" / "launch" / "train.py"], capture_output=True, text=True
+        ).stdout
         for folder in (first, second)
     ]
     assert outputs == ["old\n", "new\n"]
-    assert not (first / "launch" / "__pycache__").exists()
+    assert not (first / "quell" / "launch" / "__pycache__").exists()
 
 
 def test_what_lies_beside_the_code_has_the_same_relative_path_in_a_snapshot(checkout: Path, tmp_path: Path) -> None:
