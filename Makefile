@@ -15,7 +15,7 @@ export MKL_NUM_THREADS ?= 1
 # Container images often set this. Every process would then compile PyTorch's sources again, 7 s of CPU time each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test test-slow lint format types tests campaign campaign-slurm bench docs env clean help
+.PHONY: train test test-slow test-lowest lint format types tests campaign campaign-slurm bench docs env clean help
 .DEFAULT_GOAL := train
 
 train: $(STAMP) ## train from scratch [DATA=folder], write runs/quickstart/report.md (the default target)
@@ -25,6 +25,9 @@ test: lint types tests ## lint, type-check and run every fast test: about 13 min
 
 test-slow: $(STAMP) ## run the tests marked slow
 	$(PYTEST) -m slow || [ $$? = 5 ] # pytest exits with 5 when no test has the mark
+
+test-lowest: ## run the tests of training, resuming, evaluation and shards with the lowest versions setup.cfg allows
+	PYTHON=$(PYTHON) .ci/lowest $(VENV)-lowest
 
 lint: $(STAMP) ## check style and formatting with ruff
 	$(PY) -m ruff check .
@@ -63,7 +66,7 @@ $(STAMP): setup.cfg constraints.txt pyproject.toml .ci/venv
 	@touch $@
 
 clean: ## remove .venv and all caches; results in runs/ stay
-	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lowest build site *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## show this list

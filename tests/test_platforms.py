@@ -9,10 +9,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from quell.configs.errors import MachineError
 from quell.configs.support.paths import ROOT
+from quell.slurm import submit
 from tests.support.commands import Command
 from tests.support.windows.posix_names import is_posix_only, posix_only
 
@@ -125,3 +128,29 @@ def test_what_windows_refuses_is_refused(tmp_path: Path) -> None:
     )  # fmt: skip
     for (code, message), said in zip(REFUSED.items(), ended.stdout.splitlines(), strict=True):
         assert message in said.replace("\\'", "'"), code
+
+
+def test_a_checkout_works_where_its_links_are_text_files(tmp_path: Path) -> None:
+    """Git writes them so on Windows, where links need a privilege."""
+    for room in ("configs", "launch", "losses", "models", "pipelines", "shards", "slurm"):
+        (tmp_path / room).symlink_to(ROOT / room)
+    (tmp_path / "quell").mkdir()
+    (tmp_path / "quell" / "__init__.py").write_bytes((ROOT / "quell" / "__init__.py").read_bytes())
+    (tmp_path / "quell" / "configs").write_text("../configs", encoding="utf-8")
+    code = "import quell.configs.errors as m, quell; print(m.__file__, quell.__file__)"
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; {code}"],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.split() == [str(tmp_path / "configs" / "errors.py"), str(tmp_path / "quell" / "__init__.py")]
+
+
+def test_stages_are_refused_on_windows_with_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(submit, "os", SimpleNamespace(name="nt"))
+    assert submit.main(["status", "runs/anything"]) == MachineError.exit_code
+    assert capsys.readouterr().err.startswith("error: SLURM does not run on Windows")

@@ -127,6 +127,6 @@ def calibrate(pipeline: Pipeline, config: RunConfig, shards: TrainingSplit) -> N
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on a device."""
     return {
-        name: value.to(device, non_blocking=device.type != "cpu") if torch.is_tensor(value) else value
+        name: value.to(device, non_blocking=devices.pins_memory(device)) if torch.is_tensor(value) else value
         for name, value in batch.items()
     }

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import socket
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ _WANTS_GPUS = "QUELL_WANTS_GPUS"
 """Set by the launcher in jobs that asked SLURM for GPUs; slurm/node/node_faults.py knows the sentences below."""
 
 _YES = ("1", "true", "yes", "y", "t", "on")
-_KINDS = ("cuda", "xpu", "mps")
+
+_NO_MPS_KERNEL = re.compile(r"operator '([\w:.]+)' is not currently (?:implemented|supported) (?:for|on) the MPS")
 
 
 def default_device() -> torch.device:
@@ -52,6 +54,11 @@ def take_device() -> torch.device:
     if device.type == "cpu":
         _refuse_cpu()
         return device
+    if device.type == "mps" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise MachineError(
+            "several processes cannot train on an Apple GPU, for which PyTorch has no communication: start one "
+            "process, or train on the CPU with ACCELERATE_USE_CPU=true"
+        )
     if local_rank is not None and hasattr(module, "set_device"):
         index = int(local_rank) % module.device_count()
         os.environ["LOCAL_RANK"] = str(index)
@@ -71,14 +78,25 @@ def name(device: torch.device) -> str:
     """What the maker calls the device; empty where nothing tells."""
     if device.type == "cpu":
         return _processor()
+    if device.type == "mps":
+        return str(getattr(torch.backends.mps, "get_name", platform.processor)())
     get_name = getattr(module_of(device), "get_device_name", None)
-    return str(get_name(device)) if get_name else platform.processor() if device.type == "mps" else ""
+    return str(get_name(device)) if get_name else ""
 
 
 def describe(device: torch.device) -> str:
     """The device with its name, such as `cuda:0 (NVIDIA H100)`."""
     own = name(device)
     return f"{device} ({own})" if own else str(device)
+
+
+def missing_kernel(error: BaseException) -> str | None:
+    """What to tell the user where an Apple GPU lacks an operator; None for other errors."""
+    found = _NO_MPS_KERNEL.search(str(error))
+    return found and (
+        f"PyTorch {torch.__version__} has no kernel for {found[1]} on Apple GPUs: set PYTORCH_ENABLE_MPS_FALLBACK=1 to "
+        "have it computed on the CPU, slowly and with a warning, or use the CPU for all with ACCELERATE_USE_CPU=true"
+    )
 
 
 def pins_memory(device: torch.device) -> bool:
@@ -108,6 +126,8 @@ def total_bytes(device: torch.device) -> int | None:
     """Memory of the device, or of the machine for the CPU; None where torch does not say."""
     if device.type == "cpu":
         return int(psutil.virtual_memory().total)
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory())
     properties = getattr(module_of(device), "get_device_properties", None)
     return int(properties(device).total_memory) if properties else None
 
@@ -118,15 +138,9 @@ def module_of(device: torch.device) -> Any:
 
 
 def _accelerator() -> str | None:
-    """The kind of accelerator of this machine. `torch.accelerator` knows it since torch 2.6."""
-    if hasattr(torch, "accelerator"):
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return found.type if found is not None else None
-    for kind in _KINDS:
-        module = torch.backends.mps if kind == "mps" else getattr(torch, kind, None)
-        if module is not None and module.is_available():
-            return kind
-    return None
+    """The kind of accelerator of this machine."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found.type if found is not None else None
 
 
 def _processor() -> str:

@@ -22,7 +22,7 @@ _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "P
 
 @contextmanager
 def explained(device: torch.device, work: Callable[[], str]) -> Iterator[None]:
-    """Turn running out of memory inside the block into a MachineError; other errors pass.
+    """Turn running out of memory, or a kernel that the device lacks, into a MachineError; other errors pass.
 
     Args:
         device: Where the block computes.
@@ -31,6 +31,8 @@ def explained(device: torch.device, work: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
+        if missing := devices.missing_kernel(error):
+            raise MachineError(missing) from error
         if not is_out_of_memory(error):
             raise
         raise MachineError(sentence(error, device, work())) from error

@@ -101,7 +101,7 @@ def apply(
         if fused and norm.dtype == torch.float32:  # the only dtype that grad_scale may have
             optimizer.grad_scale = ((norm + 1e-6) / clip).clamp_(min=1.0)  # type: ignore[attr-defined]
         else:
-            _clip(parameters, clip, norm)
+            torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     if scaler.is_enabled():
         scaler.step(optimizer)
     elif fused or not bool(bad):
@@ -123,19 +123,4 @@ def _begin_momentum(optimizer: torch.optim.Optimizer, parameters: list[nn.Parame
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """The norm of the gradients of all parameters together."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if hasattr(torch.nn.utils, "get_total_norm"):  # since torch 2.6
-        return torch.nn.utils.get_total_norm(gradients)
-    norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
-    return torch.linalg.vector_norm(norms)
-
-
-def _clip(parameters: list[nn.Parameter], clip: float, norm: Tensor) -> None:
-    """Scale all gradients so that their norm is at most `clip`; `norm` is what it is."""
-    if hasattr(torch.nn.utils, "clip_grads_with_norm_"):  # since torch 2.6
-        torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
-        return
-    factor = (clip / (norm + 1e-6)).clamp(max=1.0)
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad.mul_(factor)
+    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

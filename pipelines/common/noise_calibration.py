@@ -341,5 +341,5 @@ def _resized(level_map: np.ndarray) -> np.ndarray:
 
 
 def _optional(values: Tensor) -> np.ndarray | None:
-    array = values.double().cpu().numpy()
+    array = values.cpu().double().numpy()
     return array if array.any() else None

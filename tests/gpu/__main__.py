@@ -12,6 +12,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,9 @@ def rehearse_all(precision: str, folder: Path, is_wanted: Callable[[str], bool])
 
         try:
             rehearsal = rehearse(variants.configured(wanted[name], roots, name, precision), folder / "run")
-            return {"problems": rehearsal.problems, "launches": rehearsal.launches}
+            return asdict(rehearsal)
         except Exception as error:  # of any kind, and the others are still to be seen
-            return {"problems": [f"{type(error).__name__}: {error}"], "launches": 0}
+            return {"problems": [f"{type(error).__name__}: {error}"], "launches": 0, "kernels": []}
 
     seen: dict[str, dict[str, Any]] = {}
     names = list(wanted)
@@ -90,7 +91,7 @@ def rehearse_all(precision: str, folder: Path, is_wanted: Callable[[str], bool])
     for name in names:
         if name not in seen:
             seen |= in_child(rehearse_one, [name])
-        seen.setdefault(name, {"problems": ["the process crashed twice"], "launches": 0})
+        seen.setdefault(name, {"problems": ["the process crashed twice"], "launches": 0, "kernels": []})
     return seen
 
 

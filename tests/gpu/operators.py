@@ -59,6 +59,8 @@ class Observer(TorchDispatchMode):
         self.problems: Counter[str] = Counter()
         self.launches: Counter[str] = Counter()
         """Operators of steps that launch a kernel, by name."""
+        self.kernels: set[str] = set()
+        """Operators that launched a kernel, in steps or elsewhere, as PyTorch's list of kernels names them."""
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -81,7 +83,7 @@ class Observer(TorchDispatchMode):
             return self._value(func, tensors[0])
         self._inspect(name, tensors, args, kwargs)
         result = func(*args, **kwargs)
-        self._inspect_result(name, result)
+        self._inspect_result(func, result)
         return result
 
     def report(self, problem: str) -> None:
@@ -139,13 +141,15 @@ class Observer(TorchDispatchMode):
             if self.in_step and _device(index).type != "cuda":
                 self.report(f"{name} by indices on the host")
 
-    def _inspect_result(self, name: str, result: Any) -> None:
+    def _inspect_result(self, operator: Any, result: Any) -> None:
         """Count a launch, and note numbers in double precision, which some devices do not have."""
+        name = operator.overloadpacket.__name__
         if name in NO_KERNEL:
             return
         on_device = [tensor for tensor in _tensors((result,)) if _device(tensor).type == "cuda"]
         if not on_device:
             return
+        self.kernels.add(name if operator._overloadname == "default" else f"{name}.{operator._overloadname}")
         if self.in_step:
             self.launches[name] += 1
         if any(tensor.dtype in (torch.float64, torch.complex128) for tensor in on_device):

@@ -39,6 +39,8 @@ class Rehearsal:
     """What a GPU would suffer from, each with the line of code."""
     launches: int = 0
     """Operators of the second training step that launch a kernel."""
+    kernels: list[str] = field(default_factory=list)
+    """Every operator that launched one, in training or evaluation."""
 
 
 def rehearse(config: RunConfig, folder: Path) -> Rehearsal:
@@ -64,7 +66,7 @@ def rehearse(config: RunConfig, folder: Path) -> Rehearsal:
         _check_states(trainer, observer)
         trainer.validator.evaluate()
     counted = [f"{problem} ({count} times)" for problem, count in sorted(observer.problems.items())]
-    return Rehearsal(counted, launches)
+    return Rehearsal(counted, launches, sorted(observer.kernels))
 
 
 def _accelerator() -> Accelerator:

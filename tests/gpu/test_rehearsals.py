@@ -12,6 +12,7 @@ import pytest
 from quell.configs import registry
 from quell.launch.proof.small_configs import CONFIGS
 from tests.gpu.__main__ import LAUNCHES
+from tests.gpu.apple import lacks_kernel
 from tests.gpu.fake_cuda import has_compiler
 from tests.gpu.faults import FAULTS
 from tests.support.commands import Command
@@ -83,6 +84,20 @@ def test_a_fault_is_noticed(fault: str, seen: tuple[str, dict[str, Any]]) -> Non
     expected, _ = FAULTS[fault]
     _, content = seen
     assert any(expected in problem for problem in content["faults"][fault]), content["faults"][fault]
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+def test_every_operator_of_the_shipped_files_has_a_kernel_for_apple_gpus(seen: tuple[str, dict[str, Any]]) -> None:
+    """By PyTorch's own list; whether the kernel is right, and takes these types, shows on such a GPU only."""
+    rehearsals = seen[1]["rehearsals"]
+    assert len({kernel for name in CONFIGS for kernel in rehearsals[name]["kernels"]}) > 80
+    lacking = {name: list(filter(lacks_kernel, rehearsals[name]["kernels"])) for name in CONFIGS}
+    assert not {name: operators for name, operators in lacking.items() if operators}
+
+
+def test_operators_without_a_kernel_for_apple_gpus_are_noticed() -> None:
+    operators = {"linalg_eig", "_fft_c2c", "add.Tensor", "convolution", "_conv_depthwise2d", "x.y"}
+    assert set(filter(lacks_kernel, operators)) == {"linalg_eig", "_conv_depthwise2d", "x.y"}
 
 
 def test_the_record_names_only_what_exists() -> None:

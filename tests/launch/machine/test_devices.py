@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from quell.configs.errors import MachineError
+from quell.configs.errors import ConfigError, MachineError
 from quell.configs.schema import LoopConfig
-from quell.launch.machine import acceleration, devices, rng, threads
+from quell.launch.data import loading
+from quell.launch.machine import acceleration, devices, memory_layout, out_of_memory, precision, rng, threads
 from quell.launch.machine.threads import Cores
 
 Use = tuple[str, object]
@@ -122,16 +123,68 @@ def test_the_random_state_of_every_kind_of_device_is_kept(kind: str, monkeypatch
     assert restored == ["drawn"]
 
 
-@pytest.mark.parametrize("kind", ["cuda", "xpu", "mps"])
-def test_torch_before_2_6_finds_the_same_accelerator(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
-    monkeypatch.delattr(torch, "accelerator")
-    for each in ("cuda", "xpu", "mps"):
-        module = torch.backends.mps if each == "mps" else getattr(torch, each)
-        monkeypatch.setattr(module, "is_available", lambda each=each: each == kind)
-    assert devices.default_device() == torch.device(kind)
-    monkeypatch.setattr(torch.backends.mps if kind == "mps" else getattr(torch, kind), "is_available", lambda: False)
-    assert devices.default_device() == torch.device("cpu")
+@pytest.fixture
+def apple(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """Pretend that this machine has an Apple GPU, which is never used."""
+    for variable in ("ACCELERATE_USE_CPU", "ACCELERATE_MIXED_PRECISION", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(variable, raising=False)
+    device = torch.device("mps")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: device)
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 12_000_000_000)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 3_000_000_000)
+    monkeypatch.setattr(torch.backends.mps, "get_name", lambda: "Apple M3", raising=False)
+    return device
+
+
+def test_an_apple_gpu_is_found_named_and_measured(apple: torch.device) -> None:
+    assert devices.default_device() == apple
+    assert devices.describe(apple) == "mps (Apple M3)"
+    assert (devices.peak_bytes(apple), devices.total_bytes(apple)) == (3_000_000_000, 12_000_000_000)
+    assert not devices.pins_memory(apple)
+    assert precision.choose(LoopConfig(), apple).name == "no"
+    assert not memory_layout.takes_channels_last(torch.nn.Conv2d(1, 1, 1), apple, LoopConfig())
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+@pytest.mark.parametrize("computes", [True, False])
+def test_an_apple_gpu_computes_in_the_precision_that_a_probe_computes_in(
+    name: str, computes: bool, apple: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "computes", lambda device, dtype: computes)
+    loop = LoopConfig.model_validate({"precision": name})
+    if computes:
+        assert precision.choose(loop, apple).name == name
+    else:
+        with pytest.raises(ConfigError, match=f"{name} is not supported by mps"):
+            precision.choose(loop, apple)
+
+
+def test_batches_are_copied_to_an_apple_gpu_before_their_memory_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its copies from ordinary memory may end after the memory has been given to the next batch."""
+    copies: list[tuple[object, ...]] = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *where, **how: copies.append((*where, how)))
+    for kind in ("cpu", "mps", "cuda", "xpu"):
+        loading.to_device({"noisy": torch.zeros(1)}, torch.device(kind))
+    assert [how["non_blocking"] for _, how in copies] == [False, False, True, True]  # type: ignore[index]
+
+
+def test_several_processes_on_an_apple_gpu_are_refused(apple: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(MachineError, match="start one process, or train on the CPU"):
+        acceleration.make_accelerator(LoopConfig())
+
+
+def test_an_operator_without_a_kernel_for_apple_gpus_is_one_sentence(apple: torch.device) -> None:
+    says = (
+        "The operator 'aten::_fft_c2c' is not currently implemented for the MPS device. If you want this op to be "
+        "considered for addition please comment on https://github.com/pytorch/pytorch/issues/77764"
+    )
+    match = r"no kernel for aten::_fft_c2c on Apple GPUs: set PYTORCH_ENABLE_MPS_FALLBACK=1 .* ACCELERATE_USE_CPU=true$"
+    with pytest.raises(MachineError, match=match), out_of_memory.explained(apple, lambda: "training"):
+        raise NotImplementedError(says)
+    with pytest.raises(NotImplementedError, match="abstract"), out_of_memory.explained(apple, lambda: "training"):
+        raise NotImplementedError("abstract")
 
 
 def test_this_processor_has_a_name_and_memory() -> None:

@@ -57,15 +57,9 @@ def test_sgd_whose_first_step_is_skipped_starts_from_no_momentum(
     assert torch.equal(results[0], results[1])
 
 
-@pytest.mark.parametrize("release", ["2.4", "2.6"])
 @pytest.mark.parametrize("name", ["sgd", "rmsprop"])
-def test_clipping_scales_the_gradient_and_returns_its_norm_before(
-    name: str, release: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Fused optimizers clip while they step, others before; older releases of torch lack two functions for that."""
-    if release == "2.4":
-        monkeypatch.delattr(torch.nn.utils, "get_total_norm")
-        monkeypatch.delattr(torch.nn.utils, "clip_grads_with_norm_")
+def test_clipping_scales_the_gradient_and_returns_its_norm_before(name: str) -> None:
+    """Fused optimizers clip while they step, others before."""
     parameter = torch.nn.Parameter(torch.zeros(4))
     optimizer = optimizers.make(OptimizerConfig.model_validate({"name": name, "lr": 1.0}), "x", [parameter])
     set_gradient(parameter, 3.0)
