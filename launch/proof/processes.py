@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from quell.configs.support.paths import import_folder
+from quell.configs.support.paths import ROOT
 from quell.launch.checkpoints.layout import folder_name
 from quell.launch.checkpoints.store import WEIGHTS
 from quell.launch.runs.folder import RunFolder
@@ -46,7 +46,7 @@ def start(*words: object, env: dict[str, str] | None = None) -> subprocess.Popen
     """Start Python with these arguments in the project's folder."""
     return subprocess.Popen(
         [sys.executable, *map(str, words)],
-        cwd=import_folder(),
+        cwd=ROOT,
         env={**os.environ, **(env or {})},
         text=True,
         errors="replace",

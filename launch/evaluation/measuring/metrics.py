@@ -92,7 +92,7 @@ def find(wanted: list[str], rois: Path | None = None) -> dict[str, Metric]:
     chosen = dict.fromkeys(name for metric in wanted for name in (metric, REPORTED_TOGETHER.get(metric, metric)))
     regions = None if rois is None else Rois.from_file(rois)
     metrics = {
-        name: Metric(getattr(importlib.import_module(f"{FOLDER.replace('/', '.')}.{name}"), name), regions)
+        name: Metric(getattr(importlib.import_module(f"quell.{FOLDER.replace('/', '.')}.{name}"), name), regions)
         for name in chosen
     }
     if regions is not None and not any(metric.uses_regions for metric in metrics.values()):
