@@ -5,6 +5,7 @@
 | starts.jsonl | one line for every start of the run (launch/capsule/start.py), the first one first |
 | packages-HASH.txt | the installed packages, one `name==version` a line |
 | changes-HASH.patch | what the code differed in from its commit, for `git apply` |
+| modules-HASH.json | path and text of modules of the user's own, where the method uses some |
 | shards-HASH.json | name, size, samples and checksums of every shard of a split |
 
 A line names the files that belong to it. They are named after their content, so that a run which is requeued often
@@ -14,6 +15,7 @@ keeps one of each.
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from quell.configs.support.atomic_files import naming, temporary_beside
 from quell.configs.support.json_files import Record, parse_json, read_json_lines
@@ -59,11 +61,10 @@ def read_part(run_dir: str | Path, name: object) -> bytes | None:
     return content if hashlib.sha256(content).hexdigest()[:12] in name else None
 
 
-def read_json_part(run_dir: str | Path, name: object) -> list[Record] | None:
-    """The list in a part that holds JSON; None as for `read_part`."""
+def read_json_part(run_dir: str | Path, name: object) -> Any:
+    """The value in a part that holds JSON; None as for `read_part`."""
     content = read_part(run_dir, name)
-    value = None if content is None else parse_json(content)
-    return value if isinstance(value, list) else None
+    return None if content is None else parse_json(content)
 
 
 def _replace(file: Path, content: bytes) -> None:

@@ -17,6 +17,7 @@ from quell.configs.support.paths import IS_INSTALLED, ROOT
 from quell.configs.support.secrets import mask
 from quell.launch.capsule import machine, packages, process
 from quell.launch.capsule.files import append, keep
+from quell.launch.capsule.own_modules import own_modules
 from quell.launch.checkpoints import integrity
 from quell.launch.data import splits
 from quell.launch.machine import acceleration, memory_layout
@@ -91,6 +92,7 @@ def record(folder: RunFolder, facts: Facts, pipeline: Pipeline, shards: Split) -
         "device": str(facts.device),
         "arithmetic": _arithmetic(facts, pipeline),
         "code": {"version": installed.get("quell", ""), **code_facts(run_dir, ROOT, facts.commit)},
+        "own_modules": _own_modules(run_dir, facts.config),
         "packages": keep(run_dir, "packages", "txt", packages.to_text(installed).encode()),
         "machine": machine.describe(facts.device),
         "command": process.command(),
@@ -139,6 +141,12 @@ def code_facts(run_dir: Path, root: Path, commit: str) -> Record:
         "untracked": list(found.untracked) if found else [],
         "left_out": found.left_out if found else "",
     }
+
+
+def _own_modules(run_dir: Path, config: RunConfig) -> str | None:
+    """The part of the capsule with modules of the user's own; None where the method uses none."""
+    texts = own_modules(config.pipeline.model_dump(mode="json"))
+    return keep(run_dir, "modules", "json", json.dumps(texts, indent=1).encode()) if texts else None
 
 
 def _split(run_dir: Path, split: Split) -> Record:

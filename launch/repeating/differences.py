@@ -25,7 +25,7 @@ class Difference(NamedTuple):
     """One row of the table."""
 
     part: str
-    """`code`, `package NAME`, or what differs of the machine."""
+    """`code`, a file of the user's own, `package NAME`, or what differs of the machine."""
     recorded: str
     here: str
 
@@ -38,6 +38,7 @@ def differences(run: Path, start: Record) -> tuple[list[Difference], list[str]]:
         start: What the run recorded at one of its starts.
     """
     found, unknown = _of_code(start.get("code", {}))
+    found += _of_own_modules(read_json_part(run, start.get("own_modules")) or {})
     text = read_part(run, start.get("packages"))
     if text is None:
         unknown.append("packages were not recorded")
@@ -107,6 +108,20 @@ def _of_code(recorded: Record) -> tuple[list[Difference], list[str]]:
     if recorded["commit"] == commit:
         return [], unknown
     return [Difference("code", _named(recorded["commit"]), _named(commit))], unknown
+
+
+def _of_own_modules(recorded: Mapping[str, str]) -> list[Difference]:
+    """Modules of the user's own whose text is not what it was."""
+    found = []
+    for path, text in recorded.items():
+        try:
+            same = Path(path).read_text("utf-8") == text
+        except OSError:
+            found.append(Difference(path, "in the capsule", "missing"))
+            continue
+        if not same:
+            found.append(Difference(path, "in the capsule", "changed"))
+    return found
 
 
 def _named(commit: str, fingerprint: str = "") -> str:

@@ -155,7 +155,7 @@ def _weighted_losses(definitions: dict[str, Schema]) -> Schema:
     }
     own = {OWN_MODULE["pattern"]: {"description": "A module of your own."}}
     mapping = {"type": "object", "properties": properties, "patternProperties": own, "additionalProperties": False}
-    return {"anyOf": [mapping, listed]}
+    return {"anyOf": [mapping, listed, {"enum": registry.names("losses")}, OWN_MODULE]}
 
 
 def _described(text: str | None) -> Schema:

@@ -49,6 +49,7 @@ def test_a_complete_configuration_with_all_defaults_is_valid(name: str, schemas:
         "pipeline: {name: supervised, network: unet}",
         "pipeline: {name: supervised, network: {name: unet, width: 8, norm: group}, losses: {l1: 1, vgg: null}}",
         "pipeline: {name: supervised, losses: [{name: l1, weight: 2.0}, {name: charbonnier, eps: 1e-2}]}",
+        "pipeline: {name: supervised, losses: l1}",
         "pipeline: {name: supervised, network: {target: torch.nn.Conv2d, kernel_size: 1}}",
         "{pipeline: supervised, loop: {precision: no}}",
         "{pipeline: supervised, data: {resize: [64, 48]}, optimizer: {phases: {restorer: {lr: 1e-4}}}}",

@@ -1,5 +1,6 @@
 """What a run records at each start, from the command line down to the weights it begins with."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from quell.configs.source_code import files as code_files
 from quell.configs.support.json_files import Record
 from quell.launch import train
 from quell.launch.capsule import files, packages, process, start
+from quell.launch.capsule.own_modules import own_modules
 from quell.launch.capsule.weights import fingerprint
 from tests.support.runs import read_summary
 from tests.support.small_runs import SMALL_CONFIG, TrainSmall
@@ -101,6 +103,26 @@ def test_the_launcher_is_recognised_by_the_process_that_started_this_one(tmp_pat
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
     printed = subprocess.run(words, capture_output=True, text=True, env=environment, check=True).stdout
     assert printed == "accelerate\n"
+
+
+def test_modules_of_the_users_own_are_kept_with_their_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_networks").mkdir()
+    (tmp_path / "my_networks" / "blocks.py").write_text("WIDTH = 3\n")
+    (tmp_path / "my_networks" / "small.py").write_text("from my_networks.blocks import WIDTH\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("my_networks.small")
+    for settings in (
+        {"name": "supervised", "network": {"name": "my_networks.small", "width": 2}},
+        {"name": "supervised", "losses": {"my_networks.small": {"weight": 1.0}}},
+        {"name": "supervised", "network": {"name": "library_network", "target": "my_networks.small.Net"}},
+    ):
+        assert {Path(path).name: text for path, text in own_modules(settings).items()} == {
+            "blocks.py": "WIDTH = 3\n",
+            "small.py": "from my_networks.blocks import WIDTH\n",
+        }
+    assert (
+        own_modules({"name": "supervised", "network": {"name": "library_network", "target": "torch.nn.Conv2d"}}) == {}
+    )
 
 
 def test_a_part_that_was_changed_is_not_read(tmp_path: Path) -> None:

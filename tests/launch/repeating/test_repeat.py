@@ -143,6 +143,22 @@ def test_what_an_older_run_did_not_record_is_said(
     assert out.count("--stop-at") == 1
 
 
+def test_a_changed_module_of_the_users_own_is_reported(
+    resumed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, module = copy_of(resumed, tmp_path), tmp_path / "mine.py"
+    *earlier, last = files.read_starts(run)
+    (files.folder_of(run) / files.STARTS).unlink()
+    part = files.keep(run, "modules", "json", json.dumps({str(module): "WIDTH = 3\n"}).encode())
+    for start in (*earlier, {**last, "own_modules": part}):
+        files.append(run, start)
+    module.write_text("WIDTH = 3\n")
+    assert command.main([str(run), "--check-only"]) == 0
+    module.write_text("WIDTH = 4\n")
+    assert command.main([str(run), "--check-only"]) == 7
+    assert f"| {module} | in the capsule | changed |" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
