@@ -3,7 +3,6 @@
 import json
 import shlex
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from quell.configs.schema import DataConfig
 from quell.configs.support.atomic_files import write_atomically
 from quell.configs.support.json_files import Record, strict_json
 from quell.configs.support.logs import get_logger
+from quell.configs.support.mappings import Settings
 from quell.configs.support.paths import ROOT
 from quell.launch.capsule.files import read_starts
 from quell.launch.checkpoints import integrity, store
@@ -68,10 +68,11 @@ def repeat(request: Request) -> int:
     if not parts:
         raise ConfigError(f"--steps {end}: {request.run} began at step {min(start['step'] for start in starts)}")
     config = loader.read(folder.config_file)
-    repetition = Repetition(folder.config_file, config, request.run_dir, request.data_root)
+    data_root = request.data_root or _recorded_root(starts[-1], config)
+    repetition = Repetition(folder.config_file, config, request.run_dir, data_root)
     found, unknown = differences(request.run, starts[-1])
     print(text.checked(request.run, starts[-1], found, unknown))
-    for sentence in _refuse_or_name(request, starts[-1], meta, config, parts):
+    for sentence in _refuse_or_name(request, starts[-1], meta, config, parts, data_root):
         unknown.append(sentence)
         print(f"not known: {sentence}")
     with tempfile.TemporaryDirectory(prefix="quell-code-") as temporary:
@@ -90,12 +91,17 @@ def repeat(request: Request) -> int:
 
 
 def _refuse_or_name(
-    request: Request, start: Record, meta: Record, config: Mapping[str, object], parts: list[Leg]
+    request: Request,
+    start: Record,
+    meta: Record,
+    config: Settings,
+    parts: list[Leg],
+    data_root: str | None,
 ) -> list[str]:
     """Refuse other data, and a checkpoint that it began with and is gone; sentences on what is not known."""
     data = DataConfig.model_validate(config["data"])
-    if request.data_root is not None:
-        data = data.model_copy(update={"root": request.data_root})
+    if data_root is not None:
+        data = data.model_copy(update={"root": data_root})
     recorded = start.get("data") or {"train": {"fingerprint": meta.get("data")}}
     unknown = refuse_other_data(request.run, recorded, data)
     print("data: the same, by the indexes of their shards" if not unknown else "data: as far as known the same")
@@ -162,6 +168,18 @@ def _compare(request: Request, end: int, parts: list[Leg], found: list[Differenc
     write_atomically(request.run_dir / REPORT_FILE, strict_json(json.loads(json.dumps(report))) + "\n")
     print(text.outcome(report, request.run_dir))
     return 0 if identical else EXIT_DIFFERENT
+
+
+def _recorded_root(start: Record, config: Settings) -> str | None:
+    """Where the data were, for a configuration that names a relative folder: it may have been relative to another one.
+
+    None where that is not known, or the data are not there any more.
+    """
+    root, path = str(config["data"]["root"]), str(start.get("data", {}).get("train", {}).get("path", ""))
+    if "://" in root or Path(root).is_absolute() or not path:
+        return None
+    above = Path(path).parents[len(Path(config["data"]["train_split"]).parts) - 1]
+    return str(above) if Path(path).is_absolute() and Path(path).is_dir() else None
 
 
 def _newest(run: Path) -> Path | None:

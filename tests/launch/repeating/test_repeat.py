@@ -117,6 +117,17 @@ def test_a_copy_of_the_data_is_the_same_data(
     assert f"data.root={tmp_path}/moved" in capsys.readouterr().out
 
 
+def test_a_relative_folder_of_data_is_found_where_it_was(
+    resumed: Path, mini: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_of(resumed, tmp_path)
+    text = (run / "config.yaml").read_text()
+    assert str(mini) in text
+    (run / "config.yaml").write_text(text.replace(str(mini), "some/folder"))
+    assert command.main([str(run), "--check-only"]) == 0
+    assert f"data.root={mini}" in capsys.readouterr().out
+
+
 def test_other_code_packages_and_machine_are_reported(
     resumed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
