@@ -3,10 +3,12 @@
 A name with dots is a module of the user's own (`my_methods.noisier2noise`), found as `import` finds it.
 """
 
+import contextlib
 import importlib
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError, create_model
@@ -19,6 +21,9 @@ from quell.configs.support.suggestions import did_you_mean
 
 TARGET_NETWORK = "library_network"
 """The file in models/ that wraps a class of another library, for mappings with `target`."""
+
+
+_ONLY_OWN_CODE: ContextVar[bool] = ContextVar("only_own_code", default=False)
 
 
 class SettingsError(ValueError):
@@ -43,6 +48,8 @@ def find(folder: str, name: str) -> type:
             exactly one public class of the folder's kind.
     """
     own = "." in name
+    if own:
+        refuse_foreign(name)
     if not own and name not in names(folder):
         raise ConfigError(f"no {folder}/{name}.py; {did_you_mean(name, names(folder))}")
     place = name if own else f"{folder}/{name}.py"
@@ -69,6 +76,25 @@ def find(folder: str, name: str) -> type:
         listed = ", ".join(cls.__name__ for cls in offered) or "none"
         raise ConfigError(f"{place} must define exactly one public class to be used by name, got {listed}")
     return offered[0]
+
+
+@contextlib.contextmanager
+def only_own_code() -> Iterator[None]:
+    """In the block a configuration that names a class outside of Quell raises ConfigError, and nothing is imported."""
+    token = _ONLY_OWN_CODE.set(True)
+    try:
+        yield
+    finally:
+        _ONLY_OWN_CODE.reset(token)
+
+
+def refuse_foreign(name: str) -> None:
+    """ConfigError within `only_own_code`; called before a module outside of Quell is imported."""
+    if _ONLY_OWN_CODE.get():
+        raise ConfigError(
+            f"{name} is code outside of Quell, which this configuration would import: if you trust it, install it and "
+            "give --trust-code (in Python: trust_code=True)"
+        )
 
 
 def complete(folder: str, spec: Any, *, given: tuple[str, ...] = ()) -> Settings:

@@ -28,6 +28,15 @@ def config_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --trust-code, for commands that open shared models."""
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="let the configuration of a shared model import classes from outside of Quell",
+    )
+
+
 def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
     """Parse a command line, with overrides before and after the options, and with --verbose and --quiet."""
     logs.add_arguments(parser)

@@ -1,8 +1,9 @@
 """Restore images with a trained run: files in and files out, each in its own format and with its metadata.
 
-`launch/denoise.py --run runs/NAME noisy/ scan.nii.gz stack.tif --output restored/`; folders are searched for images. A
-method that reads several fields takes `pd=FILE,pdfs=FILE` (or two folders), or one npz or h5 file with arrays of these
-names. docs/data.md says what is read, kept and refused for each format.
+`launch/denoise.py --run runs/NAME noisy/ scan.nii.gz stack.tif --output restored/`; folders are searched for images.
+`--zoo NAME` instead of `--run` takes a model that comes with Quell (`quell zoo` lists them). A method of several fields
+takes `pd=FILE,pdfs=FILE` (or two folders), or one npz or h5 file with arrays of these names. docs/data.md says
+what is read, kept and refused for each format.
 """
 
 import argparse
@@ -27,7 +28,13 @@ _logger = logs.get_logger(__name__)
 def main(arguments: list[str] | None = None) -> int:
     """Read the arguments, restore, write; return the exit code."""
     parser = CommandParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--run", required=True, metavar="DIR", help="run folder, or one checkpoint folder inside it")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument(
+        "--run",
+        metavar="DIR",
+        help="run folder, one checkpoint folder inside it, folder of a shared model, or hub:owner/name[@revision]",
+    )
+    model.add_argument("--zoo", metavar="NAME", help="a model that comes with Quell; quell zoo lists them")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="FILE, FOLDER, or field=FILE,field=FILE")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint of the run")
@@ -43,8 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--pattern", metavar="GLOB", help="take only files in folders that match, such as '*.png'")
     parser.add_argument(
-        "--force", action="store_true", help="also restore images far from the level of the training images"
+        "--force",
+        action="store_true",
+        help="also restore images far from the level of the training images, or, with a shared model, with other noise",
     )
+    cli.add_trust_argument(parser)
     options = cli.parse(parser, arguments)
     return cli.run(lambda: denoise(options))
 
@@ -62,11 +72,12 @@ def denoise(options: argparse.Namespace) -> int:
     from quell.launch.machine import memory_layout, out_of_memory
     from quell.launch.sharing.locating import locate
 
-    run, folder = locate(options.run), Path(options.output)
+    run, folder = locate(options.run or f"zoo:{options.zoo}", trust_code=options.trust_code), Path(options.output)
     inputs, left_out = find_inputs(options.inputs, options.pattern, folder)
     for sentence in left_out.sentences():
         _logger.warning(sentence)
-    restorer = Restorer(run, which=options.which, tiles=Tiles(options.tile, options.overlap, options.batch))
+    tiles = Tiles(options.tile, options.overlap, options.batch)
+    restorer = Restorer(run, which=options.which, tiles=tiles)
     if restorer.device.type == "cpu":
         memory_layout.keep_freed_memory()
     restoration = Restoration(restorer, folder, options.format, force=options.force)

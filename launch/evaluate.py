@@ -34,7 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--run", required=True, metavar="DIR", help="run folder, or one checkpoint folder inside it")
+    parser.add_argument(
+        "--run",
+        required=True,
+        metavar="DIR",
+        help="run folder, one checkpoint folder inside it, folder of a shared model, hub:owner/name[@revision] or "
+        "zoo:NAME",
+    )
     parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint of the run")
     parser.add_argument("--data", metavar="DIR", help="folder of shards (default: the run's data.root)")
     parser.add_argument("--split", metavar="NAME", help="split to measure (default: the run's data.test_split)")
@@ -79,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", metavar="JSON", help="report file; .md and .png are written beside it (default: RUN/report.json)"
     )
+    cli.add_trust_argument(parser)
     return parser
 
 

@@ -146,6 +146,7 @@ def find_target(target: str) -> type[nn.Module]:
     Raises:
         ConfigError: There is no such module or class, a package is missing, or it is no torch module.
     """
+    registry.refuse_foreign(target)
     module_name, _, class_name = target.rpartition(".")
     if not module_name:
         raise ConfigError(f"target '{target}': expected a dotted path, e.g. monai.networks.nets.BasicUNet")

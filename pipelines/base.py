@@ -17,6 +17,7 @@ from quell.pipelines.reporting.assumed_noise import AssumedNoise
 from quell.pipelines.reporting.checks import CheckValue, Finding, MethodDiagnosis
 from quell.pipelines.reporting.columns import FollowedLoss, ReportColumn
 from quell.pipelines.reporting.facts import RunFacts
+from quell.pipelines.reporting.noise_range import NoiseRange
 from quell.pipelines.state.host_copy import HostCopy
 
 ConfigT = TypeVar("ConfigT", bound=PipelineConfig, default=Any)
@@ -138,6 +139,13 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
     def assumed_noise(self, field: str, found: FieldNoise) -> AssumedNoise | None:
         """What a field's noise was taken for where it is `found` in the images; None where no setting says."""
         return None
+
+    def noise_ranges(self, found: NoiseModel | None) -> dict[str, NoiseRange]:
+        """Field -> the noise that it can be asked to restore; `found` is that of the training images, where saved.
+
+        A field that is not named has no limits.
+        """
+        return {} if found is None else {name: NoiseRange(n.sigma, n.sigma) for name, n in found.fields.items()}
 
     def warnings(self) -> list[str]:
         """What a user should know before the first step, a sentence each; called once, after `calibrate`."""

@@ -22,6 +22,7 @@ from quell.pipelines.common.noise_settings import NoiseSetting
 from quell.pipelines.common.self_supervised import noise_family
 from quell.pipelines.common.self_supervised.base import signal_warnings
 from quell.pipelines.reporting.assumed_noise import AssumedNoise
+from quell.pipelines.reporting.noise_range import NoiseRange
 
 
 def _is_range(values: tuple[float, float]) -> tuple[float, float]:
@@ -158,6 +159,17 @@ class Blind(Pipeline["Blind.Config"]):
     def noise_model(self) -> NoiseModel | None:
         """The noise found in the training images."""
         return self.noise_level.found if self.noise_level is not None else None
+
+    def noise_ranges(self, found: NoiseModel | None) -> dict[str, NoiseRange]:
+        """The levels of the family; with noisy images from their own level to that of the strongest noise added."""
+        low, high = self.config.levels
+        if self.config.learn_from == "noisy":
+            if found is None or "noisy" not in found.fields:
+                return {}
+            low = found.fields["noisy"].sigma
+            high = math.sqrt((1 + self.config.alpha[1] ** 2) * low**2 + high**2)
+        any_shape = self.config.blur_px > 0 or self.config.map_ratio > 1
+        return {"noisy": NoiseRange(low, high, any_shape)}
 
     def assumed_noise(self, field: str, found: FieldNoise) -> AssumedNoise | None:
         """What the method was told of the noise that it recorrupts, or found; nothing with clean images."""

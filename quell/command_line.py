@@ -33,6 +33,8 @@ COMMANDS = {
     "experiments": Command("quell.launch.experiments", "train and compare many configurations"),
     "repeat": Command("quell.launch.repeating.command", "train a run again; are the weights the same, bit for bit?"),
     "schema": Command("quell.schema.command", "the configuration as JSON schema, for editors and other programs"),
+    "share": Command("quell.launch.sharing.writing.command", "a run as a folder to publish, with a model card"),
+    "zoo": Command("quell.launch.zoo.command", "the models that come with Quell"),
     "submit": Command("quell.slurm.submit", "stages as dependent SLURM jobs, or here; status, logs, cancel"),
     "import": Command("quell.launch.import_weights", "weights of other programs as run folders"),
     "prove-device": Command("quell.launch.prove_device", "whether this machine's device trains as documented"),

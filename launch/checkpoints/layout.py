@@ -6,6 +6,9 @@ from pathlib import Path
 META = "meta.json"
 """The last file of a checkpoint to be written: a folder that has it was written to its end."""
 
+MODEL = "model.safetensors"
+"""The weights of a shared model: a folder that holds them beside META is a checkpoint without a run around it."""
+
 _NAME = re.compile(r"\.?step-(\d+)")
 
 
@@ -22,9 +25,16 @@ def step_of(checkpoint: Path) -> int | None:
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a path means one checkpoint, even if it is damaged, rather than a run."""
-    return (path / META).is_file() or (
-        path.is_dir() and step_of(path) is not None and not (path / "checkpoints").is_dir()
+    return (
+        (path / META).is_file()
+        or is_shared(path)
+        or (path.is_dir() and step_of(path) is not None and not (path / "checkpoints").is_dir())
     )
+
+
+def is_shared(path: Path) -> bool:
+    """Whether a path is the folder of a shared model (launch/sharing/writing/), even if it is damaged."""
+    return (path / MODEL).is_file()
 
 
 def step_folders(folder: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from quell.configs.support.logs import get_logger
 from quell.launch.checkpoints import integrity, lineage
 from quell.launch.checkpoints.best import BEST_FILE, find_best, ranking, read_best
 from quell.launch.checkpoints.files import REMOVED, explained, remove, sync, write_durably
-from quell.launch.checkpoints.layout import META, complete, folder_name, is_checkpoint, step_folders, step_of
+from quell.launch.checkpoints.layout import META, MODEL, complete, folder_name, is_checkpoint, step_folders, step_of
 
 WEIGHTS, AVERAGE = "weights.safetensors", "ema.safetensors"
 
@@ -191,6 +191,7 @@ def read_weights(checkpoint: Path, *, averaged: bool = False) -> dict[str, Tenso
     """
     meta = read_meta(checkpoint)
     name = AVERAGE if averaged and integrity.has_average(checkpoint, meta) else WEIGHTS
+    name = MODEL if MODEL in meta.get("files", {}) else name
     if problem := integrity.file_problem(checkpoint, name, meta):
         raise damage(checkpoint, [problem])
     try:
@@ -228,6 +229,14 @@ def warn_of_damage(checkpoint: Path) -> None:
         log.warning("%s: %s; it is not used here, but the run cannot be resumed from it", checkpoint, problem)
     for name in integrity.unknown_files(checkpoint):
         log.warning("%s: %s was not written with this checkpoint and is ignored", checkpoint, name)
+
+
+def check_shared(folder: Path) -> None:
+    """CheckpointError unless every file of a shared model that is read is what was written."""
+    if problems := integrity.problems(folder):
+        raise CheckpointError(
+            f"{folder} is damaged: {'; '.join(problems)}; get this model again from where it came from"
+        )
 
 
 def check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], checkpoint: Path) -> None:

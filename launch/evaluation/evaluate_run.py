@@ -28,7 +28,7 @@ from quell.launch.evaluation.paired_statistics import paired_difference
 from quell.launch.inference import trained_model
 from quell.launch.machine import acceleration, precision
 from quell.launch.machine.arithmetic import set_tf32
-from quell.launch.sharing.locating import locate
+from quell.launch.sharing.locating import is_own_folder, locate
 from quell.pipelines.base import Pipeline
 from quell.shards.reading.shard_set import ShardSet
 
@@ -53,11 +53,12 @@ class EvaluationOptions:
     limit: int | None = None
     pictures: int = 2
     output: str | None = None
+    trust_code: bool = False
 
     @property
     def report(self) -> Path:
         """The report file."""
-        return resolve(self.output or locate(self.run) / "report.json")
+        return resolve(self.output or locate(self.run, trust_code=self.trust_code) / "report.json")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Summary:
 def evaluate(options: EvaluationOptions, *, quiet: bool = False) -> int:
     """Measure, print the table unless `quiet`, write report.json and beside it .md and .png; return the exit code."""
     _refuse_contradictions(options)
-    run = locate(options.run)
+    run = locate(options.run, trust_code=options.trust_code)
     config = trained_model.folder_of(run).config()
     data = _data(config, options)
     metrics = find_metrics(
@@ -145,6 +146,8 @@ def _refuse_contradictions(options: EvaluationOptions) -> None:
         raise ConfigError(
             f"--output must name the JSON file, got '{options.output}': the .md and .png are written beside it"
         )
+    if not options.output and not is_own_folder(options.run):
+        raise ConfigError(f"{options.run} is no folder of yours to write a report to: give --output FILE.json")
     if options.tune and options.preset == "published":
         raise ConfigError("--preset published fixes what --tune would choose: give only one of them")
 
@@ -207,10 +210,11 @@ def write_report(path: Path, summary: Summary, rows: Rows, baselines: BaselineEv
     """
     table = summary_table(summary.method, rows, baselines)
     text = report.markdown_table(table)
-    notes = " ".join(report_notes(summary, rows, baselines))
+    notes = report_notes(summary, rows, baselines)
     content = {
         **asdict(summary),
         "table": table,
+        "notes": notes,
         "means": evaluator.means(rows),
         "rows": [row.to_json() for row in rows],
     }
@@ -218,13 +222,15 @@ def write_report(path: Path, summary: Summary, rows: Rows, baselines: BaselineEv
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, strict_json(content) + "\n")
         picture_line = f"\n![noisy, restored, clean]({path.stem}.png)\n" if baselines.picture_rows else ""
-        write_atomically(path.with_suffix(".md"), f"# {Path(summary.run).name}\n\n{text}\n{notes}\n{picture_line}")
+        write_atomically(
+            path.with_suffix(".md"), f"# {Path(summary.run).name}\n\n{text}\n{' '.join(notes)}\n{picture_line}"
+        )
         if baselines.picture_rows:
             with naming(path.with_suffix(".png")):
                 report_picture.save(baselines.picture_rows, path.with_suffix(".png"))
     except OSError as error:
         raise MachineError(f"cannot write {path} ({error.strerror}): choose another --output") from error
-    return f"{text}\n{notes}"
+    return f"{text}\n{' '.join(notes)}"
 
 
 def summary_table(method: str, rows: Rows, baselines: BaselineEvaluator) -> list[dict[str, str]]:

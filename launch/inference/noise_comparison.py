@@ -1,12 +1,14 @@
 """Is the noise of an image that is to be restored the noise that the run was trained on?"""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from quell.configs.fields import FieldSpec
 from quell.launch.runs.folder import RunFolder
 from quell.losses.noise.model import FieldNoise, NoiseModel
-from quell.pipelines.base import Batch
+from quell.pipelines.base import Batch, Pipeline
 from quell.pipelines.common import noise_audit
+from quell.pipelines.reporting.noise_range import NoiseRange
 
 LEVEL_RATIO = 1.5
 """Ratio between noise levels from which they count as different; one image tells a level to about a fifth."""
@@ -16,39 +18,51 @@ CORRELATION_DIFFERENCE = 0.3
 
 @dataclass(frozen=True)
 class NoiseComparison:
-    """The noise of a run's training images, to compare others with."""
+    """The noise that a run was trained on, to compare that of other images with."""
 
-    trained_on: NoiseModel | None
-    """As the run saved it; None where it saved none."""
+    trained_on: Mapping[str, FieldNoise]
+    """Field -> the noise of the run's training images, as the run saved it; fields without an entry count as white."""
+    ranges: Mapping[str, NoiseRange]
+    """Field -> the levels that the run was trained on; fields without an entry are not compared."""
     specs: dict[str, FieldSpec]
     """What the images of each field are."""
 
     @staticmethod
-    def of_run(folder: RunFolder, specs: dict[str, FieldSpec]) -> "NoiseComparison":
-        """The comparison with a run's training images."""
-        return NoiseComparison(NoiseModel.load(folder.noise) if folder.noise.is_file() else None, specs)
+    def of_run(folder: RunFolder, pipeline: Pipeline) -> "NoiseComparison":
+        """The comparison with what a run was trained on."""
+        found = NoiseModel.load(folder.noise) if folder.noise.is_file() else None
+        return NoiseComparison(found.fields if found else {}, pipeline.noise_ranges(found), pipeline.fields)
 
     def differences(self, batch: Batch) -> list[str]:
-        """A sentence for each field whose noise in the first image of a batch is not that of the training."""
-        if self.trained_on is None:
+        """Half a sentence for each field whose noise in the first image of a batch is not that of the training."""
+        fields = [name for name in self.ranges if name in batch]
+        if not fields:
             return []
-        fields = [name for name in self.trained_on.fields if name in batch]
         first = {key: value[:1] for key, value in batch.items()}
         found = noise_audit.noise_of([first], fields, self.specs)
-        sentences = []
-        for name, noise in (found.fields if found else {}).items():
-            trained = self.trained_on.fields[name]
-            if _differ(noise, trained):
-                sentences.append(
-                    f"the noise of '{name}' has a standard deviation of {noise.sigma:.3g} and a correlation of "
-                    f"{noise.correlation(0, 1):.2f} with the next pixel, but that of the training images had "
-                    f"{trained.sigma:.3g} and {trained.correlation(0, 1):.2f}: expect noise that is left or detail "
-                    "that is lost, and train on images like this one"
-                )
-        return sentences
+        sentences = (self._difference(name, noise) for name, noise in (found.fields if found else {}).items())
+        return [sentence for sentence in sentences if sentence]
+
+    def _difference(self, field: str, noise: FieldNoise) -> str:
+        """What differs between the noise of an image and that of the training; empty where nothing does."""
+        levels, shape = self.ranges[field], self.trained_on.get(field, FieldNoise(1.0))
+        accepted = widened(levels)
+        if accepted.low <= noise.sigma <= accepted.high and (levels.any_shape or not _differ_in_shape(noise, shape)):
+            return ""
+        words = f"a standard deviation of {noise.sigma:.3g}"
+        trained = f"{levels.low:.3g}" + (f" to {levels.high:.3g}" if levels.high > levels.low else "")
+        if not levels.any_shape:
+            words += f" and a correlation of {noise.correlation(0, 1):.2f} with the next pixel"
+            trained += f" and {shape.correlation(0, 1):.2f}"
+        return f"the noise of '{field}' has {words}, but that of the training images had {trained}"
 
 
-def _differ(noise: FieldNoise, trained: FieldNoise) -> bool:
-    levels = sorted((max(noise.sigma, 1e-30), max(trained.sigma, 1e-30)))
-    by_correlation = max(abs(noise.correlation(*lag) - trained.correlation(*lag)) for lag in ((0, 1), (1, 0)))
-    return levels[1] > LEVEL_RATIO * levels[0] or by_correlation > CORRELATION_DIFFERENCE
+def widened(levels: NoiseRange) -> NoiseRange:
+    """The levels that do not count as different."""
+    return replace(levels, low=levels.low / LEVEL_RATIO, high=levels.high * LEVEL_RATIO)
+
+
+def _differ_in_shape(noise: FieldNoise, trained: FieldNoise) -> bool:
+    return max(abs(noise.correlation(*lag) - trained.correlation(*lag)) for lag in ((0, 1), (1, 0))) > (
+        CORRELATION_DIFFERENCE
+    )

@@ -22,6 +22,8 @@ from quell.launch.inference.targets import Target, Targets
 
 KEPT_BYTES = 1 << 28
 """Pixels of so many bytes stay in memory between checking and restoring; those of further files are read again."""
+NOISE_ROWS = 512
+"""Rows of a large image whose noise is compared with that of the training images."""
 MAX_PROBLEMS = 10
 """Of many inputs that cannot be restored so many are named."""
 
@@ -75,7 +77,8 @@ class Restoration:
             restorer: The run.
             folder: Where to write; None writes nothing, and results are only taken as arrays.
             format_: "same" as the noisy file's, or a suffix without its dot.
-            force: Whether to restore images that are far from the level of the training images.
+            force: Whether to restore images that are far from the level of the training images, or with a shared model
+                images with other noise.
         """
         self._restorer, self._folder, self._format, self._force = restorer, folder, format_, force
         self._measurements = Measurements(restorer.model)
@@ -119,7 +122,7 @@ class Restoration:
             kept += sum(int(np.prod(ref.shape)) * ref.dtype.itemsize for _, ref, _, _ in task.refs())
             if kept > KEPT_BYTES or any(file.is_large for file in task.files.values()):
                 task.release()
-        problems += self._check_levels(tasks)
+        problems += self._check_levels(tasks) or self._check_noise(tasks)
         if problems:
             raise _together(problems, len(inputs))
         return tasks
@@ -209,9 +212,34 @@ class Restoration:
                     problems.append(problem)
         return problems
 
+    def _check_noise(self, tasks: list[Task]) -> list[QuellError]:
+        """Inputs with other noise than a shared model was trained on; a run only warns, when it is their turn."""
+        problems: list[QuellError] = []
+        for task in tasks if self._restorer.is_shared and not self._force else ():
+            for job, layout in zip(task.jobs, task.layouts, strict=True):
+                units = {name: self._measurements.units(ref) for name, ref in job.arrays.items()}
+                arrays = {name: units[name].to_training(_middle(ref, layout)) for name, ref in job.arrays.items()}
+                try:
+                    self._restorer.check_noise(arrays, task.source(job))
+                except DataError as error:
+                    problems.append(error)
+            if len(tasks) > 1:
+                task.release()
+        return problems
+
     def _description(self) -> str:
         checkpoint = self._restorer.model.checkpoint
         return f"Noise reduced by Quell, run {self._restorer.model.config.name}, checkpoint {checkpoint.name}"
+
+
+def _middle(ref: ArrayRef, layout: Layout) -> np.ndarray:
+    """The first image of an array, of a large one the rows in its middle: (rows, W) or (rows, W, C)."""
+    if ref.file.is_large:
+        top = max(0, (layout.height - NOISE_ROWS) // 2)
+        image_HWC = ref.file.rows(ref.name, layout).rows(0, top, min(top + NOISE_ROWS, layout.height))
+    else:
+        image_HWC = ref.file.read(ref.name).reshape(layout)[0]
+    return image_HWC[..., 0] if layout.channels == 1 else image_HWC
 
 
 def _check_aligned(files: Mapping[str, OpenedFile], given: RestorationInput) -> None:

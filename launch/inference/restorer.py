@@ -15,6 +15,7 @@ from torch import Tensor
 from quell.configs.errors import DataError
 from quell.configs.fields import FieldSpec
 from quell.configs.support.logs import get_logger
+from quell.launch.checkpoints.layout import is_shared
 from quell.launch.data import finishing
 from quell.launch.inference import tiling, trained_model
 from quell.launch.inference.noise_comparison import NoiseComparison
@@ -32,6 +33,10 @@ MIN_SIDE_PX = 8
 TRIED_BELOW_PX = 64
 """The network is tried on an image of the size to come where a side is shorter than this: some networks need more. So
 are methods that may read several fields, of which one may be missing."""
+
+
+EXPECT = "expect noise that is left or detail that is lost, and train on images like this one"
+"""What a warning of other noise ends with."""
 
 
 class Layout(NamedTuple):
@@ -110,7 +115,8 @@ class Restorer:
         self.model = trained_model.load(run, which=which, device=self.device)
         set_tf32(self.model.config.loop, "no")  # files are restored in float32
         self.pipeline = self.model.pipeline
-        self.noise = NoiseComparison.of_run(trained_model.folder_of(run), self.pipeline.fields)
+        self.noise = NoiseComparison.of_run(trained_model.folder_of(run), self.pipeline)
+        self.is_shared = is_shared(run)
         self.needs = type(self.pipeline).needs(self.model.config.pipeline)
         self.outputs: dict[str, Output] = {
             name: output for name, output in self.pipeline.outputs.items() if output.primary
@@ -123,6 +129,7 @@ class Restorer:
         }
         self.restored_fields = list(dict.fromkeys(output.noisy for output in self.pipeline.outputs.values()))
         self._tried: set[object] = set()
+        self._compared: set[str] = set()
         self.colour = self.model.images[self.restored_fields[0]].channels > 1
 
     def check(self, arrays: Mapping[str, HasShape], source: str) -> Layout:
@@ -180,8 +187,10 @@ class Restorer:
             listed = ", ".join(f"'{name}' has {n} of {height} x {width}" for name, (n, height, width) in sizes.items())
             raise DataError(f"{source}: the fields differ in size: {listed}")
         batch = self.to_batch(stacks, first_index=first_index)
-        for difference in self.noise.differences(batch) if first_index == 0 else ():
-            log.warning("%s: %s", source, difference)
+        if first_index == 0 and source not in self._compared:
+            for difference in self.noise.differences(batch):
+                log.warning("%s: %s: %s", source, difference, EXPECT)
+        self._compared.discard(source)
         with torch.inference_mode():
             # measured on full images: tiles that measured themselves would show seams
             batch |= self.pipeline.image_statistics(batch)
@@ -199,6 +208,24 @@ class Restorer:
             ).reshape(arrays[output.noisy].shape)
             for name, output in self.outputs.items()
         }
+
+    def check_noise(self, arrays: Mapping[str, np.ndarray], source: str) -> None:
+        """Compare the noise of the first image with that of the training, which `restore` then does not do again.
+
+        Args:
+            arrays: As for `restore`, or a part of them.
+            source: What messages call the arrays.
+
+        Raises:
+            DataError: They differ.
+        """
+        stacks = {name: as_stack(array, self.layout(array, name, source))[:1] for name, array in arrays.items()}
+        for difference in self.noise.differences(self.to_batch(stacks)):
+            raise DataError(
+                f"{source}: {difference}: choose a model that was trained on such noise, or go on with --force (in "
+                "Python, force=True)"
+            )
+        self._compared.add(source)
 
     def restore_tiles(self, tiles: dict[str, Tensor], source: str) -> dict[str, Tensor]:
         """The primary outputs of one batch of tiles, float32 or complex64."""

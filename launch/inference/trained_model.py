@@ -11,7 +11,7 @@ from quell.configs.fields import FieldSpec
 from quell.configs.schema import RunConfig
 from quell.configs.support.json_files import Record
 from quell.launch.checkpoints import store
-from quell.launch.checkpoints.layout import is_checkpoint
+from quell.launch.checkpoints.layout import is_checkpoint, is_shared
 from quell.launch.data import fields, splits, training_levels
 from quell.launch.data.fields import ImageKind
 from quell.launch.data.training_levels import TrainingData
@@ -49,7 +49,7 @@ def load(
     """Load the trained pipeline of a run.
 
     Args:
-        run: Run folder, or one checkpoint folder inside it.
+        run: Run folder, one checkpoint folder inside it, or the folder of a shared model.
         shards: What the pipeline is to restore; None takes images of the kind it was trained on.
         which: "best" (by the validation metric) or "last"; ignored where `run` is a checkpoint folder.
         device: Where to put the pipeline; default the CPU.
@@ -74,7 +74,8 @@ def load(
         pipeline = method(config.pipeline, specs)
     pipeline.draws = store.read_draws(checkpoint)
     weights = pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))
-    store.warn_of_damage(checkpoint)
+    if not is_shared(run):
+        store.warn_of_damage(checkpoint)
     store.check_fit(weights, pipeline.checkpoint_state(), checkpoint)
     pipeline.load_checkpoint_state(weights)
     pipeline.on_step_start(meta["step"], meta["epoch"])
@@ -83,8 +84,8 @@ def load(
 
 
 def folder_of(run: Path) -> RunFolder:
-    """The run folder, given itself or one of its checkpoint folders."""
-    return RunFolder(run.parent.parent if is_checkpoint(run) else run)
+    """The run folder, given itself or one of its checkpoint folders; a shared model is its own."""
+    return RunFolder(run.parent.parent if is_checkpoint(run) and not is_shared(run) else run)
 
 
 def _method(config: RunConfig) -> type[Pipeline]:

@@ -43,26 +43,31 @@ def load(
     tile: int = 256,
     overlap: int = 32,
     batch: int = 4,
+    trust_code: bool = False,
 ) -> Model:
     """Load a trained model.
 
     Args:
-        source: A run folder, or one checkpoint folder inside it.
+        source: A run folder, one checkpoint folder inside it, or the folder of a shared model; `hub:owner/name` or
+            `hub:owner/name@revision`, a shared model on the Hugging Face Hub; `zoo:NAME`, one that comes with Quell.
         which: The best checkpoint by the validation metric, or the last one; ignored for a checkpoint folder.
         device: Where to restore, such as "cpu" or "cuda:1"; default the accelerator, or the CPU where there is none.
         tile: Side in pixels of the tiles that large images are divided into; 0 restores full images.
         overlap: Pixels that neighbouring tiles share.
         batch: Tiles restored together.
+        trust_code: Whether the configuration of a shared model may import classes from outside of Quell.
 
     Returns:
         The model, ready to restore.
 
     Raises:
-        CheckpointError: There is no usable checkpoint.
-        MachineError: The device cannot be used.
+        CheckpointError: There is no usable checkpoint, or no such model on the Hub.
+        ConfigError: There is no such model in the zoo, or a shared model would import code that was not trusted.
+        MachineError: The device cannot be used, or the Hub cannot be reached.
     """
     chosen = None if device is None else _device(device)
-    return Model(Restorer(locate(os.fspath(source)), which=which, tiles=Tiles(tile, overlap, batch), device=chosen))
+    folder = locate(os.fspath(source), trust_code=trust_code)
+    return Model(Restorer(folder, which=which, tiles=Tiles(tile, overlap, batch), device=chosen))
 
 
 class Model:
@@ -153,7 +158,8 @@ class Model:
             output: Folder to write copies of the files to, each in its own format and with its metadata.
             format: Of the files written.
             pattern: Take only files of folders that match, such as "*.png".
-            force: Also restore images far from the level of the training images.
+            force: Also restore images far from the level of the training images, or with a shared model images with
+                other noise.
 
         Returns:
             For an array, an array of its shape: integers keep their type, rounded and clipped; complex images become

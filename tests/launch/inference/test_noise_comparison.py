@@ -1,20 +1,31 @@
 """Images whose noise is not that of the training are named, with numbers; others are not."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from quell.configs import registry
 from quell.configs.fields import FieldSpec
 from quell.launch.inference.noise_comparison import NoiseComparison
 from quell.launch.runs.folder import RunFolder
 from quell.losses.noise.model import FieldNoise, NoiseModel, spectrum_of_kernel
-from quell.pipelines.base import Batch
+from quell.pipelines.base import Batch, Pipeline
+from quell.pipelines.reporting.noise_range import NoiseRange
 
 BLUR = np.outer([1.0, 4.0, 6.0, 4.0, 1.0], [1.0, 4.0, 6.0, 4.0, 1.0])
 TRAINED_ON = FieldNoise(0.1, spectrum_of_kernel(BLUR))
 SPECS = {"noisy": FieldSpec(1)}
+
+
+def pipeline(name: str = "r2r", **settings: object) -> Pipeline:
+    noise = {"sigma": 0.1} if name == "r2r" else {}
+    network = {"name": "residual_unet", "widths": [4, 4], "blocks": [1, 1]}
+    method: Any = registry.find("pipelines", name)
+    built: Pipeline = method(method.Config(name=name, network=network, **noise, **settings), SPECS)
+    return built
 
 
 def image(noise: FieldNoise, scale: float = 1.0) -> Batch:
@@ -27,7 +38,8 @@ def image(noise: FieldNoise, scale: float = 1.0) -> Batch:
 def test_noise_like_that_of_the_training_is_not_mentioned(tmp_path: Path, scale: float) -> None:
     folder = RunFolder(tmp_path)
     NoiseModel({"noisy": TRAINED_ON}).save(folder.noise)
-    assert NoiseComparison.of_run(folder, SPECS).differences(image(TRAINED_ON, scale)) == []
+    comparison = NoiseComparison.of_run(folder, pipeline())
+    assert comparison.ranges and comparison.differences(image(TRAINED_ON, scale)) == []
 
 
 @pytest.mark.parametrize(
@@ -35,10 +47,27 @@ def test_noise_like_that_of_the_training_is_not_mentioned(tmp_path: Path, scale:
     [(FieldNoise(0.1), "correlation of 0.00 with the next pixel"), (FieldNoise(0.3, TRAINED_ON.spectrum), "of 0.3")],
 )
 def test_other_noise_is_named_with_numbers(noise: FieldNoise, words: str) -> None:
-    comparison = NoiseComparison(NoiseModel({"noisy": TRAINED_ON}), SPECS)
+    comparison = NoiseComparison({"noisy": TRAINED_ON}, {"noisy": NoiseRange(0.1, 0.1)}, SPECS)
     (sentence,) = comparison.differences(image(noise))
     assert words in sentence.replace("of 0.29", "of 0.3") and "training images had 0.1 and 0.80" in sentence
 
 
 def test_runs_that_saved_no_noise_are_not_compared(tmp_path: Path) -> None:
-    assert NoiseComparison.of_run(RunFolder(tmp_path), SPECS).differences(image(TRAINED_ON)) == []
+    assert NoiseComparison.of_run(RunFolder(tmp_path), pipeline()).differences(image(TRAINED_ON)) == []
+
+
+@pytest.mark.parametrize(("sigma", "is_in_it"), [(0.03, True), (0.2, True), (0.01, False), (0.6, False)])
+@pytest.mark.parametrize("blur_px", [0, 1.5])
+def test_a_blind_network_restores_its_family(tmp_path: Path, sigma: float, is_in_it: bool, blur_px: float) -> None:
+    blind = pipeline("blind", learn_from="clean", levels=(0.02, 0.3), blur_px=blur_px, map_ratio=1)
+    comparison = NoiseComparison.of_run(RunFolder(tmp_path), blind)
+    assert (comparison.differences(image(FieldNoise(sigma))) == []) == is_in_it
+    correlated = comparison.differences(image(FieldNoise(sigma, TRAINED_ON.spectrum)))
+    assert (correlated == []) == (is_in_it and blur_px > 0)
+
+
+def test_a_blind_network_that_learned_from_noisy_images_starts_at_their_level(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    NoiseModel({"noisy": FieldNoise(0.1)}).save(folder.noise)
+    ranges = NoiseComparison.of_run(folder, pipeline("blind", levels=(0.02, 0.3), alpha=(0.3, 1.0))).ranges
+    assert ranges["noisy"].low == 0.1 and ranges["noisy"].high == pytest.approx((2 * 0.01 + 0.09) ** 0.5)
