@@ -49,7 +49,7 @@ def rendered(notebook: nbformat.NotebookNode, stem: str) -> tuple[str, dict[str,
         is_bash = cell.source.startswith("%%bash")
         source = cell.source.removeprefix("%%bash\n")
         parts.append(f"```{'bash' if is_bash else 'python'}\n{source}\n```")
-        for output in cell.get("outputs", []):
+        for output in joined(cell.get("outputs", [])):
             data = output.get("data", {})
             if "image/png" in data:
                 name = f"{stem}-{len(pictures) + 1}.png"
@@ -58,6 +58,17 @@ def rendered(notebook: nbformat.NotebookNode, stem: str) -> tuple[str, dict[str,
             elif text := printed(output.get("text") or data.get("text/plain", "")):
                 parts.append(f"``` {{ .text .result }}\n{text}\n```")
     return "\n\n".join(parts) + "\n", pictures
+
+
+def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """The outputs of a cell, with the pieces that were printed one after the other as one."""
+    together: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if together and output.output_type == together[-1].output_type == "stream":
+            together[-1] = nbformat.NotebookNode({**output, "text": together[-1].text + output.text})
+        else:
+            together.append(output)
+    return together
 
 
 def printed(text: str) -> str:
