@@ -51,6 +51,9 @@ SMALLER = (
 )
 """How a command is shortened: (pattern, replacement, what is appended); the first pattern that matches applies."""
 
+TOOLS = ".tools"
+"""Folder of the copy in which `quell` means the copy, and not the tree that is installed."""
+
 CACHES = shutil.ignore_patterns("__pycache__", ".*_cache", "*.egg-info")
 
 
@@ -156,7 +159,8 @@ def not_source(folder: str, names: list[str]) -> set[str]:
 
 def run_blocks(place: Path, workspace: Path, command: Command, data: Path | None) -> None:
     """Run every bash block of a document; those that need the real data only where it is available."""
-    env = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": ""}
+    folders = (workspace / TOOLS, Path(sys.executable).parent, os.environ["PATH"])
+    env = {"PATH": os.pathsep.join(map(str, folders)), "PYTHONPATH": ""}
     for block in blocks(place.read_text("utf-8")):
         if block.language != "bash" or ("../shared/data" in block.text and data is None):
             continue
@@ -182,6 +186,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, command: Command, data: 
     copy = base / "quell"
     shutil.copytree(ROOT, copy, symlinks=True, ignore=not_source)
     (copy / ".venv").symlink_to(sys.prefix)
+    (copy / TOOLS).mkdir()
+    (copy / TOOLS / "quell").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m quell "$@"\n', "utf-8")
+    (copy / TOOLS / "quell").chmod(0o755)
     if data is not None:
         (base / "shared").mkdir()
         (base / "shared" / "data").symlink_to(data)
