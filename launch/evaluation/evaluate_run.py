@@ -23,6 +23,7 @@ from quell.launch.evaluation.baseline_evaluator import RISK_TUNED, BaselineEvalu
 from quell.launch.evaluation.baselines import BaselineOptions
 from quell.launch.evaluation.blind_checks import BlindChecks
 from quell.launch.evaluation.evaluator import Rows
+from quell.launch.evaluation.measured_data import MeasuredOutput, add_groups, measured_outputs
 from quell.launch.evaluation.measuring.metrics import find as find_metrics
 from quell.launch.evaluation.paired_statistics import paired_difference
 from quell.launch.inference import trained_model
@@ -72,6 +73,10 @@ class Summary:
     data_range: float
     images: int
     baselines: dict[Baseline, BaselineOptions]
+    fingerprint: str
+    """Of the split's content (shards/format/fingerprint.py)."""
+    outputs: dict[str, MeasuredOutput]
+    """What was restored from what."""
     seconds: float
     noise: str = ""
     """The noise of the training images in words; empty where it is not known."""
@@ -119,6 +124,7 @@ def evaluate(options: EvaluationOptions, *, quiet: bool = False) -> int:
             verify=data.verify,
         )
         if accelerator.is_main_process:
+            add_groups(rows, shards)
             summary = Summary(
                 run=str(run),
                 checkpoint=model.checkpoint.name,
@@ -130,18 +136,26 @@ def evaluate(options: EvaluationOptions, *, quiet: bool = False) -> int:
                 seconds=round(time.perf_counter() - started, 2),
                 noise=known_noise.describe_model(noise),
                 warnings=tuple(fitness.range_problems(model.pipeline.outputs, needs, data, shards, data_range)),
+                fingerprint=shards.fingerprint,
+                outputs=measured_outputs(model.pipeline.outputs, needs, data),
             )
             text = write_report(options.report, summary, rows, baselines)
-            if not quiet:
-                print(text, flush=True)
-            for problem in summary.warnings:
-                log.warning("%s", problem)
+            _show(text, summary.warnings, quiet=quiet)
         return 0
     finally:
         acceleration.close(accelerator)
 
 
+def _show(text: str, warnings: Sequence[str], *, quiet: bool) -> None:
+    """Print the table unless `quiet`, and log the warnings."""
+    if not quiet:
+        print(text, flush=True)
+    for problem in warnings:
+        log.warning("%s", problem)
+
+
 def _refuse_contradictions(options: EvaluationOptions) -> None:
+    """ConfigError for arguments that do not fit together."""
     if options.output and Path(options.output).suffix in (".md", ".png"):
         raise ConfigError(
             f"--output must name the JSON file, got '{options.output}': the .md and .png are written beside it"

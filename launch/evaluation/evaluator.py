@@ -53,6 +53,8 @@ class ImageRow:
     size_px: tuple[int, int] | None = None
     """Height and width."""
     reference: Reference = "clean"
+    group: str | None = None
+    """Patient, subject or scene, where the shards say."""
     values: dict[str, float] = field(default_factory=dict)
     """The method's diagnostics, and metrics: `<output>/psnr` of the restored image, `<output>/noisy_psnr` of its noisy
     image, `<noisy field>/<baseline>/psnr` of a baseline."""
@@ -64,6 +66,8 @@ class ImageRow:
             entry["size_px"] = list(self.size_px)
         if self.reference != "clean":
             entry["reference"] = self.reference
+        if self.group is not None:
+            entry["group"] = self.group
         return entry | self.values
 
 

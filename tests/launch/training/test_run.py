@@ -285,7 +285,8 @@ def test_evaluation_writes_rows_a_table_and_a_picture(
     output_file = tmp_path / "out" / "r.json"
     assert evaluate.main(["--run", str(tmp_path / "run"), *options, "--output", str(output_file)]) == 0
     report = json.loads(output_file.read_text())
-    assert len(report["rows"]) == 3 and report["data_range"] == 1.0
+    assert len(report["rows"]) == 3 and report["data_range"] == 1.0 and report["fingerprint"].startswith("1:")
+    assert report["outputs"]["pd_cross"] == {"noisy": "pd", "clean": "pd_clean", "primary": True}
     assert report["means"]["pd/noisy/psnr"] == pytest.approx(report["means"]["pd_cross/noisy_psnr"])
     assert report["means"]["pd/nlm/psnr"] > report["means"]["pd/noisy/psnr"] + 3
     output = capsys.readouterr().out
