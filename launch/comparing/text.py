@@ -1,0 +1,140 @@
+"""A comparison as Markdown, for terminals and files."""
+
+import math
+from collections.abc import Sequence
+
+from quell.launch.comparing.comparison import SIGNIFICANT, Pair, Ranking
+from quell.launch.comparing.directions import gain_sign
+from quell.launch.comparing.intervals import FEWEST_TO_RESAMPLE
+from quell.launch.evaluation.report import UNITS, markdown_table
+
+DIGITS = {"psnr": 2}
+"""Digits after the decimal point by metric; 4 for others."""
+
+
+def markdown(rankings: Sequence[Ranking], reference: int | None, notes: Sequence[str]) -> str:
+    """The whole comparison.
+
+    Args:
+        rankings: One per metric.
+        reference: Position of the method that all are compared with; None is the best of each metric.
+        notes: Sentences about what was measured.
+    """
+    sections = [f"# Comparison\n\n{' '.join(notes)}\n"]
+    sections += [_section(ranking, reference) for ranking in rankings]
+    return "\n".join(sections)
+
+
+def title(metric: str) -> str:
+    """A metric's heading: PSNR (dB)."""
+    return metric.upper() + (f" ({UNITS[metric]})" if metric in UNITS else "")
+
+
+def figure(metric: str, value: float, *, signed: bool = False) -> str:
+    """A value of a metric, rounded."""
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:{'+' if signed else ''}.{DIGITS.get(metric, 4)}f}"
+
+
+def p_text(p: float) -> str:
+    """A p value as tables show it."""
+    return "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def verdict(ranking: Ranking, pair: Pair) -> str:
+    """Whether the first method of a pair is better than the second, in words."""
+    if not pair.is_distinguishable:
+        return "not distinguishable"
+    return "better" if gain_sign(ranking.metric) * pair.interval.mean > 0 else "worse"
+
+
+def _section(ranking: Ranking, reference: int | None) -> str:
+    """The heading, table and remarks of one metric."""
+    metric, shown = ranking.metric, ranking.places[0].method if reference is None else reference
+    name = ranking.methods[shown].name
+    has_seeds = any(len(method.seeds) > 1 for method in ranking.methods)
+    rows: list[dict[str, object]] = []
+    for number, place in enumerate(ranking.places, 1):
+        method = ranking.methods[place.method]
+        row: dict[str, object] = {"rank": str(number), "method": method.name}
+        if has_seeds:
+            row["seeds"] = str(len(method.seeds)) if method.seeds else "-"
+        row[title(metric)] = _spread(metric, place.mean, place.std)
+        pair = ranking.pair(place.method, shown)
+        row |= _pair_cells(ranking, pair) if pair else dict.fromkeys(_pair_columns(ranking))
+        row["not distinguishable from rank"] = ", ".join(map(str, place.ties)) or "-"
+        rows.append(row)
+    heading = f"## {title(metric)}: {ranking.direction} is better\n\n"
+    return f"{heading}{markdown_table(rows)}\n{' '.join(_remarks(ranking, name))}\n"
+
+
+def _pair_columns(ranking: Ranking) -> tuple[str, ...]:
+    return "difference", "95 % interval", "median", f"{ranking.units.word} better", "p (Holm)"
+
+
+def _pair_cells(ranking: Ranking, pair: Pair) -> dict[str, object]:
+    metric, interval = ranking.metric, pair.interval
+    low, high = (figure(metric, value, signed=True) for value in (interval.low, interval.high))
+    better, _worse = ranking.gains(pair)
+    cells = (
+        figure(metric, interval.mean, signed=True),
+        f"{low} to {high}" if math.isfinite(interval.low) else "-",
+        figure(metric, pair.median, signed=True),
+        f"{better} of {ranking.units.count}",
+        p_text(pair.p_holm),
+    )
+    return dict(zip(_pair_columns(ranking), cells, strict=True))
+
+
+def _spread(metric: str, mean: float, std: float) -> str:
+    return figure(metric, mean) + (f" ± {figure(metric, std)}" if std else "")
+
+
+def _remarks(ranking: Ranking, reference: str) -> list[str]:
+    """Sentences below a table: what its columns are, and what they cannot say."""
+    count, word, tests = ranking.units.count, ranking.units.word, len(ranking.pairs)
+    kinds = sorted({pair.test for pair in ranking.pairs})
+    intervals = sorted({pair.interval.method for pair in ranking.pairs})
+    sentences = [
+        f"Mean ± standard deviation over {len(ranking.keys)} images; differences are to {reference}, mean and median "
+        f"over {count} {word}. Intervals: {'; '.join(intervals)}. Tests: {'; '.join(kinds)}; p corrected for "
+        f"{tests} {'test' if tests == 1 else 'tests'} (Holm)."
+    ]
+    if ranking.direction == "nearer to 1":
+        sentences.append(f"Differences are of |{ranking.metric} - 1|, so a negative one is better.")
+    if ranking.left_out:
+        listed = ", ".join(ranking.left_out[:3]) + (" ..." if len(ranking.left_out) > 3 else "")
+        sentences.append(f"Left out: {len(ranking.left_out)} images without a finite value of every method ({listed}).")
+    return sentences + _limits(ranking)
+
+
+def _limits(ranking: Ranking) -> list[str]:
+    """What the numbers of units, tests and seeds make impossible to know."""
+    sentences = []
+    count, word, tests = ranking.units.count, ranking.units.word, len(ranking.pairs)
+    least = 2 / 2**count
+    uses_ranks = any(pair.test.startswith("Wilcoxon") for pair in ranking.pairs)
+    if uses_ranks and count < FEWEST_TO_RESAMPLE:
+        sentences.append(
+            f"With {count} {word} no signed-rank test can reach 5 %: the smallest p is {least:.2g}; at least 6 are "
+            "needed."
+        )
+    elif uses_ranks and least * tests > SIGNIFICANT:
+        sentences.append(
+            f"With {count} {word} and {tests} tests, the best pair's corrected p is {least * tests:.2g} or more: "
+            "compare fewer methods, or all with one (--against)."
+        )
+    single = [method.name for method in ranking.methods if len(method.seeds) == 1]
+    if single:
+        sentences.append(
+            f"Trained with one seed only: {', '.join(single)}. What is said of these is about the trained networks, "
+            "not about their methods: another seed may change it."
+        )
+    shares = [pair.seed_share for pair in ranking.pairs if pair.seed_share is not None]
+    if shares and max(shares) > 0.5:
+        sentences.append(
+            f"The seeds cause up to {min(max(shares), 0.99):.0%} of the variance of a difference: more seeds would "
+            "narrow the intervals, more images would not."
+        )
+    return sentences

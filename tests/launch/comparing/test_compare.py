@@ -1,0 +1,175 @@
+"""`quell compare`: rankings, groups, seeds, refusals and files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quell.configs.support.json_files import Record
+from quell.launch.comparing import command
+from quell.launch.comparing.compare_runs import read_reports
+from quell.launch.comparing.methods import methods_of
+from quell.launch.comparing.units import units_of
+from tests.launch.comparing.fake_reports import scores, write_report
+from tests.support.small_runs import single_error
+
+Output = pytest.CaptureFixture[str]
+
+
+def compare(output: Path, *words: object) -> int:
+    """Run the command; its exit code."""
+    return command.main([*map(str, words), "--output", str(output)])
+
+
+def compared(output: Path, metric: str = "psnr") -> Record:
+    """What comparison.json says of a metric."""
+    content: Record = json.loads((output / "comparison.json").read_text())["metrics"][metric]
+    return content
+
+
+def test_a_better_run_is_ranked_first_and_equal_ones_are_ties(tmp_path: Path, capsys: Output) -> None:
+    for name, mean, seed in (("good", 31.0, 1), ("equal", 31.0, 2), ("bad", 28.0, 3)):
+        write_report(tmp_path / name, scores(12, mean, seed=seed), overrides=[f"optimizer.lr={mean + seed}e-5"])
+    out = tmp_path / "out"
+    assert compare(out, *(tmp_path / name for name in ("bad", "good", "equal"))) == 0
+    found = compared(out)
+    ranks = {row["method"]: row for row in found["ranking"]}
+    assert ranks["bad"]["rank"] == 3 and ranks["bad"]["not_distinguishable_from_rank"] == []
+    assert {ranks["good"]["rank"], ranks["equal"]["rank"]} == {1, 2}
+    assert ranks["good"]["not_distinguishable_from_rank"] == [ranks["equal"]["rank"]]
+    worst = next(pair for pair in found["pairs"] if "bad" in (pair["first"], pair["second"]))
+    assert worst["second"] == "bad" and worst["first_is"] == "better" and worst["first_better"] == 12
+    assert worst["low"] < 3 < worst["high"] and worst["p_holm"] >= worst["p"]
+    printed = capsys.readouterr().out
+    assert "| 3 | bad | 28" in printed and "corrected for 3 tests (Holm)" in printed and "one seed only" in printed
+    names = sorted(file.name for file in out.iterdir())
+    assert names == [
+        "agreement_psnr.png",
+        "comparison.json",
+        "comparison.md",
+        "differences_psnr.png",
+        "forest_psnr.png",
+    ]
+    assert "![forest_psnr](forest_psnr.png)" in (out / "comparison.md").read_text()
+
+
+def test_smaller_is_better_for_an_error_and_nearer_to_one_for_edges(tmp_path: Path) -> None:
+    for name, error, edges in (("a", 0.02, 0.9), ("b", 0.03, 1.3)):
+        metrics = {"rmse": scores(8, error, spread=1e-4), "epi": [edges] * 8, "enl": [5.0] * 8}
+        metrics["rmse"] = [error + 1e-4 * i for i in range(8)]
+        write_report(tmp_path / name, scores(8, 30), metrics=metrics, overrides=[f"optimizer.lr={error}"])
+    assert compare(tmp_path / "out", tmp_path / "b", tmp_path / "a", "--plots", 0) == 0
+    for metric in ("rmse", "epi"):
+        ranking = compared(tmp_path / "out", metric)["ranking"]
+        assert [row["method"] for row in ranking] == ["a", "b"]
+    assert "enl" not in json.loads((tmp_path / "out" / "comparison.json").read_text())["metrics"]
+
+
+def test_images_of_one_patient_count_once(tmp_path: Path, capsys: Output) -> None:
+    groups = [f"p{i // 4}" for i in range(16)]
+    for name, mean in (("a", 30.5), ("b", 30.0)):
+        write_report(
+            tmp_path / name, scores(16, mean, seed=len(name)), groups=groups, overrides=[f"optimizer.lr={mean}"]
+        )
+    assert compare(tmp_path / "out", tmp_path / "a", tmp_path / "b", "--plots", 0) == 0
+    printed = capsys.readouterr().out
+    assert "16 images of 4 groups" in printed and "0 of 4" in printed
+    assert "With 4 groups no signed-rank test can reach 5 %: the smallest p is 0.12" in printed
+    (pair,) = compared(tmp_path / "out")["pairs"]
+    assert list(pair["differences"]) == ["p0", "p1", "p2", "p3"] and pair["p_wilcoxon"] == 0.125
+    assert pair["first_is"] == "not distinguishable"
+
+
+def test_groups_count_the_same_however_many_images_they_have() -> None:
+    units = units_of(["a", "b", "c"], {"a": "p", "b": "p", "c": "q"})
+    assert units.means(np.array([[1.0, 3.0, 10.0]])).tolist() == [[2.0, 10.0]]
+    assert units.subset(np.array([False, True, False])).names == ("p",)
+    assert "no groups" in units_of(["a", "b"], {}).note and "only" in units_of(["a", "b"], {"a": "p"}).note
+    assert "one group (p)" in units_of(["a", "b"], {"a": "p", "b": "p"}).note
+
+
+def test_runs_that_differ_in_their_seed_are_one_method(tmp_path: Path, capsys: Output) -> None:
+    for seed in (1, 2, 3):
+        for name, lr, mean in (("new", 1e-3, 31), ("old", 2e-3, 30)):
+            settings = [f"seed={seed}", f"optimizer.lr={lr}", "tracking.log_every=7", f"data.threads={seed}"]
+            write_report(tmp_path / f"{name}-{seed}", scores(10, mean, seed=seed), overrides=settings)
+    runs = sorted(tmp_path.glob("*-*"))
+    assert compare(tmp_path / "out", *runs, "--plots", 0) == 0
+    assert "| 1 | new | 3 | 3" in capsys.readouterr().out
+    (pair,) = compared(tmp_path / "out")["pairs"]
+    assert (pair["first"], pair["test"], pair["first_is"]) == ("new", "t, seeds and images", "better")
+
+
+def test_one_seed_trained_twice_is_not_two_seeds(tmp_path: Path) -> None:
+    for name in ("before", "after"):
+        write_report(tmp_path / name, scores(6, 30), overrides=["seed=1"])
+    reports = read_reports([str(tmp_path / "before"), str(tmp_path / "after")], evaluate=False)
+    assert [method.name for method in methods_of(reports)] == ["before", "after"]
+
+
+def test_a_run_is_compared_with_its_baselines_and_everything_with_one_of_them(tmp_path: Path, capsys: Output) -> None:
+    write_report(tmp_path / "a", scores(8, 31), nlm=scores(8, 29, seed=4))
+    assert compare(tmp_path / "out", tmp_path / "a", "--plots", 0) == 0
+    assert "| 2 | NLM |" in capsys.readouterr().out
+    write_report(tmp_path / "b", scores(8, 30, seed=5), overrides=["optimizer.lr=0.1"])
+    assert compare(tmp_path / "out", tmp_path / "a", tmp_path / "b", "--against", "nlm", "--format", "svg") == 0
+    assert len(compared(tmp_path / "out")["pairs"]) == 2
+    assert "corrected for 2 tests" in capsys.readouterr().out
+    assert (tmp_path / "out" / "forest_psnr.svg").read_text().startswith("<?xml")
+    assert compare(tmp_path / "out", tmp_path / "a", "--no-baselines") == 2
+    assert "nothing to compare a with" in single_error(capsys.readouterr().err)
+    assert compare(tmp_path / "out", tmp_path / "a", "--against", "c") == 2
+    assert "--against: no 'c'" in single_error(capsys.readouterr().err)
+
+
+def test_the_exit_code_says_whether_the_first_run_is_better(tmp_path: Path) -> None:
+    for name, mean in (("a", 31.0), ("b", 30.0)):
+        write_report(tmp_path / name, scores(10, mean, seed=len(name)), overrides=[f"optimizer.lr={mean}"])
+    runs = tmp_path / "a", tmp_path / "b"
+    assert compare(tmp_path / "out", *runs, "--require-better", "--plots", 0) == 0
+    assert compare(tmp_path / "out", *reversed(runs), "--require-better", "--plots", 0) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fingerprint": "1:bb:1"}, "are of different images"),
+        ({"data_range": 2.0}, "data ranges 1 and 2"),
+        ({"overrides": ["data.resize=32"]}, "data.resize is None and 32"),
+        ({"psnr": [30.0] * 4}, "are of 6 and 4 samples, of which 4 are the same"),
+        ({"noisy": 21.0}, "measure psnr of the noisy 'pd' of s00 as 20 and 21"),
+        ({"outputs": {"out": {"noisy": "oct", "clean": "c", "primary": True}}}, "no noisy image in common"),
+        ({"outputs": {"out": {"noisy": "pd", "clean": "c", "primary": True}}}, "compare 'pd' with pd_clean and c"),
+        ({"fingerprint": ""}, "does not say which data it measured"),
+        ({"rows": []}, "it has no rows"),
+    ],
+)
+def test_what_was_not_measured_alike_is_refused(
+    change: dict[str, Any], message: str, tmp_path: Path, capsys: Output
+) -> None:
+    write_report(tmp_path / "a", [30.0] * 6)
+    write_report(tmp_path / "b", **{"psnr": [31.0] * 6, **change})
+    assert compare(tmp_path / "out", tmp_path / "a", tmp_path / "b") == 4
+    assert message in single_error(capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_reports_metrics_and_repeated_runs_are_named(tmp_path: Path, capsys: Output) -> None:
+    run = write_report(tmp_path / "a", [30.0] * 6, nlm=[29.0] * 6)
+    for words, code, message in (
+        ([tmp_path / "b"], 4, "has not been evaluated"),
+        ([run, run / "report.json"], 2, "is named twice"),
+        ([run, "--metrics", "ssim"], 2, "was not measured with 'ssim'"),
+        ([run, "--metrics", "enl"], 2, "enl grows with blur"),
+        ([run, "--fields", "p"], 2, "no 'p' in these reports; did you mean"),
+    ):
+        assert compare(tmp_path / "out", *words) == code
+        assert message in single_error(capsys.readouterr().err)
+
+
+def test_images_without_a_finite_value_are_left_out_and_named(tmp_path: Path, capsys: Output) -> None:
+    write_report(tmp_path / "a", scores(8, 31), nlm=[float("nan"), *scores(7, 29)])
+    assert compare(tmp_path / "out", tmp_path / "a", "--plots", 0) == 0
+    assert "Left out: 1 images without a finite value of every method (s00)" in capsys.readouterr().out
