@@ -51,7 +51,7 @@ def quickstart(options: argparse.Namespace) -> int:
     run_step("3/3 evaluation", [*evaluate, "--pictures", "1", "--output", str(run_dir / "report.json")])
     print(
         f"\ntable    {run_dir / 'report.md'}\npicture  {run_dir / 'report.png'}\n"
-        f"curves   tensorboard --logdir {run_dir.parent}"
+        f"curves   tensorboard --logdir {run_dir.parent}\npage     quell report {run_dir}"
     )
     return 0
 

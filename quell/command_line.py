@@ -31,6 +31,7 @@ COMMANDS = {
     "denoise": Command("quell.launch.denoise", "restore files with a run"),
     "diagnose": Command("quell.launch.diagnose", "why a run is as it is"),
     "compare": Command("quell.launch.comparing.command", "whether the differences between evaluated runs are real"),
+    "report": Command("quell.launch.run_report.command", "a run as one HTML page"),
     "experiments": Command("quell.launch.experiments", "train and compare many configurations"),
     "repeat": Command("quell.launch.repeating.command", "train a run again; are the weights the same, bit for bit?"),
     "schema": Command("quell.schema.command", "the configuration as JSON schema, for editors and other programs"),
