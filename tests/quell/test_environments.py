@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quell.configs.support.paths import ROOT
-from tests.support.environments import Environment, build, copy_of_tree
+from tests.quell.environments import Environment, build, copy_of_tree
 from tests.support.runs import read_weights, same_bits
 
 OWN_PACKAGES = ("models", "configs", "tests", "data", "launch", "losses", "shards")
