@@ -37,7 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     model.add_argument("--zoo", metavar="NAME", help="a model that comes with Quell; quell zoo lists them")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="FILE, FOLDER, or field=FILE,field=FILE")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint of the run")
+    parser.add_argument(
+        "--which", choices=("best", "last", "average"), default="best", help="which checkpoint of the run"
+    )
     parser.add_argument(
         "--tile", type=whole_number(0), default=256, metavar="PX", help="tile size; 0 restores full images"
     )

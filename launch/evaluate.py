@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
         help="run folder, one checkpoint folder inside it, folder of a shared model, hub:owner/name[@revision] or "
         "zoo:NAME",
     )
-    parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint of the run")
+    parser.add_argument(
+        "--which", choices=("best", "last", "average"), default="best", help="which checkpoint of the run"
+    )
     parser.add_argument("--data", metavar="DIR", help="folder of shards (default: the run's data.root)")
     parser.add_argument("--split", metavar="NAME", help="split to measure (default: the run's data.test_split)")
     parser.add_argument(

@@ -9,6 +9,9 @@ META = "meta.json"
 MODEL = "model.safetensors"
 """The weights of a shared model: a folder that holds them beside META is a checkpoint without a run around it."""
 
+AVERAGE = "average"
+"""The folder of the average of several checkpoints, which is none of a step and cannot be resumed."""
+
 _NAME = re.compile(r"\.?step-(\d+)")
 
 

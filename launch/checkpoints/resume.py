@@ -157,7 +157,12 @@ def _named(path: Path, warnings: list[str]) -> Path | None:
 
 
 def refuse_imported(meta: Record, checkpoint: Path) -> None:
-    """CheckpointError for weights of another program: there is no optimizer or order of samples to continue with."""
+    """CheckpointError for weights without an optimizer to continue with: of another program, or an average."""
+    if "average_of" in meta:
+        raise CheckpointError(
+            f"{checkpoint} is an average of checkpoints, which no optimizer belongs to: start a new run from it, with "
+            f"another --run-dir, init_from.run={checkpoint.parent.parent} and init_from.which=average"
+        )
     if "imported" in meta:
         raise CheckpointError(
             f"{checkpoint} holds weights imported from another program, and no run that could be continued: start a "

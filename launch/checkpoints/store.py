@@ -23,9 +23,18 @@ from quell.configs.support.logs import get_logger
 from quell.launch.checkpoints import integrity, lineage
 from quell.launch.checkpoints.best import BEST_FILE, find_best, ranking, read_best
 from quell.launch.checkpoints.files import REMOVED, explained, remove, sync, write_durably
-from quell.launch.checkpoints.layout import META, MODEL, complete, folder_name, is_checkpoint, step_folders, step_of
+from quell.launch.checkpoints.layout import (
+    AVERAGE,
+    META,
+    MODEL,
+    complete,
+    folder_name,
+    is_checkpoint,
+    step_folders,
+    step_of,
+)
 
-WEIGHTS, AVERAGE = "weights.safetensors", "ema.safetensors"
+WEIGHTS, MOVING_AVERAGE = "weights.safetensors", "ema.safetensors"
 
 log = get_logger(__name__)
 
@@ -42,7 +51,7 @@ def begin(folder: Path, step: int) -> Path:
 
 def write_weights(hidden: Path, weights: Mapping[str, Tensor], average: Mapping[str, Tensor] | None) -> None:
     """Write weights, and their moving average where one is kept, as safetensors."""
-    for name, tensors in ((WEIGHTS, weights), (AVERAGE, average)):
+    for name, tensors in ((WEIGHTS, weights), (MOVING_AVERAGE, average)):
         if tensors is not None:
             on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
             with explained(hidden / name):
@@ -86,7 +95,7 @@ def recover(folder: Path) -> list[str]:
     """
     done = []
     with explained(folder, "tidy up"):
-        for hidden in sorted(folder.glob(".step-*")):
+        for hidden in [*sorted(folder.glob(".step-*")), *folder.glob(f".{AVERAGE}")]:
             if (hidden / META).exists() and not integrity.problems(hidden):
                 done.append(f"completed the save of {_install(hidden).name}, which a kill had interrupted")
             else:
@@ -119,10 +128,10 @@ def choose(run: Path, which: str = "last") -> Path:
 
     Args:
         run: A run folder, or a checkpoint folder, which means itself.
-        which: `best` or `last` of the run; where no best one is known, the last.
+        which: `best` or `last` of the run; where no best one is known, the last. Or its `average`.
 
     Raises:
-        CheckpointError: The run has no checkpoint.
+        CheckpointError: The run has no checkpoint, or no average.
     """
     if is_checkpoint(run):
         return run
@@ -130,6 +139,10 @@ def choose(run: Path, which: str = "last") -> Path:
     checkpoints = step_folders(folder)
     if not checkpoints:
         raise CheckpointError(f"no checkpoint in {folder}: train the run first, or give another folder")
+    if which == AVERAGE:
+        if not (folder / AVERAGE).is_dir():
+            raise CheckpointError(f"no average in {folder}: write it with quell average {run}")
+        return folder / AVERAGE
     return (_best(folder) if which == "best" else None) or checkpoints[-1]
 
 
@@ -190,7 +203,7 @@ def read_weights(checkpoint: Path, *, averaged: bool = False) -> dict[str, Tenso
         CheckpointError: The file is missing or damaged.
     """
     meta = read_meta(checkpoint)
-    name = AVERAGE if averaged and integrity.has_average(checkpoint, meta) else WEIGHTS
+    name = MOVING_AVERAGE if averaged and integrity.has_average(checkpoint, meta) else WEIGHTS
     name = MODEL if MODEL in meta.get("files", {}) else name
     if problem := integrity.file_problem(checkpoint, name, meta):
         raise damage(checkpoint, [problem])

@@ -62,7 +62,7 @@ class Evaluation:
 def evaluate(
     run: PathLike,
     *,
-    which: Literal["best", "last"] = "best",
+    which: Literal["best", "last", "average"] = "best",
     data: PathLike | None = None,
     split: str | None = None,
     baselines: Sequence[Baseline] = (),

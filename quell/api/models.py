@@ -38,7 +38,7 @@ log = get_logger(__name__)
 def load(
     source: PathLike,
     *,
-    which: Literal["best", "last"] = "best",
+    which: Literal["best", "last", "average"] = "best",
     device: str | torch.device | None = None,
     tile: int = 256,
     overlap: int = 32,

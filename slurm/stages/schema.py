@@ -170,7 +170,7 @@ class Init(Section):
     """A training stage, or a pick for the weights of its winner."""
     parts: tuple[str, ...] = ()
     """Names of the networks to load; empty loads all of them."""
-    which: Literal["best", "last"] = "last"
+    which: Literal["best", "last", "average"] = "last"
     """Which of the run's checkpoints to load."""
 
 

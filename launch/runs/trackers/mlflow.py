@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from quell.configs.support.event_log import CURVES
 from quell.configs.support.mappings import flatten
 from quell.configs.tracking import TrackingConfig
 from quell.launch.runs.trackers.backend import Backend
@@ -50,7 +51,7 @@ class Mlflow(Backend):
         from mlflow import MlflowClient
 
         held = {}
-        for kind in self.known:
+        for kind in CURVES.values():
             history = MlflowClient().get_metric_history(self.tracker.tracker.info.run_id, f"{kind}/{_EVERYWHERE}")
             held[kind] = max((point.step for point in history), default=-1)
         return held

@@ -5,6 +5,7 @@ import uuid
 
 import numpy as np
 
+from quell.configs.support.event_log import CURVES
 from quell.launch.runs.trackers.backend import Backend
 from quell.launch.runs.trackers.ledger import Steps
 
@@ -20,6 +21,7 @@ class WeightsAndBiases(Backend):
     def start(self) -> str:
         """Start or continue the run; its id is made up here."""
         tracking, identity = self.run.tracking, self.identity or uuid.uuid4().hex[:16]
+        self.keeps_at_once = not self._is_offline()
         self.begin(
             tracking.wandb_project or tracking.project,
             entity=tracking.wandb.entity,
@@ -35,11 +37,11 @@ class WeightsAndBiases(Backend):
         return identity
 
     def sent(self) -> Steps:
-        """What the server holds of what was sent: it takes nothing for a step before its own."""
+        """What the server holds, which takes nothing for a step before its own."""
         run = self.tracker.tracker
         if self._is_offline() or not run.resumed:
             return self.known
-        return {kind: min(step, run.starting_step - 1) for kind, step in self.known.items()}
+        return dict.fromkeys(CURVES.values(), run.starting_step - 1)
 
     def picture(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
         """Send a picture, uint8 (H, W, 3)."""
