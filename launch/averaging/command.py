@@ -6,13 +6,13 @@ checkpoint.keep_best to have several checkpoints to average.
 
 import argparse
 
-from quell.configs.support.arguments import whole_number
+from quell.configs.support.arguments import CommandParser, whole_number
 from quell.launch import cli
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the arguments, average, compare; return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="quell average",
         description=__doc__,
         allow_abbrev=False,

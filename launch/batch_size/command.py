@@ -7,13 +7,13 @@ trains the same way, then with as much as fits. Nothing is kept.
 
 import argparse
 
-from quell.configs.support.arguments import whole_number
+from quell.configs.support.arguments import CommandParser, real_number, whole_number
 from quell.launch import cli
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the arguments, try sizes, propose one; return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="quell batch-size",
         description=__doc__,
         allow_abbrev=False,
@@ -26,22 +26,24 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--memory-gb",
-        type=float,
+        type=real_number(above=0),
         metavar="G",
         help="memory of one process, in 2^30 bytes (default: all of a GPU; on CPU, what is available)",
     )
     parser.add_argument(
-        "--headroom", type=float, default=0.1, metavar="F", help="share of the memory to leave free (default 0.1)"
+        "--headroom",
+        type=real_number(least=0),
+        default=0.1,
+        metavar="F",
+        help="share of the memory to leave free (default 0.1)",
     )
     parser.add_argument(
         "--largest", type=whole_number(1), default=1024, metavar="N", help="most samples to try (default 1024)"
     )
     parser.add_argument("--steps", type=whole_number(2), default=6, metavar="N", help="steps of each try (default 6)")
     options = cli.parse(parser, arguments)
-    if not 0 <= options.headroom < 1:
-        parser.error(f"--headroom must be from 0 to below 1, got {options.headroom:g}")
-    if options.memory_gb is not None and not options.memory_gb > 0:
-        parser.error(f"--memory-gb must be above 0, got {options.memory_gb:g}")
+    if options.headroom >= 1:
+        parser.error(f"--headroom is a share below 1, got {options.headroom:g}")
 
     def work() -> int:
         from quell.launch.batch_size import search  # imports torch: not for --help
