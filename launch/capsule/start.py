@@ -133,13 +133,14 @@ def code_facts(run_dir: Path, root: Path, commit: str) -> Record:
         commit: Its commit, with a plus where tracked files were changed; empty outside git.
     """
     found = None if IS_INSTALLED else changes.changes(root)
+    unknown = "git did not say what differs from the commit" if commit.endswith("+") else ""
     return {
         "folder": str(root),
         "fingerprint": files.fingerprint(files.contents(root)),
         "commit": commit,
         "changes": keep(run_dir, "changes", "patch", found.patch) if found and found.patch else None,
         "untracked": list(found.untracked) if found else [],
-        "left_out": found.left_out if found else "",
+        "left_out": found.left_out if found else unknown,
     }
 
 

@@ -35,7 +35,12 @@ def test_the_site_has_every_page_and_asks_no_other_server(site: Path) -> None:
         if path.name != "README.md" and path.relative_to(ROOT / "docs").with_suffix(".html").as_posix() not in pages
     ]
     assert missing == []
-    assert {"contributing.html", "changelog.html", "reference/commands.html"} <= pages.keys()
+    assert {
+        "contributing.html",
+        "changelog.html",
+        "reference/commands.html",
+        "reference/configuration.html",
+    } <= pages.keys()
     assert {name: addresses for name, text in pages.items() if (addresses := LOADED.findall(text))} == {}
     assert [name for name, text in pages.items() if 'class="mermaid"' in text] == []
 
