@@ -11,7 +11,7 @@ ROOMS = ("configs", "launch", "losses", "models", "pipelines", "shards", "slurm"
 PACKAGE = "quell"
 FOLDERS = (*ROOMS, PACKAGE)
 """The folders of a checkout that hold the code."""
-SUFFIXES = (".py", ".yaml", ".yml", ".json", ".txt", ".csv")
+SUFFIXES = (".py", ".yaml", ".yml", ".json", ".txt", ".csv", ".css", ".js")
 """Endings of the files that the code consists of."""
 
 

@@ -97,6 +97,12 @@ class Model:
         """The noisy fields that it restores, all of which it needs."""
         return tuple(self._restorer.restored_fields)
 
+    @property
+    def card(self) -> str:
+        """The model card of a shared model, in Markdown; of a run folder, which has none, the same as `describe`."""
+        file = self.checkpoint / "README.md"
+        return file.read_text(encoding="utf-8") if file.is_file() else self.describe()
+
     def describe(self) -> str:
         """What the model reads, and what it was trained on, in a few lines."""
         model = self._restorer.model
@@ -108,9 +114,6 @@ class Model:
                 level = data.levels[field]
                 text += f", trained on values from {level.low:g} to {level.high:g} ({level.dtype})"
             lines.append(text)
-        optional = [name for name in self._restorer.input_fields if name not in self.fields]
-        if optional:
-            lines.append(f"also reads {', '.join(optional)}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

@@ -15,6 +15,9 @@ from quell.configs.source_code.files import FOLDERS, PACKAGE
 from quell.configs.support import git
 from quell.configs.support.paths import ROOT, base
 
+_DATA = ("launch/zoo/weights",)
+"""Data that come with the code; they are linked, not copied."""
+
 
 def take(folder: Path) -> Path:
     """Copy the code to `<folder>/<hash of the files>`, unless that is there already; returns this path."""
@@ -50,6 +53,9 @@ def _write(files: Mapping[str, bytes], target: Path) -> None:
             file = temporary / packaged(name)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
+        for name in filter(lambda name: (ROOT / name).is_dir(), _DATA):
+            (temporary / packaged(name)).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / packaged(name)).symlink_to(ROOT / name)
         for name in _linked_names():
             (temporary / name).symlink_to(base() / name)
         temporary.chmod(0o755)

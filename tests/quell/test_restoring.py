@@ -92,3 +92,5 @@ def test_a_model_says_what_it_is(trained: Path) -> None:
     model = quell.load(trained)
     assert model.config.pipeline.name == "dual_domain" and model.checkpoint.name == "step-00000004"
     assert "restores pdfs: complex" in model.describe() and "dual_domain" in repr(model)
+    assert model.card == model.describe()
+    assert "knee" in quell.load("zoo:knee_pd").card.splitlines()[0] or "license" in quell.load("zoo:knee_pd").card
