@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, NamedTuple
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,21 @@ from quell.pipelines.reporting.columns import FollowedLoss, ReportColumn
 from quell.pipelines.reporting.facts import RunFacts
 from quell.pipelines.reporting.noise_range import NoiseRange
 from quell.pipelines.state.host_copy import HostCopy
+
+
+class NoiseInputs(Protocol):
+    """The noise levels that `restore` reads, which whoever restores may give instead."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The noisy fields concerned."""
+
+    def model(self) -> NoiseModel:
+        """The noise that counts where no level is given; a level of 0 is estimated from each image."""
+
+    def told(self, batch: "Batch", levels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What a batch, complete with `image_statistics`, holds instead where levels (1,) above 0 are given."""
+
 
 ConfigT = TypeVar("ConfigT", bound=PipelineConfig, default=Any)
 """The method's own `Config`. Plain `Pipeline` is any method, as the training loop sees it."""
@@ -128,6 +143,14 @@ class Pipeline(nn.Module, ABC, Generic[ConfigT]):
         If every tile were restored with its own statistics (its mean, for example), seams would show between them.
         """
         return {}
+
+    def noise_inputs(self) -> NoiseInputs | None:
+        """The noise levels that `restore` reads from its batch; None where it reads none."""
+        return None
+
+    def export_obstacle(self) -> str:
+        """Why `restore` cannot be written as a program for other runtimes, "" where it can (launch/exporting/)."""
+        return ""
 
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Measure, once before the first step and on whole training images, what is kept in a buffer."""

@@ -192,6 +192,10 @@ class Blind(Pipeline["Blind.Config"]):
         """The noise level of the whole image, where the network sees it, and it is estimated or varies."""
         return self.noise_level.image_statistics(batch) if self.noise_level and self.config.sees == "level" else {}
 
+    def noise_inputs(self) -> NoiseLevel | None:
+        """The level, where the network sees it."""
+        return self.noise_level if self.config.sees == "level" else None
+
     def _alpha(self, numbers_NCHW: Tensor) -> Tensor:
         """One alpha per image, uniform on a logarithmic scale, (N, 1, 1, 1)."""
         low, high = self.config.alpha

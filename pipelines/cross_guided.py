@@ -174,7 +174,7 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
                 first, _ = recorruption.gaussian(noisy, normal, sigma=sigma, alpha=self.config.alpha)
                 seen = guided_views.inference(self.config.scheme, noisy, first, self.widths)
                 if relative is not None:
-                    seen = seen / relative.repeat(len(seen) // len(relative), 1, 1, 1)
+                    seen = seen / relative.repeat(seen.shape[0] // noisy.shape[0], 1, 1, 1)
                 views = undo_orientation(self._restored(oriented(seen, turn)), turn).float()
                 total += guided_views.merged(self.config.scheme, views, self.widths) / self.config.passes
         if relative is not None:
@@ -188,6 +188,11 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
     def image_statistics(self, batch: Batch) -> dict[str, Tensor]:
         """The noise level of each contrast, in the units of the batch, where it is estimated from the image itself."""
         return self.noise_level.image_statistics(batch)
+
+    def noise_inputs(self) -> NoiseLevel | None:
+        """The levels with which copies are recorrupted, or magnitudes corrected."""
+        recorrupts = self.config.passes > 0 and self.config.scheme != "masked"
+        return self.noise_level if recorrupts or self.config.magnitude != "as_is" else None
 
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Estimate what of each contrast's noise is not given from whole training images, and compare it with what is.
@@ -312,7 +317,7 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         if not self.noise_level.has_maps:
             return None
         relative = self.noise_level.relative(batch)
-        count = len(batch[self.config.contrasts[0]])
+        count = batch[self.config.contrasts[0]].shape[0]
         return self._of_channels([relative[name].expand(count, -1, -1, -1) for name in self.config.contrasts])
 
     def _of_channels(self, values: list[Tensor]) -> Tensor:
@@ -325,7 +330,7 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         if self.config.together:
             return self.network(stack)
         alone = torch.cat(stack.split(self.widths, dim=1))
-        return torch.cat(self.network(alone).chunk(len(self.widths)), dim=1)
+        return torch.cat(self.network(alone).unflatten(0, (len(self.widths), -1)).unbind(), dim=1)
 
 
 def _divided(images: Tensor, relative: Tensor | None) -> Tensor:

@@ -219,9 +219,9 @@ class DualDomain(Pipeline["DualDomain.Config"]):
         Both contrasts are encoded in one pass, and each decoder decodes the same and the cross path in one pass. This
         equals separate passes, since every norm is per sample.
         """
-        n = len(pd)
+        n = pd.shape[0]  # not len: an export keeps the number of images open
         z, skips = self.encoder(torch.cat([pd, pdfs]))
-        z_a, z_b = z.chunk(2)
+        z_a, z_b = z[:n], z[n:]
         skips_a, skips_b = [s[:n] for s in skips], [s[n:] for s in skips]
         pd_same, pd_cross = self._both(self.decoder_a, z_a, z_b, pd, skips_a, skips_b)
         pdfs_same, pdfs_cross = self._both(self.decoder_b, z_b, z_a, pdfs, skips_b, skips_a)
@@ -250,7 +250,8 @@ class DualDomain(Pipeline["DualDomain.Config"]):
             zero = torch.zeros_like(own)
             identity = torch.cat([own if same is not None else zero, own if adds_own else zero])
         both = decoder(torch.cat([z_own, z_other]), skips, identity, size=own.shape[-2:])
-        return both[: len(own)], both[len(own) :]
+        n = own.shape[0]
+        return both[:n], both[n:]
 
     def _cross_skips(self, target: list[Tensor], source: list[Tensor]) -> list[Tensor] | None:
         """The skips a decoder receives with the other contrast's latent; to a decoder None equals zeros."""

@@ -163,6 +163,10 @@ class R2R(Pipeline["R2R.Config"]):
         """The noise level of the whole image, where it is estimated or varies over the image."""
         return self.noise_level.image_statistics(batch) if self.config.distribution == "gaussian" else {}
 
+    def noise_inputs(self) -> NoiseLevel | None:
+        """The level of Gaussian noise, unless the noisy image itself is restored."""
+        return self.noise_level if self.config.distribution == "gaussian" and self.config.passes else None
+
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Estimate what of the noise is not given from whole training images, and compare it with what is."""
         self.noise_level.calibrate(batches, required=self.config.distribution == "gaussian")

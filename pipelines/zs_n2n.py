@@ -69,6 +69,15 @@ class ZsN2N(SelfSupervisedPipeline["ZsN2N.Config"]):
         ]
         return {"restored": torch.cat(restored)}
 
+    def export_obstacle(self) -> str:
+        """Adapting to an image is training."""
+        if not self.config.adapt_steps:
+            return ""
+        return (
+            "it goes on training on every image that it restores, which a program for other runtimes cannot; with "
+            "pipeline.adapt_steps=0 it restores with the trained weights alone"
+        )
+
     def _adapted(self, image_1CHW: Tensor, index: int) -> nn.Module:
         settings = self.config
         return adapted(

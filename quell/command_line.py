@@ -30,6 +30,7 @@ COMMANDS = {
     "train": Command("quell.launch.train", "train one configuration"),
     "evaluate": Command("quell.launch.evaluate", "measure a run, next to classical baselines"),
     "denoise": Command("quell.launch.denoise", "restore files with a run"),
+    "export": Command("quell.launch.exporting.command", "a run as an ONNX, torch.export or TorchScript file"),
     "diagnose": Command("quell.launch.diagnose", "why a run is as it is"),
     "compare": Command("quell.launch.comparing.command", "whether the differences between evaluated runs are real"),
     "report": Command("quell.launch.run_report.command", "a run as one HTML page"),

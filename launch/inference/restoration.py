@@ -157,6 +157,21 @@ class Restoration:
                 arrays.append(RestoredArrays(job.name, restored))
             return arrays
 
+    def noisy_arrays(self, task: Task) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        """What is to be restored: for each job what messages call it, and by field its stack (N, H, W, C).
+
+        Values are in the units of the training images; integers are as in the file.
+        """
+        for job, layout in zip(task.jobs, task.layouts, strict=True):
+            yield (
+                task.source(job),
+                {
+                    name: self._measurements.units(ref).to_training(ref.file.read(ref.name)).reshape(layout)
+                    for name, ref in job.arrays.items()
+                },
+            )
+        task.release()
+
     def warn_of_losses(self) -> None:
         """Log what could not be kept in the files that were written."""
         for note, files in self.notes.items():

@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from quell.configs.export_mode.flag import is_exporting
+
 
 def lower_medians(values_PK: Tensor) -> Tensor:
     """The median of every row, of an even number the lower of the two in the middle, (P,)."""
@@ -20,9 +22,9 @@ def medians(values_PK: Tensor) -> Tensor:
 def _ranked(values_PK: Tensor, *ranks: int) -> list[Tensor]:
     """The values of these ranks in every row, from 0 on for the smallest, (P,) each.
 
-    On a GPU neither `kthvalue` nor `median` is deterministic, so rows are sorted there.
+    On a GPU neither `kthvalue` nor `median` is deterministic, and ONNX has none of them, so rows are sorted there.
     """
-    if values_PK.device.type == "cpu":
+    if values_PK.device.type == "cpu" and not is_exporting():
         return [values_PK.kthvalue(rank + 1, dim=1).values for rank in ranks]
     ordered_PK = values_PK.sort(dim=1).values
     return [ordered_PK[:, rank] for rank in ranks]

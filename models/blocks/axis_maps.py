@@ -87,6 +87,24 @@ def extend_by_reflection(x_NCHW: Tensor, height: int, width: int) -> Tensor:
     return x_NCHW
 
 
+def reflect_to(x_NCHW: Tensor, height: int, width: int) -> Tensor:
+    """`extend_by_reflection` in operators that take sizes as they come; for exports, without a gradient."""
+    for axis, wanted in ((-2, height), (-1, width)):
+        size = x_NCHW.shape[axis]
+        # a tensor: ONNX has no remainder by a number that depends on the image
+        period = torch.full((), 2 * (size - 1), dtype=torch.int64, device=x_NCHW.device)
+        position = torch.remainder(torch.arange(wanted, device=x_NCHW.device), period)
+        x_NCHW = x_NCHW.index_select(axis, torch.where(position < size, position, period - position))
+    return x_NCHW
+
+
+def first_elements(x_NCHW: Tensor, height: int, width: int) -> Tensor:
+    """The top left pixels, copied; of a view, tracing would ask how it lies in memory, and keep the answer."""
+    for axis, wanted in ((-2, height), (-1, width)):
+        x_NCHW = x_NCHW.index_select(axis, torch.arange(wanted, device=x_NCHW.device))
+    return x_NCHW
+
+
 class ReflectionPad2d(nn.ReflectionPad2d):
     """Reflection padding as `torch.nn.ReflectionPad2d`, with deterministic gradients on GPUs."""
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from quell.configs.export_mode.flag import is_exporting
+
 Norm = Literal["batch", "frozen_batch", "batch_statistics", "instance", "group", "none"]
 """Name of a normalisation in a YAML; `norm_layer` explains them."""
 
@@ -49,7 +51,7 @@ def group_norm(x_NCHW: Tensor, groups: int, weight: Tensor | None, bias: Tensor 
     """Compute `functional.group_norm` and return it in the memory format of the input."""
     # On CPU torch's kernel for several groups of channels-last tensors takes up to ten times as long as the one for
     # contiguous tensors, which makes two copies the cheaper way.
-    is_fast = groups == 1 or x_NCHW.is_contiguous() or x_NCHW.device.type != "cpu"
+    is_fast = groups == 1 or is_exporting() or x_NCHW.is_contiguous() or x_NCHW.device.type != "cpu"
     normalised = functional.group_norm(x_NCHW if is_fast else x_NCHW.contiguous(), groups, weight, bias, eps)
     return normalised if is_fast else normalised.contiguous(memory_format=torch.channels_last)
 
@@ -61,7 +63,7 @@ def instance_norm(
     # On CPU torch computes instance norm by reshaping to (1, N * C, H, W) and calling batch norm. Group norm with
     # groups of one channel gives the same numbers in a third of the time. Images of one pixel go to torch, which
     # refuses them: their variance is zero, and so would be the result.
-    if x_NCHW.device.type != "cpu" or x_NCHW.shape[-2:].numel() == 1:
+    if not is_exporting() and (x_NCHW.device.type != "cpu" or x_NCHW.shape[-2:].numel() == 1):
         return functional.instance_norm(x_NCHW, weight=weight, bias=bias, eps=eps)
     return group_norm(x_NCHW, x_NCHW.shape[1], weight, bias, eps)
 

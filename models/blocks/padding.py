@@ -7,7 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from quell.models.blocks.axis_maps import extend_by_reflection
+from quell.configs.export_mode.flag import is_exporting
+from quell.models.blocks.axis_maps import extend_by_reflection, first_elements, reflect_to
 
 Network = TypeVar("Network")
 Forward = Callable[[Network, Tensor], Tensor]
@@ -26,7 +27,10 @@ def pad_to_multiple(image_NCHW: Tensor, multiple: int) -> Tensor:
     Returns:
         The padded image, or the same tensor if it already fits.
     """
-    height, width = (-(-size // multiple) * multiple for size in image_NCHW.shape[-2:])  # rounded up
+    # rounded up; not by dividing negative numbers, which ONNX rounds the other way
+    height, width = ((size + multiple - 1) // multiple * multiple for size in image_NCHW.shape[-2:])
+    if is_exporting():
+        return reflect_to(image_NCHW, height, width) if multiple > 1 else image_NCHW
     if (height, width) == tuple(image_NCHW.shape[-2:]):
         return image_NCHW
     return extend_by_reflection(image_NCHW, height, width)
@@ -35,6 +39,8 @@ def pad_to_multiple(image_NCHW: Tensor, multiple: int) -> Tensor:
 def crop_to(image_NCHW: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """Crop an image to its top left `size` (height, width) pixels, which undoes `pad_to_multiple`."""
     height, width = size
+    if is_exporting():
+        return first_elements(image_NCHW, height, width)
     assert image_NCHW.shape[-2] >= height and image_NCHW.shape[-1] >= width, (image_NCHW.shape, size)
     return image_NCHW[..., :height, :width]
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quell.configs.export_mode.flag import is_exporting
 from quell.models.blocks.precision import full_precision
 
 Spectrum = Literal["real", "complex"]
@@ -120,7 +121,7 @@ class ChannelNorm(nn.LayerNorm):
         """Features (N, C, H, W) to the same shape and memory format, at least float32."""
         with torch.autocast(x_NCHW.device.type, enabled=False):
             x_NCHW = full_precision(x_NCHW)
-            if x_NCHW.is_contiguous() and x_NCHW.device.type == "cpu":
+            if is_exporting() or (x_NCHW.is_contiguous() and x_NCHW.device.type == "cpu"):
                 return self._forward_contiguous(x_NCHW)
             return super().forward(x_NCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 

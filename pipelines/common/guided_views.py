@@ -68,7 +68,7 @@ def merged(scheme: Scheme, views: Tensor, widths: list[int]) -> Tensor:
     """The restored stack (N, C, H, W) from the restored views of `inference`: each contrast from its own view."""
     if scheme != "own":
         return views
-    own = [view.split(widths, dim=1)[i] for i, view in enumerate(views.chunk(len(widths)))]
+    own = [view.split(widths, dim=1)[i] for i, view in enumerate(views.unflatten(0, (len(widths), -1)))]
     return torch.cat(own, dim=1)
 
 
@@ -84,7 +84,7 @@ def _own_channels(like: Tensor, widths: list[int]) -> Tensor:
     # not repeat_interleave by a tensor of widths: the host would wait for the device to know the size of the result
     contrasts = torch.eye(len(widths), device=like.device).unbind(1)
     own = torch.cat([own[:, None].expand(-1, width) for own, width in zip(contrasts, widths, strict=True)], dim=1)
-    return own.repeat_interleave(len(like), dim=0)[:, :, None, None].expand(-1, -1, *like.shape[-2:]).to(like.dtype)
+    return own.repeat_interleave(like.shape[0], dim=0)[:, :, None, None].expand(-1, -1, *like.shape[-2:]).to(like.dtype)
 
 
 def _visible_neighbour(image: Tensor, visible: Tensor, uniform: Tensor) -> Tensor:

@@ -179,8 +179,23 @@ class NoiseLevel:
                 statistics[f"{name}_sigma"] = scaled * self._relative(name, whole[name], None)
             if self.shapes[name].has_map:
                 relative = self._relative(name, whole[name], None).clamp_min(SMALLEST_LEVEL)
-                statistics[f"{name}_relative"] = relative.expand(len(whole[name]), -1, -1, -1)
+                statistics[f"{name}_relative"] = relative.expand(whole[name].shape[0], -1, -1, -1)
         return statistics
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The noisy fields."""
+        return self._fields
+
+    def told(self, batch: Batch, levels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`NoiseInputs.told`: levels in stored units, which count for all images where they are above 0."""
+        own = self.of_batch(batch)
+        return {
+            f"{name}_sigma": torch.where(
+                level > 0, level / batch[f"{name}_scale"] * self._relative(name, batch[name], None), own[name]
+            )
+            for name, level in levels.items()
+        }
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch], *, required: bool = True) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from quell.configs.export_mode.flag import is_exporting
 from quell.losses.noise.model import FieldNoise
 
 REACH = 0.01
@@ -90,7 +91,7 @@ class NoiseShape:
         if self._map is None:
             return torch.ones(1, 1, 1, 1, device=device)
         if window_N7 is None:
-            window_N7 = torch.tensor([[0, 0, *size, 0, 0, 0]])
+            window_N7 = torch.stack([torch.full((), value) for value in (0, 0, *size, 0, 0, 0)])[None]
         window_N7 = window_N7.to(device)
         rows, columns = stored_pixels(window_N7, size)
         top, left, height, width = (window_N7[:, i, None, None] for i in range(4))
@@ -117,11 +118,27 @@ class NoiseShape:
 
     def _filter(self, normal_NCPQ: Tensor) -> Tensor:
         height, width = normal_NCPQ.shape[-2:]
+        if is_exporting():
+            return self._filter_of_any_size(height, width, normal_NCPQ.device)
         key = (height, width, normal_NCPQ.device)
         if key not in self._filters:
             amplitude = torch.from_numpy(self.noise.filter_at(height, width)).float()
             self._filters[key] = amplitude.to(normal_NCPQ.device)
         return self._filters[key]
+
+    def _filter_of_any_size(self, height: int, width: int, device: torch.device) -> Tensor:
+        """`FieldNoise.filter_at` in torch: the correlation at the lags of an image, transformed."""
+        assert self.noise.spectrum is not None
+        correlation = torch.from_numpy(np.fft.ifft2(self.noise.spectrum).real).float().to(device)
+        for axis, size in enumerate((height, width)):
+            known = correlation.shape[axis]
+            place = torch.arange(size, device=device)
+            lag = torch.where(place < (size + 1) // 2, place, place - size)
+            is_known = (lag >= -(known // 2)) & (lag < (known + 1) // 2)
+            correlation = correlation.index_select(axis, torch.where(is_known, torch.remainder(lag, known), 0))
+            correlation = correlation * is_known.float().unsqueeze(1 - axis)
+        spectrum = torch.fft.fft2(correlation).real.clamp_min(0)
+        return (spectrum / spectrum.mean()).sqrt()
 
 
 def filtered(normal_NCPQ: Tensor, amplitude_PQ: Tensor) -> Tensor:
@@ -151,8 +168,8 @@ def stored_pixels(window_N7: Tensor, size: Size) -> tuple[Tensor, Tensor]:
 
     Rectangular windows are not turned on their side.
     """
-    i = torch.arange(size.height, device=window_N7.device)[None, :, None].expand(len(window_N7), -1, size.width)
-    j = torch.arange(size.width, device=window_N7.device)[None, None].expand(len(window_N7), size.height, -1)
+    i = torch.arange(size.height, device=window_N7.device)[None, :, None].expand(window_N7.shape[0], -1, size.width)
+    j = torch.arange(size.width, device=window_N7.device)[None, None].expand(window_N7.shape[0], size.height, -1)
     mirror_rows, mirror_columns, turns = (window_N7[:, k, None, None] for k in (4, 5, 6))
     last_row, last_column = size.height - 1, size.width - 1
     rows, columns = i, j

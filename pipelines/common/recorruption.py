@@ -10,6 +10,7 @@ from torch import Tensor
 
 from quell.losses.common.noise_level import MAD_OF_UNIT_NORMAL
 from quell.losses.common.order_statistics import lower_medians
+from quell.models.blocks.padding import crop_to
 from quell.pipelines.common.random_numbers import distributions
 from quell.pipelines.common.random_numbers.distributions import Draw
 
@@ -67,7 +68,7 @@ def estimated_sigma(noisy_NCHW: Tensor) -> Tensor:
     estimate is too high for small or textured crops.
     """
     H, W = (size // 2 * 2 for size in noisy_NCHW.shape[-2:])
-    x = noisy_NCHW[..., :H, :W]
+    x = crop_to(noisy_NCHW, (H, W))
     diagonal = (x[..., ::2, ::2] - x[..., 1::2, ::2] - x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 2
     return lower_medians(diagonal.abs().flatten(1)).view(-1, 1, 1, 1) / MAD_OF_UNIT_NORMAL
 

@@ -182,6 +182,44 @@ class Model:
             return self._restore_arrays(restoration, images, folder)
         return self._restore_files(restoration, images, pattern, folder)
 
+    @in_user_program
+    def export(
+        self,
+        path: PathLike,
+        *,
+        format: Literal["onnx", "torch.export", "torchscript"] = "onnx",
+        on: list[PathLike] | None = None,
+        tolerance: float = 1e-3,
+    ) -> Path:
+        """Write the whole restoration as a file for other programs, as `quell export` does (docs/export.md).
+
+        Args:
+            path: File to write; an existing one is replaced.
+            format: Of the file.
+            on: Files, or `pd=FILE,pdfs=FILE`, on which the file is compared with this model; default images of the
+                run's test split.
+            tolerance: Largest difference that is accepted, as a share of the range of the image.
+
+        Returns:
+            The file.
+
+        Raises:
+            ConfigError: The method cannot be written in this format.
+            DataError: There are no images to compare on.
+            MachineError: A package that the format needs is missing.
+            QuellError: The file restores otherwise than this model; it is not kept.
+        """
+        from quell.launch.exporting.writing import export, samples  # torch.export takes a second to import
+
+        texts = None if on is None else [os.fspath(file) for file in on]
+        return export.export(
+            self.checkpoint,
+            Path(path),
+            format=format,
+            images=samples.of_split if texts is None else lambda restorer: samples.of_files(restorer, texts),
+            tolerance=tolerance,
+        ).file
+
     def _restore_files(
         self, restoration: Restoration, images: PathLike | list[PathLike], pattern: str | None, folder: Path | None
     ) -> Restored | list[Restored] | list[Path]:

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from quell.configs.errors import ConfigError
+from quell.configs.export_mode.flag import is_exporting
 from quell.configs.fields import DRAWS
 from quell.pipelines.common.random_numbers import normals
 from quell.pipelines.common.random_numbers.distributions import Draw
@@ -23,6 +25,11 @@ class ImageDraws:
     """
 
     def __init__(self, indices_N: Tensor, version: int = DRAWS) -> None:
+        if version == 1 and is_exporting():
+            raise ConfigError(
+                "its random numbers are those of version 0.3 or older, which torch draws on the host and no other "
+                "runtime can: train it again, or restore with pipeline.passes=0"
+            )
         self._version = version
         self._numbers = [int(index) for index in indices_N] if version == 1 else []
         self._seeds_N2 = stream_seeds(RESTORING, torch.zeros_like(indices_N), indices_N) if version > 1 else None

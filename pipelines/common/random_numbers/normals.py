@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from quell.pipelines.common.random_numbers.split_mix import STREAM_WORDS, fill_words_
+from quell.configs.export_mode.flag import is_exporting
+from quell.pipelines.common.random_numbers.split_mix import STREAM_WORDS, fill_words_, mix_
 
 LANES = 64
 """Numbers are drawn in multiples of this: kernels then never end in elements that are computed one by one, whose last
@@ -32,9 +33,13 @@ def normals(seeds_N2: Tensor, streams: Sequence[int], count: int) -> Tensor:
         streams: Numbers of what they are drawn for (`stream_of`), each with numbers of its own.
         count: Numbers per sample and stream.
     """
-    pairs = -(-((count + 1) // 2) // LANES) * LANES
+    pairs = ((count + 1) // 2 + LANES - 1) // LANES * LANES
     rows_R2 = seeds_N2.repeat_interleave(len(streams), 0) if len(streams) > 1 else seeds_N2
     firsts = [stream * STREAM_WORDS + 1 for stream in streams]
+    if is_exporting():
+        drawn = [_plain_normals(seeds_N2, first, pairs) for first in firsts]
+        # copied, not sliced: tracing would ask how a view lies in memory, and keep the answer
+        return torch.stack(drawn, 1).index_select(2, torch.arange(count, device=seeds_N2.device))
     numbers_R2P = torch.empty((len(rows_R2), 2, pairs), dtype=torch.float32, device=seeds_N2.device)
     if fills_in_parts(seeds_N2.device):
         _fill_in_parts(numbers_R2P, rows_R2, firsts)
@@ -48,7 +53,7 @@ def normals(seeds_N2: Tensor, streams: Sequence[int], count: int) -> Tensor:
 
 def fills_in_parts(device: torch.device) -> bool:
     """Whether numbers are drawn in parts that fit a cache, instead of all at once in the fewest kernels."""
-    return device.type == "cpu"
+    return device.type == "cpu" and not is_exporting()
 
 
 def parts(rows: int, columns: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
@@ -76,6 +81,18 @@ def _fill_in_parts(numbers_R2P: Tensor, seeds_R2: Tensor, firsts: Sequence[int])
             counters_P = torch.arange(first + columns.start, first + columns.stop)
             fill_words_(words_NP, own_N2[rows], counters_P, scratch=scratch_NP)
             _to_normals(words_NP, part_N2P)
+
+
+def _plain_normals(seeds_N2: Tensor, first: int, pairs: int) -> Tensor:
+    """The numbers of one stream, (N, 2 pairs), in operators that every runtime has."""
+    counters_P = torch.arange(pairs, device=seeds_N2.device) + first
+    words_NP = mix_(counters_P * seeds_N2[:, 1:] + seeds_N2[:, :1])
+    low_NP = words_NP & 0xFFFFFFFF
+    low_NP = torch.where(low_NP < 2**31, low_NP, low_NP - 2**32)
+    radius_NP = (words_NP >> 32 & 0x7FFFFFFF).float() * 2.0**-31 + 2.0**-32
+    radius_NP = (radius_NP.log() * -2).sqrt()
+    angle_NP = low_NP.float() * (math.pi * 2.0**-31)
+    return torch.cat([torch.cos(angle_NP) * radius_NP, torch.sin(angle_NP) * radius_NP], 1)
 
 
 def _to_normals(words_RP: Tensor, numbers_R2P: Tensor) -> None:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from quell.models.blocks.padding import crop_to
+
 Replacement = Literal["neighbour", "median"]
 
 REACH_PX = 2
@@ -54,7 +56,7 @@ def draw(uniform_N1HW: Tensor, extent: Extent, share: float) -> Spots:
     H, W = uniform_N1HW.shape[-2:]
     cell = [math.ceil((2 * reach + 1) / math.sqrt(share)) for reach in extent]
     highest = functional.max_pool2d(uniform_N1HW, cell, cell, ceil_mode=True)
-    highest = highest.repeat_interleave(cell[0], -2).repeat_interleave(cell[1], -1)[..., :H, :W]
+    highest = crop_to(highest.repeat_interleave(cell[0], -2).repeat_interleave(cell[1], -1), (H, W))
     centre = uniform_N1HW == highest
     return Spots(centre, dilated(centre, extent))
 

@@ -1,0 +1,1 @@
+"""One module per file format: a traced program to a file with its manifest, and back to a function of arrays."""
