@@ -1,6 +1,7 @@
 """Measuring inputs before they are restored: their level, NaN and Inf, and what their volume is divided by."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,7 +29,9 @@ _Place = tuple[str, str]
 class Measurements:
     """What was measured on the inputs of one call."""
 
-    def __init__(self, model: TrainedModel) -> None:
+    def __init__(self, model: TrainedModel, noise_reach: Mapping[str, float]) -> None:
+        """Prepare; `noise_reach` is how far below a field's training images the noise of its images may reach."""
+        self._noise_reach = noise_reach
         self._training = model.training_data
         self._notes = model.training_data.notes if model.training_data is not None else {}
         settings = type(model.config.pipeline).model_fields
@@ -84,8 +87,10 @@ class Measurements:
         if not units.is_identity:
             factor = INTEGER_MAX.get(str(ref.dtype), 1.0)
             level = Level(*((value * factor - units.offset) / units.scale for value in vars(level).values()))
+        training = self._training.levels[field]
+        training = replace(training, low=training.low - self._noise_reach.get(field, 0.0))
         try:
-            level_check.check_level(level, self._training.levels[field], ref.dtype, f"{source}: {field}")
+            level_check.check_level(level, training, ref.dtype, f"{source}: {field}")
         except DataError as error:
             return error
         return None

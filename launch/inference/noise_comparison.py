@@ -12,6 +12,8 @@ from quell.pipelines.reporting.noise_range import NoiseRange
 
 LEVEL_RATIO = 1.5
 """Ratio between noise levels from which they count as different; one image tells a level to about a fifth."""
+TAIL = 3.1
+"""Standard deviations below its mean of the 0.1th percentile of Gaussian noise (launch/data/training_levels.py)."""
 CORRELATION_DIFFERENCE = 0.3
 """Difference between the correlations of neighbouring pixels from which they count as different."""
 
@@ -32,6 +34,14 @@ class NoiseComparison:
         """The comparison with what a run was trained on."""
         found = NoiseModel.load(folder.noise) if folder.noise.is_file() else None
         return NoiseComparison(found.fields if found else {}, pipeline.noise_ranges(found), pipeline.fields)
+
+    def reach(self) -> dict[str, float]:
+        """Field -> how far the strongest noise of a family darkens the darkest pixels, for fields that have a family.
+
+        Of one level, the training images themselves show it.
+        """
+        families = {name: levels for name, levels in self.ranges.items() if levels.high > levels.low}
+        return {name: TAIL * widened(levels).high for name, levels in families.items()}
 
     def differences(self, batch: Batch) -> list[str]:
         """Half a sentence for each field whose noise in the first image of a batch is not that of the training."""

@@ -81,7 +81,7 @@ class Restoration:
                 images with other noise.
         """
         self._restorer, self._folder, self._format, self._force = restorer, folder, format_, force
-        self._measurements = Measurements(restorer.model)
+        self._measurements = Measurements(restorer.model, restorer.noise.reach())
         self.notes: dict[str, list[Path]] = {}
         """What could not be kept -> the files concerned."""
 

@@ -11,7 +11,7 @@ from quell.launch.comparing.text import figure, p_text, title, verdict
 from quell.launch.comparing.units import Units, units_of
 from quell.launch.run_report.html import Content, Html, element, table
 
-SHOWN_METRICS = 4
+SHOWN_METRICS = 3
 """Metrics with columns of their own; the first is tested as well."""
 
 

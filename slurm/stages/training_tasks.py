@@ -69,13 +69,20 @@ def _load(graph: StageGraph, name: str, variant: Variant, overrides: list[str]) 
     problems: list[str] = []
     for changes in _possible_changes(graph, stage):
         try:
-            config = loader.load(resolve(variant.config), [*overrides, *changes, *as_arguments(graph.settings)])
+            config = loader.load(_file(variant), [*overrides, *changes, *as_arguments(graph.settings)])
             problems += preflight.check(stage, config, data_may_be_built=may_be_built)
         except ConfigError as error:
             problems += error.problems
     if problems:
         return None, list(dict.fromkeys(problems))
-    return loader.load(resolve(variant.config), overrides) if stage.use else config, []
+    return loader.load(_file(variant), overrides) if stage.use else config, []
+
+
+def _file(variant: Variant) -> Path:
+    """The configuration's file: from where relative paths start, else one that comes with the project."""
+    file = resolve(variant.config)
+    shipped = loader.find_file(variant.config)
+    return shipped if shipped.is_file() and not file.is_file() else file
 
 
 def _possible_changes(graph: StageGraph, stage: Stage) -> list[tuple[str, ...]]:

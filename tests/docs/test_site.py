@@ -10,11 +10,14 @@ import pytest
 
 from docs.support import outside, results, tutorials
 from quell.command_line import COMMANDS
+from quell.configs import registry, studies
 from quell.configs.support.paths import ROOT
 from tests.support.commands import Command
 
 LOADED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=\"?(https?:[^\s\">]*)")
 """Addresses that a browser asks for by itself."""
+
+MAX_PICTURE_BYTES = 150_000
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,16 @@ def test_what_is_generated_from_the_code_is_there_and_can_be_found(site: Path) -
     found = json.loads((site / "search" / "search_index.json").read_text("utf-8"))["docs"]
     assert any(entry["location"].startswith("reference/commands.html#quell-train") for entry in found)
     assert not any(entry["location"].startswith("source/") for entry in found)
+
+
+def test_the_gallery_shows_a_small_picture_of_every_method() -> None:
+    pictures = {path.stem: path.stat().st_size for path in (ROOT / "docs" / "gallery").glob("*.webp")}
+    assert pictures.keys() == studies.load("gallery").runs.keys()
+    assert max(pictures.values()) < MAX_PICTURE_BYTES
+    page = (ROOT / "docs" / "gallery.md").read_text("utf-8")
+    assert [name for name in pictures if f"(gallery/{name}.webp)" not in page] == []
+    shown = {studies.load("gallery").runs[name].config for name in pictures} - {"quickstart"}
+    assert shown | {"cross_guided", "dual_domain"} == set(registry.names("pipelines"))
 
 
 def test_links_that_leave_the_folder_lead_to_pages() -> None:

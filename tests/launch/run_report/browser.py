@@ -43,8 +43,8 @@ class Page:
         """Send a command of the protocol; its result."""
         return self._loop.run_until_complete(asyncio.wait_for(self._send(method, parameters), ANSWER_S))
 
-    def open(self, url: str, *, width: int, dark: bool = False, script: bool = True) -> None:
-        """Load a page at a width in CSS pixels and wait until it is complete."""
+    def open(self, url: str, *, width: int, dark: bool = False, media: str = "", script: bool = True) -> None:
+        """Load a page at a width in CSS pixels, for the screen or as `media` has it, and wait until it is complete."""
         self.events.clear()
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
@@ -52,7 +52,7 @@ class Page:
             "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.send("Emulation.setEmulatedMedia", features=[scheme])
+        self.send("Emulation.setEmulatedMedia", media=media, features=[scheme])
         self.send("Emulation.setScriptExecutionDisabled", value=not script)
         self.send("Page.navigate", url=url)
         deadline = time.monotonic() + ANSWER_S

@@ -69,6 +69,13 @@ def test_nothing_fails_overflows_or_is_too_pale(open_page: Page, url: str, width
     assert page_colour == ("rgb(13, 17, 23)" if dark else "rgb(255, 255, 255)")
 
 
+def test_a_printed_page_is_cut_nowhere_and_has_no_navigation(open_page: Page, url: str) -> None:
+    open_page.open(url, width=700, media="print", dark=True)  # A4 less its margins, at 96 px an inch
+    assert open_page.evaluate("document.documentElement.scrollWidth") <= 700
+    assert open_page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+    assert open_page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
 def test_headings_do_not_skip_levels_and_images_have_texts(open_page: Page, url: str) -> None:
     open_page.open(url, width=1280)
     levels = open_page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => Number(h.tagName[1]))")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from quell.configs.errors import ConfigError
+from quell.configs.support.paths import BASE_VARIABLE
 from quell.slurm import submit
 from quell.slurm.report import render
 from quell.slurm.stages import graph, plan, read, site_files
@@ -149,6 +150,15 @@ def test_settings_change_the_stage_file_or_every_configuration(write: Any) -> No
     resources = [planned.stages[name].settings.resources for name in "ab"]
     assert [requested.nodes for requested in resources] == [1, 2]
     assert all(requested.time_min == 7 and requested.account == "us" for requested in resources)
+
+
+@pytest.mark.parametrize("config", ["cross_no_skip", "configs/cross_no_skip.yaml"])
+def test_configurations_that_come_with_the_project_are_found_from_any_folder(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str
+) -> None:
+    monkeypatch.setenv(BASE_VARIABLE, str(tmp_path))
+    planned = plan.make(read.read(write({"a": {"config": config}})), tmp_path / "runs")
+    assert resolved_configs(planned)["a"]["pipeline"]["cross_domain_strategy"] == "no_skip"
 
 
 def test_an_invalid_setting_is_refused(write: Any) -> None:
