@@ -17,7 +17,7 @@ from quell.launch.comparing import record, text
 from quell.launch.comparing.comparison import Ranking, rank
 from quell.launch.comparing.directions import can_rank, direction_of
 from quell.launch.comparing.methods import Method, methods_of
-from quell.launch.comparing.run_report import REPORT_FILE, RunReport, find_report, read_report
+from quell.launch.comparing.reports import REPORT_FILE, RunReport, find_report, read_report
 from quell.launch.comparing.same_images import refuse_different_images, shared_members
 from quell.launch.comparing.units import units_of
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from quell.configs.baseline_names import TITLES
 from quell.configs.schema import RunConfig
-from quell.launch.comparing.run_report import RunReport, Values
+from quell.launch.comparing.reports import RunReport, Values
 
 IRRELEVANT = {
     "": ("name", "seed", "tracking", "profile", "checkpoint"),

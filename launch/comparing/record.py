@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from quell.launch.comparing.comparison import SIGNIFICANT, Ranking
 from quell.launch.comparing.methods import Method
-from quell.launch.comparing.run_report import describe
+from quell.launch.comparing.reports import describe
 from quell.launch.comparing.text import verdict
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from quell.configs.errors import DataError
-from quell.launch.comparing.run_report import RunReport
+from quell.launch.comparing.reports import RunReport
 from quell.shards.format.fingerprint import same_content
 
 TOLERANCE = 1e-3

@@ -11,7 +11,7 @@ from PIL import Image
 
 from quell.configs.errors import QuellError
 from quell.launch.comparing.directions import gain_sign
-from quell.launch.comparing.run_report import RunReport
+from quell.launch.comparing.reports import RunReport
 from quell.launch.data import loading
 from quell.launch.evaluation.measuring.stored_images import reference_field, stored_image
 from quell.launch.inference import trained_model

@@ -6,7 +6,7 @@ from quell.launch.comparing.comparison import rank
 from quell.launch.comparing.directions import can_rank
 from quell.launch.comparing.intervals import mean_interval
 from quell.launch.comparing.methods import Method, methods_of
-from quell.launch.comparing.run_report import RunReport
+from quell.launch.comparing.reports import RunReport
 from quell.launch.comparing.text import figure, p_text, title, verdict
 from quell.launch.comparing.units import Units, units_of
 from quell.launch.run_report.html import Content, Html, element, table

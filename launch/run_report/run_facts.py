@@ -13,7 +13,7 @@ from quell.configs.support.mappings import flatten
 from quell.launch.capsule import files as capsule
 from quell.launch.checkpoints.best import read_best
 from quell.launch.checkpoints.layout import META, complete, step_of
-from quell.launch.comparing.run_report import REPORT_FILE, RunReport, read_report
+from quell.launch.comparing.reports import REPORT_FILE, RunReport, read_report
 from quell.launch.runs.folder import RunFolder
 
 
