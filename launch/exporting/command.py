@@ -11,6 +11,7 @@ from pathlib import Path
 
 from quell.configs.support.arguments import whole_number
 from quell.launch import cli
+from quell.launch.sharing.writing.command import share
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--cite", action="append", default=[], metavar="'TEXT | DOI'", help="of the package; repeatable; or TEXT | URL"
     )
-    parser.add_argument("--output", required=True, metavar="PATH", help="file or package to write")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--output", metavar="PATH", help="file or package to write")
+    target.add_argument(
+        "--hub", metavar="DIR", help="write a folder for the Hugging Face Hub, with a model card, as quell share does"
+    )
+    parser.add_argument("--report", metavar="JSON", help="results in that card (default: RUN/report.json)")
     parser.add_argument("--data", metavar="DIR", help="root of the shards to compare on (default: the run's data.root)")
     parser.add_argument("--split", metavar="NAME", help="split to compare on (default: the run's data.test_split)")
     parser.add_argument(
@@ -47,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    if options.hub:
+        return share(options, options.hub)
     # torch is slow to import: not before the arguments are known to be valid
     from quell.launch.exporting.bioimage import package
     from quell.launch.exporting.writing import export, parity, samples

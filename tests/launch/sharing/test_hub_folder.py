@@ -14,6 +14,7 @@ from quell.configs import loader
 from quell.configs.errors import CheckpointError, ConfigError, DataError
 from quell.launch import denoise, evaluate
 from quell.launch.checkpoints import integrity
+from quell.launch.exporting import command as export_command
 from quell.launch.inference import trained_model
 from quell.launch.sharing.locating import locate
 from quell.launch.sharing.writing import command
@@ -68,6 +69,12 @@ def test_absolute_paths_of_every_system_lose_their_folders(evaluated_run: Path) 
         assert portable(config.model_copy(update={"data": data})).data.root == "knees"
     data = config.data.model_copy(update={"root": "runs/data/knees"})
     assert portable(config.model_copy(update={"data": data})).data.root == "runs/data/knees"
+
+
+def test_export_writes_the_same_folder(evaluated_run: Path, shared: Path, tmp_path: Path) -> None:
+    assert export_command.main([str(evaluated_run), "--hub", str(tmp_path / "hub"), "--quiet"]) == 0
+    for file in shared.iterdir():
+        assert (tmp_path / "hub" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def test_nothing_is_overwritten(evaluated_run: Path, shared: Path, tmp_path: Path) -> None:
