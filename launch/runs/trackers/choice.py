@@ -1,6 +1,7 @@
 """The trackers that a configuration asks for: whether their packages are installed, and starting them."""
 
 import importlib.util
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,12 @@ class Relays:
         return [(relay.name, problem) for relay in self._relays for problem in relay.new_problems()]
 
     def close(self, patience_s: float) -> None:
-        """Have each send what is waiting, for at most this many seconds, and end the run there."""
+        """Have all send what is waiting, for at most this many seconds together, and end the run there."""
+        deadline_s = time.monotonic() + patience_s
         for relay in self._relays:
-            relay.close(patience_s)
+            relay.end()
+        for relay in self._relays:
+            relay.close(max(deadline_s - time.monotonic(), 0.0))
 
 
 def require(tracking: TrackingConfig) -> None:

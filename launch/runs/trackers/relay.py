@@ -42,6 +42,8 @@ class Relay:
         self._backend, self._ledger = backend, ledger
         self._waiting: queue.Queue[_Curves | _Picture | None] = queue.Queue()
         self._pictures = 0
+        """Pictures that are waiting."""
+        self._drops = False
         self._problems: list[str] = []
         self._failed = False
         self._gives_up = threading.Event()
@@ -62,7 +64,9 @@ class Relay:
         if self._failed:
             return
         if self._pictures >= MOST_PICTURES:
-            self._problems.append("pictures are dropped: it is slower than training")
+            if not self._drops:
+                self._problems.append("pictures are dropped: it is slower than training")
+            self._drops = True
             return
         self._pictures += 1
         self._waiting.put(_Picture(name, picture_HWC, step))
@@ -72,14 +76,17 @@ class Relay:
         found, self._problems = self._problems, []
         return found
 
-    def close(self, patience_s: float) -> None:
-        """Send what is waiting, for at most this many seconds, and end the run there."""
+    def end(self) -> None:
+        """Nothing will follow; returns at once."""
         self._waiting.put(None)
+
+    def close(self, patience_s: float) -> None:
+        """Send what was waiting before `end`, for at most this many seconds, and end the run there."""
         self._thread.join(patience_s)
         if self._thread.is_alive():
             self._gives_up.set()
             self._problems.append(
-                f"has not taken everything within {patience_s:g} s; what is missing is in metrics.jsonl, "
+                "has not taken everything in time; what is missing is in metrics.jsonl, "
                 "and is sent when the run is resumed"
             )
 

@@ -128,7 +128,7 @@ def test_an_unknown_name_is_refused_before_the_first_step(train_small: TrainSmal
     code, output = train_small("optimizer.phases.denoisr.lr=1e-5")
     assert code == 2 and "optimizer.phases.denoisr" in single_error(output) and "did you mean 'denoiser'?" in output
     code, output = train_small("evaluation.metric=psrn")
-    assert code == 2 and "evaluation.metric: Input should be 'psnr', 'ssim', 'rmse' or 'risk'" in single_error(output)
+    assert code == 2 and "evaluation.metric: no metric 'psrn'; did you mean 'psnr'?" in single_error(output)
     code, output = train_small("data.val_split=vall")
     assert (
         code == 4

@@ -118,10 +118,10 @@ def test_a_tracker_that_hangs_holds_nothing_up(tmp_path: Path) -> None:
     tracker = start(tmp_path / "run")
     train(tracker, range(1, 2 * relay.MOST_PICTURES + 5))
     tracker.close(0.0)
-    assert "has not taken everything within 0 s" in tracker.warnings["mlflow"] and received == {}
+    assert "has not taken everything in time" in tracker.warnings["mlflow"] and received == {}
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert sum('"event": "train"' in line for line in lines) == 2 * relay.MOST_PICTURES + 4
-    assert sum("pictures are dropped" in line for line in lines) == 2
+    assert sum("pictures are dropped" in line for line in lines) == 1
 
 
 def test_a_return_to_an_older_checkpoint_is_a_run_of_its_own_with_the_curves_up_to_there(tmp_path: Path) -> None:
