@@ -339,13 +339,6 @@ class RunConfig(Section):
     init_from: InitConfig | None = None
     """Warm start: named networks of another run."""
 
-    @property
-    def saves_best(self) -> bool:
-        """Whether an evaluation that is among the best is saved, wherever it falls (`checkpoint.save_best`)."""
-        if self.checkpoint.save_best == "auto":
-            return self.loop.patience is not None or self.checkpoint.keep_best > 1
-        return self.checkpoint.save_best
-
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:

@@ -88,11 +88,3 @@ class TrackingConfig(Section):
         if self.wandb_project is not None and "wandb" not in self.trackers:
             raise SettingsError(["wandb_project is given, but trackers does not name wandb: add it, or leave it out"])
         return self
-
-    @property
-    def chosen(self) -> tuple[TrackerName, ...]:
-        """All trackers of the run."""
-        if self.trackers is not None:
-            return self.trackers
-        chosen: tuple[TrackerName, ...] = ("tensorboard",) if self.tensorboard else ()
-        return (*chosen, "wandb") if self.wandb_project else chosen

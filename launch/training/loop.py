@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 
 from quell.configs.errors import QuellError
+from quell.configs.schema import RunConfig
 from quell.launch.training.phases import train_step
 from quell.launch.training.trainer import Trainer
 from quell.pipelines.base import Batch
@@ -52,7 +53,7 @@ def train(trainer: Trainer, batches: Iterator[list[Batch]]) -> str:
         is_good = False
         if is_due(config.evaluation.every_steps, state.step) or (epoch_ends and epoch_is_due(trainer)) or is_last:
             evaluate(trainer)
-            is_good = trainer.early_stop.is_among_best and config.saves_best
+            is_good = trainer.early_stop.is_among_best and saves_best(config)
         is_last |= trainer.early_stop.is_due
         save_after_epoch = epoch_ends and not config.checkpoint.every_steps
         if is_due(config.checkpoint.every_steps, state.step) or save_after_epoch or is_good or is_last:
@@ -87,6 +88,13 @@ def save(trainer: Trainer, *, wait: bool) -> None:
     """Save a checkpoint; with `wait` it is on disk when this returns."""
     with trainer.log.paused():
         trainer.checkpointer.save(wait=wait)
+
+
+def saves_best(config: RunConfig) -> bool:
+    """Whether an evaluation that is among the best is saved, wherever it falls (checkpoint.save_best)."""
+    if config.checkpoint.save_best == "auto":
+        return config.loop.patience is not None or config.checkpoint.keep_best > 1
+    return config.checkpoint.save_best
 
 
 def is_due(every: int | None, step: int) -> bool:

@@ -119,7 +119,7 @@ def _train(
     tracker = Tracker(
         folder,
         active=accelerator.is_main_process,
-        tensorboard="tensorboard" in config.tracking.chosen,
+        tensorboard="tensorboard" in choice.chosen(config.tracking),
         resumed_at=step_of(checkpoint),
     )
     patience_s = PATIENCE_STOPPED_S

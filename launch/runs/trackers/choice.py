@@ -11,7 +11,7 @@ import numpy as np
 from quell.configs.errors import MachineError
 from quell.configs.support.json_files import Record
 from quell.configs.support.secrets import mask
-from quell.configs.tracking import TrackingConfig
+from quell.configs.tracking import TrackerName, TrackingConfig
 from quell.launch.runs.trackers.backend import Backend, TrackedRun
 from quell.launch.runs.trackers.clearml import Clearml
 from quell.launch.runs.trackers.comet import Comet
@@ -57,9 +57,17 @@ class Relays:
             relay.close(max(deadline_s - time.monotonic(), 0.0))
 
 
+def chosen(tracking: TrackingConfig) -> tuple[TrackerName, ...]:
+    """All trackers of a run, TensorBoard included."""
+    if tracking.trackers is not None:
+        return tracking.trackers
+    names: tuple[TrackerName, ...] = ("tensorboard",) if tracking.tensorboard else ()
+    return (*names, "wandb") if tracking.wandb_project else names
+
+
 def require(tracking: TrackingConfig) -> None:
     """MachineError unless the packages of all trackers are installed."""
-    for name in tracking.chosen:
+    for name in chosen(tracking):
         if name == "tensorboard":
             continue
         needed = [PACKAGES[name]]
@@ -82,7 +90,7 @@ def start(run: TrackedRun, ledger: Ledger, events: Sequence[Record]) -> Relays |
         ledger: What the run folder remembers of them.
         events: The log of the run so far, from which they receive what they have missed.
     """
-    names = [name for name in run.tracking.chosen if name != "tensorboard"]
+    names = [name for name in chosen(run.tracking) if name != "tensorboard"]
     if not names:
         return None
     backends = {name: BACKENDS[name](run, ledger.id_of(name), ledger.sent(name)) for name in names}

@@ -7,10 +7,11 @@ import pytest
 from quell.configs import loader
 from quell.configs.errors import ConfigError
 from quell.configs.tracking import TrackingConfig
+from quell.launch.runs.trackers import choice
 
 
 def chosen(root: Path, *overrides: str) -> tuple[str, ...]:
-    return loader.load(root / "configs/quickstart.yaml", list(overrides)).tracking.chosen
+    return choice.chosen(loader.load(root / "configs/quickstart.yaml", list(overrides)).tracking)
 
 
 def test_older_keys_choose_trackers_as_they_did(root: Path) -> None:
@@ -22,7 +23,7 @@ def test_older_keys_choose_trackers_as_they_did(root: Path) -> None:
 def test_a_list_of_trackers_is_all_of_them(root: Path) -> None:
     assert chosen(root, "tracking.trackers=[mlflow, comet]") == ("mlflow", "comet")
     assert chosen(root, "tracking.trackers=[]") == ()
-    assert TrackingConfig(trackers=("wandb",), wandb_project="knees").chosen == ("wandb",)
+    assert choice.chosen(TrackingConfig(trackers=("wandb",), wandb_project="knees")) == ("wandb",)
 
 
 @pytest.mark.parametrize(
