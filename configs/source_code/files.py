@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from quell.configs.support.paths import ROOT
@@ -11,6 +11,8 @@ ROOMS = ("configs", "launch", "losses", "models", "pipelines", "shards", "slurm"
 PACKAGE = "quell"
 FOLDERS = (*ROOMS, PACKAGE)
 """The folders of a checkout that hold the code."""
+DATA = ("launch/zoo/weights",)
+"""Folders among them whose files are data: weights that come with the code."""
 SUFFIXES = (".py", ".yaml", ".yml", ".json", ".txt", ".csv", ".css", ".js")
 """Endings of the files that the code consists of."""
 
@@ -34,13 +36,15 @@ def fingerprint(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _below(folder: Path, name: str, *, without: Container[str] = ()) -> dict[str, bytes]:
+def _below(folder: Path, name: str, *, without: Iterable[str] = ()) -> dict[str, bytes]:
     """The contents of a folder's files by their path in a checkout, where it is called `name`."""
     found = {}
     for parent, folders, names in os.walk(folder):
-        is_top = Path(parent) == folder
-        folders[:] = [inner for inner in folders if inner != "__pycache__" and not (is_top and inner in without)]
-        for file in (Path(parent, file_name) for file_name in names):
-            if file.name.endswith(SUFFIXES) and file.is_file():  # an editor's lock file is a dangling link
-                found[f"{name}/{file.relative_to(folder).as_posix()}"] = file.read_bytes()
+        place = Path(name, os.path.relpath(parent, folder)).as_posix()
+        skipped = {"__pycache__", *(f for f in folders if f"{place}/{f}" in DATA), *(without if place == name else ())}
+        folders[:] = [inner for inner in folders if inner not in skipped]
+        for file_name in names:
+            file = Path(parent, file_name)
+            if file_name.endswith(SUFFIXES) and file.is_file():  # an editor's lock file is a dangling link
+                found[f"{place}/{file_name}"] = file.read_bytes()
     return found

@@ -11,12 +11,9 @@ from pathlib import Path
 
 from quell.configs.errors import MachineError
 from quell.configs.source_code import files as source_code
-from quell.configs.source_code.files import FOLDERS, PACKAGE
+from quell.configs.source_code.files import DATA, FOLDERS, PACKAGE
 from quell.configs.support import git
 from quell.configs.support.paths import ROOT, base
-
-_DATA = ("launch/zoo/weights",)
-"""Data that come with the code; they are linked, not copied."""
 
 
 def take(folder: Path) -> Path:
@@ -53,7 +50,7 @@ def _write(files: Mapping[str, bytes], target: Path) -> None:
             file = temporary / packaged(name)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
-        for name in filter(lambda name: (ROOT / name).is_dir(), _DATA):
+        for name in filter(lambda name: (ROOT / name).is_dir(), DATA):  # linked, not copied
             (temporary / packaged(name)).parent.mkdir(parents=True, exist_ok=True)
             (temporary / packaged(name)).symlink_to(ROOT / name)
         for name in _linked_names():
