@@ -28,9 +28,6 @@ GROWTH = 1.1
 SLOW_VARIANTS = registry.names("models")
 """Choices of networks are left to the slow lane; some launch 12,000 operators a step."""
 
-ON_APPLE = ("blind", "cncl", "drgan", "quickstart", "spectroformer", "tcfl")
-"""Shipped files, one of each family, whose operators are looked up in PyTorch's list of kernels for Apple GPUs."""
-
 TIMEOUT_S = 1800
 PRECISIONS = ["bf16", pytest.param("no", marks=pytest.mark.slow), pytest.param("fp16", marks=pytest.mark.slow)]
 
@@ -90,11 +87,11 @@ def test_a_fault_is_noticed(fault: str, seen: tuple[str, dict[str, Any]]) -> Non
 
 
 @pytest.mark.timeout(TIMEOUT_S)
-def test_every_operator_of_each_family_of_methods_has_a_kernel_for_apple_gpus(seen: tuple[str, dict[str, Any]]) -> None:
+def test_every_operator_of_the_shipped_files_has_a_kernel_for_apple_gpus(seen: tuple[str, dict[str, Any]]) -> None:
     """By PyTorch's own list; whether the kernel is right, and takes these types, shows on such a GPU only."""
     rehearsals = seen[1]["rehearsals"]
-    assert len({kernel for name in ON_APPLE for kernel in rehearsals[name]["kernels"]}) > 80
-    lacking = {name: list(filter(lacks_kernel, rehearsals[name]["kernels"])) for name in ON_APPLE}
+    assert len({kernel for name in CONFIGS for kernel in rehearsals[name]["kernels"]}) > 80
+    lacking = {name: list(filter(lacks_kernel, rehearsals[name]["kernels"])) for name in CONFIGS}
     assert not {name: operators for name, operators in lacking.items() if operators}
 
 
