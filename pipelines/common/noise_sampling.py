@@ -101,12 +101,15 @@ class NoiseShape:
         """The orientations of an image in which its noise looks the same; `oriented` numbers them."""
         if self.noise.spectrum is None:
             return list(range(ORIENTATIONS))
-        correlation = torch.from_numpy(np.fft.fftshift(np.fft.ifft2(self.noise.spectrum).real))
+        correlation = np.fft.fftshift(np.fft.ifft2(self.noise.spectrum).real)
         correlation = correlation[1:, 1:] / correlation.max()  # an odd size, whose centre stays in place
         if correlation.shape[0] != correlation.shape[1]:
             return [0, 2]
-        turned = [oriented(correlation, orientation) for orientation in range(ORIENTATIONS)]
-        return [i for i, other in enumerate(turned) if float((other - correlation).abs().max()) < ANISOTROPIC]
+        quarter_turns = [
+            np.rot90(correlation, turns) for turns in range(ORIENTATIONS // 2)
+        ]  # in the order of `oriented`
+        turned = [*quarter_turns, *(image[:, ::-1] for image in quarter_turns)]
+        return [i for i, other in enumerate(turned) if np.abs(other - correlation).max() < ANISOTROPIC]
 
     def haar_gain(self) -> float:
         """Standard deviation of the diagonal Haar coefficients of noise of unit variance; 1 for white noise."""

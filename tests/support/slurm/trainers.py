@@ -35,7 +35,7 @@ class Trainers:
         for process in psutil.process_iter():
             try:
                 arguments = process.cmdline()
-                if str(self.run) in arguments and "launch/train.py" in arguments:
+                if str(self.run) in arguments and "quell.launch.train" in arguments:
                     processes[int(process.environ().get("RANK", "0"))] = process
             except psutil.Error:
                 continue
