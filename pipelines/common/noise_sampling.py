@@ -105,9 +105,8 @@ class NoiseShape:
         correlation = correlation[1:, 1:] / correlation.max()  # an odd size, whose centre stays in place
         if correlation.shape[0] != correlation.shape[1]:
             return [0, 2]
-        quarter_turns = [
-            np.rot90(correlation, turns) for turns in range(ORIENTATIONS // 2)
-        ]  # in the order of `oriented`
+        # in the order of `oriented`
+        quarter_turns = [np.rot90(correlation, turns) for turns in range(ORIENTATIONS // 2)]
         turned = [*quarter_turns, *(image[:, ::-1] for image in quarter_turns)]
         return [i for i, other in enumerate(turned) if np.abs(other - correlation).max() < ANISOTROPIC]
 

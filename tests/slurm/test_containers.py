@@ -87,7 +87,8 @@ def test_every_package_is_installed_in_its_pinned_version() -> None:
     (extras,) = re.findall(r'"/opt/quell/source\[([\w,]+)\]"', " ".join(pips))
     for extra in extras.split(","):
         required += setup["options.extras_require"][extra]
-    names = {re.split(r"[<>=;\[ ]", line)[0].lower() for line in required.split("\n") if line.strip()}
+    on_linux = [line for line in required.split("\n") if line.strip() and "win32" not in line.partition(";")[2]]
+    names = {re.split(r"[<>=;\[ ]", line)[0].lower() for line in on_linux}
     assert {name for name in names if not name.startswith("#")} <= pinned
 
 

@@ -13,6 +13,10 @@ HELD_AFTER = 5
 """Steps: enough of them are in the log, and no checkpoint is due yet."""
 
 
+TRAIN = {"launch/train.py", "quell.launch.train"}
+"""How a job starts training: as a script of the checkout, or as a module of the snapshot."""
+
+
 class Trainers:
     """The training processes on this machine that write to a run folder."""
 
@@ -35,7 +39,7 @@ class Trainers:
         for process in psutil.process_iter():
             try:
                 arguments = process.cmdline()
-                if str(self.run) in arguments and "quell.launch.train" in arguments:
+                if str(self.run) in arguments and not TRAIN.isdisjoint(arguments):
                     processes[int(process.environ().get("RANK", "0"))] = process
             except psutil.Error:
                 continue
