@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import quell
 from quell.configs.errors import ConfigError, run_command
 from quell.configs.support.paths import BASE_VARIABLE, IS_INSTALLED, ROOT
 from quell.configs.support.suggestions import did_you_mean
@@ -54,9 +55,7 @@ def main() -> int:
         print(overview())
         return 0
     if name == "--version":
-        from importlib.metadata import version
-
-        print(f"quell {version('quell')}")
+        print(f"quell {quell.__version__}")
         return 0
     if name not in COMMANDS:
         return run_command(lambda: _refuse(name))
