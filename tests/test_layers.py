@@ -6,6 +6,7 @@ because it contains the words that are searched for.)
 
 import ast
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -257,6 +258,15 @@ def test_folders_have_few_files() -> None:
 def test_every_file_of_a_catalogue_is_a_name_that_users_can_write(folder: str) -> None:
     files = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__", "base"}
     assert files == set(registry.names(folder))
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="only git knows which links belong to the project")
+def test_links_lead_to_files_of_the_project() -> None:
+    """A link to a folder of one machine dangles in every clone, and nothing can be written where it stands."""
+    tracked = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, check=True, capture_output=True, text=True)
+    links = [ROOT / line.split("\t")[1] for line in tracked.stdout.splitlines() if line.startswith("120000 ")]
+    assert len(links) >= len(MAY_IMPORT) - 1
+    assert [link.name for link in links if not link.resolve().is_relative_to(ROOT)] == []
 
 
 def test_nothing_is_left_unfinished() -> None:
