@@ -1,4 +1,4 @@
-"""From nothing to a trained model, a table and a picture: what `make train` runs after installing.
+"""From nothing to a trained model, a table, a picture and a page: what `make train` runs after installing.
 
 `python -m launch.quickstart` trains on phantom knees; with `--data DIR` (a folder with a multi-echo knee as
 `*.npz`) on two echoes of that knee.
@@ -28,7 +28,7 @@ ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Build shards, train, compare with the noisy images and NLM, and show where the results are."""
+    """Build shards, train, compare with the noisy images and NLM, and show it all on one page."""
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", metavar="DIR", help="folder with a multi-echo knee (*.npz) instead of the phantom")
     parser.add_argument("--run-dir", metavar="DIR", help="run folder (default: runs/quickstart)")
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def quickstart(options: argparse.Namespace) -> int:
-    """Run the three steps; return 0, or raise with the exit code of the first that fails."""
+    """Run the four steps; return 0, or raise with the exit code of the first that fails."""
     name = "quickstart" if options.data is None else "quickstart_knee"
     shards = base() / "runs" / "data" / ("phantom" if options.data is None else "knee")
     run_dir = run_folder(options.run_dir or f"runs/{name}")
@@ -46,12 +46,13 @@ def quickstart(options: argparse.Namespace) -> int:
     train = [str(ROOT / "launch" / "train.py"), "--config", CONFIG, "--run-dir", str(run_dir), f"data.root={shards}"]
     evaluate = [str(ROOT / "launch" / "evaluate.py"), "--run", str(run_dir), "--baseline", "noisy", "--baseline", "nlm"]
     if not all((shards / split / "index.json").is_file() for split in ("train", "val", "test")):
-        run_step("1/3 shards", ["-m", "quell.shards.build", *source, "--output", str(shards)])
-    run_step("2/3 training", [*ACCELERATE, *train, *options.overrides])
-    run_step("3/3 evaluation", [*evaluate, "--pictures", "1", "--output", str(run_dir / "report.json")])
+        run_step("1/4 shards", ["-m", "quell.shards.build", *source, "--output", str(shards)])
+    run_step("2/4 training", [*ACCELERATE, *train, *options.overrides])
+    run_step("3/4 evaluation", [*evaluate, "--pictures", "1", "--output", str(run_dir / "report.json")])
+    run_step("4/4 page", ["-m", "quell.launch.run_report.command", str(run_dir)])
     print(
-        f"\ntable    {run_dir / 'report.md'}\npicture  {run_dir / 'report.png'}\n"
-        f"curves   tensorboard --logdir {run_dir.parent}\npage     quell report {run_dir}"
+        f"\ntable    {run_dir / 'report.md'}\npicture  {run_dir / 'report.png'}\npage     {run_dir / 'report.html'}\n"
+        f"curves   tensorboard --logdir {run_dir.parent}"
     )
     return 0
 

@@ -196,8 +196,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, command: Command, data: 
     return copy
 
 
-@pytest.mark.xdist_group("docs")
-@pytest.mark.timeout(TIMEOUT_S + 60)
 def test_the_changelog_names_modules_that_exist() -> None:
     rows = [row.split("|") for row in (ROOT / "CHANGELOG.md").read_text("utf-8").splitlines() if row.startswith("| `")]
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
@@ -207,6 +205,8 @@ def test_the_changelog_names_modules_that_exist() -> None:
     assert [place for place in places if not (place.is_dir() or place.with_suffix(".py").is_file())] == []
 
 
+@pytest.mark.xdist_group("docs")
+@pytest.mark.timeout(TIMEOUT_S + 60)
 def test_the_commands_of_the_readme_run(workspace: Path) -> None:
     assert any(block.language == "bash" for block in blocks(README.read_text("utf-8")))
 
