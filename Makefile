@@ -50,7 +50,7 @@ campaign: $(STAMP) ## kill runs and damage files at random: SEED=1 KILLS=30 MUTA
 campaign-slurm: $(STAMP) ## requeue, preempt and lose nodes and controllers of a real SLURM at random
 	$(PY) -m tests.campaign.slurm
 
-bench: $(STAMP) ## run every benchmark, each next to its alternatives
+bench: $(STAMP) ## run every benchmark of speed, each next to its alternatives
 	@$(PY) -c 'import glob, sys; sys.exit(not glob.glob("benchmarks/[!_]*.py"))' || { echo "no benchmarks/*.py"; exit 2; }
 	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(PY) $$script; done
 

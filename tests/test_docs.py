@@ -45,7 +45,7 @@ SMALLER = (
     (r"\blaunch/(train|experiments|diagnose)\.py\b(?!.*--(dry-run|summary|help|run )\b)", r"\g<0>", STEPS),
     (r"\blaunch/evaluate\.py\b", r"\g<0>", "--limit 4"),
     (r"\bshards\.build phantom\b", r"\g<0>", FEWER),
-    (r"\bbenchmarks/noise\.py\b", r"\g<0>", "--steps 2 --rows white"),
+    (r"\bbenchmarks/quality/noise\.py\b", r"\g<0>", "--steps 2 --rows white"),
     (r"\btests\.campaign\b.*", r"tests.campaign --kills 1 --mutations 20", ""),
     (r"\bslurm/submit\.py\b", r"\g<0>", "--dry-run --set data.crop=32"),
 )

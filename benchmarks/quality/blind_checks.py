@@ -3,7 +3,7 @@
 One PD slice with white and with correlated noise (blurred by 1 px), restored in ways that are right and wrong. The
 checks see the noisy and the restored image and the noise's model, never the clean image; the PSNR beside them does.
 
-  python benchmarks/blind_checks.py --input knee_mese
+  python benchmarks/quality/blind_checks.py --input knee_mese
 """
 
 import argparse
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
 from benchmarks.support import common
 from quell.launch.evaluation.baselines import restore

@@ -4,7 +4,7 @@ Builds each kind of noise on the real knee (`shards.build knee_mese`), trains `c
 and measures it on slices 15 to 17 beside NLM and BM3D. The baselines are told the true noise, which the training is
 not, except in the row `blurred, given`. What is done already is not done again.
 
-  python benchmarks/noise.py --input knee_mese --output runs/noise
+  python benchmarks/quality/noise.py --input knee_mese --output runs/noise
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
 from benchmarks.support import common
 from quell.configs.support.paths import ROOT

@@ -1,6 +1,6 @@
 """How often intervals and tests of `quell compare` are right: simulated differences with a known truth.
 
-  python -m benchmarks.intervals
+  python -m benchmarks.quality.intervals
 
 Prints the part of 95 % intervals that cover the true mean difference, for four kinds of intervals, and the part of
 tests of two equal methods with several seeds that find a difference at 5 %.
