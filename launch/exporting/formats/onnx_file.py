@@ -11,7 +11,7 @@ import torch
 from torch.export import ExportedProgram
 
 from quell.configs.errors import ConfigError
-from quell.configs.support.json_files import Record
+from quell.configs.support.json_files import Record, strict_json
 from quell.launch.exporting.formats.runner import MANIFEST, Run, missing_package
 from quell.launch.exporting.program.restoration import RestorationProgram
 from quell.launch.exporting.program.tracing import first_sentence, quiet
@@ -69,7 +69,7 @@ class OnnxWriter:
         """Write the model, with the manifest among its metadata."""
         import onnx
 
-        onnx.helper.set_model_props(self._model, {MANIFEST: json.dumps(manifest)})
+        onnx.helper.set_model_props(self._model, {MANIFEST: strict_json(manifest)})
         file.write_bytes(self._model.SerializeToString())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from quell.configs.support.json_files import Record
+from quell.configs.support.json_files import Record, strict_json
 from quell.launch.exporting.formats.runner import MANIFEST, Run
 from quell.launch.exporting.program.restoration import RestorationProgram
 from quell.launch.exporting.program.tracing import quiet
@@ -26,7 +26,7 @@ class TorchExportWriter:
         """Write the program, with the manifest as an extra file."""
         content = io.BytesIO()  # torch.export.save warns of file names without its own suffix
         with quiet():
-            torch.export.save(self._exported, content, extra_files={MANIFEST: json.dumps(manifest)})
+            torch.export.save(self._exported, content, extra_files={MANIFEST: strict_json(manifest)})
         file.write_bytes(content.getvalue())
 
 

@@ -10,7 +10,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from quell.configs.errors import ConfigError
-from quell.configs.support.json_files import Record
+from quell.configs.support.json_files import Record, strict_json
 from quell.launch.exporting.formats.runner import MANIFEST, Run
 from quell.launch.exporting.program.restoration import RestorationProgram
 from quell.launch.exporting.program.tracing import first_sentence, quiet
@@ -36,7 +36,7 @@ class TorchScriptWriter:
     def save(self, file: Path, manifest: Record) -> None:
         """Write the program, with the manifest as an extra file."""
         with quiet():
-            self._script.save(str(file), _extra_files={MANIFEST: json.dumps(manifest)})
+            self._script.save(str(file), _extra_files={MANIFEST: strict_json(manifest)})
 
 
 def runner(file: Path) -> Run:

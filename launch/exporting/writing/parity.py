@@ -1,5 +1,6 @@
 """Whether a file restores as `quell denoise` does, on real images of several sizes."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
@@ -29,7 +30,8 @@ class Comparison:
     output: str
     size: tuple[int, int]
     max_error: float
-    """Largest absolute difference, in stored units."""
+    """Largest absolute difference, in stored units; infinite where one of the images is not finite everywhere, so that
+    the largest of several comparisons is never hidden by a NaN."""
     relative_error: float
     """The same over the range of the restored image."""
     psnr_difference_db: float | None
@@ -104,12 +106,16 @@ def measure(run: Run, program: RestorationProgram, restorer: Restorer, samples: 
 def refuse_difference(parity: Parity, source: str, tolerance: float) -> None:
     """Raise QuellError where a file restores otherwise than its run."""
     worst = parity.worst
-    if not worst.relative_error <= tolerance:  # NaN, too
-        raise QuellError(
-            f"{source}: what was exported restores {worst.image} ({worst.size[0]} x {worst.size[1]} px) otherwise than "
-            f"quell denoise: '{worst.output}' differs by {worst.max_error:.3g}, {worst.relative_error:.2g} of its "
-            f"range, and --tolerance allows {tolerance:.2g}; no file was written: choose another --format"
-        )
+    if math.isfinite(worst.relative_error) and worst.relative_error <= tolerance:
+        return
+    difference = f"{worst.max_error:.3g}, {worst.relative_error:.2g} of its range"
+    if not math.isfinite(worst.relative_error):
+        difference = "values that are not finite (NaN or infinity)"
+    raise QuellError(
+        f"{source}: what was exported restores {worst.image} ({worst.size[0]} x {worst.size[1]} px) otherwise than "
+        f"quell denoise: '{worst.output}' differs by {difference}, and --tolerance allows {tolerance:.2g}; no file was "
+        "written: choose another --format"
+    )
 
 
 def to_tensor(port: Port, image: np.ndarray) -> np.ndarray:
@@ -147,13 +153,15 @@ def _compared(run: Run, program: RestorationProgram, restorer: Restorer, sample:
         clean, difference = sample.clean.get(port.name), None
         if clean is not None and sample.data_range:
             values = [psnr(_real(image), _real(clean), data_range=sample.data_range) for image in (restored, reference)]
-            difference = values[0] - values[1]
+            difference = values[0] - values[1] if values[0] != values[1] else 0.0  # both may be infinite
         yield Comparison(sample.key, port.name, (restored.shape[0], restored.shape[1]), absolute, relative, difference)
 
 
 def _error(restored: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """The largest absolute difference, and the same over the range of the reference."""
+    """The largest absolute difference, and the same over the range of the reference; infinite unless all are finite."""
     absolute = float(np.abs(restored - reference).max())
+    if not math.isfinite(absolute):
+        return math.inf, math.inf
     span = float(np.ptp(_real(reference)))
     return absolute, absolute / span if span > 0 else absolute
 
