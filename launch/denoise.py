@@ -54,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="also restore images far from the level of the training images, or, with a shared model, with other noise",
+        help="also restore images far from the level of the training images, or, with a shared model, with other noise "
+        "or noise that cannot be measured",
     )
     cli.add_trust_argument(parser)
     options = cli.parse(parser, arguments)

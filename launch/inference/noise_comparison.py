@@ -1,8 +1,10 @@
 """Is the noise of an image that is to be restored the noise that the run was trained on?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from quell.configs.errors import DataError
 from quell.configs.fields import FieldSpec
 from quell.launch.runs.folder import RunFolder
 from quell.losses.noise.model import FieldNoise, NoiseModel
@@ -16,6 +18,15 @@ TAIL = 3.1
 """Standard deviations below its mean of the 0.1th percentile of Gaussian noise (launch/data/training_levels.py)."""
 CORRELATION_DIFFERENCE = 0.3
 """Difference between the correlations of neighbouring pixels from which they count as different."""
+
+
+class NoiseFindings(NamedTuple):
+    """What a comparison found; a field whose noise is that of the training is in neither of them."""
+
+    differences: list[str]
+    """Half a sentence for each field with other noise in an image."""
+    unknown: list[str]
+    """Why the noise of a field could be measured in no image, for each such field."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +54,29 @@ class NoiseComparison:
         families = {name: levels for name, levels in self.ranges.items() if levels.high > levels.low}
         return {name: TAIL * widened(levels).high for name, levels in families.items()}
 
-    def differences(self, batch: Batch) -> list[str]:
-        """Half a sentence for each field whose noise in the first image of a batch is not that of the training."""
-        fields = [name for name in self.ranges if name in batch]
-        if not fields:
-            return []
-        first = {key: value[:1] for key, value in batch.items()}
-        found = noise_audit.noise_of([first], fields, self.specs)
-        sentences = (self._difference(name, noise) for name, noise in (found.fields if found else {}).items())
-        return [sentence for sentence in sentences if sentence]
+    def findings(self, batch: Batch, names: Sequence[str] = ("",)) -> NoiseFindings:
+        """Compare the noise of each image of a batch, field by field: one that cannot be measured hides no other.
 
-    def _difference(self, field: str, noise: FieldNoise) -> str:
+        Args:
+            batch: Images as the pipeline takes them.
+            names: What messages add for each image, such as " in image 2 of 9"; as many as there are images.
+        """
+        differences, unknown = [], []
+        for field in (field for field in self.ranges if field in batch):
+            measured: list[str] = []
+            problems: list[str] = []
+            for number, name in enumerate(names):
+                try:
+                    image = {key: value[number : number + 1] for key, value in batch.items()}
+                    noise = noise_audit.noise_of_image(image, field, self.specs)
+                    measured.append(self._difference(field, name, noise))
+                except DataError as error:
+                    problems.append(str(error))
+            differences += [sentence for sentence in measured if sentence][:1]
+            unknown += problems[:1] if not measured else []
+        return NoiseFindings(differences, unknown)
+
+    def _difference(self, field: str, name: str, noise: FieldNoise) -> str:
         """What differs between the noise of an image and that of the training; empty where nothing does."""
         levels, shape = self.ranges[field], self.trained_on.get(field, FieldNoise(1.0))
         accepted = widened(levels)
@@ -64,7 +87,7 @@ class NoiseComparison:
         if not levels.any_shape:
             words += f" and a correlation of {noise.correlation(0, 1):.2f} with the next pixel"
             trained += f" and {shape.correlation(0, 1):.2f}"
-        return f"the noise of '{field}' has {words}, but that of the training images had {trained}"
+        return f"the noise of '{field}'{name} has {words}, but that of the training images had {trained}"
 
 
 def widened(levels: NoiseRange) -> NoiseRange:

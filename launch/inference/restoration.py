@@ -16,6 +16,7 @@ from quell.launch.inference.files.opened import OpenedFile
 from quell.launch.inference.files.stored_file import StoredFile
 from quell.launch.inference.inputs import ArrayRef, RestorationInput, RestorationJob, restoration_jobs
 from quell.launch.inference.measuring import Measurements
+from quell.launch.inference.noise_comparison import NoiseFindings
 from quell.launch.inference.restorer import Layout, Restorer
 from quell.launch.inference.results import Results, in_memory, write_target
 from quell.launch.inference.targets import Target, Targets
@@ -24,6 +25,10 @@ KEPT_BYTES = 1 << 28
 """Pixels of so many bytes stay in memory between checking and restoring; those of further files are read again."""
 NOISE_ROWS = 512
 """Rows of a large image whose noise is compared with that of the training images."""
+NOISE_IMAGES = (1 / 2, 1 / 4, 3 / 4)
+"""Where in a stack the images are whose noise is compared: the first and the last of a volume are often air."""
+EXPECT = "expect noise that is left or detail that is lost, and train on images like this one"
+"""What a warning of other noise ends with."""
 MAX_PROBLEMS = 10
 """Of many inputs that cannot be restored so many are named."""
 
@@ -78,9 +83,11 @@ class Restoration:
             folder: Where to write; None writes nothing, and results are only taken as arrays.
             format_: "same" as the noisy file's, or a suffix without its dot.
             force: Whether to restore images that are far from the level of the training images, or with a shared model
-                images with other noise.
+                images with other noise, or with noise that cannot be measured.
         """
         self._restorer, self._folder, self._format, self._force = restorer, folder, format_, force
+        self._refuses = restorer.is_shared and not force
+        """Whether other noise, or noise that cannot be measured, is refused before anything is restored."""
         self._measurements = Measurements(restorer.model, restorer.noise.reach())
         self.notes: dict[str, list[Path]] = {}
         """What could not be kept -> the files concerned."""
@@ -185,6 +192,8 @@ class Restoration:
         white = 0.0
         try:
             for number, (job, layout) in enumerate(zip(task.jobs, task.layouts, strict=True)):
+                if not self._refuses:
+                    self._warn_of_noise(task, job, layout)
                 units = {name: self._measurements.units(ref) for name, ref in job.arrays.items()}
                 white = max(white, results.restore(number, job, layout, units, self._restorer, task.source(job)))
             yield results, white
@@ -228,33 +237,65 @@ class Restoration:
         return problems
 
     def _check_noise(self, tasks: list[Task]) -> list[QuellError]:
-        """Inputs with other noise than a shared model was trained on; a run only warns, when it is their turn."""
+        """Inputs whose noise is not known to be what a shared model was trained on.
+
+        A run only warns, when it is their turn.
+        """
         problems: list[QuellError] = []
-        for task in tasks if self._restorer.is_shared and not self._force else ():
+        for task in tasks if self._refuses else ():
             for job, layout in zip(task.jobs, task.layouts, strict=True):
-                units = {name: self._measurements.units(ref) for name, ref in job.arrays.items()}
-                arrays = {name: units[name].to_training(_middle(ref, layout)) for name, ref in job.arrays.items()}
-                try:
-                    self._restorer.check_noise(arrays, task.source(job))
-                except DataError as error:
-                    problems.append(error)
+                found = self._compare_noise(task, job, layout)
+                if found.differences:
+                    problems.append(
+                        DataError(
+                            f"{task.source(job)}: {'; '.join(found.differences)}: choose a model that was trained on "
+                            "such noise, or go on with --force (in Python, force=True)"
+                        )
+                    )
+                elif found.unknown:
+                    problems.append(
+                        DataError(
+                            f"{task.source(job)}: {'; '.join(found.unknown)}: restore it unchecked with --force (in "
+                            "Python, force=True), if it has the noise that this model was trained on"
+                        )
+                    )
             if len(tasks) > 1:
                 task.release()
         return problems
+
+    def _warn_of_noise(self, task: Task, job: RestorationJob, layout: Layout) -> None:
+        found = self._compare_noise(task, job, layout)
+        for sentence in found.differences:
+            _logger.warning(f"{task.source(job)}: {sentence}: {EXPECT}")
+        for sentence in found.unknown:
+            _logger.warning(f"{task.source(job)}: {sentence}: whether it is that of the training images is not known")
+
+    def _compare_noise(self, task: Task, job: RestorationJob, layout: Layout) -> NoiseFindings:
+        """Compare the noise of some images with that of the training."""
+        if not self._restorer.noise.ranges:
+            return NoiseFindings([], [])
+        numbers = list(dict.fromkeys(int(place * layout.images) for place in NOISE_IMAGES))
+        units = {name: self._measurements.units(ref) for name, ref in job.arrays.items()}
+        arrays = {name: units[name].to_training(_some_images(ref, layout, numbers)) for name, ref in job.arrays.items()}
+        several = layout.images > 1
+        names = [f" in image {number + 1} of {layout.images}" if several else "" for number in numbers]
+        return self._restorer.compare_noise(arrays, task.source(job), names)
 
     def _description(self) -> str:
         checkpoint = self._restorer.model.checkpoint
         return f"Noise reduced by Quell, run {self._restorer.model.config.name}, checkpoint {checkpoint.name}"
 
 
-def _middle(ref: ArrayRef, layout: Layout) -> np.ndarray:
-    """The first image of an array, of a large one the rows in its middle: (rows, W) or (rows, W, C)."""
+def _some_images(ref: ArrayRef, layout: Layout, numbers: list[int]) -> np.ndarray:
+    """Images of a stack, of a large file the rows in their middle: (N, rows, W) or (N, rows, W, C)."""
     if ref.file.is_large:
         top = max(0, (layout.height - NOISE_ROWS) // 2)
-        image_HWC = ref.file.rows(ref.name, layout).rows(0, top, min(top + NOISE_ROWS, layout.height))
+        rows = ref.file.rows(ref.name, layout)
+        bands = [rows.rows(number, top, min(top + NOISE_ROWS, layout.height)) for number in numbers]
+        images = np.stack(bands).reshape(len(numbers), -1, layout.width, layout.channels)
     else:
-        image_HWC = ref.file.read(ref.name).reshape(layout)[0]
-    return image_HWC[..., 0] if layout.channels == 1 else image_HWC
+        images = ref.file.read(ref.name).reshape(layout)[numbers]
+    return images[..., 0] if layout.channels == 1 else images
 
 
 def _check_aligned(files: Mapping[str, OpenedFile], given: RestorationInput) -> None:

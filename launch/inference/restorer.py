@@ -3,7 +3,7 @@
 Legend: N images, C channels, H height, W width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -14,11 +14,10 @@ from torch import Tensor
 
 from quell.configs.errors import DataError
 from quell.configs.fields import FieldSpec
-from quell.configs.support.logs import get_logger
 from quell.launch.checkpoints.layout import is_shared
 from quell.launch.data import finishing
 from quell.launch.inference import tiling, trained_model
-from quell.launch.inference.noise_comparison import NoiseComparison
+from quell.launch.inference.noise_comparison import NoiseComparison, NoiseFindings
 from quell.launch.machine import out_of_memory
 from quell.launch.machine.arithmetic import set_tf32
 from quell.launch.machine.devices import take_device
@@ -26,17 +25,11 @@ from quell.pipelines.base import Batch, Output
 from quell.shards.reading.pixels import transforms
 from quell.shards.reading.recipe import INTEGER_MAX
 
-log = get_logger(__name__)
-
 MIN_SIDE_PX = 8
 """An array with a shorter side is more likely a colour image taken for a stack than an image."""
 TRIED_BELOW_PX = 64
 """The network is tried on an image of the size to come where a side is shorter than this: some networks need more. So
 are methods that may read several fields, of which one may be missing."""
-
-
-EXPECT = "expect noise that is left or detail that is lost, and train on images like this one"
-"""What a warning of other noise ends with."""
 
 
 class Layout(NamedTuple):
@@ -129,7 +122,6 @@ class Restorer:
         }
         self.restored_fields = list(dict.fromkeys(output.noisy for output in self.pipeline.outputs.values()))
         self._tried: set[object] = set()
-        self._compared: set[str] = set()
         self.colour = self.model.images[self.restored_fields[0]].channels > 1
 
     def check(self, arrays: Mapping[str, HasShape], source: str) -> Layout:
@@ -187,10 +179,6 @@ class Restorer:
             listed = ", ".join(f"'{name}' has {n} of {height} x {width}" for name, (n, height, width) in sizes.items())
             raise DataError(f"{source}: the fields differ in size: {listed}")
         batch = self.to_batch(stacks, first_index=first_index)
-        if first_index == 0 and source not in self._compared:
-            for difference in self.noise.differences(batch):
-                log.warning("%s: %s: %s", source, difference, EXPECT)
-        self._compared.discard(source)
         with torch.inference_mode():
             # measured on full images: tiles that measured themselves would show seams
             batch |= self.pipeline.image_statistics(batch)
@@ -209,23 +197,16 @@ class Restorer:
             for name, output in self.outputs.items()
         }
 
-    def check_noise(self, arrays: Mapping[str, np.ndarray], source: str) -> None:
-        """Compare the noise of the first image with that of the training, which `restore` then does not do again.
+    def compare_noise(self, arrays: Mapping[str, np.ndarray], source: str, names: Sequence[str]) -> NoiseFindings:
+        """Compare the noise of images with that of the training.
 
         Args:
             arrays: As for `restore`, or a part of them.
             source: What messages call the arrays.
-
-        Raises:
-            DataError: They differ.
+            names: What messages add for each image of the stack.
         """
-        stacks = {name: as_stack(array, self.layout(array, name, source))[:1] for name, array in arrays.items()}
-        for difference in self.noise.differences(self.to_batch(stacks)):
-            raise DataError(
-                f"{source}: {difference}: choose a model that was trained on such noise, or go on with --force (in "
-                "Python, force=True)"
-            )
-        self._compared.add(source)
+        stacks = {name: as_stack(array, self.layout(array, name, source)) for name, array in arrays.items()}
+        return self.noise.findings(self.to_batch(stacks), names)
 
     def restore_tiles(self, tiles: dict[str, Tensor], source: str) -> dict[str, Tensor]:
         """The primary outputs of one batch of tiles, float32 or complex64."""

@@ -11,7 +11,7 @@ from quell.configs.errors import DataError
 from quell.configs.fields import FieldSpec
 from quell.losses.noise import audit
 from quell.losses.noise.estimate import Estimate
-from quell.losses.noise.model import NoiseModel
+from quell.losses.noise.model import FieldNoise, NoiseModel
 from quell.pipelines.base import Batch
 
 Image = NDArray[np.generic]
@@ -68,8 +68,7 @@ class NoiseAudit:
                     f"pipeline.noise is from_repeats, but the shards hold no '{second_of(name)}': build them with "
                     "second copies, or set pipeline.noise to auto"
                 )
-            smallest = min((min(image.shape[:2]) for image in images), default=0)
-            if not seconds and smallest < SMALLEST_PX:
+            if not seconds and _smallest_px(images) < SMALLEST_PX:
                 continue
             if not seconds and np.median([_constant_share(image) for image in images]) > MOSTLY_CONSTANT:
                 problems.append(
@@ -81,7 +80,8 @@ class NoiseAudit:
             with np.errstate(all="ignore"):
                 return (audit.audit_noise(usable) if usable else None), problems
         except DataError as error:
-            return None, [*problems, f"the noise could not be examined: {error}"]
+            named = " and ".join(f"'{name}'" for name in usable)
+            return None, [*problems, f"the noise of {named} could not be examined: {error}"]
 
 
 def noise_of(batches: Iterable[Batch], fields: Sequence[str], specs: dict[str, FieldSpec]) -> NoiseModel | None:
@@ -90,6 +90,26 @@ def noise_of(batches: Iterable[Batch], fields: Sequence[str], specs: dict[str, F
     for batch in batches:
         collected.add(batch)
     return collected.model()[0]
+
+
+def noise_of_image(batch: Batch, field: str, specs: dict[str, FieldSpec]) -> FieldNoise:
+    """The noise of one field in a batch, whatever the others are. Raises DataError where it cannot be told."""
+    collected = NoiseAudit([field], specs)
+    collected.add(batch)
+    if (smallest := _smallest_px(_stored(batch[field], batch[f"{field}_scale"], specs[field]))) < SMALLEST_PX:
+        raise DataError(
+            f"the noise of '{field}' could not be examined, as noise is told from structure in images of at least "
+            f"{SMALLEST_PX} px a side only, and this one has a side of {smallest} px"
+        )
+    found, problems = collected.model()
+    if found is None:
+        raise DataError(problems[0])
+    return found.fields[field]
+
+
+def _smallest_px(images: Sequence[Image]) -> int:
+    """The shortest side of all images."""
+    return min((min(image.shape[:2]) for image in images), default=0)
 
 
 def _constant_share(image: Image) -> float:

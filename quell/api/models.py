@@ -162,7 +162,7 @@ class Model:
             format: Of the files written.
             pattern: Take only files of folders that match, such as "*.png".
             force: Also restore images far from the level of the training images, or with a shared model images with
-                other noise.
+                other noise, or noise that cannot be measured.
 
         Returns:
             For an array, an array of its shape: integers keep their type, rounded and clipped; complex images become

@@ -89,7 +89,10 @@ def _images(facts: ModelFacts) -> Iterator[str]:
         yield f"| {field} | {kind} | {facts.noise.get(field, 'not examined')} | {trained} | {accepted} |"
     yield "\nStandard deviations are in stored units: integers count as fractions of their type's maximum."
     if facts.noise_ranges:
-        yield "`quell denoise` measures the noise of every image, and refuses other noise unless `--force` is given."
+        yield (
+            "`quell denoise` measures the noise of every file, and refuses other noise, and what it cannot measure, "
+            "unless `--force`\nis given."
+        )
     yield ""
 
 

@@ -150,6 +150,44 @@ def test_correlated_noise_is_refused_by_a_model_for_white_noise(
     assert "training images had 0.02 to 0.2 and 0.00" in single_error(capsys.readouterr().err)
 
 
+def test_noise_that_cannot_be_measured_is_refused_by_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, noisy = camera(0.5)
+    np.save(tmp_path / "small.npy", noisy[:63])
+    noisy[:, 100:] = 0
+    np.save(tmp_path / "masked.npy", noisy)
+    for name, words in (("small", "a side of 63 px"), ("masked", "most of each image is constant (masked or padded)")):
+        given = ["--zoo", "photographs_blind", str(tmp_path / f"{name}.npy"), "--output", str(tmp_path / "out")]
+        assert denoise.main(given) == DataError.exit_code
+        error = single_error(capsys.readouterr().err)
+        assert f"{name}.npy: the noise of 'noisy' could not be examined" in error and words in error
+        assert "restore it unchecked with --force" in error and not (tmp_path / "out" / f"{name}.npy").exists()
+        assert denoise.main([*given, "--force"]) == 0
+        assert "whether it is that of the training images is not known" in capsys.readouterr().err
+
+
+def test_a_stack_is_judged_by_its_middle_rather_than_by_its_first_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, sigma in (("good", 0.1), ("strong", 0.5)):
+        noisy = camera(sigma)[1]
+        np.save(tmp_path / f"{name}.npy", np.stack([np.zeros_like(noisy), noisy, noisy, np.zeros_like(noisy)]))
+    words = ["--zoo", "photographs_blind", "--output", str(tmp_path / "out"), "--quiet"]
+    assert denoise.main([*words, str(tmp_path / "good.npy")]) == 0
+    capsys.readouterr()
+    assert denoise.main([*words, str(tmp_path / "strong.npy")]) == DataError.exit_code
+    assert "of 'noisy' in image 3 of 4 has a standard deviation of" in single_error(capsys.readouterr().err)
+
+
+def test_a_model_without_a_range_restores_any_level(tmp_path: Path) -> None:
+    assert "| any level |" in (zoo.WEIGHTS / "underwater" / "README.md").read_text()
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    words = ["--zoo", "underwater", str(tmp_path / "image.png"), "--output", str(tmp_path / "out"), "--quiet"]
+    assert denoise.main(words) == 0
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "words"),
     [("photographs_blind", (64, 64, 3), "grey"), ("underwater", (64, 64), "colour"), ("knee_pd", (64, 64, 3), "grey")],
