@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
+from quell.configs.errors import QuellError
+from quell.launch.exporting.bioimage import documents
 from quell.launch.exporting.bioimage.package import Credits, export_package
 from quell.launch.exporting.command import main
 from quell.launch.exporting.formats import onnx_file
@@ -56,6 +58,26 @@ def test_a_package_passes_the_zoos_own_validator_without_a_network(
     for restored, name in zip(restore(list(images.values())), ("pd", "pdfs"), strict=True):
         np.testing.assert_allclose(restored, np.load(package / f"test_{name}_restored.npy"), atol=1e-5)
     assert "The whole restoration is" in (package / "README.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not tracing.CAN_TRACE, reason="this torch cannot leave sizes open")
+@pytest.mark.filterwarnings("ignore")
+def test_a_package_whose_weights_fail_the_validator_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cover = documents.write_cover
+
+    def tamper(file: Path, *others: Any) -> None:
+        cover(file, *others)
+        (expected,) = file.parent.glob("test_*restored.npy")
+        np.save(expected, np.load(expected) + np.float32(0.1))
+
+    monkeypatch.setattr(documents, "write_cover", tamper)
+    run = trained(tmp_path, {"name": "supervised", "network": UNET})
+    with pytest.raises(QuellError, match="validator of the BioImage Model Zoo does not accept the package: .*"):
+        export_package(run, tmp_path / "out" / "package", CREDITS)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize("cite", ["Text | 10.1/x", "Text | https://example.org"])
