@@ -10,6 +10,7 @@
 | 5 | CheckpointError | a checkpoint that does not belong to this run |
 | 6 | MachineError | the machine: folder not writable, package missing, disk full |
 | 7 | (no error) | `quell repeat`: the repetition has other weights, or something differs that may change them |
+| 8 | (no error) | `quell repeat`: no difference was seen, but the weights could not be compared |
 | 75 | (no error) | stopped on a signal with a checkpoint; start the same command again |
 | 130 | (no error) | interrupted from the keyboard |
 """
@@ -25,6 +26,7 @@ from quell.configs.support.secrets import mask
 from quell.configs.support.suggestions import as_started_here
 
 EXIT_DIFFERENT = 7
+EXIT_NOT_COMPARED = 8
 EXIT_REQUEUE = 75
 EXIT_INTERRUPTED = 130
 

@@ -5,7 +5,8 @@
   quell repeat RUN --steps 100      only as far as step 100
   quell repeat RUN --code           with the code of the run, from git and the changes it recorded
 
-Exit codes: 0 identical, 7 different (with --check-only: something differs), 4 other data; configs/errors.py has all.
+Exit codes: 0 identical weights, 7 different (with --check-only: something differs), 8 weights not compared, 4 other
+data; configs/errors.py has all.
 docs/repeating.md explains what is recorded and compared.
 """
 

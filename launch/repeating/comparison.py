@@ -67,6 +67,23 @@ def compare(recorded: Mapping[str, Tensor], repeated: Mapping[str, Tensor]) -> l
     return found
 
 
+def is_identical(
+    tensors: Mapping[str, Sequence[TensorDifference]] | None, first: FirstDifference | None, same_start: bool | None
+) -> bool | None:
+    """Whether a repetition has the weights of the run; None where nothing that was compared can tell.
+
+    Equal logs do not make weights identical: numbers are logged now and then, and are rounded sums.
+
+    Args:
+        tensors: From `compare_checkpoints`; None where there was no pair of checkpoints.
+        first: From `first_difference`.
+        same_start: Whether the initial weights were the same; None where that was not recorded.
+    """
+    if tensors is not None:
+        return not any(tensors.values())
+    return False if first is not None or same_start is False else None
+
+
 def first_difference(recorded: Path, repeated: Path, end: int) -> tuple[FirstDifference | None, int]:
     """The first number in which two logs differ up to a step, and how many numbers were compared.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quell.configs import loader
-from quell.configs.errors import EXIT_DIFFERENT, CheckpointError, ConfigError, QuellError
+from quell.configs.errors import EXIT_DIFFERENT, EXIT_NOT_COMPARED, CheckpointError, ConfigError, QuellError
 from quell.configs.fields import DRAWS
 from quell.configs.schema import DataConfig
 from quell.configs.support.atomic_files import write_atomically
@@ -48,7 +48,8 @@ def repeat(request: Request) -> int:
     """Check, train and compare as asked, and print the report.
 
     Returns:
-        0 where every bit is the same (with `check_only`: where nothing differs), otherwise EXIT_DIFFERENT.
+        0 where every bit of the weights is the same (with `check_only`: where nothing differs), EXIT_DIFFERENT where
+        one is not, EXIT_NOT_COMPARED where the run kept no weights of that step and nothing else differs.
 
     Raises:
         QuellError: The run cannot be repeated, or its repetition failed.
@@ -75,6 +76,8 @@ def repeat(request: Request) -> int:
     for sentence in _refuse_or_name(request, starts[-1], meta, config, parts, data_root):
         unknown.append(sentence)
         print(f"not known: {sentence}")
+    if not (request.run / "checkpoints" / folder_name(end)).is_dir():
+        print(text.no_weights(end, _steps_kept(request.run)))
     with tempfile.TemporaryDirectory(prefix="quell-code-") as temporary:
         commands = _commands(request, parts, repetition, Path(temporary), unknown)
         if request.check_only:
@@ -151,12 +154,13 @@ def _compare(request: Request, end: int, parts: list[Leg], found: list[Differenc
     first, compared = comparison.first_difference(before, now, end)
     initial = [next((s.get("weights") for s in read_starts(run)), None) for run in (request.run, request.run_dir)]
     same_start = None if None in initial else initial[0] == initial[1]
-    identical = first is None if tensors is None else not any(tensors.values())
+    identical = comparison.is_identical(tensors, first, same_start)
     report: Record = {
         "run": str(request.run.resolve()),
         "step": end,
         "identical": identical,
         "weights_compared": tensors is not None,
+        "steps_kept": _steps_kept(request.run),
         "tensors": {name: [row._asdict() for row in rows] for name, rows in (tensors or {}).items()},
         "first_difference": first and first._asdict(),
         "numbers_compared": compared,
@@ -167,7 +171,7 @@ def _compare(request: Request, end: int, parts: list[Leg], found: list[Differenc
     }
     write_atomically(request.run_dir / REPORT_FILE, strict_json(json.loads(json.dumps(report))) + "\n")
     print(text.outcome(report, request.run_dir))
-    return 0 if identical else EXIT_DIFFERENT
+    return {True: 0, False: EXIT_DIFFERENT, None: EXIT_NOT_COMPARED}[identical]
 
 
 def _recorded_root(start: Record, config: Settings) -> str | None:
@@ -180,6 +184,10 @@ def _recorded_root(start: Record, config: Settings) -> str | None:
         return None
     above = Path(path).parents[len(Path(config["data"]["train_split"]).parts) - 1]
     return str(above) if Path(path).is_absolute() and Path(path).is_dir() else None
+
+
+def _steps_kept(run: Path) -> list[int]:
+    return sorted(step_of(folder) or 0 for folder in step_folders(run / "checkpoints"))
 
 
 def _newest(run: Path) -> Path | None:

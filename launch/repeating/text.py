@@ -12,6 +12,9 @@ from quell.launch.repeating.history import Leg
 MOST_ROWS = 15
 """Rows of a table that are printed; repeat.json has all."""
 
+MOST_STEPS = 4
+"""Steps with a checkpoint that are named."""
+
 
 def checked(run: Path, start: Record, found: Sequence[Difference], unknown: Sequence[str]) -> str:
     """The differences in code, packages and machine between a run and what is here."""
@@ -30,11 +33,20 @@ def commands(planned: Sequence[tuple[Leg, list[str]]]) -> str:
     return "\n".join(["", "to repeat it:", *(f"  {shlex.join(command)}" for _, command in planned)])
 
 
+def no_weights(step: int, kept: Sequence[int]) -> str:
+    """That a step cannot be compared bit for bit, and which steps near it can."""
+    near = sorted(sorted(kept, key=lambda other: abs(other - step))[:MOST_STEPS])
+    return (
+        f"the run kept no checkpoint of step {step}: only logged numbers can be compared, not the weights; "
+        f"the nearest steps that --steps can compare: {', '.join(map(str, near))}"
+    )
+
+
 def outcome(report: Record, run_dir: Path) -> str:
     """What the comparison showed."""
     step, lines = report["step"], [""]
     if not report["weights_compared"]:
-        lines.append(f"the run kept no checkpoint of step {step}: only logged numbers are compared")
+        lines.append(no_weights(step, report["steps_kept"]))
     for name, rows in report["tensors"].items():
         if not rows:
             lines.append(f"{name} at step {step}: identical, bit for bit")
@@ -51,8 +63,12 @@ def outcome(report: Record, run_dir: Path) -> str:
             f"first logged difference: {first['name']} at step {first['step']}, {first['recorded']} before, "
             f"{first['repeated']} now"
         )
-    else:
+    elif compared:
         lines.append(f"logs: all {compared} numbers that both have are the same")
+    else:
+        lines.append("logs: not compared, there is no number that both have")
+    if report["identical"] is None:
+        lines.append("not known: whether the weights are the same; no difference was seen in what was compared")
     return "\n".join([*lines, f"written to {run_dir / 'repeat.json'}"])
 
 

@@ -90,15 +90,33 @@ def test_logs_that_part_are_named_by_their_first_step(
     assert "first logged difference: train loss_denoiser at step 2" in capsys.readouterr().out
 
 
-def test_an_earlier_step_is_compared_with_its_checkpoint_or_by_the_log_alone(
+def test_an_earlier_step_is_identical_by_its_checkpoint_and_never_by_the_log_alone(
     resumed: Path, repeated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     again = copy_of(repeated, tmp_path)
     assert command.main([str(resumed), "--run-dir", str(again), "--steps", "4"]) == 0
     assert report_of(again)["weights_compared"] and report_of(again)["step"] == 4
     shutil.rmtree(checkpoint_of(copy_of(resumed, tmp_path), 4))
-    assert command.main([str(tmp_path / "run"), "--run-dir", str(again), "--steps", "4"]) == 0
-    assert not report_of(again)["weights_compared"] and "kept no checkpoint of step 4" in capsys.readouterr().out
+    assert command.main([str(tmp_path / "run"), "--run-dir", str(again), "--steps", "4"]) == 8
+    report, out = report_of(again), capsys.readouterr().out
+    assert report["identical"] is None and not report["weights_compared"] and report["numbers_compared"] > 0
+    assert "kept no checkpoint of step 4" in out and "not known: whether the weights are the same" in out
+
+
+def test_without_weights_and_logs_nothing_is_called_identical(
+    resumed: Path, repeated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again, run = copy_of(repeated, tmp_path), copy_of(resumed, tmp_path)
+    shutil.rmtree(checkpoint_of(run, 4))
+    (again / "metrics.jsonl").write_text("")
+    words = [str(run), "--run-dir", str(again), "--steps", "4"]
+    assert command.main(words) == 8
+    assert "logs: not compared, there is no number that both have" in capsys.readouterr().out
+    (first,) = files.read_starts(again)
+    (files.folder_of(again) / files.STARTS).unlink()
+    files.append(again, {**first, "weights": "other"})
+    assert command.main(words) == 7, "the initial weights differ"
+    assert report_of(again)["identical"] is False
 
 
 def test_other_data_are_refused(resumed: Path, mini: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
