@@ -37,15 +37,26 @@ class Pair:
     p: float
     """What decides: of the methods, seeds included, where there are several; otherwise the Wilcoxon test."""
     test: str
+    sign: int
+    """Which way the statistic of that test points: 1 where the first method's values are larger, -1, or 0."""
     seed_share: float | None
     """Part of the variance of the difference that the seeds cause; None where no method has several."""
     p_holm: float = math.nan
     """`p` corrected for all tests of this metric."""
 
     @property
-    def is_distinguishable(self) -> bool:
-        """Whether the corrected test says so."""
+    def is_significant(self) -> bool:
+        """Whether the corrected test finds a difference, be it of ranks or of means."""
         return self.p_holm < SIGNIFICANT
+
+    @property
+    def is_distinguishable(self) -> bool:
+        """Whether the corrected test finds a difference, and the interval of the mean lies on the same side of 0.
+
+        A test of ranks asks in how many images a method is better, a mean by how much. A method that gains a little on
+        most images and loses much on a few has ranks and means that contradict each other, and is not better.
+        """
+        return self.is_significant and min(self.sign * self.interval.low, self.sign * self.interval.high) > 0
 
     def reversed(self) -> "Pair":
         """The same comparison with its methods exchanged."""
@@ -57,6 +68,7 @@ class Pair:
             differences=-self.differences,
             interval=interval,
             median=-self.median,
+            sign=-self.sign,
         )
 
 
@@ -152,10 +164,10 @@ def _pair(i: int, j: int, by_unit: Sequence[NDArray[np.float64]], methods: Seque
     both = first_U - second_U
     if len(first_SU) > 1 or len(second_SU) > 1:
         tested = seed_test(first_SU, second_SU, trained=(methods[i].is_trained, methods[j].is_trained))
-        return Pair(
-            i, j, both, tested.interval, paired.median, paired.p, tested.p, "t, seeds and images", tested.seed_share
-        )
-    return Pair(i, j, both, mean_interval(both), paired.median, paired.p, paired.p, "Wilcoxon signed-rank", None)
+        name, sign = "t, seeds and images", int(np.sign(tested.interval.mean))
+        return Pair(i, j, both, tested.interval, paired.median, paired.p, tested.p, name, sign, tested.seed_share)
+    name = "Wilcoxon signed-rank"
+    return Pair(i, j, both, mean_interval(both), paired.median, paired.p, paired.p, name, paired.sign, None)
 
 
 def _corrected(pairs: list[Pair]) -> list[Pair]:

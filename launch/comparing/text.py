@@ -46,7 +46,7 @@ def verdict(ranking: Ranking, pair: Pair) -> str:
     """Whether the first method of a pair is better than the second, in words."""
     if not pair.is_distinguishable:
         return "not distinguishable"
-    return "better" if gain_sign(ranking.metric) * pair.interval.mean > 0 else "worse"
+    return "better" if gain_sign(ranking.metric) * pair.sign > 0 else "worse"
 
 
 def _section(ranking: Ranking, reference: int | None) -> str:
@@ -106,7 +106,22 @@ def _remarks(ranking: Ranking, reference: str) -> list[str]:
     if ranking.left_out:
         listed = ", ".join(ranking.left_out[:3]) + (" ..." if len(ranking.left_out) > 3 else "")
         sentences.append(f"Left out: {len(ranking.left_out)} images without a finite value of every method ({listed}).")
-    return sentences + _limits(ranking)
+    return sentences + _contradictions(ranking) + _limits(ranking)
+
+
+def _contradictions(ranking: Ranking) -> list[str]:
+    """A sentence for each pair that differs in ranks, but not in the mean."""
+    sentences = []
+    for pair in ranking.pairs:
+        if pair.is_significant and not pair.is_distinguishable:
+            first, second = (ranking.methods[i].name for i in (pair.first, pair.second))
+            counts = "{} to {}".format(*ranking.gains(pair))
+            sentences.append(
+                f"{first} and {second} are not distinguishable although the test of ranks finds a difference "
+                f"({counts} {ranking.units.word} better): it disagrees with the mean difference, whose interval "
+                "contains 0 or lies on the other side. Look at the few images with large differences."
+            )
+    return sentences
 
 
 def _limits(ranking: Ranking) -> list[str]:

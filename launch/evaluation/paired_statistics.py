@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import wilcoxon
+from scipy.stats import rankdata, wilcoxon
 
 from quell.configs.errors import DataError
 
@@ -25,6 +25,8 @@ class PairedDifference:
     """Upper end."""
     p: float
     """Two-sided p of the Wilcoxon signed-rank test; the least it can be for n images is 2 / 2**n. NaN for one image."""
+    sign: int
+    """Which measurement that test favours: 1 where the ranks of positive differences sum to more, -1, or 0."""
 
     def words(self, unit: str = "") -> str:
         """The difference in words."""
@@ -61,4 +63,6 @@ def paired_difference(first: ArrayLike, second: ArrayLike) -> PairedDifference:
     p = 1.0  # of differences that are all 0, which the test refuses
     if differences.any():
         p = float(wilcoxon(differences).pvalue) if len(differences) > 1 else float("nan")
-    return PairedDifference(len(differences), float(np.median(differences)), float(low), float(high), p)
+    nonzero = differences[differences != 0]  # which the test leaves out
+    sign = int(np.sign((rankdata(np.abs(nonzero)) * np.sign(nonzero)).sum()))
+    return PairedDifference(len(differences), float(np.median(differences)), float(low), float(high), p, sign)

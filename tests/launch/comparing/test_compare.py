@@ -132,6 +132,21 @@ def test_the_exit_code_says_whether_the_first_run_is_better(tmp_path: Path) -> N
     assert compare(tmp_path / "out", *reversed(runs), "--require-better", "--plots", 0) == 3
 
 
+def test_ranks_that_contradict_the_mean_are_no_verdict(tmp_path: Path, capsys: Output) -> None:
+    base = np.array(scores(40, 30))
+    outliers = [*np.linspace(0.08, 0.12, 36), *np.linspace(-1.9, -2.1, 4)]  # W+ favours "new", the mean "old"
+    for name, lr, values in (("new", 1e-3, base + outliers), ("old", 2e-3, base)):
+        write_report(tmp_path / name, list(values), overrides=[f"optimizer.lr={lr}"])
+    for runs in ((tmp_path / "new", tmp_path / "old"), (tmp_path / "old", tmp_path / "new")):
+        assert compare(tmp_path / "out", *runs, "--require-better", "--plots", 0) == 3
+    found = compared(tmp_path / "out")
+    (pair,) = found["pairs"]
+    assert pair["p_holm"] < 0.001 and pair["difference"] > 0 > pair["low"]
+    assert pair["first"] == "old" and pair["first_is"] == "not distinguishable"
+    assert found["ranking"][0]["not_distinguishable_from_rank"] == [2]
+    assert "(4 to 36 images better)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -37,3 +37,10 @@ def test_missing_values_equal_scores_and_single_images() -> None:
         paired_difference([1.0, 2.0], [1.0])
     with pytest.raises(DataError, match="no image has both"):
         paired_difference([math.nan], [1.0])
+
+
+def test_the_sign_is_that_of_the_ranks() -> None:
+    differences = [0.1, 0.2, 0.3, 0.4, -9.0, 0.0]  # ranks 1 to 4 against rank 5
+    compared = paired_difference(differences, [0.0] * 6)
+    assert compared.sign == 1 and paired_difference([0.0] * 6, differences).sign == -1
+    assert paired_difference([1.0, 1.0], [1.0, 1.0]).sign == paired_difference([1.0, 0.0], [0.0, 1.0]).sign == 0
