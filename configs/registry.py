@@ -93,7 +93,7 @@ def refuse_foreign(name: str) -> None:
     if _ONLY_OWN_CODE.get():
         raise ConfigError(
             f"{name} is code outside of Quell, which this configuration would import: if you trust it, install it and "
-            "give --trust-code (in Python: trust_code=True)"
+            "give --trust-code to quell denoise, evaluate or export (in Python: trust_code=True)"
         )
 
 

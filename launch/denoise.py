@@ -80,7 +80,7 @@ def denoise(options: argparse.Namespace) -> int:
     for sentence in left_out.sentences():
         _logger.warning(sentence)
     tiles = Tiles(options.tile, options.overlap, options.batch)
-    restorer = Restorer(run, which=options.which, tiles=tiles)
+    restorer = Restorer(run, which=options.which, tiles=tiles, trust_code=options.trust_code)
     if restorer.device.type == "cpu":
         memory_layout.keep_freed_memory()
     restoration = Restoration(restorer, folder, options.format, force=options.force)

@@ -88,7 +88,7 @@ def evaluate(options: EvaluationOptions, *, quiet: bool = False) -> int:
     """Measure, print the table unless `quiet`, write report.json and beside it .md and .png; return the exit code."""
     _refuse_contradictions(options)
     run = locate(options.run, trust_code=options.trust_code)
-    config = trained_model.folder_of(run).config()
+    config = trained_model.folder_of(run).config(trust_code=options.trust_code)
     data = _data(config, options)
     metrics = find_metrics(
         list(options.metrics or evaluator.DEFAULT_METRICS), Path(options.rois) if options.rois else None
@@ -96,7 +96,9 @@ def evaluate(options: EvaluationOptions, *, quiet: bool = False) -> int:
     accelerator = acceleration.make_accelerator(config.loop)
     try:
         shards = splits.open_split(data, options.split or data.test_split)
-        model = trained_model.load(run, shards, which=options.which, device=accelerator.device)
+        model = trained_model.load(
+            run, shards, which=options.which, device=accelerator.device, trust_code=options.trust_code
+        )
         needs = type(model.pipeline).needs(config.pipeline)
         data_range = splits.data_range(shards)
         noise = known_noise.noise_for_baselines(options.noise, trained_model.folder_of(run), model.pipeline, data)

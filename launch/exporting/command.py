@@ -9,17 +9,32 @@ import argparse
 import sys
 from pathlib import Path
 
+from quell.configs.errors import ConfigError
 from quell.configs.support.arguments import whole_number
 from quell.launch import cli
 from quell.launch.sharing.writing.command import share
+
+COMPARED_ON = ("data", "split", "images")
+MEANINGLESS = {
+    "hub": ("bioimage", "format", "author", "cite", "on", "tolerance", *COMPARED_ON, "trust_code"),
+    "bioimage": ("format", "report"),
+    "on": COMPARED_ON,
+}
+"""Argument -> those that say nothing beside it."""
+PART_OF = {"author": ("bioimage",), "cite": ("bioimage",), "licence": ("bioimage", "hub"), "report": ("hub",)}
+"""Argument -> those of which it needs one."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the arguments, export, print what was compared; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", help="run folder, or one checkpoint folder inside it")
-    parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint of the run")
-    parser.add_argument("--format", choices=("onnx", "torch.export", "torchscript"), default="onnx")
+    parser.add_argument(
+        "--which", choices=("best", "last", "average"), default="best", help="which checkpoint of the run"
+    )
+    parser.add_argument(
+        "--format", choices=("onnx", "torch.export", "torchscript"), help="of the file written (default: onnx)"
+    )
     parser.add_argument(
         "--bioimage", action="store_true", help="write a package of the BioImage Model Zoo: a folder, or a file .zip"
     )
@@ -37,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", metavar="DIR", help="root of the shards to compare on (default: the run's data.root)")
     parser.add_argument("--split", metavar="NAME", help="split to compare on (default: the run's data.test_split)")
     parser.add_argument(
-        "--images", type=whole_number(1), default=4, metavar="N", help="images of the split to compare on"
+        "--images", type=whole_number(1), metavar="N", help="images of the split to compare on (default: 4)"
     )
     parser.add_argument(
         "--on", nargs="+", metavar="INPUT", help="compare on these files instead: FILE, or field=FILE,field=FILE"
@@ -48,11 +63,13 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="SHARE",
         help="largest difference to quell denoise, as a share of the range of the image (default: 0.001)",
     )
+    cli.add_trust_argument(parser)
     options = cli.parse(parser, arguments)
     return cli.run(lambda: _export(options))
 
 
 def _export(options: argparse.Namespace) -> int:
+    _refuse_contradictions(options)
     if options.hub:
         return share(options, options.hub)
     # torch is slow to import: not before the arguments are known to be valid
@@ -64,20 +81,56 @@ def _export(options: argparse.Namespace) -> int:
     def images(restorer: Restorer) -> list[samples.Sample]:
         if options.on:
             return samples.of_files(restorer, options.on)
-        return samples.of_split(restorer, options.data, options.split, options.images)
+        return samples.of_split(restorer, options.data, options.split, options.images or samples.IMAGES)
 
-    run, output = locate(options.run), Path(options.output)
+    run, output = locate(options.run, trust_code=options.trust_code), Path(options.output)
     tolerance = parity.TOLERANCE if options.tolerance is None else options.tolerance
     if options.bioimage:
         credits = package.Credits(tuple(options.author), options.licence, tuple(options.cite))
-        written = package.export_package(run, output, credits, which=options.which, images=images, tolerance=tolerance)
+        written = package.export_package(
+            run,
+            output,
+            credits,
+            which=options.which,
+            images=images,
+            tolerance=tolerance,
+            trust_code=options.trust_code,
+        )
     else:
         written = export.export(
-            run, output, format=options.format, which=options.which, images=images, tolerance=tolerance
+            run,
+            output,
+            format=options.format or "onnx",
+            which=options.which,
+            images=images,
+            tolerance=tolerance,
+            trust_code=options.trust_code,
         )
     print(written.parity.sentence())
     print(written.file)
     return 0
+
+
+def _refuse_contradictions(options: argparse.Namespace) -> None:
+    """ConfigError for arguments that would be ignored."""
+    given = {name for name, value in vars(options).items() if value not in (None, [], "") and value is not False}
+    problems = [
+        f"{_flag(other)} says nothing beside {_flag(name)}: leave one of them out"
+        for name, others in MEANINGLESS.items()
+        for other in others
+        if {name, other} <= given
+    ]
+    problems += [
+        f"{_flag(name)} belongs to {' or '.join(map(_flag, others))}: leave it out, or give one of them"
+        for name, others in PART_OF.items()
+        if name in given and not given & {*others, "hub"}
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 if __name__ == "__main__":

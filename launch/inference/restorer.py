@@ -83,6 +83,7 @@ class Restorer:
         outputs: Output name -> which noisy field it restores; the primary outputs only.
         colour: Whether images have more than one stored channel.
         device: Where the pipeline runs.
+        trust_code: Whether the model may import classes from outside of Quell.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Restorer:
         which: str = "best",
         tiles: Tiles = Tiles(),
         device: torch.device | None = None,
+        trust_code: bool = False,
     ) -> None:
         """Load a checkpoint of a run.
 
@@ -100,12 +102,14 @@ class Restorer:
             which: "best" or "last" checkpoint of the run.
             tiles: How large images are divided.
             device: Where to restore; default the accelerator, or the CPU where there is none.
+            trust_code: Whether the configuration of a shared model may import classes from outside of Quell.
 
         Raises:
             CheckpointError: There is no usable checkpoint.
         """
         self.tiles, self.device = tiles, device or take_device()
-        self.model = trained_model.load(run, which=which, device=self.device)
+        self.trust_code = trust_code
+        self.model = trained_model.load(run, which=which, device=self.device, trust_code=trust_code)
         set_tf32(self.model.config.loop, "no")  # files are restored in float32
         self.pipeline = self.model.pipeline
         self.noise = NoiseComparison.of_run(trained_model.folder_of(run), self.pipeline)

@@ -45,6 +45,7 @@ def load(
     which: str = "best",
     device: torch.device | None = None,
     losses: bool = False,
+    trust_code: bool = False,
 ) -> TrainedModel:
     """Load the trained pipeline of a run.
 
@@ -54,15 +55,17 @@ def load(
         which: "best" (by the validation metric) or "last"; ignored where `run` is a checkpoint folder.
         device: Where to put the pipeline; default the CPU.
         losses: Whether its losses will be computed, so that a perceptual one needs its file of weights.
+        trust_code: Whether the configuration of a shared model may import classes from outside of Quell.
 
     Returns:
         The pipeline in evaluation mode, its configuration, and the kind of images it was trained on.
 
     Raises:
         CheckpointError: There is no usable checkpoint, or its weights do not belong to the configuration.
+        ConfigError: A shared model would import code that was not trusted.
         DataError: The shards hold another kind of images than the run was trained on.
     """
-    config = folder_of(run).config()
+    config = folder_of(run).config(trust_code=trust_code)
     checkpoint = store.choose(run, which)
     meta = store.read_meta(checkpoint)
     images = _training_images(config, checkpoint, meta, shards)

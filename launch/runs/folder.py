@@ -5,9 +5,10 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from quell.configs import registry
 from quell.configs.errors import CheckpointError, MachineError
 from quell.configs.loader import dump, load
 from quell.configs.schema import RunConfig
@@ -16,6 +17,7 @@ from quell.configs.support.atomic_files import write_atomically
 from quell.configs.support.json_files import Record, read_json
 from quell.configs.support.locks import Lock, read_beside_lock, try_lock
 from quell.configs.support.run_status import LOCK_FILE, SUMMARY_FILE
+from quell.launch.checkpoints.layout import is_shared
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}")
 """Files of `atomic_files.temporary_beside` that a killed process left."""
@@ -77,13 +79,17 @@ class RunFolder:
             with run_status.heartbeat(self.path):
                 yield
 
-    def config(self) -> RunConfig:
-        """The complete configuration of the run in this folder; CheckpointError where there is none."""
+    def config(self, *, trust_code: bool = False) -> RunConfig:
+        """The complete configuration of the run in this folder; CheckpointError where there is none.
+
+        That of a shared model imports no code from outside of Quell, whichever command reads it, unless trusted.
+        """
         if not self.config_file.is_file():
             raise CheckpointError(
                 f"{self.path} is not a run folder: it has no config.yaml; give a folder that train.py has written"
             )
-        return load(self.config_file)
+        with registry.only_own_code() if is_shared(self.path) and not trust_code else nullcontext():
+            return load(self.config_file)
 
     def write_config(self, config: RunConfig) -> None:
         """Write the complete configuration."""

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from quell.configs import registry
 from quell.configs.support.paths import resolve
 from quell.launch.checkpoints import store
 from quell.launch.checkpoints.layout import is_shared
@@ -38,8 +37,7 @@ def locate(source: str | Path, *, trust_code: bool = False) -> Path:
         return folder
     store.check_shared(folder)
     if not trust_code:
-        with registry.only_own_code():
-            RunFolder(folder).config()
+        RunFolder(folder).config()
     return folder
 
 

@@ -67,7 +67,7 @@ def load(
     """
     chosen = None if device is None else _device(device)
     folder = locate(os.fspath(source), trust_code=trust_code)
-    return Model(Restorer(folder, which=which, tiles=Tiles(tile, overlap, batch), device=chosen))
+    return Model(Restorer(folder, which=which, tiles=Tiles(tile, overlap, batch), device=chosen, trust_code=trust_code))
 
 
 class Model:
@@ -188,6 +188,8 @@ class Model:
         path: PathLike,
         *,
         format: Literal["onnx", "torch.export", "torchscript"] = "onnx",
+        data: PathLike | None = None,
+        split: str | None = None,
         on: list[PathLike] | None = None,
         tolerance: float = 1e-3,
     ) -> Path:
@@ -196,28 +198,36 @@ class Model:
         Args:
             path: File to write; an existing one is replaced.
             format: Of the file.
-            on: Files, or `pd=FILE,pdfs=FILE`, on which the file is compared with this model; default images of the
-                run's test split.
+            data: Root of the shards on whose images the file is compared with this model; default the run's own.
+            split: Of these shards; default the run's test split.
+            on: Files, or `pd=FILE,pdfs=FILE`, on which the file is compared instead.
             tolerance: Largest difference that is accepted, as a share of the range of the image.
 
         Returns:
             The file.
 
         Raises:
-            ConfigError: The method cannot be written in this format.
+            ConfigError: The method cannot be written in this format, the file has the suffix of another one, or both
+                shards and files are given.
             DataError: There are no images to compare on.
             MachineError: A package that the format needs is missing.
             QuellError: The file restores otherwise than this model; it is not kept.
         """
         from quell.launch.exporting.writing import export, samples  # torch.export takes a second to import
 
+        if on is not None and (data is not None or split is not None):
+            raise ConfigError("on= compares on files, data= and split= on shards: give only one of them")
         texts = None if on is None else [os.fspath(file) for file in on]
+        root = None if data is None else os.fspath(data)
         return export.export(
             self.checkpoint,
             Path(path),
             format=format,
-            images=samples.of_split if texts is None else lambda restorer: samples.of_files(restorer, texts),
+            images=lambda restorer: (
+                samples.of_split(restorer, root, split) if texts is None else samples.of_files(restorer, texts)
+            ),
             tolerance=tolerance,
+            trust_code=self._restorer.trust_code,
         ).file
 
     def _restore_files(

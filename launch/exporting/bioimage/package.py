@@ -69,6 +69,7 @@ def export_package(
     which: str = "best",
     images: Callable[[Restorer], list[Sample]] = samples.of_split,
     tolerance: float = parity.TOLERANCE,
+    trust_code: bool = False,
 ) -> Exported:
     """Write a package of the BioImage Model Zoo.
 
@@ -79,6 +80,7 @@ def export_package(
         which: "best" or "last" checkpoint.
         images: Chooses what the weights are compared with the run on; the first image becomes the test image.
         tolerance: As for `export.export`.
+        trust_code: As for `export.export`.
 
     Returns:
         The package, and how its weights were compared with the run.
@@ -97,7 +99,7 @@ def export_package(
     except ImportError as error:
         raise missing_package(error, "--bioimage") from error
     mend_serializers()
-    restorer = export.open_run(run, which)
+    restorer = export.open_run(run, which, trust_code=trust_code)
     program = RestorationProgram(restorer, takes_levels=False)
     chosen = images(restorer)
     exported = tracing.traced(program, source=str(run))

@@ -49,6 +49,7 @@ def export(
     which: str = "best",
     images: Callable[[Restorer], list[Sample]] = samples.of_split,
     tolerance: float = parity.TOLERANCE,
+    trust_code: bool = False,
 ) -> Exported:
     """Write the whole restoration of a run as one file: images in stored units in, restored images out.
 
@@ -59,19 +60,21 @@ def export(
         which: "best" or "last" checkpoint.
         images: Chooses what the file is compared with the run on; by default some of the run's test split.
         tolerance: Largest difference to `quell denoise` that is accepted, as a share of the range of the image.
+        trust_code: Whether the configuration of a shared model may import classes from outside of Quell.
 
     Returns:
         The file, and how it was compared.
 
     Raises:
-        ConfigError: The method, or its network, cannot be written in this format.
+        ConfigError: The method, or its network, cannot be written in this format, or the file has the suffix of
+            another.
         CheckpointError: There is no usable checkpoint.
         DataError: There are no images to compare on.
         MachineError: A package that the format needs is missing.
         QuellError: The file restores otherwise than the run; it is not kept.
     """
-    check_format(format)
-    restorer = open_run(run, which)
+    check_format(format, Path(path))
+    restorer = open_run(run, which, trust_code=trust_code)
     chosen = images(restorer)
     program = RestorationProgram(restorer)
     exported = tracing.traced(program, source=str(run))
@@ -105,12 +108,18 @@ def write(
     return Exported(file, measured)
 
 
-def open_run(run: str | Path, which: str = "best") -> Restorer:
+def open_run(run: str | Path, which: str = "best", *, trust_code: bool = False) -> Restorer:
     """The run, restoring full images on the CPU: where its file is written and compared."""
-    return Restorer(Path(run), which=which, tiles=Tiles(0), device=torch.device("cpu"))
+    return Restorer(Path(run), which=which, tiles=Tiles(0), device=torch.device("cpu"), trust_code=trust_code)
 
 
-def check_format(name: str) -> None:
-    """Raise ConfigError where there is no such format."""
+def check_format(name: str, file: Path) -> None:
+    """Raise ConfigError where there is no such format, or a file has the suffix of another."""
     if name not in get_args(Format):
         raise ConfigError(f"no format '{name}'; {did_you_mean(name, list(get_args(Format)))}")
+    for other, suffix in SUFFIXES.items():
+        if other != name and file.suffix == suffix:
+            raise ConfigError(
+                f"{file}: {suffix} is the suffix of {other} files, but the format is {name}: choose the format "
+                f"{other}, or a file that ends with {SUFFIXES[name]}"
+            )

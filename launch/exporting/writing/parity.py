@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -95,10 +96,10 @@ def measure(run: Run, program: RestorationProgram, restorer: Restorer, samples: 
         comparison for sample in _of_several_sizes(samples) for comparison in _compared(run, program, restorer, sample)
     ]
     large = samples[0].resized(LARGE_PX)
-    whole, in_tiles = (
-        Restorer(restorer.model.checkpoint, tiles=tiles, device=torch.device("cpu")).restore(large.images, large.key)
-        for tiles in (Tiles(0), Tiles())
+    open_again = partial(
+        Restorer, restorer.model.checkpoint, device=torch.device("cpu"), trust_code=restorer.trust_code
     )
+    whole, in_tiles = (open_again(tiles=tiles).restore(large.images, large.key) for tiles in (Tiles(0), Tiles()))
     tiles_error = max(_error(in_tiles[name], whole[name])[1] for name in whole)
     return Parity(comparisons, tiles_error)
 

@@ -15,7 +15,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", metavar="RUN", help="run folder, or one checkpoint folder inside it")
     parser.add_argument("folder", metavar="DIR", help="a new folder")
     add_arguments(parser)
-    parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint of the run")
+    parser.add_argument(
+        "--which", choices=("best", "last", "average"), default="best", help="which checkpoint of the run"
+    )
     options = cli.parse(parser, arguments)
     return cli.run(lambda: share(options, options.folder))
 

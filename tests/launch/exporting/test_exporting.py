@@ -170,6 +170,35 @@ def test_a_method_that_trains_on_each_image_is_refused_in_one_sentence(
     assert not (tmp_path / "file.onnx").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--hub folder --format onnx", "--format says nothing beside --hub"),
+        ("--hub folder --tolerance 0.1 --on scan.npy", "--on says nothing beside --hub"),
+        ("--bioimage --format onnx", "--format says nothing beside --bioimage"),
+        ("--on scan.npy --split val", "--split says nothing beside --on"),
+        ("--author Me", "--author belongs to --bioimage"),
+        ("--licence MIT", "--licence belongs to --bioimage or --hub"),
+        ("--report report.json", "--report belongs to --hub"),
+    ],
+)
+def test_arguments_that_would_be_ignored_are_refused(
+    words: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = words.split() if "--hub" in words else ["--output", "file", *words.split()]
+    assert main(["runs/any", *given]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("suffix", "format_"), [(".pt2", "onnx"), (".onnx", "torch.export"), (".pt2", "torchscript")])
+def test_the_suffix_of_another_format_is_refused(
+    suffix: str, format_: str, two_contrasts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--trust-code", "--format", format_, "--output", str(tmp_path / f"file{suffix}")]
+    assert main([str(two_contrasts), *words]) == 2
+    assert f"{suffix} is the suffix of" in single_error(capsys.readouterr().err)
+
+
 def test_random_numbers_of_old_runs_are_refused(two_contrasts: Path) -> None:
     restorer = export.open_run(two_contrasts)
     restorer.pipeline.draws = 1

@@ -12,9 +12,10 @@ import yaml
 
 from quell.configs import loader
 from quell.configs.errors import CheckpointError, ConfigError, DataError
-from quell.launch import denoise, evaluate
+from quell.launch import denoise, diagnose, evaluate
 from quell.launch.checkpoints import integrity
 from quell.launch.exporting import command as export_command
+from quell.launch.exporting.writing import export
 from quell.launch.inference import trained_model
 from quell.launch.sharing.locating import locate
 from quell.launch.sharing.writing import command
@@ -167,6 +168,15 @@ def test_code_from_elsewhere_is_imported_only_if_trusted(
     with pytest.raises(ConfigError, match=r"code outside of Quell.*--trust-code"):
         locate(folder)
     assert "foreign_module" not in sys.modules
+    with pytest.raises(ConfigError, match=r"code outside of Quell.*--trust-code"):
+        trained_model.load(folder)
+    assert diagnose.main(["--run", str(folder)]) == ConfigError.exit_code
+    words = [str(folder), "--output", str(tmp_path / "file.onnx")]
+    assert export_command.main(words) == ConfigError.exit_code
+    assert "foreign_module" not in sys.modules
     assert locate(folder, trust_code=True) == folder
     with pytest.raises((ConfigError, RuntimeError), match="imported"):
-        trained_model.load(folder)
+        trained_model.load(folder, trust_code=True)
+    sys.modules.pop("foreign_module", None)
+    with pytest.raises((ConfigError, RuntimeError), match="imported"):
+        export.open_run(folder, trust_code=True)
