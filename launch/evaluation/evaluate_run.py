@@ -27,6 +27,7 @@ from quell.launch.evaluation.measured_data import MeasuredOutput, add_groups, me
 from quell.launch.evaluation.measuring.metrics import find as find_metrics
 from quell.launch.evaluation.paired_statistics import paired_difference
 from quell.launch.inference import trained_model
+from quell.launch.inference.trained_model import TrainedModel
 from quell.launch.machine import acceleration, precision
 from quell.launch.machine.arithmetic import set_tf32
 from quell.launch.sharing.locating import is_own_folder, locate
@@ -96,9 +97,7 @@ def evaluate(options: EvaluationOptions, *, quiet: bool = False) -> int:
     accelerator = acceleration.make_accelerator(config.loop)
     try:
         shards = splits.open_split(data, options.split or data.test_split)
-        model = trained_model.load(
-            run, shards, which=options.which, device=accelerator.device, trust_code=options.trust_code
-        )
+        model = _load(run, shards, options, accelerator)
         needs = type(model.pipeline).needs(config.pipeline)
         data_range = splits.data_range(shards)
         noise = known_noise.noise_for_baselines(options.noise, trained_model.folder_of(run), model.pipeline, data)
@@ -166,6 +165,13 @@ def _refuse_contradictions(options: EvaluationOptions) -> None:
         raise ConfigError(f"{options.run} is no folder of yours to write a report to: give --output FILE.json")
     if options.tune and options.preset == "published":
         raise ConfigError("--preset published fixes what --tune would choose: give only one of them")
+
+
+def _load(run: Path, shards: ShardSet, options: EvaluationOptions, accelerator: Accelerator) -> TrainedModel:
+    """The checkpoint that is measured."""
+    return trained_model.load(
+        run, shards, which=options.which, device=accelerator.device, trust_code=options.trust_code
+    )
 
 
 def _data(config: RunConfig, options: EvaluationOptions) -> DataConfig:
