@@ -79,6 +79,11 @@ def _snapshot(repository: str, revision: str | None, source: str) -> Path:
             f"{source} is not in the cache, and the Hub cannot be reached ({_first_line(error)}): check the network, "
             "HF_ENDPOINT and HF_HUB_OFFLINE"
         ) from error
+    except Exception as error:  # of its HTTP library (a proxy, a mistyped endpoint), and of hf_xet, which has no class
+        raise MachineError(
+            f"{source} cannot be downloaded ({_first_line(error)}): check the network, HTTPS_PROXY, HF_ENDPOINT, and "
+            "the free space in HF_HOME"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -93,6 +93,27 @@ def test_without_a_network_and_a_cache_it_says_so(hub: FakeHub, monkeypatch: pyt
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("endpoint", ["nohub://example.org", "http://127.0.0.1:port"])
+def test_a_mistyped_endpoint_is_one_sentence(endpoint: str, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(MachineError, match=r"check the network, .*HF_ENDPOINT") as caught:
+        locate("hub:ann/small")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("disk full\nat byte 3"), ValueError()])
+def test_whatever_the_library_raises_is_one_sentence(
+    failure: Exception, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(MachineError, match=f"cannot be downloaded .{type(failure).__name__}") as caught:
+        locate("hub:ann/small")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_token_is_sent_and_never_shown(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
