@@ -1,6 +1,7 @@
 """What differs between a run, as it recorded itself, and what is here: code, packages, machine, data."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +15,15 @@ from quell.launch.capsule import machine, packages
 from quell.launch.capsule.files import read_json_part, read_part
 from quell.launch.data import splits
 from quell.launch.machine import devices
+from quell.launch.repeating.history import Leg
 from quell.shards.format.fingerprint import same_content
 from quell.shards.reading.split import Split
 
 COMPARED = ("system", "python", "torch", "cpu", "cpu_instructions", "devices", "driver", "cuda", "rocm", "cudnn")
 """What is compared of the machine; the number of cores matters only through the threads, which are repeated."""
+
+_DESCRIBING = ("code", "own_modules", "packages", "machine", "device_name")
+"""Keys of a start that `differences` reads."""
 
 
 class Difference(NamedTuple):
@@ -30,14 +35,38 @@ class Difference(NamedTuple):
     here: str
 
 
-def differences(run: Path, start: Record) -> tuple[list[Difference], list[str]]:
+def differences_of(run: Path, legs: Sequence[Leg]) -> tuple[list[Difference], list[str]]:
+    """The differences of every start of these legs; those that not all starts have are named with their steps."""
+    spans = [span for leg in legs for span in leg.spans()]
+    places: dict[Difference, list[tuple[int, int]]] = {}
+    sentences: dict[str, list[tuple[int, int]]] = {}
+    known: dict[str, tuple[list[Difference], list[str]]] = {}
+    for begin, end, start in spans:
+        key = json.dumps([start.get(name) for name in _DESCRIBING])
+        if key not in known:  # a run that is requeued often records the same again and again
+            known[key] = differences(run, start)
+        found, unknown = known[key]
+        for row in found:
+            places.setdefault(row, []).append((begin, end))
+        for sentence in unknown:
+            sentences.setdefault(sentence, []).append((begin, end))
+    rows = [
+        row if len(where) == len(spans) else row._replace(part=f"{row.part}, {_steps(where)}")
+        for row, where in places.items()
+    ]
+    named = [name if len(where) == len(spans) else f"{name} ({_steps(where)})" for name, where in sentences.items()]
+    return rows, named
+
+
+def differences(run: Path, start: Record, root: Path = ROOT) -> tuple[list[Difference], list[str]]:
     """Every difference in code, packages and machine that can change numbers, and sentences on what is unknown.
 
     Args:
         run: The run folder.
         start: What the run recorded at one of its starts.
+        root: The root of the code to compare with.
     """
-    found, unknown = _of_code(start.get("code", {}))
+    found, unknown = _of_code(start.get("code", {}), root)
     found += _of_own_modules(read_json_part(run, start.get("own_modules")) or {})
     text = read_part(run, start.get("packages"))
     if text is None:
@@ -52,6 +81,11 @@ def differences(run: Path, start: Record) -> tuple[list[Difference], list[str]]:
         if start.get("device_name", here) != here:
             found.append(Difference("device", start["device_name"], here))
     return found, unknown
+
+
+def is_of_machine(row: Difference) -> bool:
+    """Whether a difference is one of the node, not of code, Python or packages."""
+    return row.part in {"device", *(name.replace("_", " ") for name in COMPARED)} - {"python", "torch"}
 
 
 def refuse_other_data(run: Path, recorded: Mapping[str, Record], data: DataConfig) -> list[str]:
@@ -95,10 +129,21 @@ def _other_shards(run: Path, known: Record, split: Split) -> str:
     return f"{changed[0]}{more} {kind}"
 
 
-def _of_code(recorded: Record) -> tuple[list[Difference], list[str]]:
-    commit = git_commit(ROOT)
+def _steps(spans: Sequence[tuple[int, int]]) -> str:
+    """Stretches of steps in words; those that touch are one."""
+    joined: list[tuple[int, int]] = []
+    for begin, end in spans:
+        if joined and joined[-1][1] == begin:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((begin, end))
+    return "steps " + ", ".join(f"{begin} to {end}" for begin, end in joined)
+
+
+def _of_code(recorded: Record, root: Path) -> tuple[list[Difference], list[str]]:
+    commit = git_commit(root)
     if "fingerprint" in recorded:
-        here = code_files.fingerprint(code_files.contents())
+        here = code_files.fingerprint(code_files.contents(root))
         if recorded["fingerprint"] == here:
             return [], []
         return [Difference("code", _named(recorded["commit"], recorded["fingerprint"]), _named(commit, here))], []

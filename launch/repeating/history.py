@@ -1,7 +1,8 @@
 """The starts of a run, and the legs in which it is trained again: one for every stretch that ran under the same terms.
 
 A run that was interrupted and resumed is repeated without interruption, because that gives the same weights, unless it
-was resumed with another number of processes or other settings: then the repetition stops and resumes there as well.
+was resumed with another number of processes, other settings, other code or other data: then the repetition stops and
+resumes there as well.
 """
 
 from collections.abc import Sequence
@@ -29,6 +30,14 @@ class Leg:
     """What the run recorded when it started there."""
     settings: dict[str, object]
     """Dotted key -> value where they differ from the configuration of the run's last start."""
+    earlier: tuple[Record, ...] = ()
+    """Starts inside it before `start`, under the same terms, the first one first."""
+
+    def spans(self) -> list[tuple[int, int, Record]]:
+        """What was trained after each of its starts: first step, last step, what was recorded at the start."""
+        starts = (*self.earlier, self.start)
+        ends = [*(start["step"] for start in starts[1:]), self.end]
+        return [(start["step"], end, start) for start, end in zip(starts, ends, strict=True)]
 
 
 def starts_of(run: Path) -> list[Record]:
@@ -65,7 +74,21 @@ def legs(starts: Sequence[Record], end: int) -> list[Leg]:
 def terms(leg: Leg) -> tuple[object, ...]:
     """Under which terms a leg was trained; neighbours that share them are trained in one go."""
     start = leg.start
-    return start.get("world"), start.get("arithmetic"), restored_variables(start), leg.settings
+    code = start.get("code", {})
+    return (
+        start.get("world"),
+        start.get("arithmetic"),
+        restored_variables(start),
+        leg.settings,
+        code.get("fingerprint") or code.get("commit"),
+        start.get("own_modules"),
+        data_of(start),
+    )
+
+
+def data_of(start: Record) -> dict[str, str]:
+    """Split -> fingerprint of the data that a start recorded; empty for one before version 0.4."""
+    return {name: str(split["fingerprint"]) for name, split in start.get("data", {}).items() if "fingerprint" in split}
 
 
 def has_effect(key: str) -> bool:
@@ -77,7 +100,8 @@ def _merged(parts: Sequence[Leg]) -> list[Leg]:
     joined: list[Leg] = []
     for leg in parts:
         if joined and terms(joined[-1]) == terms(leg):
-            joined[-1] = Leg(joined[-1].begin, leg.end, leg.start, leg.settings)
+            before = (*joined[-1].earlier, joined[-1].start)
+            joined[-1] = Leg(joined[-1].begin, leg.end, leg.start, leg.settings, before)
         else:
             joined.append(leg)
     return joined

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quell.configs import loader
-from quell.configs.errors import EXIT_DIFFERENT, EXIT_NOT_COMPARED, CheckpointError, ConfigError, QuellError
+from quell.configs.errors import EXIT_DIFFERENT, EXIT_NOT_COMPARED, CheckpointError, ConfigError, DataError, QuellError
 from quell.configs.fields import DRAWS
 from quell.configs.schema import DataConfig
 from quell.configs.support.atomic_files import write_atomically
@@ -18,12 +18,13 @@ from quell.configs.support.paths import ROOT
 from quell.launch.capsule.files import read_starts
 from quell.launch.checkpoints import integrity, store
 from quell.launch.checkpoints.layout import folder_name, step_folders, step_of
-from quell.launch.repeating import comparison, text, training
+from quell.launch.repeating import comparison, earlier, text, training
 from quell.launch.repeating.code import can_stop, code_of
-from quell.launch.repeating.differences import Difference, differences, refuse_other_data
-from quell.launch.repeating.history import Leg, legs, starts_of
-from quell.launch.repeating.training import Repetition
+from quell.launch.repeating.differences import differences_of, refuse_other_data
+from quell.launch.repeating.history import Leg, data_of, legs, starts_of
+from quell.launch.repeating.training import Planned, Repetition
 from quell.launch.runs.folder import RunFolder
+from quell.shards.format.fingerprint import same_content
 
 REPORT_FILE = "repeat.json"
 
@@ -71,31 +72,36 @@ def repeat(request: Request) -> int:
     config = loader.read(folder.config_file)
     data_root = request.data_root or _recorded_root(starts[-1], config)
     repetition = Repetition(folder.config_file, config, request.run_dir, data_root)
-    found, unknown = differences(request.run, starts[-1])
-    print(text.checked(request.run, starts[-1], found, unknown))
-    for sentence in _refuse_or_name(request, starts[-1], meta, config, parts, data_root):
+    found, unknown = differences_of(request.run, parts)
+    print(text.checked(request.run, parts, found, unknown))
+    for sentence in _refuse_or_name(request, meta, config, parts, data_root):
         unknown.append(sentence)
         print(f"not known: {sentence}")
     if not (request.run / "checkpoints" / folder_name(end)).is_dir():
         print(text.no_weights(end, _steps_kept(request.run)))
     with tempfile.TemporaryDirectory(prefix="quell-code-") as temporary:
-        commands = _commands(request, parts, repetition, Path(temporary), unknown)
+        planned = _commands(request, parts, repetition, Path(temporary), unknown)
         if request.check_only:
-            print(text.commands(commands))
+            print(text.commands(planned))
             return EXIT_DIFFERENT if found else 0
-        for leg, command in commands:
+        trained = _step_reached(request.run_dir) < end
+        if step_folders(request.run_dir / "checkpoints"):
+            notes = earlier.refuse_other(request.run, request.run_dir, planned, continues=trained)
+            unknown += notes
+            print(text.earlier(request.run_dir, starts_of(request.run_dir)[-1], notes, continues=trained))
+        for leg, command, _ in planned:
             if _step_reached(request.run_dir) < leg.end:
                 log.info("$ %s", shlex.join(command))
                 code = training.train(leg, command)
                 if _step_reached(request.run_dir) < leg.end:
                     log.error("the repetition stopped before step %s; the same command continues it", leg.end)
                     return code or QuellError.exit_code
-    return _compare(request, end, parts, found, unknown)
+    facts = {"trained": trained, "differences": [row._asdict() for row in found], "unknown": unknown}
+    return _compare(request, end, parts, facts)
 
 
 def _refuse_or_name(
     request: Request,
-    start: Record,
     meta: Record,
     config: Settings,
     parts: list[Leg],
@@ -105,7 +111,9 @@ def _refuse_or_name(
     data = DataConfig.model_validate(config["data"])
     if data_root is not None:
         data = data.model_copy(update={"root": data_root})
-    recorded = start.get("data") or {"train": {"fingerprint": meta.get("data")}}
+    spans = [span for leg in parts for span in leg.spans()]
+    _refuse_changed_data(request.run, spans)
+    recorded = spans[-1][2].get("data") or {"train": {"fingerprint": meta.get("data")}}
     unknown = refuse_other_data(request.run, recorded, data)
     print("data: the same, by the indexes of their shards" if not unknown else "data: as far as known the same")
     if outside := training.continued_elsewhere(parts[0]):
@@ -115,7 +123,7 @@ def _refuse_or_name(
     elif parts[0].begin > 0:
         raise CheckpointError(f"{request.run} did not record how it came to step {parts[0].begin}, where it began")
     draws = int(meta.get("draws", 1))
-    if start.get("arithmetic", {}).get("draws", draws) < DRAWS:
+    if any(start.get("arithmetic", {}).get("draws", draws) < DRAWS for _, _, start in spans):
         unknown.append(
             "its random numbers were drawn by an earlier version in another way: new runs get others, and so other "
             "weights, unless --code trains with its own code"
@@ -123,10 +131,23 @@ def _refuse_or_name(
     return unknown
 
 
+def _refuse_changed_data(run: Path, spans: list[tuple[int, int, Record]]) -> None:
+    """DataError where a run was resumed with other data: a repetition reads one folder."""
+    known: dict[str, str] = {}
+    for begin, _, start in spans:
+        for name, fingerprint in data_of(start).items():
+            if name in known and not same_content(known[name], fingerprint):
+                raise DataError(
+                    f"{run} was resumed with other data of the split {name} at step {begin} "
+                    f"(checkpoint.allow_other_data): it can be repeated as far as --steps {begin}, with the data before"
+                )
+            known[name] = fingerprint
+
+
 def _commands(
     request: Request, parts: list[Leg], repetition: Repetition, temporary: Path, unknown: list[str]
-) -> list[tuple[Leg, list[str]]]:
-    """The command of every leg; with --code the code of each is checked out, unless the commands are only shown."""
+) -> list[Planned]:
+    """The command of every leg and the root of its code, which is checked out for --code."""
     commands = []
     for number, leg in enumerate(parts):
         code = ROOT
@@ -140,12 +161,13 @@ def _commands(
         stops = can_stop(code)
         if not stops and leg.end != RunFolder(request.run).summary().get("steps"):
             raise ConfigError(f"the code of {request.run} cannot stop at step {leg.end}: repeat it without --code")
-        commands.append((leg, training.command_of(leg, repetition, code, is_first=number == 0, stops=stops)))
+        command = training.command_of(leg, repetition, code, is_first=number == 0, stops=stops)
+        commands.append(Planned(leg, command, code))
     return commands
 
 
-def _compare(request: Request, end: int, parts: list[Leg], found: list[Difference], unknown: list[str]) -> int:
-    """Compare weights and logs, print and write the report; the exit code."""
+def _compare(request: Request, end: int, parts: list[Leg], facts: Record) -> int:
+    """Compare weights and logs, print and write the report, which has these facts as well; the exit code."""
     recorded, repeated = (run / "checkpoints" / folder_name(end) for run in (request.run, request.run_dir))
     if not repeated.is_dir():
         raise CheckpointError(f"{request.run_dir} has no checkpoint of step {end} to compare with: it is another run")
@@ -165,9 +187,8 @@ def _compare(request: Request, end: int, parts: list[Leg], found: list[Differenc
         "first_difference": first and first._asdict(),
         "numbers_compared": compared,
         "same_initial_weights": same_start,
-        "differences": [row._asdict() for row in found],
-        "unknown": unknown,
         "legs": [[leg.begin, leg.end] for leg in parts],
+        **facts,
     }
     write_atomically(request.run_dir / REPORT_FILE, strict_json(json.loads(json.dumps(report))) + "\n")
     print(text.outcome(report, request.run_dir))

@@ -8,6 +8,7 @@ from pathlib import Path
 from quell.configs.support.json_files import Record
 from quell.launch.repeating.differences import Difference
 from quell.launch.repeating.history import Leg
+from quell.launch.repeating.training import Planned
 
 MOST_ROWS = 15
 """Rows of a table that are printed; repeat.json has all."""
@@ -16,11 +17,20 @@ MOST_STEPS = 4
 """Steps with a checkpoint that are named."""
 
 
-def checked(run: Path, start: Record, found: Sequence[Difference], unknown: Sequence[str]) -> str:
+def checked(run: Path, parts: Sequence[Leg], found: Sequence[Difference], unknown: Sequence[str]) -> str:
     """The differences in code, packages and machine between a run and what is here."""
-    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(start["time"]))
+    start = parts[-1].start
     world = start.get("world", "?")
-    lines = [f"{run}: last started on {day}, {world} process{'' if world == 1 else 'es'}"]
+    lines = [f"{run}: last started on {_day(start)}, {world} process{'' if world == 1 else 'es'}"]
+    codes = [leg.start.get("code", {}).get("fingerprint") for leg in parts]
+    changed = [
+        leg.begin
+        for leg, before, now in zip(parts[1:], codes, codes[1:], strict=False)
+        if before and now and before != now
+    ]
+    if changed:
+        steps = ", ".join(map(str, changed))
+        lines.append(f"its code changed at step {steps}: only --code trains every part with its own")
     if found:
         lines += ["", *_table(("differs", "recorded", "here"), found), ""]
     else:
@@ -28,9 +38,17 @@ def checked(run: Path, start: Record, found: Sequence[Difference], unknown: Sequ
     return "\n".join([*lines, *(f"not known: {sentence}" for sentence in unknown)])
 
 
-def commands(planned: Sequence[tuple[Leg, list[str]]]) -> str:
+def commands(planned: Sequence[Planned]) -> str:
     """The commands that would repeat a run."""
-    return "\n".join(["", "to repeat it:", *(f"  {shlex.join(command)}" for _, command in planned)])
+    return "\n".join(["", "to repeat it:", *(f"  {shlex.join(each.command)}" for each in planned)])
+
+
+def earlier(run_dir: Path, start: Record, notes: Sequence[str], *, continues: bool) -> str:
+    """That a repetition is there already, trained as one would be now."""
+    doing = "continues" if continues else "compares"
+    lines = [f"{doing} the repetition in {run_dir}, last started on {_day(start)}"]
+    lines += [] if continues else ["nothing is trained: --run-dir with another folder trains once more"]
+    return "\n".join([*lines, *(f"not known: {sentence}" for sentence in notes)])
 
 
 def no_weights(step: int, kept: Sequence[int]) -> str:
@@ -70,6 +88,10 @@ def outcome(report: Record, run_dir: Path) -> str:
     if report["identical"] is None:
         lines.append("not known: whether the weights are the same; no difference was seen in what was compared")
     return "\n".join([*lines, f"written to {run_dir / 'repeat.json'}"])
+
+
+def _day(start: Record) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(start["time"]))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

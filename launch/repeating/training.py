@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -30,6 +31,15 @@ class Repetition:
     """Of the repetition."""
     data_root: str | None = None
     """Where the data are, if not where they were."""
+
+
+class Planned(NamedTuple):
+    """How a leg is trained again."""
+
+    leg: Leg
+    command: list[str]
+    code: Path
+    """Root of the code that trains."""
 
 
 def command_of(leg: Leg, repetition: Repetition, code: Path, *, is_first: bool, stops: bool = True) -> list[str]:

@@ -28,6 +28,24 @@ def test_another_number_of_processes_begins_a_leg() -> None:
     assert spans(starts, 70) == [(0, 60), (60, 70)] and spans(starts, 60) == [(0, 60)]
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"code": {"fingerprint": "a"}}, {"code": {"fingerprint": "b"}}),
+        ({"code": {"commit": "a"}}, {"code": {"commit": "b"}}),
+        ({"own_modules": "a"}, {"own_modules": "b"}),
+        ({"data": {"train": {"fingerprint": "a"}}}, {"data": {"train": {"fingerprint": "b"}}}),
+    ],
+)
+def test_other_code_or_data_begin_a_leg(before: Record, after: Record) -> None:
+    assert spans([start(0, **before), start(30, **before), start(50, **after)], 100) == [(0, 50), (50, 100)]
+
+
+def test_a_leg_knows_every_start_that_is_in_it() -> None:
+    (leg,) = legs([start(0, packages="a"), start(40, packages="b"), start(40, packages="c")], 100)
+    assert [(begin, end, at["packages"]) for begin, end, at in leg.spans()] == [(0, 40, "a"), (40, 100, "c")]
+
+
 def test_what_was_left_by_a_return_to_an_older_checkpoint_is_not_repeated() -> None:
     starts = [start(0), start(90, world=4), start(50, world=2)]
     assert spans(starts, 100) == [(0, 50), (50, 100)]

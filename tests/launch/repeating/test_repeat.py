@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_a_run_that_was_resumed_twice_is_repeated_bit_for_bit_in_one_go(resumed:
     report = report_of(repeated)
     assert report["identical"] and report["weights_compared"] and report["same_initial_weights"]
     assert report["legs"] == [[0, 6]] and report["tensors"] == {"weights": [], "average": []}
-    assert report["numbers_compared"] > 50 and report["first_difference"] is None
+    assert report["trained"] and report["numbers_compared"] > 50 and report["first_difference"] is None
     assert [event["step"] for event in read_events(resumed, "resume")] == [3, 4], "or nothing was shown"
 
 
@@ -113,10 +114,112 @@ def test_without_weights_and_logs_nothing_is_called_identical(
     assert command.main(words) == 8
     assert "logs: not compared, there is no number that both have" in capsys.readouterr().out
     (first,) = files.read_starts(again)
-    (files.folder_of(again) / files.STARTS).unlink()
-    files.append(again, {**first, "weights": "other"})
+    rewrite_starts(again, {**first, "weights": "other"})
     assert command.main(words) == 7, "the initial weights differ"
     assert report_of(again)["identical"] is False
+
+
+def rewrite_starts(run: Path, *starts: Record) -> None:
+    (files.folder_of(run) / files.STARTS).unlink()
+    for start in starts:
+        files.append(run, start)
+
+
+def test_a_complete_repetition_is_said_to_be_compared_only(
+    resumed: Path, repeated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = copy_of(repeated, tmp_path)
+    machine = differences.machine.describe
+    monkeypatch.setattr(differences.machine, "describe", lambda device: {**machine(device), "cpu": "another"})
+    assert command.main([str(resumed), "--run-dir", str(again)]) == 0, "a login node may compare"
+    report, out = report_of(again), capsys.readouterr().out
+    assert not report["trained"] and "nothing is trained" in out
+    assert [sentence for sentence in report["unknown"] if "trained on another machine: cpu " in sentence]
+
+
+def other_packages(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = differences.packages.installed()
+    monkeypatch.setattr(differences.packages, "installed", lambda: {**here, "torch": "9.9"})
+
+
+def other_code(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(differences.code_files, "fingerprint", lambda _: "0123456789ab")
+
+
+def no_capsule(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(files.folder_of(run))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_packages, "package torch "),
+        (other_code, "now commit "),
+        (no_capsule, "did not record with what code and packages"),
+    ],
+)
+def test_a_repetition_that_says_nothing_of_what_is_here_is_refused(
+    resumed: Path,
+    repeated: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path, pytest.MonkeyPatch], None],
+    message: str,
+) -> None:
+    again = copy_of(repeated, tmp_path)
+    change(again, monkeypatch)
+    assert command.main([str(resumed), "--run-dir", str(again)]) == 5
+    error = single_error(capsys.readouterr().err)
+    assert message in error and "give another folder with --run-dir" in error
+
+
+def test_a_copy_of_the_run_is_no_repetition(resumed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([str(resumed), "--run-dir", str(copy_of(resumed, tmp_path))]) == 5
+    assert "is a copy of" in single_error(capsys.readouterr().err)
+
+
+def test_an_unfinished_repetition_does_not_continue_on_another_machine(
+    resumed: Path, repeated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = copy_of(repeated, tmp_path)
+    shutil.rmtree(checkpoint_of(again, 6))
+    machine = differences.machine.describe
+    monkeypatch.setattr(differences.machine, "describe", lambda device: {**machine(device), "cpu": "another"})
+    assert command.main([str(resumed), "--run-dir", str(again)]) == 5
+    assert "now another" in single_error(capsys.readouterr().err)
+
+
+def test_every_start_of_a_run_is_compared_with_what_is_here(
+    resumed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_of(resumed, tmp_path)
+    first, second, third = files.read_starts(run)
+    first["code"] = {**first["code"], "fingerprint": "0123456789ab"}
+    listed = (files.read_part(run, second["packages"]) or b"") + b"old-package==0.1\n"
+    second["packages"] = files.keep(run, "packages", "txt", listed)
+    rewrite_starts(run, first, second, third)
+    assert command.main([str(run), "--check-only"]) == 7
+    out = capsys.readouterr().out
+    assert "| code, steps 0 to 3 |" in out and "| package old-package, steps 3 to 4 | 0.1 |" in out
+    assert "its code changed at step 3: only --code" in out
+    assert out.count("--stop-at 3 ") == 1 and out.count("--stop-at 6 ") == 1 and "--stop-at 4 " not in out
+    assert command.main([str(run), "--check-only", "--steps", "3"]) == 7
+    assert "| code |" in capsys.readouterr().out, "and later starts do not count"
+
+
+def test_a_run_that_was_resumed_with_other_data_is_repeated_only_as_far_as_that(
+    resumed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_of(resumed, tmp_path)
+    first, *others = files.read_starts(run)
+    other = {**first["data"]["train"], "fingerprint": first["data"]["train"]["fingerprint"][:-4] + "0000"}
+    rewrite_starts(run, {**first, "data": {**first["data"], "train": other}}, *others)
+    assert command.main([str(run), "--check-only"]) == 4
+    message = single_error(capsys.readouterr().err)
+    assert "resumed with other data of the split train at step 3" in message and "--steps 3" in message
+    assert command.main([str(run), "--check-only", "--steps", "3"]) == 4
+    assert "does not hold the data" in single_error(capsys.readouterr().err)
 
 
 def test_other_data_are_refused(resumed: Path, mini: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,15 +280,13 @@ def test_a_changed_module_of_the_users_own_is_reported(
 ) -> None:
     run, module = copy_of(resumed, tmp_path), tmp_path / "mine.py"
     *earlier, last = files.read_starts(run)
-    (files.folder_of(run) / files.STARTS).unlink()
     part = files.keep(run, "modules", "json", json.dumps({str(module): "WIDTH = 3\n"}).encode())
-    for start in (*earlier, {**last, "own_modules": part}):
-        files.append(run, start)
+    rewrite_starts(run, *earlier, {**last, "own_modules": part})
     module.write_text("WIDTH = 3\n")
     assert command.main([str(run), "--check-only"]) == 0
     module.write_text("WIDTH = 4\n")
     assert command.main([str(run), "--check-only"]) == 7
-    assert f"| {module} | in the capsule | changed |" in capsys.readouterr().out
+    assert f"| {module}, steps 4 to 6 | in the capsule | changed |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
