@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
+from benchmarks.quality import noise
 from benchmarks.support import flops
 from tests.support.commands import Command
 
@@ -59,3 +60,22 @@ def test_a_convolutions_gradients_take_twice_its_own_arithmetic(cls: type[torch.
     assert flops.count(lambda: result.sum().backward()) == 2 * forward > 0
     pixels = image if cls is torch.nn.ConvTranspose2d else result
     assert forward == 2 * 9 * 8 * 16 // groups * pixels[0, 0].numel()
+
+
+def test_the_noise_table_shows_bm3d_told_the_noise_and_tuned_without() -> None:
+    def report(**psnr: float) -> noise.Report:
+        values = {f"{method}/psnr": value for method, value in psnr.items()} | {f"{m}/ssim": 0.5 for m in psnr}
+        row = {f"{field}/{key.removeprefix('own/')}": value for field in noise.FIELDS for key, value in values.items()}
+        return {"rows": [row, row, row]}
+
+    told, tuned = report(noisy=20, nlm=25, bm3d=29, own=30), report(bm3d=27, own=30)
+    cells = noise.table_row("varying", noise.Measured(told, tuned, 2.5))
+    assert [cell.split(" ")[0] for cell in cells[1:]] == [
+        *("20.00", "25.00", "27.00", "29.00", "30.00"),
+        *("+3.00", "+1.00", "2.5"),
+    ]
+
+
+def test_what_the_noise_benchmark_has_trained_it_does_not_train_again(tmp_path: Path) -> None:
+    (tmp_path / "cpu_minutes.json").write_text("1.5")
+    assert noise.train(tmp_path, tmp_path, [], steps=1) == 1.5
