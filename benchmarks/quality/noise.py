@@ -48,7 +48,7 @@ class Row(NamedTuple):
     build: tuple[str, ...]
     """Arguments of the builder."""
     settings: tuple[str, ...] = ()
-    """Further overrides of cross_guided.yaml."""
+    """Further overrides of cross_guided.yaml; DATA is the folder of the shards, HALF is half of the steps."""
     steps: int = STEPS
     """Training steps, unless the command line says otherwise."""
 
@@ -70,7 +70,9 @@ ROWS = {
     "blurred, estimated": Row("blurred", ("--noise", "blurred")),
     "varying": Row("varying", ("--noise", "varying", "--sigma", "0.05", "--sigma-to", "0.2")),
     "k-space, complex": Row("kspace", ("--noise", "kspace")),
-    "k-space, magnitude": Row("magnitude", ("--noise", "kspace", "--magnitude"), ("pipeline.magnitude=koay",)),
+    "k-space, magnitude": Row(
+        "magnitude", ("--noise", "kspace", "--magnitude"), ("pipeline.magnitude=koay", "pipeline.relearn_from=HALF")
+    ),
 }
 
 
@@ -109,8 +111,9 @@ def measure(name: str, source: str, folder: Path, steps: int | None, network: tu
     data, trained = folder / "data" / row.data, folder / name.replace(", ", "-").replace(" ", "-")
     if not (data / "test" / "index.json").is_file():
         run("-m", "shards.build", "knee_mese", "--input", source, *row.build, "--output", str(data))
-    settings = [*network, *(setting.replace("DATA", str(data)) for setting in row.settings)]
-    minutes = train(trained, data, settings, steps or row.steps)
+    steps = steps or row.steps
+    own = [setting.replace("DATA", str(data)).replace("HALF", str(steps // 2)) for setting in row.settings]
+    minutes = train(trained, data, [*network, *own], steps)
     truth = data / "truth_noise.npz"
     told = ("--noise", str(truth)) if truth.is_file() else ()
     baselines = [word for baseline in ("noisy", "nlm", "bm3d") for word in ("--baseline", baseline)]

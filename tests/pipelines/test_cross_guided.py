@@ -1,6 +1,6 @@
 """Cross-guided restoration: unbiased training without leakage of noise, deterministic results, and noise reduction."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from quell.configs.errors import ConfigError, DataError
 from quell.configs.fields import FieldSpec
 from quell.configs.loader import structure
 from quell.pipelines.base import Batch
+from quell.pipelines.common import rician
 from quell.pipelines.cross_guided import CrossGuided
 
 SIGMA = 0.1
@@ -204,6 +205,70 @@ def test_a_checkpoint_without_calibrated_levels_still_estimates_per_image() -> N
     data = batch(torch.full((2, 1, 32, 32), 0.5), torch.full((2, 1, 32, 32), 0.5))
     for name in ("pd", "pdfs"):
         assert torch.equal(new.restore(data)[name], each.restore(data)[name])
+
+
+class Painter(nn.Module):
+    """Shows the same clean images, whatever it is asked to restore."""
+
+    def __init__(self, clean: Tensor) -> None:
+        super().__init__()
+        self.clean = clean
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.clean
+
+
+@pytest.mark.parametrize("magnitude", ["as_is", "koay"])
+def test_a_taught_network_learns_clean_images_from_the_noise_that_images_have(
+    magnitude: Literal["as_is", "koay"],
+) -> None:
+    """Of magnitudes: E[m^2] = x^2 + 2 sigma^2 at every signal, and of those of pure noise a mean of 1.253 sigma."""
+    made = make(magnitude=magnitude, relearn_from=3)
+    levels = torch.tensor([0.0, 0.05, 0.1, 0.5]).repeat_interleave(32).view(1, 1, -1, 1).expand(4, 1, -1, 128)
+    data = batch(levels, levels)
+    for number, suffix in enumerate(("_new", "_imaginary")):
+        for other, name in enumerate(("pd", "pdfs")):
+            data[f"{name}{suffix}"] = normals(*levels.shape, seed=50 + 2 * number + other)
+    assert made.teacher is not None
+    shown = levels if magnitude == "as_is" else SIGMA * rician.mean(levels / SIGMA)
+    made.teacher.network = Painter(torch.cat([shown, shown], dim=1))
+    recorder = Recorder()
+    made.network = recorder
+    made.on_step_start(3, 0.0)
+    loss = float(made.loss("restorer", data, {}).loss)
+    seen, clean = recorder.inputs[0], torch.cat([levels, levels], dim=1).repeat(2, 1, 1, 1)
+    assert loss == pytest.approx(float((seen - clean).square().mean()), rel=1e-3)
+    parts = 1 if magnitude == "as_is" else 2
+    for x in (0.0, 0.1, 0.5):
+        assert float(seen[clean == x].square().mean()) == pytest.approx(x**2 + parts * SIGMA**2, rel=0.03)
+    expected = 0.0 if magnitude == "as_is" else SIGMA * (torch.pi / 2) ** 0.5
+    assert float(seen[clean == 0].mean()) == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_teacher_follows_the_network_until_it_teaches_and_is_saved_with_it() -> None:
+    made = make(relearn_from=2)
+    assert made.teacher is not None
+    data = batch(*pictures(2, 16, seed=0))
+    data |= {f"{name}_new": normals(2, 1, 16, 16, seed=9) for name in ("pd", "pdfs")}
+    own, taught = made.network.tail.bias, made.teacher.network.tail.bias  # type: ignore[union-attr]
+    followed = []
+    for step in range(4):
+        made.on_step_start(step, 0.0)
+        assert made.teacher.teaches == (step >= 2)
+        made.loss("restorer", data, {}).loss.backward()
+        assert taught.grad is None  # type: ignore[union-attr]
+        with torch.no_grad():
+            own.add_(1.0)  # type: ignore[operator]
+        before = made.restore(data)["pd"]
+        made.after_step("restorer")
+        followed.append(float(taught[0]))  # type: ignore[index]
+        loaded = make(relearn_from=2)
+        loaded.load_checkpoint_state(made.checkpoint_state())
+        loaded.on_step_start(step + 1, 0.0)
+        assert torch.equal(loaded.restore(data)["pd"], made.restore(data)["pd"])
+        assert torch.equal(before, made.restore(data)["pd"]) == (step != 2), "the first step that is taught"
+    assert followed[0] < followed[1] == followed[2] == followed[3]
+    assert {name.split(".")[0] for name in made.phases["restorer"]} == {"network"}
 
 
 @pytest.mark.parametrize(("kept", "ok"), [(1.0, False), (0.05, True), (-0.5, False)])
