@@ -228,7 +228,7 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         with torch.no_grad():
             normal = self._coloured(self._stack(batch, "_normal"), batch)
             pair = [recorruption.gaussian(noisy, n, sigma=sigma, alpha=self.config.alpha)[0] for n in (normal, -normal)]
-            mean = sum(self._restored(_divided(first, relative), teacher).float() for first in pair) / len(pair)
+            mean = torch.stack([self._restored(_divided(y, relative), teacher).float() for y in pair]).mean(0)
             clean = self._corrected(mean if relative is None else mean * relative, batch)
             level = self._level(batch)
             added = level * self._filtered(self._stack(batch, "_new"), batch, self.noise_level.coloured)

@@ -256,12 +256,12 @@ def test_a_teacher_follows_the_network_until_it_teaches_and_is_saved_with_it() -
         made.on_step_start(step, 0.0)
         assert made.teacher.teaches == (step >= 2)
         made.loss("restorer", data, {}).loss.backward()
-        assert taught.grad is None  # type: ignore[union-attr]
+        assert taught.grad is None
         with torch.no_grad():
-            own.add_(1.0)  # type: ignore[operator]
+            own.add_(1.0)
         before = made.restore(data)["pd"]
         made.after_step("restorer")
-        followed.append(float(taught[0]))  # type: ignore[index]
+        followed.append(float(taught[0]))
         loaded = make(relearn_from=2)
         loaded.load_checkpoint_state(made.checkpoint_state())
         loaded.on_step_start(step + 1, 0.0)
