@@ -19,6 +19,12 @@ MAX_NAMES = 100
 
 _TIMEOUT_S = 20
 
+_DIFF = (
+    "-c", "diff.relative=false", "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--unified=3",
+    "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "HEAD",
+)  # fmt: skip
+"""What a user may have set otherwise (diff.noprefix, diff.context, textconv) makes patches that do not apply."""
+
 
 class Changes(NamedTuple):
     """Differences from the commit that is checked out."""
@@ -47,6 +53,8 @@ def changes(root: Path) -> Changes | None:
     if patch is None:
         return None
     missing = [f"{name} is larger than {MAX_FILE_BYTES} bytes" for name in names if name not in added]
+    if patch and _git(root, "apply", "--check", "--reverse", "--whitespace=nowarn", "-", given=patch) is None:
+        missing.append("git cannot apply the patch that it made")
     if len(patch) > MAX_PATCH_BYTES:
         patch, missing = b"", [f"the patch has {len(patch)} bytes, more than {MAX_PATCH_BYTES}"]
     return Changes(patch, tuple(names[:MAX_NAMES]), "; ".join(missing))
@@ -83,25 +91,26 @@ def restore(repository: Path, commit: str, patch: bytes, target: Path) -> str | 
 def _patch(root: Path, added: Sequence[str]) -> bytes | None:
     """`git diff HEAD`, in which files that git does not track are new ones."""
     if not added:
-        return _git(root, "diff", "--binary", "--no-color", "--no-ext-diff", "HEAD")
+        return _git(root, *_DIFF)
     index = _git(root, "rev-parse", "--git-path", "index")
     if index is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "index"
-        shutil.copyfile(root / os.fsdecode(index.strip()), copy)
+        # with its time: git looks into files that are as old as the index, which may have changed within that second
+        shutil.copy2(root / os.fsdecode(index.strip()), copy)
         environment = {"GIT_INDEX_FILE": str(copy)}
         if _git(root, "add", "--intent-to-add", "--", *added, environment=environment) is None:
             return None
-        return _git(root, "diff", "--binary", "--no-color", "--no-ext-diff", "HEAD", environment=environment)
+        return _git(root, *_DIFF, environment=environment)
 
 
-def _git(root: Path, *words: str, environment: dict[str, str] | None = None) -> bytes | None:
+def _git(root: Path, *words: str, environment: dict[str, str] | None = None, given: bytes = b"") -> bytes | None:
     """What git prints; None where it fails."""
     command = ["git", "-C", str(root), "--literal-pathspecs", *words]
     try:
         ended = subprocess.run(
-            command, env={**os.environ, **(environment or {})}, capture_output=True, timeout=_TIMEOUT_S
+            command, input=given, env={**os.environ, **(environment or {})}, capture_output=True, timeout=_TIMEOUT_S
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,5 +1,6 @@
 """What differs from a commit is kept as a patch, from which the same code can be had again."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -50,6 +51,50 @@ def test_a_patch_restores_edited_removed_and_new_files(checkout: Path, tmp_path:
     assert (code / "launch" / "gain.py").read_text() == NEW
     assert fingerprint(contents(code)) == fingerprint(contents(checkout))
     assert not (code / "images.csv").exists(), "what is no code is not copied"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["diff.noprefix=true", "diff.mnemonicPrefix=true", "diff.context=0", "diff.srcPrefix=x/", "color.ui=always",
+     "diff.external=false", "diff.renames=copies", "apply.whitespace=error-all", "diff.upper.textconv=tr a-z A-Z <"],
+)  # fmt: skip
+def test_a_patch_applies_whatever_the_user_has_set_in_git(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    name, _, value = setting.partition("=")
+    for variable, text in (("COUNT", "1"), ("KEY_0", name), ("VALUE_0", value)):
+        monkeypatch.setenv(f"GIT_CONFIG_{variable}", text)
+    (checkout / ".gitattributes").write_text("*.py diff=upper\n")
+    (checkout / "launch" / "long.py").write_text("".join(f"print({line})\n" for line in range(30)))
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-q", "-m", "y")
+    change(checkout)
+    (checkout / "launch" / "long.py").write_text("".join(f"print({line})  \n" for line in range(30) if line != 9))
+    found = changes.changes(checkout)
+    assert found is not None and not found.left_out
+    assert changes.restore(checkout, git(checkout, "rev-parse", "HEAD"), found.patch, tmp_path / "again") is None
+    assert fingerprint(contents(tmp_path / "again")) == fingerprint(contents(checkout))
+
+
+def test_a_patch_that_does_not_apply_is_said_when_it_is_made(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(checkout)
+    monkeypatch.setattr(changes, "_DIFF", (*changes._DIFF, "--no-prefix"))
+    found = changes.changes(checkout)
+    assert found is not None and found.left_out == "git cannot apply the patch that it made"
+
+
+def test_an_edit_within_the_second_of_a_commit_is_part_of_the_patch(checkout: Path) -> None:
+    """Size and time are then those that the index has, which is no newer itself."""
+    code, index = checkout / "launch" / "train.py", checkout / ".git" / "index"
+    git(checkout, "config", "core.trustctime", "false")
+    os.utime(code, (10**9, 10**9))
+    git(checkout, "update-index", "--refresh")
+    code.write_text("print('new')\n")
+    for file in (code, index):
+        os.utime(file, (10**9, 10**9))
+    (checkout / "launch" / "gain.py").write_text(NEW)
+    found = changes.changes(checkout)
+    assert found is not None and b"+print('new')" in found.patch
 
 
 def test_without_changes_there_is_no_patch(checkout: Path) -> None:
