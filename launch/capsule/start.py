@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from quell.configs.support.mappings import flatten
 from quell.configs.support.paths import IS_INSTALLED, ROOT
 from quell.configs.support.secrets import mask
 from quell.launch.capsule import machine, packages, process
-from quell.launch.capsule.files import append, keep
+from quell.launch.capsule.files import append, keep, read_part
 from quell.launch.capsule.own_modules import own_modules
 from quell.launch.checkpoints import integrity
 from quell.launch.data import splits
@@ -61,16 +62,21 @@ def keep_start(folder: RunFolder, facts: Facts, pipeline: Pipeline, shards: Spli
         A warning where that was not possible: it is no reason not to train.
     """
     try:
-        record(folder, facts, pipeline, shards)
-    except Exception as error:  # whatever is wrong with git, the packages or the disk
+        return "; ".join(record(folder, facts, pipeline, shards)) or None
+    except Exception as error:  # such as a full disk
         return f"what repeats this run was not recorded ({error!r})"
-    return None
 
 
-def record(folder: RunFolder, facts: Facts, pipeline: Pipeline, shards: Split) -> None:
-    """Add this start to the capsule, as `keep_start` does, which explains the arguments; any error is raised.
+def record(folder: RunFolder, facts: Facts, pipeline: Pipeline, shards: Split) -> list[str]:
+    """Add this start to the capsule, as `keep_start` does, which explains the arguments.
 
-    docs/repeating.md says what the keys hold.
+    docs/repeating.md says what the keys hold. What cannot be recorded is left out.
+
+    Returns:
+        What was left out and why, and which parts hold credentials, in sentences.
+
+    Raises:
+        OSError: The capsule cannot be written.
     """
     run_dir, data = folder.path, facts.config.data
     continues, changed = None, {}
@@ -79,9 +85,7 @@ def record(folder: RunFolder, facts: Facts, pipeline: Pipeline, shards: Split) -
         continues = {"checkpoint": str(facts.checkpoint.resolve()), "identity": identity}
         with suppress(QuellError):  # config.yaml is damaged, or there is none where a run begins elsewhere
             changed = differing_settings(folder.config(), facts.config)
-    installed = packages.installed()
-    validation = splits.open_split(splits.in_place(data), data.val_split)
-    start = {
+    start: Record = {
         "format": FORMAT,
         "time": round(time.time(), 3),
         "step": facts.step,
@@ -91,15 +95,41 @@ def record(folder: RunFolder, facts: Facts, pipeline: Pipeline, shards: Split) -
         "world": facts.world,
         "device": str(facts.device),
         "arithmetic": _arithmetic(facts, pipeline),
-        "code": {"version": installed.get("quell", ""), **code_facts(run_dir, ROOT, facts.commit)},
-        "own_modules": _own_modules(run_dir, facts.config),
-        "packages": keep(run_dir, "packages", "txt", packages.to_text(installed).encode()),
-        "machine": machine.describe(facts.device),
-        "command": process.command(),
-        "variables": process.variables(),
-        "data": {"train": _split(run_dir, shards), "val": _split(run_dir, validation)},
     }
+    parts: dict[str, Callable[[], object]] = {
+        "code": lambda: {
+            "version": packages.installed().get("quell", ""),
+            **code_facts(run_dir, ROOT, facts.commit),
+        },
+        "own_modules": lambda: _own_modules(run_dir, facts.config),
+        "packages": lambda: keep(run_dir, "packages", "txt", packages.to_text(packages.installed()).encode()),
+        "machine": lambda: machine.describe(facts.device),
+        "command": process.command,
+        "variables": process.variables,
+        "data": lambda: {
+            "train": _split(run_dir, shards),
+            "val": _split(run_dir, splits.open_split(splits.in_place(data), data.val_split)),
+        },
+    }
+    warnings = []
+    for name, make in parts.items():
+        try:
+            start[name] = make()
+        except Exception as error:  # whatever is wrong with git, the packages or a file of the user's own
+            warnings.append(f"{name} was not recorded ({error!r})")
     append(run_dir, start)
+    return warnings + _credentials(run_dir, start)
+
+
+def _credentials(run_dir: Path, start: Record) -> list[str]:
+    """Which parts of the capsule hold credentials: they are kept as they are, as a patch has to apply."""
+    names = (start.get("code", {}).get("changes"), start.get("own_modules"))
+    texts = {name: (read_part(run_dir, name) or b"").decode(errors="replace") for name in names if name}
+    return [
+        f"capsule/{name} holds what looks like a credential in the code: take it out before the run folder is shared"
+        for name, text in texts.items()
+        if mask(text) != text
+    ]
 
 
 def differing_settings(before: RunConfig, after: RunConfig) -> dict[str, list[object]]:

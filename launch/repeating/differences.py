@@ -13,6 +13,7 @@ from quell.configs.support.json_files import Record
 from quell.configs.support.paths import ROOT
 from quell.launch.capsule import machine, packages
 from quell.launch.capsule.files import read_json_part, read_part
+from quell.launch.capsule.own_modules import read_source
 from quell.launch.data import splits
 from quell.launch.machine import devices
 from quell.launch.repeating.history import Leg
@@ -160,7 +161,7 @@ def _of_own_modules(recorded: Mapping[str, str]) -> list[Difference]:
     found = []
     for path, text in recorded.items():
         try:
-            same = Path(path).read_text("utf-8") == text
+            same = read_source(Path(path)) == text
         except OSError:
             found.append(Difference(path, "in the capsule", "missing"))
             continue

@@ -1,7 +1,12 @@
-"""HTML elements. Text is escaped unless it is `Html`, so that no name or message of a run can become markup."""
+"""HTML elements. Text is masked and escaped unless it is `Html`.
+
+A page is made to be passed on, so credentials are masked; and no name or message of a run can become markup.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+
+from quell.configs.support.secrets import mask
 
 VOID = ("br", "img", "line", "meta", "polyline", "circle")
 """Elements without content."""
@@ -36,11 +41,11 @@ def element(name: str, *content: Content, **attributes: object) -> Html:
 
 
 def join(*content: Content) -> Html:
-    """The content one after another, text escaped."""
+    """The content one after another, text masked and escaped."""
     parts = []
     for part in content:
         if isinstance(part, str):
-            parts.append(part if isinstance(part, Html) else escape(part))
+            parts.append(part if isinstance(part, Html) else escape(mask(part)))
         elif part is not None:
             parts.append(join(*part))
     return Html("".join(parts))

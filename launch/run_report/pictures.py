@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from quell.configs.errors import QuellError
+from quell.configs.errors import CheckpointError, QuellError
 from quell.launch.comparing.directions import gain_sign
 from quell.launch.comparing.reports import RunReport
 from quell.launch.data import loading
@@ -90,7 +90,12 @@ def read_images(report: RunReport, metric: str, each: int) -> list[Images]:
     run = report.file.parent
     shards = ShardSet.open(report.content["data"], cache=report.config.data.cache)
     checkpoint = run / "checkpoints" / str(report.content["checkpoint"])
-    model = trained_model.load(checkpoint if checkpoint.is_dir() else run, shards)
+    if not checkpoint.is_dir():
+        raise CheckpointError(
+            f"checkpoint {checkpoint.name}, which was measured, is not kept any more: evaluate the run again to see "
+            "images of the one that is"
+        )
+    model = trained_model.load(checkpoint, shards)
     needs = type(model.pipeline).needs(model.config.pipeline)
     recipe = loading.evaluation_recipe(needs, model.config.data, shards)
     places = chosen_samples(report, metric, each)

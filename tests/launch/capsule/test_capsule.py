@@ -85,6 +85,27 @@ def test_a_run_goes_on_where_nothing_can_be_recorded(
     assert "capsule" in read_summary(tmp_path / "run")["warnings"]
 
 
+def test_a_part_that_cannot_be_recorded_leaves_the_others(
+    train_small: TrainSmall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "own_modules", lambda _: 1 / 0)
+    code, output = train_small("evaluation.every_epochs=null", run_dir=tmp_path / "run")
+    assert code == 0 and "capsule: own_modules was not recorded (ZeroDivisionError" in output
+    (recorded,) = files.read_starts(tmp_path / "run")
+    assert "own_modules" not in recorded and recorded["code"]["fingerprint"] and recorded["packages"]
+
+
+def test_a_credential_in_the_code_is_warned_of_and_kept(
+    train_small: TrainSmall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "TOKEN = 'hf_abcdefghijklmnopqrstuvwxyz'\n"
+    monkeypatch.setattr(start, "own_modules", lambda _: {"mine.py": text})
+    code, output = train_small("evaluation.every_epochs=null", run_dir=tmp_path / "run")
+    assert code == 0 and "holds what looks like a credential" in output and "hf_abc" not in output
+    (recorded,) = files.read_starts(tmp_path / "run")
+    assert files.read_json_part(tmp_path / "run", recorded["own_modules"]) == {"mine.py": text}
+
+
 def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUELL_TOKEN", "abc")
     monkeypatch.setenv("QUELL_CACHE", "s3://user:pass@host/cache")
@@ -108,7 +129,8 @@ def test_the_launcher_is_recognised_by_the_process_that_started_this_one(tmp_pat
 def test_modules_of_the_users_own_are_kept_with_their_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_networks").mkdir()
     (tmp_path / "my_networks" / "blocks.py").write_text("WIDTH = 3\n")
-    (tmp_path / "my_networks" / "small.py").write_text("from my_networks.blocks import WIDTH\n")
+    (tmp_path / "my_networks" / "small.py").write_text("from my_networks.blocks import WIDTH\nimport my_helpers\n")
+    (tmp_path / "my_helpers.py").write_bytes(b"# -*- coding: latin-1 -*-\n# \xe9\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.import_module("my_networks.small")
     for settings in (
@@ -118,7 +140,8 @@ def test_modules_of_the_users_own_are_kept_with_their_text(tmp_path: Path, monke
     ):
         assert {Path(path).name: text for path, text in own_modules(settings).items()} == {
             "blocks.py": "WIDTH = 3\n",
-            "small.py": "from my_networks.blocks import WIDTH\n",
+            "small.py": "from my_networks.blocks import WIDTH\nimport my_helpers\n",
+            "my_helpers.py": "# -*- coding: latin-1 -*-\n# \udce9\n",
         }
     assert (
         own_modules({"name": "supervised", "network": {"name": "library_network", "target": "torch.nn.Conv2d"}}) == {}

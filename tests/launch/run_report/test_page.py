@@ -93,7 +93,8 @@ def copy(run: Path, folder: Path) -> Path:
 def test_a_capsule_is_shown(reported_run: Path, tmp_path: Path) -> None:
     run = copy(reported_run, tmp_path)
     shutil.rmtree(run / "capsule", ignore_errors=True)
-    patch = files.keep(run, "changes", "patch", ("-old </details>\n+new\n" + "+x\n" * 300).encode())
+    secrets = "+token = 'hf_abcdefghijklmnopqrstuvwxyz'\n+root: s3://me:pw@host/x\n"
+    patch = files.keep(run, "changes", "patch", ("-old </details>\n+new\n" + secrets + "+x\n" * 298).encode())
     start = {
         "code": {"version": "9.9", "commit": "abc+", "changes": patch},
         "machine": {"cpu": "a processor", "memory_gib": 31.5, "devices": [{"name": "a device"}], "python": "3.99"},
@@ -114,6 +115,7 @@ def test_a_capsule_is_shown(reported_run: Path, tmp_path: Path) -> None:
         "d/train",
     ):
         assert part in text
+    assert "hf_abc" not in text and "me:pw" not in text and "+root: s3://***@host/x" in text
     assert "-old </details>" in text and f"102 more lines in capsule/{patch}" in text
 
 
@@ -129,6 +131,16 @@ def test_missing_parts_are_said_and_the_rest_is_shown(reported_run: Path, tmp_pa
     assert command.main([str(run), "--no-diagnosis", "--output", str(tmp_path / "x" / "page.html")]) == 0
     assert "has not been evaluated" in (tmp_path / "x" / "page.html").read_text()
     capsys.readouterr()
+
+
+def test_images_are_those_of_the_checkpoint_that_was_measured_or_none(reported_run: Path, tmp_path: Path) -> None:
+    run = copy(reported_run, tmp_path)
+    content = json.loads((run / "report.json").read_text())
+    (run / "report.json").write_text(json.dumps({**content, "checkpoint": "step-00000002"}))
+    assert command.main([str(run), "--no-diagnosis"]) == 0
+    text = Structure((run / "report.html").read_text()).text
+    assert "No images: checkpoint step-00000002, which was measured, is not kept any more" in text
+    assert "restored - clean" not in text
 
 
 def test_a_page_that_would_be_too_large_has_smaller_images(

@@ -14,8 +14,9 @@ from quell.launch.run_report.html import Html, element, table
 from quell.launch.run_report.pictures import data_uri, diverging_palette, reduced
 
 
-def test_text_and_attributes_are_escaped_and_markup_is_not() -> None:
+def test_text_is_masked_and_escaped_and_markup_is_not() -> None:
     assert element("p", "<b>", Html("<i></i>"), title='"<') == '<p title="&quot;&lt;">&lt;b&gt;<i></i></p>'
+    assert element("pre", "at https://me:pw@host/x?key=1") == "<pre>at https://***@host/x?key=***</pre>"
     assert element("line", x1=1, hidden=True, class_="a", y1=None) == '<line x1="1" hidden class="a" />'
     assert "<td>&amp;</td>" in table([{"a<": "&"}], caption="c") and "a&lt;</th>" in table([{"a<": "&"}], caption="c")
 
