@@ -75,7 +75,7 @@ Random numbers: {record["random_numbers"]}.
 
 ## Validation
 
-Compared with `quell denoise` on {parity["images"]} images, the weights differ by at most
+Compared with `quell denoise` on {parity["compared_on"]}, the weights differ by at most
 {parity["max_relative_error"]:.2g} of the range of an image. On your own data, compare restored images with clean ones
 or with repeated measurements before you rely on them.
 """

@@ -5,7 +5,7 @@ The whole restoration is in the weights (ONNX and TorchScript), so that the pack
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from quell.launch.exporting.program.restoration import Port, RestorationProgram
 from quell.launch.exporting.writing import export, parity, samples
 from quell.launch.exporting.writing.export import Exported
 from quell.launch.exporting.writing.manifest import manifest
+from quell.launch.exporting.writing.parity import Parity
 from quell.launch.exporting.writing.samples import Sample
 from quell.launch.inference.restorer import Restorer
 
@@ -119,7 +120,7 @@ def export_package(
         if not weights:
             raise ConfigError(f"{run}: neither {' nor '.join(FORMATS)} can hold this method")
         _assemble(Path(folder), path, weights, facts, program, restorer, chosen[0], credits)
-    return Exported(path, next(iter(weights.values())).parity)
+    return Exported(path, worst(weights))
 
 
 def _assemble(
@@ -147,8 +148,7 @@ def _assemble(
     for port in program.outputs:
         np.save(folder / f"test_{names[port.name]}.npy", parity.to_tensor(port, restored[port.name]))
     documents.write_cover(folder / "cover.png", sample, restored, program)
-    measured = next(iter(weights.values())).parity
-    record = manifest(restorer, program, " and ".join(weights), {}, measured)
+    record = manifest(restorer, program, " and ".join(weights), {}, worst(weights))
     (folder / "README.md").write_text(documents.readme(record, restorer), encoding="utf-8")
     with tracing.quiet():
         description = _description(folder, weights, facts, program, names, restorer, record, credits)
@@ -161,6 +161,11 @@ def _assemble(
         failed = [error.msg for detail in summary.details for error in detail.errors] or [summary.status]
         raise QuellError(f"the validator of the BioImage Model Zoo does not accept the package: {'; '.join(failed)}")
     shutil.move(made, path)
+
+
+def worst(weights: Mapping[str, Exported]) -> Parity:
+    """The comparison of the weights that differ most."""
+    return max((each.parity for each in weights.values()), key=lambda each: each.worst.relative_error)
 
 
 def _description(

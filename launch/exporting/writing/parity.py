@@ -1,9 +1,10 @@
-"""Whether a file restores as `quell denoise` does, on real images of several sizes."""
+"""Whether a file restores as `quell denoise` does, on real images of several sizes, in a stack, with a level given."""
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -37,6 +38,9 @@ class Comparison:
     """The same over the range of the restored image."""
     psnr_difference_db: float | None
     """PSNR to the clean image less that of `quell denoise`; None where there is no clean image."""
+    kind: Literal["image", "size", "stack", "level"] = "image"
+    """What was compared: an image as it is; the first one in another size, above its mirror image in a stack, or with
+    twice its noise level as an input, for which the reference is the method itself."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,20 @@ class Parity:
         psnr_part = record["max_psnr_difference_db"]
         difference = "no clean images" if psnr_part is None else f"PSNR by {psnr_part:.2g} dB"
         return (
-            f"compared with quell denoise on {record['images']} images of {len(self.sizes)} sizes: differs by at most "
+            f"compared with quell denoise on {self.compared_on()}: differs by at most "
             f"{self.worst.max_error:.2g}, {self.worst.relative_error:.2g} of the range; {difference}"
         )
+
+    def compared_on(self) -> str:
+        """The images in words."""
+        count, has_levels = self._count("image"), self._count("level") > 0
+        images = "1 image, which was" if count == 1 else f"{count} images, the first of them"
+        level = ", in a stack and with twice its noise level" if has_levels else " and in a stack"
+        return f"{images} also in {self._count('size')} other sizes{level}"
+
+    def _count(self, kind: str) -> int:
+        """Images of a kind, whatever the number of outputs."""
+        return len({each.image for each in self.comparisons if each.kind == kind})
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -73,7 +88,8 @@ class Parity:
         differences = [c.psnr_difference_db for c in self.comparisons if c.psnr_difference_db is not None]
         return {
             "reference": "quell denoise --tile 0, on the CPU",
-            "images": len({each.image for each in self.comparisons}),
+            "images": self._count("image"),
+            "compared_on": self.compared_on(),
             "sizes": self.sizes,
             "max_error": self.worst.max_error,
             "max_relative_error": self.worst.relative_error,
@@ -90,12 +106,16 @@ def measure(run: Run, program: RestorationProgram, restorer: Restorer, samples: 
         run: The file.
         program: What was written to it.
         restorer: The run, restoring full images.
-        samples: Real images; the first is also cropped and extended to odd sizes.
+        samples: Real images; the first is also cropped and extended to odd sizes, given as a stack, and with a level.
     """
-    comparisons = [
-        comparison for sample in _of_several_sizes(samples) for comparison in _compared(run, program, restorer, sample)
+    first = samples[0]
+    resized = [first.resized(size) for size in (SMALL_PX, SQUARE_PX, LARGE_PX)]
+    comparisons = [each for sample in samples for each in _compared(run, program, restorer, sample)]
+    comparisons += [
+        replace(each, kind="size") for sample in resized for each in _compared(run, program, restorer, sample)
     ]
-    large = samples[0].resized(LARGE_PX)
+    comparisons += [*_in_a_stack(run, program, restorer, first), *_with_levels(run, program, first)]
+    large = resized[-1]
     open_again = partial(
         Restorer, restorer.model.checkpoint, device=torch.device("cpu"), trust_code=restorer.trust_code
     )
@@ -135,15 +155,12 @@ def to_image(port: Port, tensor: np.ndarray) -> np.ndarray:
     return np.asarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, -1))
 
 
-def inputs_of(program: RestorationProgram, sample: Sample) -> list[np.ndarray]:
-    """What a program takes of a sample; levels are left to the run."""
-    images = [to_tensor(port, sample.images[port.name]) for port in program.inputs]
+def inputs_of(program: RestorationProgram, *samples: Sample) -> list[np.ndarray]:
+    """What a program takes of samples, as a stack; levels are left to the run."""
+    images = [
+        np.concatenate([to_tensor(port, sample.images[port.name]) for sample in samples]) for port in program.inputs
+    ]
     return [*images, *(np.zeros(1, np.float32) for _ in program.levels)]
-
-
-def _of_several_sizes(samples: list[Sample]) -> Iterator[Sample]:
-    yield from samples
-    yield from (samples[0].resized(size) for size in (SMALL_PX, SQUARE_PX, LARGE_PX))
 
 
 def _compared(run: Run, program: RestorationProgram, restorer: Restorer, sample: Sample) -> Iterable[Comparison]:
@@ -156,6 +173,41 @@ def _compared(run: Run, program: RestorationProgram, restorer: Restorer, sample:
             values = [psnr(_real(image), _real(clean), data_range=sample.data_range) for image in (restored, reference)]
             difference = values[0] - values[1] if values[0] != values[1] else 0.0  # both may be infinite
         yield Comparison(sample.key, port.name, (restored.shape[0], restored.shape[1]), absolute, relative, difference)
+
+
+def _in_a_stack(run: Run, program: RestorationProgram, restorer: Restorer, sample: Sample) -> Iterable[Comparison]:
+    """A sample and its mirror image, restored together."""
+    pair = [sample, replace(sample, images={name: image[::-1].copy() for name, image in sample.images.items()})]
+    expected = restorer.restore(
+        {name: np.stack([each.images[name] for each in pair]) for name in sample.images}, sample.key
+    )
+    for port, tensor in zip(program.outputs, run(inputs_of(program, *pair)), strict=True):
+        for number in range(len(pair)):
+            name = f"{sample.key}, image {number + 1} in a stack of {len(pair)}"
+            restored = to_image(port, tensor[number : number + 1])
+            yield _comparison(name, port, restored, expected[port.name][number], "stack")
+
+
+def _with_levels(run: Run, program: RestorationProgram, sample: Sample) -> Iterable[Comparison]:
+    """A sample with twice the noise that the run assumes; where it estimates that, twice a tenth of the contrast."""
+    told = program.pipeline.noise_inputs()
+    if not program.levels or told is None:
+        return
+    assumed = told.model().fields
+    levels = [assumed[field].sigma or float(np.std(sample.images[field])) / 10 for field in told.fields]
+    images = inputs_of(program, sample)[: len(program.inputs)]
+    values = [*images, *(np.full(1, 2 * level, np.float32) for level in levels)]
+    with torch.inference_mode():
+        expected = program(*map(torch.from_numpy, values))
+    for port, tensor, reference in zip(program.outputs, run(values), expected, strict=True):
+        name = f"{sample.key} with twice the noise level"
+        yield _comparison(name, port, to_image(port, tensor), to_image(port, reference.numpy()), "level")
+
+
+def _comparison(
+    name: str, port: Port, restored: np.ndarray, reference: np.ndarray, kind: Literal["stack", "level"]
+) -> Comparison:
+    return Comparison(name, port.name, (restored.shape[0], restored.shape[1]), *_error(restored, reference), None, kind)
 
 
 def _error(restored: np.ndarray, reference: np.ndarray) -> tuple[float, float]:

@@ -10,10 +10,12 @@ import yaml
 
 from quell.configs.errors import QuellError
 from quell.launch.exporting.bioimage import documents
-from quell.launch.exporting.bioimage.package import Credits, export_package
+from quell.launch.exporting.bioimage.package import Credits, export_package, worst
 from quell.launch.exporting.command import main
 from quell.launch.exporting.formats import onnx_file
 from quell.launch.exporting.program import tracing
+from quell.launch.exporting.writing.export import Exported
+from quell.launch.exporting.writing.parity import Comparison, Parity
 from tests.launch.exporting.small_exports import UNET, trained
 
 CREDITS = Credits(("Ada Example",), "CC-BY-4.0", ("Noise2Void | 10.1109/CVPR.2019.00223",))
@@ -78,6 +80,13 @@ def test_a_package_whose_weights_fail_the_validator_is_not_kept(
     with pytest.raises(QuellError, match="validator of the BioImage Model Zoo does not accept the package: .*"):
         export_package(run, tmp_path / "out" / "package", CREDITS)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_package_states_the_difference_of_its_worst_weights(tmp_path: Path) -> None:
+    def weights(error: float) -> Exported:
+        return Exported(tmp_path, Parity([Comparison("image", "pd", (8, 8), error, error, None)], 0.0))
+
+    assert worst({"onnx": weights(1e-7), "torchscript": weights(1e-4)}).worst.relative_error == 1e-4
 
 
 @pytest.mark.parametrize("cite", ["Text | 10.1/x", "Text | https://example.org"])

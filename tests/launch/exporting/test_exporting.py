@@ -133,7 +133,8 @@ def test_the_manifest_says_what_the_file_takes_and_how_it_was_compared(name: str
     assert manifest["noise_assumed"]["pd"]["sigma"] == pytest.approx(0.1, rel=0.3)
     compared = manifest["parity"]
     assert compared["max_relative_error"] < 1e-5 and compared["max_psnr_difference_db"] < 1e-3
-    assert compared["images"] == 5
+    assert compared["images"] == 2
+    assert {each["kind"] for each in compared["comparisons"]} == {"image", "size", "stack", "level"}
     assert compared["sizes"] == [[24, 28], [39, 53], [64, 64], [289, 315]]
     assert manifest["format"]["name"] == name and len(manifest["config_sha256"]) == 64
     assert name != "onnx" or manifest["format"]["opset"] >= 18
@@ -228,5 +229,6 @@ def test_files_are_compared_on_instead_of_shards(
     words = ["--on", f"pd={tmp_path / 'pd.npy'},pdfs={tmp_path / 'pdfs.npy'}", "--output", str(tmp_path / "file.pt")]
     assert main([str(two_contrasts), "--format", "torchscript", *words]) == 0
     printed = capsys.readouterr().out
-    assert "compared with quell denoise on 4 images of 4 sizes" in printed and "no clean images" in printed
-    assert export.MODULES["torchscript"].read_manifest(tmp_path / "file.pt")["parity"]["images"] == 4
+    compared = "1 image, which was also in 3 other sizes, in a stack and with twice its noise level"
+    assert f"compared with quell denoise on {compared}" in printed and "no clean images" in printed
+    assert export.MODULES["torchscript"].read_manifest(tmp_path / "file.pt")["parity"]["images"] == 1

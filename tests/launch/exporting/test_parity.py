@@ -22,7 +22,7 @@ from tests.launch.exporting.small_exports import UNET, trained
 @pytest.fixture(scope="module")
 def restorer(tmp_path_factory: pytest.TempPathFactory) -> Restorer:
     """A run on two fields that reads noise levels."""
-    two = {"name": "cross_guided", "network": UNET, "passes": 0, "noise": "white"}
+    two = {"name": "cross_guided", "network": UNET, "passes": 2, "noise": "white"}
     return export.open_run(trained(tmp_path_factory.mktemp("two"), two, fields=("pd", "pdfs")))
 
 
@@ -55,6 +55,28 @@ def test_what_is_not_finite_is_refused_on_any_image_of_any_output(
     for tolerance in (parity.TOLERANCE, math.inf):
         with pytest.raises(QuellError, match=r"differs by values that are not finite .*no file was written"):
             parity.refuse_difference(measured, "run", tolerance)
+
+
+def test_a_level_that_the_file_ignores_is_found_out(restorer: Restorer) -> None:
+    program = RestorationProgram(restorer)
+
+    def without_levels(values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return eager(program)([*values[:2], *[np.zeros(1, np.float32)] * 2])
+
+    measured = parity.measure(without_levels, program, restorer, samples.of_split(restorer))
+    with pytest.raises(QuellError, match="restores .* with twice the noise level"):
+        parity.refuse_difference(measured, "run", parity.TOLERANCE)
+
+
+def test_a_file_that_takes_all_of_a_stack_for_its_first_image_is_found_out(restorer: Restorer) -> None:
+    program = RestorationProgram(restorer)
+
+    def first_only(values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [image[:1].repeat(len(image), 0) for image in eager(program)(values)]
+
+    measured = parity.measure(first_only, program, restorer, samples.of_split(restorer))
+    with pytest.raises(QuellError, match="restores .*, image 2 in a stack of 2"):
+        parity.refuse_difference(measured, "run", parity.TOLERANCE)
 
 
 @pytest.mark.skipif(not tracing.CAN_TRACE, reason="this torch cannot leave sizes open")
