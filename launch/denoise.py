@@ -21,6 +21,8 @@ from tqdm import tqdm
 from quell.configs.support import logs
 from quell.configs.support.arguments import CommandParser, whole_number
 from quell.launch import cli
+from quell.launch.checkpoints.layout import WHICH
+from quell.launch.inference.files.format_names import FORMATS
 
 _logger = logs.get_logger(__name__)
 
@@ -37,9 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     model.add_argument("--zoo", metavar="NAME", help="a model that comes with Quell; quell zoo lists them")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="FILE, FOLDER, or field=FILE,field=FILE")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument(
-        "--which", choices=("best", "last", "average"), default="best", help="which checkpoint of the run"
-    )
+    parser.add_argument("--which", choices=WHICH, default="best", help="which checkpoint of the run")
     parser.add_argument(
         "--tile", type=whole_number(0), default=256, metavar="PX", help="tile size; 0 restores full images"
     )
@@ -47,9 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--overlap", type=whole_number(0), default=32, metavar="PX", help="pixels that neighbouring tiles share"
     )
     parser.add_argument("--batch", type=whole_number(1), default=4, metavar="N", help="tiles restored together")
-    parser.add_argument(
-        "--format", choices=("same", "npy", "png", "tif"), default="same", help="format of the files written"
-    )
+    parser.add_argument("--format", choices=FORMATS, default="same", help="format of the files written")
     parser.add_argument("--pattern", metavar="GLOB", help="take only files in folders that match, such as '*.png'")
     parser.add_argument(
         "--force",

@@ -14,6 +14,7 @@ if not __package__:  # started as a script: import the package around this file,
 from quell.configs.baseline_names import BASELINES, PRESETS
 from quell.configs.support.arguments import CommandParser, whole_number
 from quell.launch import cli
+from quell.launch.checkpoints.layout import WHICH
 
 FORMER_PRESETS = {"seed": "published"}
 """Former name of a preset -> its name; still accepted, so that commands in people's scripts keep working."""
@@ -41,9 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         help="run folder, one checkpoint folder inside it, folder of a shared model, hub:owner/name[@revision] or "
         "zoo:NAME",
     )
-    parser.add_argument(
-        "--which", choices=("best", "last", "average"), default="best", help="which checkpoint of the run"
-    )
+    parser.add_argument("--which", choices=WHICH, default="best", help="which checkpoint of the run")
     parser.add_argument("--data", metavar="DIR", help="folder of shards (default: the run's data.root)")
     parser.add_argument("--split", metavar="NAME", help="split to measure (default: the run's data.test_split)")
     parser.add_argument(

@@ -69,7 +69,7 @@ def run_all(runs: list[Experiment], *, processes: int, continue_on_error: bool) 
         scripts = run.scripts_to_run()
         log.info("\n[%d/%d] %s: %s", number, len(runs), run.folder.name, "running" if scripts else "finished before")
         for script in scripts:
-            code = child_process.run(run.commands(processes)[script])
+            code = child_process.run(run.commands(processes)[script], paths.child_environment())
             if not code:
                 continue
             log.error("%s: %s ended with exit code %d", run.folder.name, script, code)

@@ -5,7 +5,6 @@
 """
 
 import argparse
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from quell.configs.errors import DataError, QuellError
 from quell.configs.locations import run_folder
 from quell.configs.support import logs
 from quell.configs.support.arguments import CommandParser
-from quell.configs.support.paths import ROOT, base, import_folder
+from quell.configs.support.paths import ROOT, base, child_environment, import_folder
 from quell.launch import cli
 
 log = logs.get_logger(__name__)
@@ -70,7 +69,7 @@ def knee_folder(path: Path) -> Path:
 def run_step(title: str, arguments: list[str]) -> None:
     """Run a Python command where relative paths start, its output shown; StepError with its code where it fails."""
     log.info(f"\n== {title}: python {' '.join(arguments)}")
-    env = {**os.environ, "PYTHONPATH": str(import_folder())}
+    env = {**child_environment(), "PYTHONPATH": str(import_folder())}
     code = subprocess.run([sys.executable, *arguments], cwd=base(), env=env, check=False).returncode
     if code:
         raise StepError(f"{title} failed with exit code {code}; its message is above", code)

@@ -59,7 +59,7 @@ def main() -> int:
         return 0
     if name not in COMMANDS:
         return run_command(lambda: _refuse(name))
-    if not IS_INSTALLED and not Path.cwd().is_relative_to(ROOT):  # a checkout is used from elsewhere
+    if not IS_INSTALLED and Path.cwd() != ROOT:  # the scripts that some commands start would take the checkout
         os.environ.setdefault(BASE_VARIABLE, str(Path.cwd()))
     sys.argv = [f"quell {name}", *arguments]
     sys.path[0] = ""  # modules of the user's own are found in the working directory, as with python -m

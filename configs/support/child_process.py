@@ -91,7 +91,7 @@ class ChildProcesses:
                 process.send_signal(number)
 
 
-def run(command: Sequence[str]) -> int:
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
     """Run a command to its end and forward stop signals to it.
 
     Ctrl-C reaches the command without our help, as both belong to the same terminal; it is waited for even then.
@@ -99,7 +99,7 @@ def run(command: Sequence[str]) -> int:
     Returns:
         Its exit code as a shell reports it.
     """
-    with ChildProcesses([Command(command, stdin=subprocess.DEVNULL)]) as children:
+    with ChildProcesses([Command(command, environment, stdin=subprocess.DEVNULL)]) as children:
         (process,) = children.processes
         try:
             return shell_exit_code(process.wait())

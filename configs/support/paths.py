@@ -1,8 +1,7 @@
 """Where the code lies, and paths as a user writes them."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -14,31 +13,32 @@ IS_INSTALLED = not (ROOT / "quell").is_dir()
 BASE_VARIABLE = "QUELL_BASE"
 """Environment variable with the folder in which relative paths start; set for processes that are started here."""
 
-_working_folder: Path | None = None
+_SCRIPT_ROOMS = ("launch", "shards", "slurm")
 
 
 def base() -> Path:
-    """The folder in which relative paths start: a checkout's root, for an installed package the working directory."""
+    """The folder in which relative paths start: the working directory; for a script of a checkout, the checkout.
+
+    `python launch/train.py` means the same from every folder. For `quell train`, `python -m quell.launch.train` and
+    `import quell` it does not matter where the code lies, so that a checkout is used as an installed package is.
+    """
     if chosen := os.environ.get(BASE_VARIABLE):
         return Path(chosen)
-    if _working_folder is not None:
-        return _working_folder
-    return Path.cwd() if IS_INSTALLED else ROOT
+    return ROOT if _is_script_of_checkout() else Path.cwd()
 
 
-@contextmanager
-def starting_here() -> Iterator[None]:
-    """Inside the block relative paths start in the present working directory, also where the code is a checkout.
+def child_environment() -> dict[str, str]:
+    """The environment of a process that is to start relative paths where this one does, whatever it is started as."""
+    return {**os.environ, BASE_VARIABLE: str(base())}
 
-    For programs and notebooks that use this code from their own folder. The threads that start in the block see it too,
-    which a context variable would not give.
-    """
-    global _working_folder
-    before, _working_folder = _working_folder, Path.cwd()
-    try:
-        yield
-    finally:
-        _working_folder = before
+
+def _is_script_of_checkout() -> bool:
+    """Whether this process was started by the path of a file of the code, as in `python launch/train.py`."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if IS_INSTALLED or file is None or getattr(main, "__package__", None):
+        return False
+    return any(Path(file).resolve().is_relative_to(ROOT / room) for room in _SCRIPT_ROOMS)
 
 
 def import_folder() -> Path:

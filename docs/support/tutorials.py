@@ -95,7 +95,7 @@ def environment(tools: Path, folder: Path) -> dict[str, str]:
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m quell "$@"\n')
     command.chmod(0o755)
     path = os.pathsep.join((str(tools), str(Path(sys.executable).parent), os.environ["PATH"]))
-    settings = {"PYTHONPATH": ROOT, "QUELL_BASE": folder, "BASH_ENV": strict, "NO_COLOR": 1}
+    settings = {"PYTHONPATH": ROOT, "BASH_ENV": strict, "NO_COLOR": 1}
     return {**os.environ, "PATH": path, **{name: str(value) for name, value in settings.items()}}
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from quell.configs.errors import CheckpointError
 from quell.configs.fields import DRAWS
+from quell.configs.support.arguments import check_choice
 from quell.configs.support.json_files import Record, read_json
 from quell.configs.support.logs import get_logger
 from quell.launch.checkpoints import integrity, lineage
@@ -27,6 +28,7 @@ from quell.launch.checkpoints.layout import (
     AVERAGE,
     META,
     MODEL,
+    WHICH,
     complete,
     folder_name,
     is_checkpoint,
@@ -132,7 +134,9 @@ def choose(run: Path, which: str = "last") -> Path:
 
     Raises:
         CheckpointError: The run has no checkpoint, or no average.
+        ConfigError: `which` is none of these words.
     """
+    check_choice("which", which, WHICH)
     if is_checkpoint(run):
         return run
     folder = run / "checkpoints"

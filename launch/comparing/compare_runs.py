@@ -1,7 +1,6 @@
 """The work of `quell compare`: from the names of runs to tables, plots and an exit code."""
 
 import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from quell.configs.errors import ConfigError, DataError, DivergedError, MachineE
 from quell.configs.support import logs
 from quell.configs.support.atomic_files import write_atomically
 from quell.configs.support.json_files import strict_json
-from quell.configs.support.paths import base, import_folder, resolve
+from quell.configs.support.paths import base, child_environment, import_folder, resolve
 from quell.configs.support.suggestions import did_you_mean
 from quell.launch.comparing import record, text
 from quell.launch.comparing.comparison import Ranking, rank
@@ -70,7 +69,7 @@ def _evaluate(run: Path) -> None:
     command = [sys.executable, "-m", "quell.launch.evaluate", "--run", str(run), "--baseline", "noisy"]
     command += ["--baseline", "nlm", "--output", str(run / REPORT_FILE)]
     log.info("evaluating %s", run)
-    env = {**os.environ, "PYTHONPATH": str(import_folder())}
+    env = {**child_environment(), "PYTHONPATH": str(import_folder())}
     code = subprocess.run(command, cwd=base(), env=env, check=False, stdout=subprocess.DEVNULL).returncode
     if code:
         raise DataError(f"{run} could not be evaluated (exit code {code}); the reason is above")

@@ -8,15 +8,17 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from quell.configs.baseline_names import TITLES, Baseline
+from quell.configs.baseline_names import BASELINES, PRESETS, TITLES, Baseline, Preset
 from quell.configs.errors import ConfigError, DataError, MachineError
 from quell.configs.fields import Needs
 from quell.configs.schema import DataConfig, RunConfig
 from quell.configs.support import logs
+from quell.configs.support.arguments import check_choice, check_whole
 from quell.configs.support.atomic_files import naming, write_atomically
 from quell.configs.support.json_files import strict_json
 from quell.configs.support.paths import resolve
 from quell.launch.checkpoints import resume
+from quell.launch.checkpoints.layout import WHICH, Which
 from quell.launch.data import loading, splits
 from quell.launch.evaluation import blind_checks, evaluator, fitness, known_noise, report, report_picture
 from quell.launch.evaluation.baseline_evaluator import RISK_TUNED, BaselineEvaluator
@@ -42,13 +44,13 @@ class EvaluationOptions:
     """What is measured, and how; the arguments of `launch/evaluate.py`, where each is explained."""
 
     run: str | Path
-    which: str = "best"
+    which: Which = "best"
     data: str | None = None
     split: str | None = None
     baseline: Sequence[Baseline] = ()
     tune: int = 0
     noise: str | None = None
-    preset: str = "tuned"
+    preset: Preset = "tuned"
     rois: str | None = None
     metrics: Sequence[str] | None = None
     batch: int | None = None
@@ -56,6 +58,18 @@ class EvaluationOptions:
     pictures: int = 2
     output: str | None = None
     trust_code: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse with ConfigError what a command's parser would refuse, for programs have none."""
+        check_choice("which", self.which, WHICH)
+        check_choice("preset", self.preset, PRESETS)
+        for baseline in self.baseline:
+            check_choice("baseline", baseline, BASELINES)
+        check_whole("tune", self.tune, 0)
+        check_whole("pictures", self.pictures, 0)
+        for name, value in (("batch", self.batch), ("limit", self.limit)):
+            if value is not None:
+                check_whole(name, value, 1)
 
     @property
     def report(self) -> Path:

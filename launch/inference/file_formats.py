@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from quell.configs.errors import MachineError
+from quell.configs.errors import ConfigError, MachineError
 
 
 def write(path: Path, array: np.ndarray, *, colour: bool = False, white: float = 1.0) -> list[Path]:
@@ -31,6 +31,7 @@ def write(path: Path, array: np.ndarray, *, colour: bool = False, white: float =
         The files written.
 
     Raises:
+        ConfigError: The suffix is none of these.
         MachineError: The file cannot be written.
     """
     try:
@@ -39,6 +40,8 @@ def write(path: Path, array: np.ndarray, *, colour: bool = False, white: float =
             return [_replace(path, lambda temporary: np.save(temporary, array))]
         if path.suffix == ".tif":
             return [_replace(path, lambda temporary: _write_tif(temporary, array, colour))]
+        if path.suffix != ".png":
+            raise ConfigError(f"{path}: cannot be written as '{path.suffix}': name a .npy, .tif or .png file")
         image = png_values(array, colour=colour, white=white)
         if image.ndim == (3 if colour else 2):
             return [_replace(path, Image.fromarray(image).save)]

@@ -3,7 +3,7 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def find_inputs(texts: list[str], pattern: str | None, output: Path | None) -> t
     """
     left_out, inputs = LeftOut(), []
     for text in texts:
-        given = parse_input(_existing_form(text))
+        given = replace(parse_input(_existing_form(text)), text=text)
         folders = {name: path for name, path in given.files.items() if path.is_dir() and not is_zarr(path)}
         if not folders:
             inputs.append(given)
@@ -61,9 +61,9 @@ def find_inputs(texts: list[str], pattern: str | None, output: Path | None) -> t
         found = {name: _search(path, pattern, output, left_out) for name, path in folders.items()}
         if set(folders) == {""}:
             root = given.files[""]
-            inputs += [RestorationInput(str(p), {"": p}, p.parent.relative_to(root), is_found=True) for p in found[""]]
+            inputs += [RestorationInput(str(p), {"": p}, p.parent.relative_to(root), text) for p in found[""]]
         elif set(folders) == set(given.files):
-            inputs += _match_fields(given, found)
+            inputs += _match_fields(given, found, text)
         else:
             raise ConfigError(f"'{text}': give a folder for every field, or a file for every field")
     _refuse_repeated(inputs)
@@ -130,8 +130,13 @@ def _walk(folder: Path, output: Path | None, left_out: LeftOut, visited: set[Pat
             left_out.add("file of another type", path)
 
 
-def _match_fields(given: RestorationInput, found: dict[str, list[Path]]) -> list[RestorationInput]:
+def _match_fields(given: RestorationInput, found: dict[str, list[Path]], text: str) -> list[RestorationInput]:
     """Inputs of several fields from folders that hold files of the same names, or DICOM slices of the same places.
+
+    Args:
+        given: The argument with its folders.
+        found: Field -> the images in its folder.
+        text: The argument as the user wrote it.
 
     Raises:
         DataError: They do not.
@@ -142,7 +147,7 @@ def _match_fields(given: RestorationInput, found: dict[str, list[Path]]) -> list
     }
     first = next(iter(keyed))
     if (pairs := pairs_by_position(found, given.files)) is not None:
-        return [_several(pair, pair[first].parent.relative_to(given.files[first])) for pair in pairs]
+        return [_several(pair, pair[first].parent.relative_to(given.files[first]), text) for pair in pairs]
     for name, files in keyed.items():
         alone = sorted(set(files) ^ set(keyed[first]))
         if alone:
@@ -151,11 +156,13 @@ def _match_fields(given: RestorationInput, found: dict[str, list[Path]]) -> list
                 f"{given.text}: {len(alone)} names are in one folder only; the first, {alone[0]}, has no partner in "
                 f"{given.files[lacking]}: give the same names for every field"
             )
-    return [_several({name: files[key] for name, files in keyed.items()}, Path(key).parent) for key in keyed[first]]
+    return [
+        _several({name: files[key] for name, files in keyed.items()}, Path(key).parent, text) for key in keyed[first]
+    ]
 
 
-def _several(files: dict[str, Path], folder: Path) -> RestorationInput:
-    return RestorationInput(",".join(f"{name}={path}" for name, path in files.items()), files, folder, is_found=True)
+def _several(files: dict[str, Path], folder: Path, text: str) -> RestorationInput:
+    return RestorationInput(",".join(f"{name}={path}" for name, path in files.items()), files, folder, text)
 
 
 def _key(path: Path, folder: Path) -> str:

@@ -1,6 +1,7 @@
 """The inputs on denoise.py's command line as arrays that are restored together."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,10 +27,20 @@ class RestorationInput:
     """Field -> file; the field is "" where the argument names none."""
     folder: Path = Path()
     """Where below the output folder its results go: where the file was below the folder that was searched."""
-    is_found: bool = False
-    """Whether a folder was searched for it, rather than the user naming it."""
+    found_by: str = ""
+    """The argument whose folder was searched for it; empty where the user named it."""
     opened: dict[str, OpenedFile] = dataclasses.field(default_factory=dict)
     """Field -> what a program gave instead of a file; no file is then opened."""
+
+    @property
+    def is_found(self) -> bool:
+        """Whether a folder was searched for it, rather than the user naming it."""
+        return bool(self.found_by)
+
+    @property
+    def argument(self) -> str:
+        """The argument that it comes from."""
+        return self.found_by or self.text
 
     def file_of(self, field: str) -> Path:
         """The file that holds a field."""
@@ -74,14 +85,19 @@ def parse_input(text: str) -> RestorationInput:
             "an input is empty (a variable of the shell that is not set?); give FILE, FOLDER or field=FILE"
         )
     if Path(text).exists() or not _FIELD_AND_FILE.match(text):
-        return RestorationInput(text, {"": Path(text)})
+        return RestorationInput(text, {"": _path(text)})
     files: dict[str, Path] = {}
     for pair in text.split(","):
         field, _, file = pair.partition("=")
         if not field or not file or field in files:
             raise ConfigError(f"'{text}': images of several fields are given as pd=FILE,pdfs=FILE, each field once")
-        files[field] = Path(file)
+        files[field] = _path(file)
     return RestorationInput(text, files)
+
+
+def _path(text: str) -> Path:
+    """A path, with the home folder for a ~ that no shell has replaced."""
+    return Path(os.path.expanduser(text))
 
 
 def restoration_jobs(

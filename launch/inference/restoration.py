@@ -11,6 +11,8 @@ import numpy as np
 
 from quell.configs.errors import ConfigError, DataError, QuellError
 from quell.configs.support import logs
+from quell.configs.support.arguments import check_choice
+from quell.launch.inference.files.format_names import FORMATS
 from quell.launch.inference.files.open_file import is_without_image, open_file
 from quell.launch.inference.files.opened import OpenedFile
 from quell.launch.inference.files.stored_file import StoredFile
@@ -84,7 +86,11 @@ class Restoration:
             format_: "same" as the noisy file's, or a suffix without its dot.
             force: Whether to restore images that are far from the level of the training images, or with a shared model
                 images with other noise, or with noise that cannot be measured.
+
+        Raises:
+            ConfigError: There is no such format.
         """
+        check_choice("format", format_, FORMATS)
         self._restorer, self._folder, self._format, self._force = restorer, folder, format_, force
         self._refuses = restorer.is_shared and not force
         """Whether other noise, or noise that cannot be measured, is refused before anything is restored."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from quell.configs.errors import DataError
 from quell.configs.fields import FieldSpec
+from quell.configs.support.arguments import check_whole
 from quell.launch.checkpoints.layout import is_shared
 from quell.launch.data import finishing
 from quell.launch.inference import tiling, trained_model
@@ -71,6 +72,12 @@ class Tiles:
     """Pixels that neighbouring tiles share."""
     batch: int = 4
     """Tiles restored together."""
+
+    def __post_init__(self) -> None:
+        """Refuse with ConfigError what cannot divide an image."""
+        check_whole("tile", self.size, 0)
+        check_whole("overlap", self.overlap, 0)
+        check_whole("batch", self.batch, 1)
 
 
 class Restorer:

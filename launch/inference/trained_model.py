@@ -15,7 +15,7 @@ from quell.launch.checkpoints.layout import is_checkpoint, is_shared
 from quell.launch.data import fields, splits, training_levels
 from quell.launch.data.fields import ImageKind
 from quell.launch.data.training_levels import TrainingData
-from quell.launch.machine import memory_layout
+from quell.launch.machine import memory_layout, rng
 from quell.launch.methods import method_of
 from quell.launch.runs.folder import RunFolder
 from quell.losses.common import frozen_vgg
@@ -73,7 +73,7 @@ def load(
     method = _method(config)
     if shards is not None:
         specs = _matching_specs(shards, config, checkpoint, images, specs)
-    with nullcontext() if losses else frozen_vgg.left_out():
+    with nullcontext() if losses else frozen_vgg.left_out(), rng.OwnDraws():
         pipeline = method(config.pipeline, specs)
     pipeline.draws = store.read_draws(checkpoint)
     weights = pipeline.migrate_state(store.read_weights(checkpoint, averaged=True))

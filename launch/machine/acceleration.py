@@ -5,10 +5,12 @@ import logging
 import math
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DeepSpeedPlugin, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from quell.configs.errors import ConfigError, MachineError
@@ -80,6 +82,24 @@ def close(accelerator: Accelerator) -> None:
     """Leave the process group, so that another run may follow in this process."""
     accelerator.end_training()
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """A block in which accelerators have nothing to do with those of the program around it.
+
+    All accelerators of a process share their state. `close` empties it, and one of another precision cannot be made.
+    """
+    kinds = (PartialState, AcceleratorState, GradientState)
+    kept = [dict(kind._shared_state) for kind in kinds]
+    for kind in kinds:
+        kind._shared_state.clear()
+    try:
+        yield
+    finally:
+        for kind, before in zip(kinds, kept, strict=True):  # the dictionaries themselves: accelerators hold them
+            kind._shared_state.clear()
+            kind._shared_state.update(before)
 
 
 def require_deepspeed() -> None:

@@ -1,10 +1,12 @@
 """The random number generators of this process: seeded, captured and restored."""
 
 import random
+import re
 from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from quell.launch.machine import devices
 from quell.pipelines.base import State
@@ -15,6 +17,35 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+class OwnDraws(TorchFunctionMode):
+    """A block of this thread in which new networks draw their weights from a generator of their own.
+
+    For weights that are replaced by those of a checkpoint at once: the program around keeps its sequence of numbers,
+    and so do its other threads, which a state that is put back would not give.
+    """
+
+    def __init__(self) -> None:
+        """Take a fresh generator."""
+        super().__init__()
+        self._generator = torch.Generator()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch, one that draws with the generator."""
+        options = dict(kwargs or {})
+        if _DRAWING.fullmatch(getattr(func, "__name__", "")) and options.get("generator") is None:
+            options["generator"] = self._generator
+        return func(*args, **options)
+
+
+_DRAWING = re.compile(
+    r"rand(n|int|perm)?|(log_)?normal_?|(trunc_normal|uniform|(xavier|kaiming)_(normal|uniform))_|bernoulli_?|multinomial"
+    r"|(exponential|cauchy|geometric|random|orthogonal|sparse)_"
+)
+"""Names of the functions of torch, its tensors and torch.nn.init that draw, and take a generator."""
 
 
 def random_state(device: torch.device) -> State:

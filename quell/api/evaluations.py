@@ -7,15 +7,16 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from quell.api.process_state import in_user_program
+from quell.api.process_state import in_user_program, own_run
 from quell.configs.errors import DataError, MachineError
 from quell.launch.evaluation import evaluate_run
 
 if TYPE_CHECKING:
     from quell.api.models import PathLike
-    from quell.configs.baseline_names import Baseline
+    from quell.configs.baseline_names import Baseline, Preset
+    from quell.launch.checkpoints.layout import Which
 
 
 class Evaluation:
@@ -62,13 +63,13 @@ class Evaluation:
 def evaluate(
     run: PathLike,
     *,
-    which: Literal["best", "last", "average"] = "best",
+    which: Which = "best",
     data: PathLike | None = None,
     split: str | None = None,
     baselines: Sequence[Baseline] = (),
     tune: int = 0,
     noise: PathLike | None = None,
-    preset: Literal["tuned", "published"] = "tuned",
+    preset: Preset = "tuned",
     rois: PathLike | None = None,
     metrics: Sequence[str] | None = None,
     batch: int | None = None,
@@ -116,7 +117,8 @@ def evaluate(
         pictures=pictures,
         output=_text(output),
     )
-    evaluate_run.evaluate(options, quiet=True)
+    with own_run():
+        evaluate_run.evaluate(options, quiet=True)
     return Evaluation(options.report)
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
 
+from quell.api.given_images import Image, given_images
 from quell.api.process_state import in_user_program
 from quell.configs.errors import ConfigError, DataError, MachineError
 from quell.configs.support.logs import get_logger
-from quell.launch.inference.files.given_array import GivenArray
-from quell.launch.inference.files.opened import OpenedFile
 from quell.launch.inference.finding import find_inputs
-from quell.launch.inference.inputs import RestorationInput
 from quell.launch.inference.restoration import Restoration, Task
 from quell.launch.inference.restorer import Restorer, Tiles
 from quell.launch.machine import out_of_memory
@@ -26,10 +25,14 @@ from quell.launch.sharing.locating import locate
 
 if TYPE_CHECKING:
     from quell.configs.schema import RunConfig
+    from quell.launch.checkpoints.layout import Which
+    from quell.launch.inference.files.format_names import Format
 
 PathLike = str | os.PathLike[str]
 Restored = np.ndarray | dict[str, np.ndarray]
 """An array, or one for each field or each array of a file."""
+OfPath = Restored | dict[Path, Restored]
+"""What a path gives: as a file, or for a folder as one for each file in it."""
 
 log = get_logger(__name__)
 
@@ -38,7 +41,7 @@ log = get_logger(__name__)
 def load(
     source: PathLike,
     *,
-    which: Literal["best", "last", "average"] = "best",
+    which: Which = "best",
     device: str | torch.device | None = None,
     tile: int = 256,
     overlap: int = 32,
@@ -120,16 +123,22 @@ class Model:
         return f"<quell.Model {self.describe().splitlines()[0]}>"
 
     @overload
-    def restore(self, images: np.ndarray, *, force: bool = False) -> np.ndarray: ...
+    def restore(self, images: Image, *, force: bool = False) -> np.ndarray: ...
 
     @overload
-    def restore(self, images: Mapping[str, np.ndarray], *, force: bool = False) -> dict[str, np.ndarray]: ...
+    def restore(self, images: Mapping[str, Image], *, force: bool = False) -> dict[str, np.ndarray]: ...
 
     @overload
-    def restore(self, images: PathLike, *, pattern: str | None = None, force: bool = False) -> Restored: ...
+    def restore(self, images: PathLike, *, pattern: str | None = None, force: bool = False) -> OfPath: ...
 
     @overload
-    def restore(self, images: list[PathLike], *, pattern: str | None = None, force: bool = False) -> list[Restored]: ...
+    def restore(self, images: list[PathLike], *, pattern: str | None = None, force: bool = False) -> list[OfPath]: ...
+
+    @overload
+    def restore(self, images: list[Image], *, force: bool = False) -> list[np.ndarray]: ...
+
+    @overload
+    def restore(self, images: list[Mapping[str, Image]], *, force: bool = False) -> list[dict[str, np.ndarray]]: ...
 
     @overload
     def restore(
@@ -137,7 +146,7 @@ class Model:
         images: PathLike | list[PathLike],
         *,
         output: PathLike,
-        format: Literal["same", "npy", "png", "tif"] = "same",
+        format: Format = "same",
         pattern: str | None = None,
         force: bool = False,
     ) -> list[Path]: ...
@@ -145,19 +154,20 @@ class Model:
     @in_user_program
     def restore(
         self,
-        images: np.ndarray | Mapping[str, np.ndarray] | PathLike | list[PathLike],
+        images: Image | Mapping[str, Image] | PathLike | list[Image] | list[Mapping[str, Image]] | list[PathLike],
         *,
         output: PathLike | None = None,
-        format: Literal["same", "npy", "png", "tif"] = "same",
+        format: Format = "same",
         pattern: str | None = None,
         force: bool = False,
-    ) -> Restored | list[Restored] | list[Path]:
+    ) -> Any:
         """Restore images; the same numbers as `quell denoise` gives.
 
         Args:
-            images: An array (H, W), (H, W, C), (N, H, W) or (N, H, W, C), or one for each field by name; or a file, a
-                folder, or `pd=FILE,pdfs=FILE` for several fields, or a list of these. uint8 and uint16 are read as
-                fractions of their maximum; everything else is in the units of the training images.
+            images: An array (H, W), (H, W, C), (N, H, W) or (N, H, W, C), or one for each field by name, or a list of
+                these; tensors and Pillow's images are taken as arrays. Or a file, a folder, or `pd=FILE,pdfs=FILE` for
+                several fields, or a list of these. uint8 and uint16 are read as fractions of their maximum; everything
+                else is in the units of the training images.
             output: Folder to write copies of the files to, each in its own format and with its metadata.
             format: Of the files written.
             pattern: Take only files of folders that match, such as "*.png".
@@ -165,22 +175,32 @@ class Model:
                 other noise, or noise that cannot be measured.
 
         Returns:
-            For an array, an array of its shape: integers keep their type, rounded and clipped; complex images become
-            complex64; everything else becomes float32 and is not clipped. For a mapping, an array for each restored
-            field. For a file the restored array in the file's units, or a mapping where it holds several; for a folder
-            or a list, a list of these. With `output`, the files that were written.
+            For an array, an array of its shape: integers keep their type, rounded and clipped, and float16 keeps its;
+            complex images become complex64; everything else becomes float32 and is not clipped. For a mapping, an array
+            for each restored field. For a file the restored array in the file's units, or a mapping where it holds
+            several. For a folder, a mapping from the path of each image in it (of several fields, that of the first) to
+            what a file gives: files that are no images, and hidden ones, are not in it. For a list, a list of these in
+            its order. With `output`, the files that were written.
 
         Raises:
-            DataError: Images that are not of the kind the model was trained on, or cannot be read.
-            ConfigError: Fields or files that do not fit the model; `output` together with arrays.
+            DataError: Images that are not of the kind the model was trained on, or cannot be read, or are none.
+            ConfigError: Fields or files that do not fit the model; `output` together with arrays; an unknown format.
         """
         restorer = self._restorer
         set_tf32(restorer.model.config.loop, "no")  # restoring is in float32, whatever the program has set since
-        folder = None if output is None else Path(output)
+        folder = None if output is None else Path(os.path.expanduser(output))
         restoration = Restoration(restorer, folder, format, force=force)
-        if isinstance(images, np.ndarray | Mapping):
-            return self._restore_arrays(restoration, images, folder)
-        return self._restore_files(restoration, images, pattern, folder)
+        items = list(images) if isinstance(images, list | tuple) else [images]
+        named = [item for item in items if isinstance(item, str | os.PathLike)]
+        if named and len(named) < len(items):
+            raise DataError("restore takes files or arrays, not both in one list: call it twice")
+        if not named:
+            results: list[Any] = self._restore_arrays(restoration, items, folder)
+        elif folder is not None:
+            return self._write_files(restoration, self._tasks(restoration, named, pattern, folder))
+        else:
+            results = self._restore_files(restoration, self._tasks(restoration, named, pattern, folder), named)
+        return results if isinstance(images, list | tuple) else results[0]
 
     @in_user_program
     def export(
@@ -221,7 +241,7 @@ class Model:
         root = None if data is None else os.fspath(data)
         return export.export(
             self.checkpoint,
-            Path(path),
+            Path(os.path.expanduser(path)),
             format=format,
             images=lambda restorer: (
                 samples.of_split(restorer, root, split) if texts is None else samples.of_files(restorer, texts)
@@ -230,45 +250,52 @@ class Model:
             trust_code=self._restorer.trust_code,
         ).file
 
-    def _restore_files(
-        self, restoration: Restoration, images: PathLike | list[PathLike], pattern: str | None, folder: Path | None
-    ) -> Restored | list[Restored] | list[Path]:
-        """Files in; arrays out, or with a folder the files written to it."""
-        texts = [images] if isinstance(images, str | os.PathLike) else images
-        inputs, left_out = find_inputs([os.fspath(text) for text in texts], pattern, folder)
+    def _tasks(
+        self, restoration: Restoration, named: list[PathLike], pattern: str | None, folder: Path | None
+    ) -> list[Task]:
+        """The files that arguments name, checked."""
+        inputs, left_out = find_inputs([os.fspath(text) for text in named], pattern, folder)
         for sentence in left_out.sentences():
             log.warning(sentence)
-        tasks = restoration.check(inputs, lambda given: given)
-        with out_of_memory.explained(self.device, lambda: "restoring files; lower batch or tile"):
-            if folder is not None:
-                written = [file for task in tasks for file in restoration.restore(task)]
-                restoration.warn_of_losses()
-                return written
-            results = [self._of_file(restoration, task) for task in tasks]
-        is_one_file = isinstance(images, str | os.PathLike) and not any(given.is_found for given in inputs)
-        return results[0] if is_one_file else results
+        return restoration.check(inputs, lambda given: given)
 
-    def _restore_arrays(
-        self, restoration: Restoration, images: np.ndarray | Mapping[str, np.ndarray], folder: Path | None
-    ) -> Restored:
+    def _write_files(self, restoration: Restoration, tasks: list[Task]) -> list[Path]:
+        """Files in, files out."""
+        with self._memory_explained():
+            written = [file for task in tasks for file in restoration.restore(task)]
+        restoration.warn_of_losses()
+        return written
+
+    def _restore_files(self, restoration: Restoration, tasks: list[Task], named: list[PathLike]) -> list[OfPath]:
+        """Files in, arrays out: for each argument those of its file, or of the files in its folder by their paths."""
+        texts = [os.fspath(text) for text in named]
+        of_files: dict[str, Restored] = {}
+        of_folders: dict[str, dict[Path, Restored]] = {}
+        with self._memory_explained():
+            for task in tasks:
+                restored, given = self._of_file(restoration, task), task.given
+                if given.is_found:
+                    of_folders.setdefault(given.argument, {})[next(iter(given.files.values()))] = restored
+                else:
+                    of_files[given.argument] = restored
+        return [of_files[text] if text in of_files else of_folders.get(text, {}) for text in texts]
+
+    def _restore_arrays(self, restoration: Restoration, items: list[Any], folder: Path | None) -> list[Any]:
         """Arrays in, arrays out."""
         if folder is not None:
             raise ConfigError("output= writes copies of files, and an array is none: save what restore returns")
-        if isinstance(images, np.ndarray) and len(self.fields) > 1:
-            listed = ", ".join(f'"{field}": ...' for field in self.fields)
-            raise DataError(f"this model restores {' and '.join(self.fields)} together: give {{{listed}}}")
-        fields = {self.fields[0]: images} if isinstance(images, np.ndarray) else dict(images)
-        opened: dict[str, OpenedFile] = {
-            name: GivenArray(np.asarray(array), f"the array {name}") for name, array in fields.items()
-        }
-        missing = [name for name in self.fields if name not in opened]
-        if missing:
-            raise DataError(f"this model restores {' and '.join(self.fields)}, but {', '.join(missing)} is missing")
-        given = RestorationInput("array", {name: file.path for name, file in opened.items()}, opened=opened)
-        (task,) = restoration.check([given], lambda inputs: inputs)
-        (result,) = restoration.arrays(task)
-        by_field = self._by_field(result.arrays)
-        return by_field[self.fields[0]] if isinstance(images, np.ndarray) else by_field
+        places = [f" of image {number + 1}" if len(items) > 1 else "" for number in range(len(items))]
+        inputs = [given_images(item, self.fields, place) for item, place in zip(items, places, strict=True)]
+        tasks = restoration.check(inputs, lambda given: given)
+        with self._memory_explained():
+            by_field = [self._by_field(restoration.arrays(task)[0].arrays) for task in tasks]
+        return [
+            result if isinstance(item, Mapping) else result[self.fields[0]]
+            for item, result in zip(items, by_field, strict=True)
+        ]
+
+    def _memory_explained(self) -> AbstractContextManager[None]:
+        return out_of_memory.explained(self.device, lambda: "restoring; lower batch or tile")
 
     def _of_file(self, restoration: Restoration, task: Task) -> Restored:
         """The arrays of a file: by name where it holds several, by field where there are several."""

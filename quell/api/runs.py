@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quell.api import evaluations, models
-from quell.api.process_state import in_user_program
+from quell.api.process_state import in_user_program, own_run
 from quell.configs import loader, locations
 from quell.configs.errors import ConfigError
 from quell.configs.schema import RunConfig
@@ -61,6 +61,10 @@ class Run:
         return {
             title: _columns([event for event in events if event["event"] == kind]) for kind, title in CURVES.items()
         }
+
+    def __fspath__(self) -> str:
+        """The folder, so that a run is taken wherever a run folder is."""
+        return str(self.folder)
 
     def load(self, **options: Any) -> Model:
         """The trained model; options as of `quell.load`."""
@@ -111,7 +115,8 @@ def train(
     """
     complete = configuration(config, overrides or {}, sections)
     folder = locations.run_folder(os.fspath(run_dir) if run_dir is not None else f"runs/{complete.name}")
-    training.train(complete, folder, mode=os.fspath(resume), ends_process=False)
+    with own_run():
+        training.train(complete, folder, mode=os.fspath(resume), ends_process=False)
     return Run(folder)
 
 

@@ -103,8 +103,7 @@ def open_shards(folder: PathLike, *, split: str | None = None) -> Shards:
         text = f"{text.rstrip('/')}/{split}"
     if "://" in text:
         return Shards(ShardSet.open(text))
-    with paths.starting_here():
-        path = paths.resolve(text)
+    path = paths.resolve(text)
     _refuse_whole_set(path)
     return Shards(ShardSet.open(path))
 

@@ -11,7 +11,7 @@ from typing import Any
 from quell.configs import loader
 from quell.configs.errors import ConfigError, MachineError
 from quell.configs.support.logs import get_logger
-from quell.configs.support.paths import ROOT, base
+from quell.configs.support.paths import ROOT, base, child_environment
 from quell.slurm.stages.graph import data_may_be_built
 from quell.slurm.stages.plan import Plan, PlannedStage
 from quell.slurm.stages.task import Task
@@ -39,7 +39,9 @@ def refuse_what_would_not_start(plan: Plan, chosen: Sequence[str]) -> None:
         log.warning("PyTorch is not installed here: data, weights and packages are not checked before the jobs start")
         return
     command = [sys.executable, str(ROOT / "launch" / "check.py"), "--quiet"]
-    done = subprocess.run(command, input=json.dumps(requests), capture_output=True, text=True, cwd=base())
+    done = subprocess.run(
+        command, input=json.dumps(requests), capture_output=True, text=True, cwd=base(), env=child_environment()
+    )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise MachineError(f"cannot check whether the stages would start: {last}")

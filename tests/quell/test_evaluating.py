@@ -10,7 +10,7 @@ import pytest
 
 import quell
 from quell.api.evaluations import Evaluation
-from quell.configs.errors import DataError, MachineError
+from quell.configs.errors import ConfigError, DataError, MachineError
 from quell.launch import evaluate
 
 
@@ -57,3 +57,12 @@ def test_rows_become_a_data_frame_only_where_pandas_is(tmp_path: Path, monkeypat
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(MachineError, match="pip install pandas"):
         report.to_pandas()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"which": "Best"}, {"preset": "publishd"}, {"limit": 0}, {"batch": 0}, {"tune": -1}, {"baselines": ["median"]}],
+)
+def test_options_are_checked_as_those_of_the_command_are(trained: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(options)).removesuffix('s')}: expected"):
+        quell.evaluate(trained, **options)
