@@ -21,8 +21,7 @@ from tqdm import tqdm
 from quell.configs.support import logs
 from quell.configs.support.arguments import CommandParser, whole_number
 from quell.launch import cli
-from quell.launch.checkpoints.layout import WHICH
-from quell.launch.inference.files.format_names import FORMATS
+from quell.launch.options.choices import FORMATS, WHICH
 
 _logger = logs.get_logger(__name__)
 

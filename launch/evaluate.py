@@ -14,7 +14,7 @@ if not __package__:  # started as a script: import the package around this file,
 from quell.configs.baseline_names import BASELINES, PRESETS
 from quell.configs.support.arguments import CommandParser, whole_number
 from quell.launch import cli
-from quell.launch.checkpoints.layout import WHICH
+from quell.launch.options.choices import WHICH
 
 FORMER_PRESETS = {"seed": "published"}
 """Former name of a preset -> its name; still accepted, so that commands in people's scripts keep working."""

@@ -2,15 +2,13 @@
 
 import argparse
 import math
-import numbers
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from quell.configs.errors import ConfigError
-from quell.configs.support.suggestions import as_installed, as_started_here, did_you_mean
+from quell.configs.support.suggestions import as_installed, as_started_here
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -69,17 +67,3 @@ def regular_expression(groups: int = 0) -> Callable[[str], str]:
         return text
 
     return read
-
-
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """ConfigError for a value from a program, which no parser has seen, that is none of the choices."""
-    if value not in choices:
-        hint = did_you_mean(str(value), list(choices))
-        raise ConfigError(f"{name}: expected one of {', '.join(choices)}, got {value!r}; {hint}")
-
-
-def check_whole(name: str, value: object, minimum: int) -> None:
-    """ConfigError for a value from a program that is no whole number of at least `minimum`."""
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_whole or int(value) < minimum:  # type: ignore[call-overload]
-        raise ConfigError(f"{name}: expected a whole number of {minimum} or more, got {value!r}")

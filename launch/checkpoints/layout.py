@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Literal, get_args
 
 META = "meta.json"
 """The last file of a checkpoint to be written: a folder that has it was written to its end."""
@@ -12,11 +11,6 @@ MODEL = "model.safetensors"
 
 AVERAGE = "average"
 """The folder of the average of several checkpoints, which is none of a step and cannot be resumed."""
-
-Which = Literal["best", "last", "average"]
-"""Which checkpoint of a run: the best by the validation metric, the last, or the average of the best."""
-
-WHICH: tuple[Which, ...] = get_args(Which)
 
 _NAME = re.compile(r"\.?step-(\d+)")
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from quell.configs.errors import CheckpointError
 from quell.configs.fields import DRAWS
-from quell.configs.support.arguments import check_choice
 from quell.configs.support.json_files import Record, read_json
 from quell.configs.support.logs import get_logger
 from quell.launch.checkpoints import integrity, lineage
@@ -28,13 +27,14 @@ from quell.launch.checkpoints.layout import (
     AVERAGE,
     META,
     MODEL,
-    WHICH,
     complete,
     folder_name,
     is_checkpoint,
     step_folders,
     step_of,
 )
+from quell.launch.options.checks import check_choice
+from quell.launch.options.choices import WHICH
 
 WEIGHTS, MOVING_AVERAGE = "weights.safetensors", "ema.safetensors"
 

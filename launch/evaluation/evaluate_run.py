@@ -13,12 +13,10 @@ from quell.configs.errors import ConfigError, DataError, MachineError
 from quell.configs.fields import Needs
 from quell.configs.schema import DataConfig, RunConfig
 from quell.configs.support import logs
-from quell.configs.support.arguments import check_choice, check_whole
 from quell.configs.support.atomic_files import naming, write_atomically
 from quell.configs.support.json_files import strict_json
 from quell.configs.support.paths import resolve
 from quell.launch.checkpoints import resume
-from quell.launch.checkpoints.layout import WHICH, Which
 from quell.launch.data import loading, splits
 from quell.launch.evaluation import blind_checks, evaluator, fitness, known_noise, report, report_picture
 from quell.launch.evaluation.baseline_evaluator import RISK_TUNED, BaselineEvaluator
@@ -32,6 +30,8 @@ from quell.launch.inference import trained_model
 from quell.launch.inference.trained_model import TrainedModel
 from quell.launch.machine import acceleration, precision
 from quell.launch.machine.arithmetic import set_tf32
+from quell.launch.options.checks import check_choice, check_whole
+from quell.launch.options.choices import WHICH, Which
 from quell.launch.sharing.locating import is_own_folder, locate
 from quell.pipelines.base import Pipeline
 from quell.shards.reading.shard_set import ShardSet

@@ -11,8 +11,6 @@ import numpy as np
 
 from quell.configs.errors import ConfigError, DataError, QuellError
 from quell.configs.support import logs
-from quell.configs.support.arguments import check_choice
-from quell.launch.inference.files.format_names import FORMATS
 from quell.launch.inference.files.open_file import is_without_image, open_file
 from quell.launch.inference.files.opened import OpenedFile
 from quell.launch.inference.files.stored_file import StoredFile
@@ -22,6 +20,8 @@ from quell.launch.inference.noise_comparison import NoiseFindings
 from quell.launch.inference.restorer import Layout, Restorer
 from quell.launch.inference.results import Results, in_memory, write_target
 from quell.launch.inference.targets import Target, Targets
+from quell.launch.options.checks import check_choice
+from quell.launch.options.choices import FORMATS
 
 KEPT_BYTES = 1 << 28
 """Pixels of so many bytes stay in memory between checking and restoring; those of further files are read again."""

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from quell.configs.errors import DataError
 from quell.configs.fields import FieldSpec
-from quell.configs.support.arguments import check_whole
 from quell.launch.checkpoints.layout import is_shared
 from quell.launch.data import finishing
 from quell.launch.inference import tiling, trained_model
@@ -22,6 +21,7 @@ from quell.launch.inference.noise_comparison import NoiseComparison, NoiseFindin
 from quell.launch.machine import out_of_memory
 from quell.launch.machine.arithmetic import set_tf32
 from quell.launch.machine.devices import take_device
+from quell.launch.options.checks import check_whole
 from quell.pipelines.base import Batch, Output
 from quell.shards.reading.pixels import transforms
 from quell.shards.reading.recipe import INTEGER_MAX

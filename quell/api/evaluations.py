@@ -16,7 +16,7 @@ from quell.launch.evaluation import evaluate_run
 if TYPE_CHECKING:
     from quell.api.models import PathLike
     from quell.configs.baseline_names import Baseline, Preset
-    from quell.launch.checkpoints.layout import Which
+    from quell.launch.options.choices import Which
 
 
 class Evaluation:

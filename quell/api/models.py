@@ -25,8 +25,7 @@ from quell.launch.sharing.locating import locate
 
 if TYPE_CHECKING:
     from quell.configs.schema import RunConfig
-    from quell.launch.checkpoints.layout import Which
-    from quell.launch.inference.files.format_names import Format
+    from quell.launch.options.choices import Format, Which
 
 PathLike = str | os.PathLike[str]
 Restored = np.ndarray | dict[str, np.ndarray]
