@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--memory-gb",
         type=real_number(above=0),
         metavar="G",
-        help="memory of one process, in 2^30 bytes (default: all of a GPU; on CPU, what is available)",
+        help="memory of one process, in 2^30 bytes (default: all of a GPU; on CPU, its share of what is available)",
     )
     parser.add_argument(
         "--headroom",

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from quell.configs import loader
 from quell.configs.batching import batch_problem
 from quell.configs.errors import MachineError
@@ -19,6 +17,7 @@ from quell.configs.schema import RunConfig
 from quell.configs.support import child_process
 from quell.configs.support.json_files import read_json
 from quell.configs.support.paths import import_folder
+from quell.launch.batch_size import memory
 from quell.launch.batch_size.trial import EXIT_TOO_LARGE
 from quell.launch.evaluation.report import markdown_table
 from quell.launch.machine import devices
@@ -50,7 +49,9 @@ def run(options: argparse.Namespace) -> int:
     """Try sizes, print what they needed and what to set; the exit code."""
     config = loader.load(options.config, options.overrides)
     device = devices.take_device()
-    limit = int(_memory(options.memory_gb) * (1 - options.headroom))
+    given = options.memory_gb
+    whole = given * 2**30 if given is not None else memory.of_one_process(device, options.processes)
+    limit = int(whole * (1 - options.headroom))
     print(f"{config.name} on {devices.describe(device)}, at most {in_words(limit)} on each process", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         tried = search(lambda samples: _try(config, samples, options.steps, limit, Path(folder)), options.largest)
@@ -149,19 +150,6 @@ def _try(config: RunConfig, samples: int, steps: int, limit: int, folder: Path) 
     said = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     reason = next((line.removeprefix("error: ") for line in said if line.startswith("error: ")), (said or ["?"])[-1])
     raise MachineError(f"training with {samples} samples at a time failed with exit code {code}: {reason}")
-
-
-def _memory(given_gb: float | None) -> float:
-    """Memory that one process may use, in bytes."""
-    if given_gb is not None:
-        return given_gb * 2**30
-    device = devices.take_device()
-    if device.type == "cpu":
-        return float(psutil.virtual_memory().available)
-    total = devices.total_bytes(device)
-    if total is None:
-        raise MachineError(f"{devices.describe(device)} does not say how much memory it has: give it with --memory-gb")
-    return float(total)
 
 
 def _table(tried: list[Measured]) -> str:
