@@ -22,7 +22,7 @@ if not __package__:
 
 from benchmarks.support import common
 from quell.configs.support.paths import ROOT
-from quell.launch.evaluation.paired_statistics import paired_difference
+from quell.launch.differences.paired_statistics import paired_difference
 from quell.losses.noise.model import FieldNoise, NoiseModel
 
 FIELDS = ("pd", "pdfs")

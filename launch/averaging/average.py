@@ -12,10 +12,10 @@ from quell.configs.support.paths import resolve
 from quell.launch.averaging import batch_norm, weights
 from quell.launch.checkpoints import best, resume, store
 from quell.launch.data import loading, splits
+from quell.launch.differences.paired_statistics import paired_difference
 from quell.launch.evaluation import chosen_metric, evaluator
 from quell.launch.evaluation.blind_checks import BlindChecks
 from quell.launch.evaluation.evaluator import Rows
-from quell.launch.evaluation.paired_statistics import paired_difference
 from quell.launch.evaluation.report import markdown_table
 from quell.launch.inference import trained_model
 from quell.launch.inference.trained_model import TrainedModel

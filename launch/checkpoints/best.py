@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import TypedDict
 
-from quell.configs.metric_names import higher_is_better
+from quell.configs.metric_names import cost
 from quell.configs.support.json_files import Record, read_json
+from quell.configs.support.mappings import flatten
 from quell.launch.checkpoints.files import write_durably
 from quell.launch.checkpoints.layout import META, complete, step_of
 
@@ -25,17 +26,29 @@ class Best(TypedDict):
 def ranking(folder: Path, metric: str) -> list[Best]:
     """The checkpoints in a run's `checkpoints/` that have a value, the best first, the earlier of equal ones first.
 
+    Only those count that were measured on the images of the latest one (`measured_images`).
+
     Args:
         folder: The folder `checkpoints/` of a run.
         metric: Name of the metric (evaluation.metric).
     """
+    metas = {step_of(checkpoint) or 0: read_json(checkpoint / META) for checkpoint in complete(folder)}
+    current = measured_images(metas[max(metas)]) if metas else ()
     found = []
-    for checkpoint in complete(folder):
-        value = _value(read_json(checkpoint / META), metric)
-        if value is not None:
-            found.append(Best(step=step_of(checkpoint) or 0, metric=metric, value=value))
-    sign = -1 if higher_is_better(metric) else 1
-    return sorted(found, key=lambda best: (sign * best["value"], best["step"]))
+    for step, meta in metas.items():
+        value = _value(meta, metric)
+        if value is not None and measured_images(meta) == current:
+            found.append(Best(step=step, metric=metric, value=value))
+    return sorted(found, key=lambda best: (cost(metric, best["value"]), best["step"]))
+
+
+def measured_images(meta: Record) -> tuple[object, ...]:
+    """Which validation images the metrics of a checkpoint are of, as far as its configuration says.
+
+    A run may be resumed with another validation split or limit. Values of other images are then no rivals.
+    """
+    settings = flatten(config) if isinstance(config := meta.get("config"), dict) else {}
+    return tuple(settings.get(key) for key in ("data.val_split", "data.limit", "evaluation.limit"))
 
 
 def find_best(folder: Path, metric: str) -> Best | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quell.configs.errors import ConfigError, DataError, DivergedError, MachineError
+from quell.configs.metric_names import can_rank, direction_of
 from quell.configs.support import logs
 from quell.configs.support.atomic_files import write_atomically
 from quell.configs.support.json_files import strict_json
@@ -14,11 +15,10 @@ from quell.configs.support.paths import base, child_environment, import_folder, 
 from quell.configs.support.suggestions import did_you_mean
 from quell.launch.comparing import record, text
 from quell.launch.comparing.comparison import Ranking, rank
-from quell.launch.comparing.directions import can_rank, direction_of
 from quell.launch.comparing.methods import Method, methods_of
 from quell.launch.comparing.reports import REPORT_FILE, RunReport, find_report, read_report
 from quell.launch.comparing.same_images import refuse_different_images, shared_members
-from quell.launch.comparing.units import units_of
+from quell.launch.differences.units import units_of
 
 log = logs.get_logger(__name__)
 

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quell.configs.errors import DataError
-from quell.launch.comparing.directions import Direction, compared_values, direction_of, gain_sign
-from quell.launch.comparing.holm import holm
-from quell.launch.comparing.intervals import Interval, mean_interval
+from quell.configs.metric_names import Direction, direction_of
+from quell.launch.comparing.directions import compared_values, gain_sign
 from quell.launch.comparing.methods import Method
-from quell.launch.comparing.seeds import seed_test
-from quell.launch.comparing.units import Units
-from quell.launch.evaluation.paired_statistics import paired_difference
+from quell.launch.differences.holm import holm
+from quell.launch.differences.intervals import Interval, mean_interval
+from quell.launch.differences.paired_statistics import paired_difference
+from quell.launch.differences.seeds import seed_test
+from quell.launch.differences.units import Units
 
 SIGNIFICANT = 0.05
 

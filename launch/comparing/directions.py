@@ -1,31 +1,9 @@
-"""Which values of a metric are good."""
-
-from typing import Literal
+"""Values of a metric as they are subtracted from each other."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quell.configs.errors import ConfigError
-from quell.configs.metric_names import higher_is_better
-
-Direction = Literal["larger", "smaller", "nearer to 1"]
-"""What is better."""
-
-NEARER_TO_1 = ("epi", "epi_h", "epi_v")
-NEITHER = ("enl", "msr")
-"""Metrics that blur improves without limit: their differences say nothing about which method is better."""
-
-
-def direction_of(metric: str) -> Direction:
-    """What is better in a metric; ConfigError for one that neither large nor small values of are good."""
-    if metric in NEITHER:
-        raise ConfigError(f"{metric} grows with blur, so it cannot rank methods: choose others with --metrics")
-    return "nearer to 1" if metric in NEARER_TO_1 else "larger" if higher_is_better(metric) else "smaller"
-
-
-def can_rank(metric: str) -> bool:
-    """Whether a metric has a direction."""
-    return metric not in NEITHER
+from quell.configs.metric_names import direction_of
 
 
 def compared_values(metric: str, values: NDArray[np.float64]) -> NDArray[np.float64]:

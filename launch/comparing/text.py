@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from quell.launch.comparing.comparison import SIGNIFICANT, Pair, Ranking
 from quell.launch.comparing.directions import gain_sign
-from quell.launch.comparing.intervals import FEWEST_TO_RESAMPLE
+from quell.launch.differences.intervals import FEWEST_TO_RESAMPLE
 from quell.launch.evaluation.report import UNITS, markdown_table
 
 DIGITS = {"psnr": 2}

@@ -1,6 +1,8 @@
 """Checks for runs of any method: non-finite values, oscillation, flat curves, over-fitting, waiting for data."""
 
-from quell.configs.metric_names import higher_is_better
+from functools import partial
+
+from quell.configs.metric_names import cost
 from quell.configs.support.suggestions import as_started_here
 from quell.pipelines.reporting.checks import Check, check
 from quell.pipelines.reporting.documents import MEASURED, SOLUTION_SUMMARY, SPECTROFORMER_REPORT
@@ -192,8 +194,8 @@ def behind_best(facts: RunFacts) -> Check:
     """How much worse the last validation is than the best one."""
     name = facts.config.evaluation.metric
     values = [event[name] for event in facts.eval_events if event.get(name) is not None]
-    best = (max if higher_is_better(name) else min)(values) if values else None
-    deficit = None if best is None or len(values) < 2 else abs(best - values[-1])
+    best = min(values, key=partial(cost, name)) if values else None
+    deficit = None if best is None or len(values) < 2 else cost(name, values[-1]) - cost(name, best)
     limit = MAX_DEFICIT.get(name, 0.05 * abs(best or 0))
     return check(
         f"validation {name} behind its best",

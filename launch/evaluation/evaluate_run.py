@@ -18,6 +18,7 @@ from quell.configs.support.json_files import strict_json
 from quell.configs.support.paths import resolve
 from quell.launch.checkpoints import resume
 from quell.launch.data import loading, splits
+from quell.launch.differences.paired_statistics import paired_difference
 from quell.launch.evaluation import blind_checks, evaluator, fitness, known_noise, report, report_picture
 from quell.launch.evaluation.baseline_evaluator import RISK_TUNED, BaselineEvaluator
 from quell.launch.evaluation.baselines import BaselineOptions
@@ -25,7 +26,6 @@ from quell.launch.evaluation.blind_checks import BlindChecks
 from quell.launch.evaluation.evaluator import Rows
 from quell.launch.evaluation.measured_data import MeasuredOutput, add_groups, measured_outputs
 from quell.launch.evaluation.measuring.metrics import find as find_metrics
-from quell.launch.evaluation.paired_statistics import paired_difference
 from quell.launch.inference import trained_model
 from quell.launch.inference.trained_model import TrainedModel
 from quell.launch.machine import acceleration, precision

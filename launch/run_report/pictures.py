@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from quell.configs.errors import CheckpointError, QuellError
-from quell.launch.comparing.directions import gain_sign
+from quell.configs.metric_names import cost
 from quell.launch.comparing.reports import RunReport
 from quell.launch.data import loading
 from quell.launch.evaluation.measuring.stored_images import reference_field, stored_image
@@ -73,7 +73,8 @@ def chosen_samples(report: RunReport, metric: str, each: int) -> dict[str, str]:
     """Sample -> worst, middle or best, by the mean of a metric over the restored fields."""
     tables = [values[metric] for values in report.restored.values() if metric in values]
     means = {key: float(np.mean([table.get(key, np.nan) for table in tables])) for key in report.keys}
-    order = sorted((key for key in means if np.isfinite(means[key])), key=lambda key: gain_sign(metric) * means[key])
+    finite = [key for key in means if np.isfinite(means[key])]
+    order = sorted(finite, key=lambda key: cost(metric, means[key]), reverse=True)
     chosen = dict.fromkeys(order[:each], "worst")
     middle, best = order[len(order) // 2 : len(order) // 2 + 1], order[-each:]
     for place, keys in (("middle", middle), ("best", best)):

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from quell.configs.metric_names import can_rank
 from quell.launch.comparing.comparison import rank
-from quell.launch.comparing.directions import can_rank
-from quell.launch.comparing.intervals import mean_interval
 from quell.launch.comparing.methods import Method, methods_of
 from quell.launch.comparing.reports import RunReport
 from quell.launch.comparing.text import figure, p_text, title, verdict
-from quell.launch.comparing.units import Units, units_of
+from quell.launch.differences.intervals import mean_interval
+from quell.launch.differences.units import Units, units_of
 from quell.launch.run_report.html import Content, Html, element, table
 
 SHOWN_METRICS = 3

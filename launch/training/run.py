@@ -295,8 +295,10 @@ def restore_run(trainer: Trainer, checkpoint: Path) -> None:
     if accepted:
         context.tracker.warning("other data", accepted, int(meta["step"]))
     restore(state, checkpoint)
-    if meta["config"].get("evaluation", {}).get("metric") != context.config.evaluation.metric:
-        trainer.early_stop.forget()  # values of another metric say nothing about this one
+    now = {"config": context.config.model_dump(mode="json")}
+    has_same_metric = meta["config"].get("evaluation", {}).get("metric") == context.config.evaluation.metric
+    if not has_same_metric or best.measured_images(meta) != best.measured_images(now):
+        trainer.early_stop.forget()  # values of another metric, or of other images, say nothing about those to come
         trainer.plateau.forget()
     if meta["config"].get("evaluation") == context.config.model_dump(mode="json")["evaluation"]:
         trainer.validator.continue_from(meta.get("metrics") or {})

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 
+from quell.configs.metric_names import cost
 from quell.configs.schema import ScheduleConfig
 from quell.pipelines.base import State
 
@@ -40,7 +42,7 @@ class Plateau:
     """The only schedule with a state: falls by gamma after `patience` evaluations without a better metric."""
 
     config: ScheduleConfig
-    higher_is_better: bool
+    metric: str
     state: State = field(default_factory=lambda: {"factor": 1.0, "best": None, "waited": 0})
 
     def forget(self) -> None:
@@ -56,7 +58,7 @@ class Plateau:
         if self.config.name != "plateau":
             return
         best = self.state["best"]
-        if best is None or (value > best if self.higher_is_better else value < best):
+        if best is None or cost(self.metric, value) < cost(self.metric, best):
             self.state.update(best=value, waited=0)
             return
         self.state["waited"] += 1
@@ -72,7 +74,7 @@ class EarlyStop:
     """
 
     patience: int | None
-    higher_is_better: bool
+    metric: str
     min_delta: float = 0.0
     """How much better an evaluation has to be for the waiting to begin anew."""
     keep_best: int = 1
@@ -92,13 +94,14 @@ class EarlyStop:
 
     def update(self, value: float) -> None:
         """Record the metric of an evaluation."""
-        best, sign = self.state["best"], 1 if self.higher_is_better else -1
+        best, of_value = self.state["best"], cost(self.metric, value)
         is_number = math.isfinite(value)
-        if is_number and (best is None or sign * (value - best) > self.min_delta):
+        if is_number and (best is None or cost(self.metric, best) - of_value > self.min_delta):
             self.state.update(best=value, waited=0)
         else:
             self.state["waited"] += 1
         kept: list[float] = self.state.get("kept", [])
-        self.is_among_best = is_number and sum(sign * other >= sign * value for other in kept) < self.keep_best
+        not_worse = sum(cost(self.metric, other) <= of_value for other in kept)
+        self.is_among_best = is_number and not_worse < self.keep_best
         if self.is_among_best:
-            self.state["kept"] = sorted([*kept, value], reverse=self.higher_is_better)[: self.keep_best]
+            self.state["kept"] = sorted([*kept, value], key=partial(cost, self.metric))[: self.keep_best]

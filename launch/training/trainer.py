@@ -8,7 +8,6 @@ import torch
 from accelerate import Accelerator
 
 from quell.configs.errors import DivergedError
-from quell.configs.metric_names import higher_is_better
 from quell.configs.schema import RunConfig
 from quell.configs.support.git import git_commit
 from quell.configs.support.paths import ROOT
@@ -210,8 +209,8 @@ def assemble(
     phases = build.make_phases(accelerator, pipeline, config, chosen)
     with phases[0].gathered_parameters():
         average = Average(pipeline, config.loop.ema_decay) if config.loop.ema_decay else None
-    plateau = Plateau(config.schedule, rises := higher_is_better(config.evaluation.metric))
-    early_stop = EarlyStop(config.loop.patience, rises, config.loop.min_delta, config.checkpoint.keep_best)
+    plateau = Plateau(config.schedule, metric := config.evaluation.metric)
+    early_stop = EarlyStop(config.loop.patience, metric, config.loop.min_delta, config.checkpoint.keep_best)
     log = MetricLog(device, world=world)
     state = TrainingState(pipeline, phases, scaler, plateau, early_stop, average, log)
     validator = Validator(context, state, plateau, early_stop, average, shards, needs)

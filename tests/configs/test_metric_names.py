@@ -15,15 +15,28 @@ def test_the_direction_of_every_metric_is_what_its_docstring_says(name: str) -> 
     text = (getattr(importlib.import_module(f"quell.losses.metrics.{name}"), name).__doc__ or "").lower()
     said = re.search(r"(larger|smaller) is better", text)
     if said is not None:
-        assert metric_names.higher_is_better(name) == (said[1] == "larger")
-    assert metric_names.higher_is_better(f"pd/{name}") == metric_names.higher_is_better(name)
+        assert metric_names.direction_of(name) == said[1]
+    if metric_names.can_rank(name):
+        assert metric_names.direction_of(f"pd/{name}") == metric_names.direction_of(name)
 
 
 def test_a_metric_of_one_output_and_the_risk_are_names_too() -> None:
     assert metric_names.problem("pd_cross/ms_ssim") == metric_names.problem("pd/risk") == ""
     assert (metric_names.base_name("pd/psnr"), metric_names.output_of("pd/psnr")) == ("psnr", "pd")
     assert (metric_names.base_name("psnr"), metric_names.output_of("psnr")) == ("psnr", None)
-    assert not metric_names.higher_is_better("pd/risk")
+    assert metric_names.direction_of("pd/risk") == "smaller"
+
+
+def test_what_costs_less_is_better() -> None:
+    for name, values in (("psnr", (31.0, 30.0)), ("pd/rmse", (0.1, 0.2)), ("epi", (1.1, 0.7)), ("epi", (0.9, 1.4))):
+        better, worse = (metric_names.cost(name, value) for value in values)
+        assert better < worse
+
+
+@pytest.mark.parametrize("name", ["enl", "out/msr"])
+def test_nothing_is_chosen_by_what_blur_improves(name: str, root: Path) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.metric: '(enl|msr)' grows with blur"):
+        loader.load(root / "configs/quickstart.yaml", [f"evaluation.metric={name}"])
 
 
 def test_an_unknown_metric_is_refused_with_the_closest_name(root: Path) -> None:

@@ -11,7 +11,7 @@ from quell.configs.support.json_files import Record
 from quell.launch.comparing import command
 from quell.launch.comparing.compare_runs import read_reports
 from quell.launch.comparing.methods import methods_of
-from quell.launch.comparing.units import units_of
+from quell.launch.differences.units import units_of
 from tests.launch.comparing.fake_reports import scores, write_report
 from tests.support.small_runs import single_error
 

@@ -54,7 +54,7 @@ def test_warmup_rises_to_the_full_rate() -> None:
 
 
 def test_plateau_waits_for_its_patience_and_never_falls_below_min_lr() -> None:
-    plateau = Plateau(ScheduleConfig(name="plateau", patience=1, gamma=0.1, min_lr=5e-5), higher_is_better=True)
+    plateau = Plateau(ScheduleConfig(name="plateau", patience=1, gamma=0.1, min_lr=5e-5), metric="psnr")
     factors = []
     for value in (20.0, 19.0, 18.0, 21.0, 20.0, 20.0):
         plateau.update(value)
@@ -62,9 +62,12 @@ def test_plateau_waits_for_its_patience_and_never_falls_below_min_lr() -> None:
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.05])
 
 
-@pytest.mark.parametrize(("higher_is_better", "values"), [(True, [1.0, 2.0, 1.5, 2.0]), (False, [2.0, 1.0, 1.5, 1.0])])
-def test_it_waits_for_a_better_value_and_equal_is_not_better(higher_is_better: bool, values: list[float]) -> None:
-    stop = EarlyStop(2, higher_is_better)
+@pytest.mark.parametrize(
+    ("metric", "values"),
+    [("psnr", [1.0, 2.0, 1.5, 2.0]), ("rmse", [2.0, 1.0, 1.5, 1.0]), ("epi", [1.4, 1.1, 0.7, 1.3])],
+)
+def test_it_waits_for_a_better_value_and_equal_is_not_better(metric: str, values: list[float]) -> None:
+    stop = EarlyStop(2, metric)
     for value in values[:3]:
         stop.update(value)
         assert not stop.is_due
@@ -73,7 +76,7 @@ def test_it_waits_for_a_better_value_and_equal_is_not_better(higher_is_better: b
 
 
 def test_without_patience_it_never_stops() -> None:
-    stop = EarlyStop(None, True)
+    stop = EarlyStop(None, "psnr")
     for value in (3.0, 2.0, 1.0):
         stop.update(value)
     assert not stop.is_due

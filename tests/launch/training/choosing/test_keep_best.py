@@ -1,12 +1,13 @@
 """The best checkpoints of a run: kept in the order of their metric, saved where they fall, the same after a resume."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from quell.configs.support.json_files import read_json
 from quell.launch.checkpoints import best, store
-from quell.launch.checkpoints.layout import complete, step_of
+from quell.launch.checkpoints.layout import complete, folder_name, step_of
 from quell.launch.training.schedules import EarlyStop
 from tests.support.checkpoints import save
 from tests.support.runs import read_events, read_summary
@@ -39,9 +40,27 @@ def test_the_checkpoint_of_one_output_is_found(tmp_path: Path) -> None:
     assert lowest is not None and highest is not None and (lowest["step"], highest["step"]) == (2, 1)
 
 
-@pytest.mark.parametrize(("higher", "sign"), [(True, 1), (False, -1)])
-def test_an_evaluation_is_among_the_best_unless_enough_are_as_good(higher: bool, sign: int) -> None:
-    stop = EarlyStop(None, higher, keep_best=2)
+def test_the_best_edges_are_those_nearest_to_one(tmp_path: Path) -> None:
+    for step, value in ((1, 0.7), (2, 1.1), (3, 1.6)):
+        save(tmp_path, step, line=(), epi=value)
+    assert [entry["step"] for entry in best.ranking(tmp_path, "epi")] == [2, 1, 3]
+
+
+@pytest.mark.parametrize("key", ["data.val_split", "data.limit", "evaluation.limit"])
+def test_values_of_other_images_are_no_rivals(key: str, tmp_path: Path) -> None:
+    section, name = key.split(".")
+    for step, value in ((1, 40.0), (2, 30.0), (3, 29.0)):
+        save(tmp_path, step, line=(), psnr=value)
+        meta = tmp_path / folder_name(step) / "meta.json"
+        content = json.loads(meta.read_text())
+        content["config"] = {section: {name: "other" if step == 1 else "same"}}
+        meta.write_text(json.dumps(content))
+    assert [entry["step"] for entry in best.ranking(tmp_path, "psnr")] == [2, 3]
+
+
+@pytest.mark.parametrize(("metric", "sign"), [("psnr", 1), ("rmse", -1)])
+def test_an_evaluation_is_among_the_best_unless_enough_are_as_good(metric: str, sign: int) -> None:
+    stop = EarlyStop(None, metric, keep_best=2)
     found = []
     for value in (1.0, 1.0, 1.0, 2.0, 1.0, float("nan"), 3.0, 2.0, 2.5):
         stop.update(sign * value)
@@ -50,7 +69,7 @@ def test_an_evaluation_is_among_the_best_unless_enough_are_as_good(higher: bool,
 
 
 def test_an_improvement_below_min_delta_does_not_end_the_waiting_but_is_kept() -> None:
-    stop = EarlyStop(3, True, min_delta=0.5)
+    stop = EarlyStop(3, "psnr", min_delta=0.5)
     seen = []
     for value in (1.0, 1.4, 1.5, 1.6, 1.7):
         stop.update(value)

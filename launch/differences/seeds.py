@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from quell.launch.comparing.intervals import LEVEL, Interval
+from quell.launch.differences.intervals import LEVEL, Interval
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ def seed_test(first_SU: NDArray[np.float64], second_SU: NDArray[np.float64], *, 
 
     The linear mixed model value = method + unit + seed within method + unit x method + residual, with its variances by
     the method of moments, and Satterthwaite's degrees of freedom. A trained method with a single seed is given the
-    spread of the other's seeds.
+    spread of the other's seeds. That spread is then one estimate used twice, and all that is known of the seeds, so
+    the test has no more degrees of freedom than the estimate: with two seeds, one, which finds huge differences only.
 
     Args:
         first_SU: Values of one method, (seeds, units).
@@ -57,19 +58,20 @@ def seed_test(first_SU: NDArray[np.float64], second_SU: NDArray[np.float64], *, 
         return SeedTest(Interval(mean, np.nan, np.nan, "none: one unit has no spread"), np.nan, np.nan, np.nan)
     of_units = float(difference_U.var(ddof=1)) / units
     variance, squares = of_units, of_units**2 / (units - 1)
-    known = [_seed_effect(values) for values in (first_SU, second_SU) if len(values) > 1]
-    for values, has_seeds in zip((first_SU, second_SU), trained, strict=True):
-        if not has_seeds:
-            continue
-        effect = _seed_effect(values) if len(values) > 1 else known[0]
-        added = max(effect.between - effect.within, 0.0) / len(values)
+    borrows = all(trained) and min(len(first_SU), len(second_SU)) == 1
+    estimates = [_seed_effect(values) for values in (first_SU, second_SU) if len(values) > 1]
+    for effect in estimates:
+        share = 1 / effect.seeds + (1 if borrows else 0)  # of the variance of the difference
+        added = max(effect.between - effect.within, 0.0) * share
         if added:
             variance += added
-            squares += (effect.between / len(values)) ** 2 / (effect.seeds - 1)
-            squares += (effect.within / len(values)) ** 2 / ((effect.seeds - 1) * (effect.units - 1))
+            squares += (effect.between * share) ** 2 / (effect.seeds - 1)
+            squares += (effect.within * share) ** 2 / ((effect.seeds - 1) * (effect.units - 1))
     if variance == 0:
         return SeedTest(Interval(mean, mean, mean, "none: all differences are equal"), float(mean == 0), units - 1, 0.0)
     freedom = variance**2 / squares
+    if borrows:
+        freedom = min([freedom, *(effect.seeds - 1 for effect in estimates)])
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * variance**0.5
     p = 2 * float(stats.t.sf(abs(mean) / variance**0.5, freedom))
     interval = Interval(mean, mean - half, mean + half, "mixed model with seeds and images as random effects")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from quell.launch.comparing.seeds import seed_test
+from quell.launch.differences.seeds import seed_test
 
 UNITS = 12
 
@@ -34,6 +34,18 @@ def test_equal_methods_differ_in_one_of_twenty_comparisons_and_the_interval_cove
         covered += interval.low <= 0.7 <= interval.high
     assert positive / rounds < 0.08  # 0.05 and three standard errors
     assert covered / rounds > 0.92
+
+
+@pytest.mark.parametrize("seeds", [(2, 1), (1, 3), (5, 1), (5, 2)])
+@pytest.mark.parametrize("seed_sd", [0.3, 1.0])
+def test_unequal_numbers_of_seeds_find_no_more(seeds: tuple[int, int], seed_sd: float) -> None:
+    random = np.random.default_rng(9)
+    rounds, positive = 500, 0
+    for _ in range(rounds):
+        images = random.normal(30, 3, UNITS)
+        first, second = (networks(random, images, 0, count, seed_sd) for count in seeds)
+        positive += seed_test(first, second, trained=(True, True)).p < 0.05
+    assert positive / rounds < 0.08  # 0.05 and three standard errors
 
 
 def test_images_alone_would_find_differences_that_are_none() -> None:

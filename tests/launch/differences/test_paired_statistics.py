@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quell.configs.errors import DataError
-from quell.launch.evaluation.paired_statistics import paired_difference
+from quell.launch.differences.paired_statistics import paired_difference
 
 
 def test_a_constant_gain_over_six_images_has_the_smallest_p_that_six_images_can_give() -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from quell.launch.comparing.holm import holm
+from quell.launch.differences.holm import holm
 
 
 def test_a_worked_example() -> None:

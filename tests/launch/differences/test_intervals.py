@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from quell.launch.comparing import intervals
-from quell.launch.comparing.intervals import mean_interval
+from quell.launch.differences import intervals
+from quell.launch.differences.intervals import mean_interval
 
 
 @pytest.mark.parametrize("count", [6, 12])

@@ -1,0 +1,1 @@
+"""Differences of paired measurements: intervals, tests, seeds, and what of the images is independent."""
