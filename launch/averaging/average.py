@@ -12,10 +12,11 @@ from quell.configs.support.paths import resolve
 from quell.launch.averaging import batch_norm, weights
 from quell.launch.checkpoints import best, resume, store
 from quell.launch.data import loading, splits
-from quell.launch.differences.paired_statistics import paired_difference
+from quell.launch.differences.of_samples import difference_in_words
 from quell.launch.evaluation import chosen_metric, evaluator
 from quell.launch.evaluation.blind_checks import BlindChecks
 from quell.launch.evaluation.evaluator import Rows
+from quell.launch.evaluation.measured_data import add_groups
 from quell.launch.evaluation.report import markdown_table
 from quell.launch.inference import trained_model
 from quell.launch.inference.trained_model import TrainedModel
@@ -79,7 +80,7 @@ def _measure(config: RunConfig, accelerator: Accelerator, limit: int | None, mod
     )
     set_tf32(config.loop, chosen.name)
     by_risk = metric_names.base_name(config.evaluation.metric) == metric_names.RISK
-    return evaluator.evaluate_split(
+    rows = evaluator.evaluate_split(
         model.pipeline,
         shards,
         loading.evaluation_recipe(needs, config.data, shards),
@@ -93,6 +94,8 @@ def _measure(config: RunConfig, accelerator: Accelerator, limit: int | None, mod
         metrics=chosen_metric.measured(config.evaluation, model.pipeline.outputs),
         noise=BlindChecks.of_split(model.pipeline, shards, needs, config.data).models() if by_risk else None,
     )
+    add_groups(rows, shards)
+    return rows
 
 
 def _table(rows: dict[str, Rows], model: TrainedModel, best_path: Path) -> str:
@@ -111,15 +114,21 @@ def _difference(rows: dict[str, Rows], model: TrainedModel, metric: str) -> str:
     """How the average compares with the best image by image, in the metric that the best is chosen by."""
     outputs = [metric_names.output_of(metric)] if metric_names.output_of(metric) else model.pipeline.outputs
     base = metric_names.base_name(metric)
-    pairs = [
-        (after.values[f"{name}/{base}"], before.values[f"{name}/{base}"])
-        for before, after in zip(rows["best"], rows["average"], strict=True)
-        for name in outputs
-        if f"{name}/{base}" in before.values and f"{name}/{base}" in after.values
-        if metric_names.output_of(metric) or model.pipeline.outputs[str(name)].primary
+    names = [
+        str(name) for name in outputs if metric_names.output_of(metric) or model.pipeline.outputs[str(name)].primary
     ]
-    if not pairs:
-        return f"{metric} cannot be measured on the validation images, so the two cannot be compared."
-    better = "higher" if metric_names.higher_is_better(metric) else "lower"
-    words = paired_difference(*zip(*pairs, strict=True)).words()
-    return f"{metric} of the average minus that of the best ({better} is better): {words}."
+    samples = {
+        after.key: [
+            (after.values[value], before.values[value])
+            for value in (f"{name}/{base}" for name in names)
+            if value in before.values and value in after.values
+        ]
+        for before, after in zip(rows["best"], rows["average"], strict=True)
+    }
+    groups = {row.key: row.group for row in rows["average"] if row.group is not None}
+    words = difference_in_words(base, samples, groups)
+    if not words:
+        return f"{metric} cannot be measured on two or more validation images, so the two cannot be compared."
+    better = {"larger": "higher is better", "smaller": "lower is better", "nearer to 1": "best near 1"}
+    of_two = f"{metric} of the average minus that of the best"
+    return f"{of_two} ({better[metric_names.direction_of(metric)]}): {words}."

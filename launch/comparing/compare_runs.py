@@ -61,7 +61,7 @@ def read_reports(runs: Sequence[str], *, evaluate: bool) -> list[RunReport]:
 def is_best(ranking: Ranking, method: int) -> bool:
     """Whether a method is distinguishably better than every other one."""
     pairs = [ranking.pair(method, other) for other in range(len(ranking.methods)) if other != method]
-    return all(pair is not None and text.verdict(ranking, pair) == "better" for pair in pairs)
+    return all(pair is not None and text.verdict(pair) == "better" for pair in pairs)
 
 
 def _evaluate(run: Path) -> None:

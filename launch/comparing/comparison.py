@@ -19,6 +19,8 @@ from quell.launch.differences.seeds import seed_test
 from quell.launch.differences.units import Units
 
 SIGNIFICANT = 0.05
+RESOLUTION = 1e-5
+"""Differences below this part of a metric's values are rounding, as of other batch sizes or devices: 0.0003 dB."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,12 @@ class Pair:
     p: float
     """What decides: of the methods, seeds included, where there are several; otherwise the Wilcoxon test."""
     test: str
-    sign: int
-    """Which way the statistic of that test points: 1 where the first method's values are larger, -1, or 0."""
+    favours: int
+    """Which method the statistic of that test favours: 1 the first, -1 the second, 0 none."""
+    gain_sign: int
+    """1 where a positive difference is an improvement, else -1."""
+    failures: tuple[int, int]
+    """How many images the first and the second method failed on."""
     seed_share: float | None
     """Part of the variance of the difference that the seeds cause; None where no method has several."""
     p_holm: float = math.nan
@@ -51,13 +57,24 @@ class Pair:
         return self.p_holm < SIGNIFICANT
 
     @property
-    def is_distinguishable(self) -> bool:
-        """Whether the corrected test finds a difference, and the interval of the mean lies on the same side of 0.
+    def agrees_with_mean(self) -> bool:
+        """Whether the interval of the mean lies on the side of the method that the test favours.
 
         A test of ranks asks in how many images a method is better, a mean by how much. A method that gains a little on
         most images and loses much on a few has ranks and means that contradict each other, and is not better.
         """
-        return self.is_significant and min(self.sign * self.interval.low, self.sign * self.interval.high) > 0
+        sign = self.favours * self.gain_sign
+        return min(sign * self.interval.low, sign * self.interval.high) > 0
+
+    @property
+    def favours_failing(self) -> bool:
+        """Whether the test favours a method that failed on images, which the test does not see."""
+        return self.favours != 0 and self.failures[0 if self.favours > 0 else 1] > 0
+
+    @property
+    def is_distinguishable(self) -> bool:
+        """Whether one method is better: the test finds it, the mean agrees, and it did not fail on any image."""
+        return self.is_significant and self.agrees_with_mean and not self.favours_failing
 
     def reversed(self) -> "Pair":
         """The same comparison with its methods exchanged."""
@@ -69,7 +86,8 @@ class Pair:
             differences=-self.differences,
             interval=interval,
             median=-self.median,
-            sign=-self.sign,
+            favours=-self.favours,
+            failures=self.failures[::-1],
         )
 
 
@@ -80,11 +98,11 @@ class Ranked:
     method: int
     """Position in `Ranking.methods`."""
     mean: float
-    """Over images and seeds, of the values themselves."""
+    """Over units and seeds, of the values themselves."""
     std: float
-    """Sample standard deviation over images, of means over seeds; 0 for one image."""
+    """Sample standard deviation over units, of means over seeds; 0 for one unit."""
     seed_std: float | None
-    """Sample standard deviation over seeds, of means over images; None for one seed."""
+    """Sample standard deviation over seeds, of means over units; None for one seed."""
     ties: tuple[int, ...]
     """Ranks, from 1, of the methods that it cannot be told from."""
 
@@ -100,12 +118,16 @@ class Ranking:
     keys: tuple[str, ...]
     """The samples that all methods have a finite value for."""
     left_out: tuple[str, ...]
-    """The others."""
+    """Those on which no method failed, but that lack a finite value, as an index of edges does where there are none."""
+    failures: tuple[tuple[str, ...], ...]
+    """Of each method, the samples that it failed on; they are left out as well, but count against it."""
     places: tuple[Ranked, ...]
     """From the best."""
     pairs: tuple[Pair, ...]
     values: tuple[NDArray[np.float64], ...]
     """Of each method, (S, N), by seed and sample."""
+    unit_values: tuple[NDArray[np.float64], ...]
+    """The same by seed and unit, (S, U)."""
 
     def pair(self, first: int, second: int) -> Pair | None:
         """The comparison of two methods; None where it was not made."""
@@ -139,36 +161,72 @@ def rank(
         DataError: No sample has a finite value of every method.
     """
     values = [method.values(metric, members, units.keys) for method in methods]
-    usable = np.all([np.isfinite(of_method).all(axis=0) for of_method in values], axis=0)
+    failed = [method.failed(members, units.keys) for method in methods]
+    any_failed = np.any(failed, axis=0)
+    usable = np.all([np.isfinite(of_method).all(axis=0) for of_method in values], axis=0) & ~any_failed
+    keys = np.array(units.keys)
     if not usable.any():
-        raise DataError(f"no image has a finite {metric} from every method: compare other metrics or fewer methods")
+        raise DataError(_why_nothing(metric, methods, failed))
     kept, values = units.subset(usable), [of_method[:, usable] for of_method in values]
+    resolution = RESOLUTION * max(float(np.abs(of_method).mean()) for of_method in values)
+    unit_values = [kept.means(of_method) for of_method in values]
     by_unit = [kept.means(compared_values(metric, of_method)) for of_method in values]
-    means = [float(compared_values(metric, of_method).mean()) for of_method in values]
-    order = sorted(range(len(methods)), key=lambda i: -gain_sign(metric) * means[i])
+    failures = [int(of_method.sum()) for of_method in failed]
+    sign = gain_sign(metric)
+    order = sorted(range(len(methods)), key=lambda i: (failures[i], -sign * float(by_unit[i].mean())))
     others = order if against is None else [i for i in order if i != against]
     couples = list(combinations(order, 2)) if against is None else [(against, i) for i in others]
-    pairs = _corrected([_pair(i, j, by_unit, methods) for i, j in couples])
-    places = [_place(i, order, values, pairs) for i in order]
-    keys = tuple(np.array(units.keys)[usable].tolist())
-    left_out = tuple(np.array(units.keys)[~usable].tolist())
+    compared = [_Compared(method, *of_method) for method, *of_method in zip(methods, by_unit, failures, strict=True)]
+    pairs = _corrected([_pair(i, j, compared, sign, resolution) for i, j in couples])
     return Ranking(
-        metric, direction_of(metric), tuple(methods), kept, keys, left_out, tuple(places), tuple(pairs), tuple(values)
+        metric,
+        direction_of(metric),
+        tuple(methods),
+        kept,
+        keys=tuple(keys[usable].tolist()),
+        left_out=tuple(keys[~usable & ~any_failed].tolist()),
+        failures=tuple(tuple(keys[of_method].tolist()) for of_method in failed),
+        places=tuple(_place(i, order, unit_values, pairs) for i in order),
+        pairs=tuple(pairs),
+        values=tuple(values),
+        unit_values=tuple(unit_values),
     )
 
 
-def _pair(i: int, j: int, by_unit: Sequence[NDArray[np.float64]], methods: Sequence[Method]) -> Pair:
-    """Compare two methods by their values (S, U) in independent units."""
-    first_SU, second_SU = by_unit[i], by_unit[j]
-    first_U, second_U = first_SU.mean(axis=0), second_SU.mean(axis=0)
-    paired = paired_difference(first_U, second_U)
-    both = first_U - second_U
-    if len(first_SU) > 1 or len(second_SU) > 1:
-        tested = seed_test(first_SU, second_SU, trained=(methods[i].is_trained, methods[j].is_trained))
-        name, sign = "t, seeds and images", int(np.sign(tested.interval.mean))
-        return Pair(i, j, both, tested.interval, paired.median, paired.p, tested.p, name, sign, tested.seed_share)
-    name = "Wilcoxon signed-rank"
-    return Pair(i, j, both, mean_interval(both), paired.median, paired.p, paired.p, name, paired.sign, None)
+@dataclass(frozen=True)
+class _Compared:
+    """What a pair is made of."""
+
+    method: Method
+    by_unit: NDArray[np.float64]
+    """Compared values, (S, U)."""
+    failures: int
+
+
+def _why_nothing(metric: str, methods: Sequence[Method], failed: Sequence[NDArray[np.bool_]]) -> str:
+    """The error where no sample is left, with the method that is to blame if there is one."""
+    for method, of_method in zip(methods, failed, strict=True):
+        if of_method.all():
+            return f"{method.name} failed on all images (its values are infinitely bad): leave it out of the comparison"
+    return f"no image has a finite {metric} from every method: compare other metrics or fewer methods"
+
+
+def _pair(i: int, j: int, compared: Sequence[_Compared], sign: int, resolution: float) -> Pair:
+    """Compare two methods by their values in independent units; a smaller difference than the resolution is none."""
+    first, second = compared[i], compared[j]
+    exact = first.by_unit.mean(axis=0) - second.by_unit.mean(axis=0)
+    both = np.where(np.abs(exact) > resolution, exact, 0.0)
+    paired = paired_difference(both, np.zeros_like(both))
+    failures = first.failures, second.failures
+    if len(first.by_unit) > 1 or len(second.by_unit) > 1:
+        trained = first.method.is_trained, second.method.is_trained
+        tested = seed_test(first.by_unit, second.by_unit, trained=trained)
+        interval, p, test, share = tested.interval, tested.p, "t, seeds and images", tested.seed_share
+        favours = sign * int(np.sign(interval.mean))
+    else:
+        interval, p, test, share = mean_interval(both), paired.p, "Wilcoxon signed-rank", None
+        favours = sign * paired.sign
+    return Pair(i, j, both, interval, paired.median, paired.p, p, test, favours, sign, failures, share)
 
 
 def _corrected(pairs: list[Pair]) -> list[Pair]:
@@ -177,9 +235,10 @@ def _corrected(pairs: list[Pair]) -> list[Pair]:
     return [replace(pair, p_holm=p) for pair, p in zip(pairs, adjusted, strict=True)]
 
 
-def _place(i: int, order: list[int], values: Sequence[NDArray[np.float64]], pairs: Sequence[Pair]) -> Ranked:
+def _place(i: int, order: list[int], unit_values: Sequence[NDArray[np.float64]], pairs: Sequence[Pair]) -> Ranked:
     """A method's summary; `order` lists the methods from the best."""
-    of_images, of_seeds = values[i].mean(axis=0), values[i].mean(axis=1)
+    values_SU = unit_values[i]
+    of_units, of_seeds = values_SU.mean(axis=0), values_SU.mean(axis=1)
     ties = [
         order.index(pair.second if pair.first == i else pair.first) + 1
         for pair in pairs
@@ -187,8 +246,8 @@ def _place(i: int, order: list[int], values: Sequence[NDArray[np.float64]], pair
     ]
     return Ranked(
         i,
-        float(values[i].mean()),
-        float(of_images.std(ddof=1)) if len(of_images) > 1 else 0.0,
+        float(values_SU.mean()),
+        float(of_units.std(ddof=1)) if len(of_units) > 1 else 0.0,
         float(of_seeds.std(ddof=1)) if len(of_seeds) > 1 else None,
         tuple(sorted(ties)),
     )

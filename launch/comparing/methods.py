@@ -1,6 +1,7 @@
 """What is ranked: runs, of which those that differ only in their seed are one method, and the baselines beside them."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quell.configs.baseline_names import TITLES
+from quell.configs.metric_names import can_rank, cost
 from quell.configs.schema import RunConfig
 from quell.launch.comparing.reports import RunReport, Values
 
@@ -54,6 +56,20 @@ class Method:
                 for table in self.tables()
             ]
         )
+
+    def failed(self, members: Sequence[str], keys: Sequence[str]) -> NDArray[np.bool_]:
+        """Which samples the method failed on with any seed: a metric is as bad as it can be, which is infinite, (N,).
+
+        That is how the metrics score images that are not finite, so whatever is asked for, all metrics are looked at.
+        """
+        measured = [
+            (metric, values)
+            for table in self.tables()
+            for member in members
+            for metric, values in table.get(member, {}).items()
+            if can_rank(metric)
+        ]
+        return np.array([any(cost(metric, of.get(key, 0.0)) == math.inf for metric, of in measured) for key in keys])
 
     def tables(self) -> list[dict[str, Values]]:
         """Noisy member -> values, of each of its reports."""

@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 from quell.configs.support.atomic_files import naming
 from quell.launch.comparing.comparison import Pair, Ranking
 from quell.launch.comparing.directions import gain_sign
-from quell.launch.comparing.text import title, verdict
+from quell.launch.comparing.text import verdict
+from quell.launch.differences.figures import title
 
 COLOURS = {"better": "#009E73", "worse": "#D55E00", "not distinguishable": "#707070"}
 DOTS = "#0072B2"
@@ -57,7 +58,7 @@ def _forest(ranking: Ranking, pairs: Sequence[Pair]) -> plt.Figure:
     """The mean difference of each method to the reference with its interval."""
     figure, axes = plt.subplots(figsize=(7.5, 1.4 + 0.45 * len(pairs)), layout="constrained")
     for row, pair in enumerate(pairs):
-        interval, outcome = pair.interval, verdict(ranking, pair)
+        interval, outcome = pair.interval, verdict(pair)
         axes.plot([interval.low, interval.high], [row, row], color=COLOURS[outcome], linewidth=2)
         axes.plot(interval.mean, row, "o", color=COLOURS[outcome])
         axes.annotate(outcome, (1.01, row), xycoords=("axes fraction", "data"), va="center", color=COLOURS[outcome])
@@ -85,13 +86,14 @@ def _agreement(ranking: Ranking, pairs: Sequence[Pair]) -> plt.Figure:
     shown = pairs[:AGREEMENTS]
     figure, grid = plt.subplots(len(shown), 2, figsize=(9, 3.9 * len(shown)), squeeze=False, layout="constrained")
     for (scatter, altman), pair in zip(grid, shown, strict=True):
-        first, second = (ranking.values[i].mean(axis=0) for i in (pair.first, pair.second))
+        first, second = (ranking.unit_values[i].mean(axis=0) for i in (pair.first, pair.second))
         names = [ranking.methods[i].name for i in (pair.first, pair.second)]
         limits = min(first.min(), second.min()), max(first.max(), second.max())
         scatter.plot(limits, limits, color="0.6", linewidth=1)
         scatter.plot(second, first, "o", color=DOTS, alpha=0.6, markersize=4)
         scatter.set(xlabel=f"{names[1]}, {title(ranking.metric)}", ylabel=names[0])
-        scatter.set_title("every image, and where both would be equal", fontsize=9)
+        each = "group, as its mean," if ranking.units.are_groups else "image,"
+        scatter.set_title(f"every {each} and where both would be equal", fontsize=9)
         difference, mean = first - second, (first + second) / 2
         altman.plot(mean, difference, "o", color=DOTS, alpha=0.6, markersize=4)
         centre, spread = difference.mean(), difference.std(ddof=1) if len(difference) > 1 else 0.0

@@ -36,6 +36,7 @@ def _metric(ranking: Ranking) -> dict[str, object]:
     return {
         "better": ranking.direction,
         "left_out": list(ranking.left_out),
+        "failed": {name: list(keys) for name, keys in zip(names, ranking.failures, strict=True) if keys},
         "ranking": [
             {
                 "rank": number,
@@ -63,7 +64,7 @@ def _metric(ranking: Ranking) -> dict[str, object]:
                 "p_holm": pair.p_holm,
                 "p_wilcoxon": pair.wilcoxon_p,
                 "seed_share": pair.seed_share,
-                "first_is": verdict(ranking, pair),
+                "first_is": verdict(pair),
                 "differences": dict(zip(ranking.units.names, pair.differences.tolist(), strict=True)),
             }
             for pair in ranking.pairs

@@ -4,12 +4,9 @@ import math
 from collections.abc import Sequence
 
 from quell.launch.comparing.comparison import SIGNIFICANT, Pair, Ranking
-from quell.launch.comparing.directions import gain_sign
+from quell.launch.differences.figures import figure, title
 from quell.launch.differences.intervals import FEWEST_TO_RESAMPLE
-from quell.launch.evaluation.report import UNITS, markdown_table
-
-DIGITS = {"psnr": 2}
-"""Digits after the decimal point by metric; 4 for others."""
+from quell.launch.evaluation.report import markdown_table
 
 
 def markdown(rankings: Sequence[Ranking], reference: int | None, notes: Sequence[str]) -> str:
@@ -25,28 +22,16 @@ def markdown(rankings: Sequence[Ranking], reference: int | None, notes: Sequence
     return "\n".join(sections)
 
 
-def title(metric: str) -> str:
-    """A metric's heading: PSNR (dB)."""
-    return metric.upper() + (f" ({UNITS[metric]})" if metric in UNITS else "")
-
-
-def figure(metric: str, value: float, *, signed: bool = False) -> str:
-    """A value of a metric, rounded."""
-    if not math.isfinite(value):
-        return "-"
-    return f"{value:{'+' if signed else ''}.{DIGITS.get(metric, 4)}f}"
-
-
 def p_text(p: float) -> str:
     """A p value as tables show it."""
     return "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def verdict(ranking: Ranking, pair: Pair) -> str:
+def verdict(pair: Pair) -> str:
     """Whether the first method of a pair is better than the second, in words."""
     if not pair.is_distinguishable:
         return "not distinguishable"
-    return "better" if gain_sign(ranking.metric) * pair.sign > 0 else "worse"
+    return "better" if pair.favours > 0 else "worse"
 
 
 def _section(ranking: Ranking, reference: int | None) -> str:
@@ -97,29 +82,51 @@ def _remarks(ranking: Ranking, reference: str) -> list[str]:
     kinds = sorted({pair.test for pair in ranking.pairs})
     intervals = sorted({pair.interval.method for pair in ranking.pairs})
     sentences = [
-        f"Mean ± standard deviation over {len(ranking.keys)} images; differences are to {reference}, mean and median "
-        f"over {count} {word}. Intervals: {'; '.join(intervals)}. Tests: {'; '.join(kinds)}; p corrected for "
+        f"Mean ± standard deviation, mean and median difference are over {count} {word}; differences are to "
+        f"{reference}. Intervals: {'; '.join(intervals)}. Tests: {'; '.join(kinds)}; p corrected for "
         f"{tests} {'test' if tests == 1 else 'tests'} (Holm)."
     ]
     if ranking.direction == "nearer to 1":
         sentences.append(f"Differences are of |{ranking.metric} - 1|, so a negative one is better.")
+    return [*sentences, *omissions(ranking), *_contradictions(ranking), *_limits(ranking)]
+
+
+def omissions(ranking: Ranking) -> list[str]:
+    """Sentences about the images that the numbers are not of."""
+    sentences = []
+    for method, failed in zip(ranking.methods, ranking.failures, strict=True):
+        if failed:
+            sentences.append(
+                f"{method.name} failed on {len(failed)} images ({_listed(failed)}), where its values are infinitely "
+                "bad: the numbers are of the others, it is ranked behind methods that failed on fewer, and it is not "
+                "called better than any."
+            )
     if ranking.left_out:
-        listed = ", ".join(ranking.left_out[:3]) + (" ..." if len(ranking.left_out) > 3 else "")
-        sentences.append(f"Left out: {len(ranking.left_out)} images without a finite value of every method ({listed}).")
-    return sentences + _contradictions(ranking) + _limits(ranking)
+        count, listed = len(ranking.left_out), _listed(ranking.left_out)
+        sentences.append(f"Left out: {count} images without a finite value of every method ({listed}).")
+    return sentences
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")
 
 
 def _contradictions(ranking: Ranking) -> list[str]:
-    """A sentence for each pair that differs in ranks, but not in the mean."""
+    """A sentence for each pair that differs in ranks but not in the mean, and for ranks that leave images out."""
     sentences = []
     for pair in ranking.pairs:
-        if pair.is_significant and not pair.is_distinguishable:
-            first, second = (ranking.methods[i].name for i in (pair.first, pair.second))
+        first, second = (ranking.methods[i].name for i in (pair.first, pair.second))
+        if pair.is_significant and not pair.agrees_with_mean:
             counts = "{} to {}".format(*ranking.gains(pair))
             sentences.append(
                 f"{first} and {second} are not distinguishable although the test of ranks finds a difference "
                 f"({counts} {ranking.units.word} better): it disagrees with the mean difference, whose interval "
                 "contains 0 or lies on the other side. Look at the few images with large differences."
+            )
+        if equal := int((pair.differences == 0).sum()):
+            sentences.append(
+                f"{first} and {second} are equal up to rounding in {equal} {ranking.units.word}, which signed ranks "
+                "leave out."
             )
     return sentences
 

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from quell.configs.errors import DataError
+
 RESAMPLES = 10_000
 """Bootstrap samples behind an interval."""
 
@@ -41,9 +43,14 @@ def mean_interval(differences: NDArray[np.float64], *, seed: int = 0) -> Interva
         differences: One of each independent unit, (n,).
         seed: Of the resampling.
 
+    Raises:
+        DataError: A difference is not finite.
+
     Source:
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 12.5.
     """
+    if not np.isfinite(differences).all():
+        raise DataError("an interval needs finite differences: leave out images that lack a value of either method")
     count, mean = len(differences), float(differences.mean())
     if count < 2:
         return Interval(mean, float("nan"), float("nan"), "none: one unit has no spread")

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata, wilcoxon
 
 from quell.configs.errors import DataError
+from quell.launch.differences.figures import UNITS, figure
 
 RESAMPLES = 10_000
 """Bootstrap samples behind an interval."""
@@ -28,13 +29,11 @@ class PairedDifference:
     sign: int
     """Which measurement that test favours: 1 where the ranks of positive differences sum to more, -1, or 0."""
 
-    def words(self, unit: str = "") -> str:
-        """The difference in words."""
-        unit = f" {unit}" if unit else ""
-        return (
-            f"{self.median:+.2f}{unit} (median of {self.images} images, 95 % interval {self.low:+.2f} to "
-            f"{self.high:+.2f}, p = {self.p:.2g})"
-        )
+    def words(self, metric: str, counted: str = "images") -> str:
+        """The difference in words, in the digits and the unit of what was measured."""
+        median, low, high = (figure(metric, value, signed=True) for value in (self.median, self.low, self.high))
+        unit = f" {UNITS[metric]}" if metric in UNITS else ""
+        return f"{median}{unit} (median of {self.images} {counted}, 95 % interval {low} to {high}, p = {self.p:.2g})"
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike) -> PairedDifference:

@@ -18,7 +18,7 @@ from quell.configs.support.json_files import strict_json
 from quell.configs.support.paths import resolve
 from quell.launch.checkpoints import resume
 from quell.launch.data import loading, splits
-from quell.launch.differences.paired_statistics import paired_difference
+from quell.launch.differences.of_samples import difference_in_words
 from quell.launch.evaluation import blind_checks, evaluator, fitness, known_noise, report, report_picture
 from quell.launch.evaluation.baseline_evaluator import RISK_TUNED, BaselineEvaluator
 from quell.launch.evaluation.baselines import BaselineOptions
@@ -285,19 +285,21 @@ def summary_table(method: str, rows: Rows, baselines: BaselineEvaluator) -> list
 
 
 def comparisons(rows: Rows, baselines: BaselineEvaluator) -> list[str]:
-    """How the primary outputs compare with each baseline, image by image, in PSNR."""
+    """How the primary outputs compare with each baseline in PSNR, by sample or group."""
     sentences = []
     primary = {name: output for name, output in baselines.outputs.items() if output.primary}
+    groups = {row.key: row.group for row in rows if row.group is not None}
     for baseline in baselines.names:
-        pairs = [
-            (row.values[f"{name}/psnr"], row.values[f"{output.noisy}/{baseline}/psnr"])
+        samples = {
+            row.key: [
+                (row.values[f"{name}/psnr"], row.values[f"{output.noisy}/{baseline}/psnr"])
+                for name, output in primary.items()
+                if f"{name}/psnr" in row.values and f"{output.noisy}/{baseline}/psnr" in row.values
+            ]
             for row in rows
-            for name, output in primary.items()
-            if f"{name}/psnr" in row.values and f"{output.noisy}/{baseline}/psnr" in row.values
-        ]
-        if baseline != "noisy" and len(pairs) > 1:
-            difference = paired_difference(*zip(*pairs, strict=True))
-            sentences.append(f"PSNR over {TITLES[baseline]}: {difference.words('dB')}.")
+        }
+        if baseline != "noisy" and (words := difference_in_words("psnr", samples, groups)):
+            sentences.append(f"PSNR over {TITLES[baseline]}: {words}.")
     return sentences
 
 

@@ -6,10 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from quell.launch.differences.figures import title
 from quell.launch.evaluation.evaluator import Rows
-
-UNITS = {"psnr": "dB"}
-"""Units that a column's heading names."""
 
 
 class Spread(NamedTuple):
@@ -36,12 +34,11 @@ def summary_row(rows: Rows, prefix: str, metrics: list[str], *, image: str, meth
     line = {"image": image, "method": method}
     for metric in metrics:
         statistics = spread(rows, f"{prefix}/{metric}")
-        unit = f" ({UNITS[metric]})" if metric in UNITS else ""
         cell = "-"
         if statistics is not None:
             deviation = f" ± {statistics.std:.3f}" if statistics.images > 1 and math.isfinite(statistics.mean) else ""
             cell = f"{statistics.mean:.3f}{deviation}"
-        line[metric.upper() + unit] = cell
+        line[title(metric)] = cell
     return line
 
 

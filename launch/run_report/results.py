@@ -1,12 +1,15 @@
 """The results of the page: the restored images next to the baselines, with intervals and tests."""
 
+import math
 from collections.abc import Sequence
 
+from quell.configs.errors import DataError
 from quell.configs.metric_names import can_rank
-from quell.launch.comparing.comparison import rank
+from quell.launch.comparing.comparison import Ranking, rank
 from quell.launch.comparing.methods import Method, methods_of
 from quell.launch.comparing.reports import RunReport
-from quell.launch.comparing.text import figure, p_text, title, verdict
+from quell.launch.comparing.text import omissions, p_text, verdict
+from quell.launch.differences.figures import figure, title
 from quell.launch.differences.intervals import mean_interval
 from quell.launch.differences.units import Units, units_of
 from quell.launch.run_report.html import Content, Html, element, table
@@ -27,16 +30,16 @@ def content(report: RunReport) -> list[Html]:
     if metric is None:
         return [element("p", "Nothing could be measured of these images: there is no reference to compare them with.")]
     units = units_of(report.keys, report.groups)
-    tables = [_table(report, member, metric, units) for member in report.restored]
+    parts = [part for member in report.restored for part in _table(report, member, metric, units)]
     warnings = [
         element("p", f"Warning: {text}.", class_="verdict problem") for text in report.content.get("warnings", ())
     ]
     about = (
         f"{units.note} Data range {report.content['data_range']:g}, checkpoint {report.content['checkpoint']}. "
-        f"Mean and 95 % interval over {units.word} (studentized bootstrap). Differences are this run minus the other, "
-        "with Holm-corrected p of the Wilcoxon signed-rank test."
+        f"Mean and 95 % interval over {units.word}. Differences are this run minus the other, with Holm-corrected p of "
+        "the Wilcoxon signed-rank test."
     )
-    return [*warnings, *tables, element("p", about, class_="note")]
+    return [*warnings, *parts, element("p", about, class_="note")]
 
 
 def headline(report: RunReport) -> tuple[str, str] | None:
@@ -48,54 +51,72 @@ def headline(report: RunReport) -> tuple[str, str] | None:
     methods = [
         method for method in methods_of([report]) if all(m in table for table in method.tables() for m in members)
     ]
-    run = float(methods[0].values(metric, members, report.keys).mean())
-    text = figure(metric, run)
-    if len(methods) > 1:
-        ranking = rank(metric, methods, members, units_of(report.keys, report.groups), against=0)
-        other = next((place.method for place in ranking.places if place.method != 0), None)
-        pair = None if other is None else ranking.pair(0, other)
-        if pair is not None:
-            gain = figure(metric, pair.interval.mean, signed=True)
-            text += f", {gain} against {methods[pair.second].name} ({verdict(ranking, pair)})"
+    ranking = _ranking(metric, methods, members, units_of(report.keys, report.groups))
+    if ranking is None:
+        return title(metric), "-"
+    text = figure(metric, float(ranking.unit_values[0].mean()))
+    if failed := len(ranking.failures[0]):
+        text += f" ({failed} images failed)"
+    other = next((place.method for place in ranking.places if place.method != 0), None)
+    pair = None if other is None else ranking.pair(0, other)
+    if pair is not None:
+        gain = figure(metric, pair.interval.mean, signed=True)
+        text += f", {gain} against {methods[pair.second].name} ({verdict(pair)})"
     return title(metric), text
 
 
-def _table(report: RunReport, member: str, main: str, units: Units) -> Html:
-    """The methods of one noisy field."""
+def _ranking(metric: str, methods: Sequence[Method], members: Sequence[str], units: Units) -> Ranking | None:
+    """This run, which is the first method, compared with the others; None where no image has values of all."""
+    try:
+        return rank(metric, methods, members, units, against=0)
+    except DataError:
+        return None
+
+
+def _table(report: RunReport, member: str, main: str, units: Units) -> list[Html]:
+    """The methods of one noisy field, and a note where images are left out."""
     methods = [method for method in methods_of([report]) if all(member in table for table in method.tables())]
     shared = [name for name in methods[0].metrics([member]) if all(name in m.metrics([member]) for m in methods)]
     metrics = [name for name in (main, *shared) if name in shared]
     metrics = list(dict.fromkeys(metrics))[:SHOWN_METRICS]
+    rankings = {name: _ranking(name, methods, [member], units) for name in metrics if can_rank(name)}
     rows: list[dict[str, Content]] = []
-    tests = _tests(methods, member, main, units)
+    tests = _tests(methods, main, rankings.get(main))
     for number, method in enumerate(methods):
         row: dict[str, Content] = {"method": element("strong", method.name) if number == 0 else method.name}
-        for metric in metrics:
-            row[title(metric)] = _value(method, member, metric, units)
+        for metric, ranking in rankings.items():
+            row[title(metric)] = _value(number, ranking)
         rows.append(row | tests.get(number, {}))
-    return table(rows, caption=f"Noisy images: {member}", class_="numbers")
+    notes: dict[str, list[str]] = {}  # sentence -> metrics that it is true of
+    for metric, ranking in rankings.items():
+        empty = ["No image has a finite value of every method."]
+        for sentence in omissions(ranking) if ranking else empty:
+            notes.setdefault(sentence, []).append(title(metric))
+    about = [
+        element("p", f"{', '.join(titles)}: {sentence}", class_="verdict problem") for sentence, titles in notes.items()
+    ]
+    return [table(rows, caption=f"Noisy images: {member}", class_="numbers"), *about]
 
 
-def _value(method: Method, member: str, metric: str, units: Units) -> str:
-    values = units.means(method.values(metric, [member], units.keys))[0]
-    interval = mean_interval(values)
-    if interval.low != interval.low:  # one unit
+def _value(number: int, ranking: Ranking | None) -> str:
+    """A method's mean over units with its interval."""
+    if ranking is None:
+        return "-"
+    metric, interval = ranking.metric, mean_interval(ranking.unit_values[number][0])
+    if math.isnan(interval.low):  # one unit
         return figure(metric, interval.mean)
     return f"{figure(metric, interval.mean)} ({figure(metric, interval.low)} to {figure(metric, interval.high)})"
 
 
-def _tests(methods: Sequence[Method], member: str, metric: str, units: Units) -> dict[int, dict[str, Content]]:
+def _tests(methods: Sequence[Method], metric: str, ranking: Ranking | None) -> dict[int, dict[str, Content]]:
     """Position of a baseline -> how this run compares with it."""
-    if len(methods) < 2:
-        return {}
-    ranking = rank(metric, methods, [member], units, against=0)
     found: dict[int, dict[str, Content]] = {}
     for number in range(1, len(methods)):
-        pair = ranking.pair(0, number)
+        pair = None if ranking is None else ranking.pair(0, number)
         if pair is not None:
             low, high = (figure(metric, value, signed=True) for value in (pair.interval.low, pair.interval.high))
             mean = figure(metric, pair.interval.mean, signed=True)
-            outcome = verdict(ranking, pair)
+            outcome = verdict(pair)
             mark = {"better": "ok", "worse": "problem"}.get(outcome, "open")
             found[number] = {
                 f"difference in {title(metric)}": f"{mean} ({low} to {high})",

@@ -147,6 +147,54 @@ def test_ranks_that_contradict_the_mean_are_no_verdict(tmp_path: Path, capsys: O
     assert "(4 to 36 images better)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("metric", ["psnr", "ssim"])
+def test_a_method_that_fails_on_images_is_last_and_not_better(metric: str, tmp_path: Path, capsys: Output) -> None:
+    for name, lr, mean in (("fails", 1e-3, 32), ("sound", 2e-3, 30)):
+        values: list[Any] = list(scores(12, mean, seed=int(mean)))
+        values[:3] = ["-inf"] * 3 if name == "fails" else values[:3]
+        ssim = [-1.0 if value == "-inf" else value / 40 for value in values]
+        write_report(tmp_path / name, values, overrides=[f"optimizer.lr={lr}"], metrics={"ssim": ssim})
+    words = [tmp_path / "fails", tmp_path / "sound", "--metrics", metric, "--plots", 0]
+    assert compare(tmp_path / "out", *words, "--require-better") == 3
+    printed = capsys.readouterr().out
+    assert "fails failed on 3 images (s00, s01, s02)" in printed and "| 2 | fails | " in printed
+    found = compared(tmp_path / "out", metric)
+    assert found["failed"] == {"fails": ["s00", "s01", "s02"]} and found["left_out"] == []
+    (pair,) = found["pairs"]
+    assert pair["first"] == "sound" and pair["first_is"] == "not distinguishable" and pair["p_holm"] < 0.01
+
+
+def test_a_method_that_fails_on_all_images_is_named(tmp_path: Path, capsys: Output) -> None:
+    write_report(tmp_path / "a", scores(6, 30))
+    write_report(tmp_path / "b", ["-inf"] * 6, overrides=["optimizer.lr=0.1"])  # type: ignore[list-item]
+    assert compare(tmp_path / "out", tmp_path / "a", tmp_path / "b") == 4
+    assert "b failed on all images" in single_error(capsys.readouterr().err)
+
+
+def test_the_order_is_that_of_groups_as_the_tests_are(tmp_path: Path, capsys: Output) -> None:
+    groups = ["big"] * 20 + [f"g{i}" for i in range(7)]
+    base = np.full(27, 30.0) + np.arange(27) * 0.01
+    gain = np.where(np.arange(27) < 20, -1.0, 0.45 + 0.01 * np.arange(27))  # one patient with many slices loses
+    for name, lr, values in (("a", 1e-3, base + gain), ("b", 2e-3, base)):
+        write_report(tmp_path / name, list(values), groups=groups, overrides=[f"optimizer.lr={lr}"])
+    assert compare(tmp_path / "out", tmp_path / "b", tmp_path / "a") == 0
+    first, second = compared(tmp_path / "out")["ranking"]
+    (pair,) = compared(tmp_path / "out")["pairs"]
+    assert (first["method"], pair["first"]) == ("a", "a") and pair["difference"] > 0
+    assert first["mean"] - second["mean"] == pytest.approx(pair["difference"])
+    assert "difference are over 8 groups" in capsys.readouterr().out
+
+
+def test_rounding_is_no_difference(tmp_path: Path, capsys: Output) -> None:
+    values = np.array(scores(12, 30))
+    for name, lr, added in (("a", 1e-3, 0.0), ("b", 2e-3, 1e-7)):
+        write_report(tmp_path / name, list(values + added * np.linspace(1, 2, 12)), overrides=[f"optimizer.lr={lr}"])
+    assert compare(tmp_path / "out", tmp_path / "a", tmp_path / "b", "--plots", 0) == 0
+    (pair,) = compared(tmp_path / "out")["pairs"]
+    assert pair["p_holm"] == 1 and pair["first_is"] == "not distinguishable" and pair["difference"] == 0
+    assert "equal up to rounding in 12 images" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

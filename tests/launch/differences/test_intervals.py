@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from quell.configs.errors import DataError
 from quell.launch.differences import intervals
 from quell.launch.differences.intervals import mean_interval
 
@@ -46,3 +47,9 @@ def test_many_differences_are_resampled_in_parts(monkeypatch: pytest.MonkeyPatch
     whole = mean_interval(drawn)
     monkeypatch.setattr(intervals, "RESAMPLES_IN_MEMORY", 1700)
     assert mean_interval(drawn).high == pytest.approx(whole.high, abs=0.02)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_is_refused(value: float) -> None:
+    with pytest.raises(DataError, match="finite differences"):
+        mean_interval(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, value]))

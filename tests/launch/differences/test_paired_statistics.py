@@ -15,7 +15,7 @@ def test_a_constant_gain_over_six_images_has_the_smallest_p_that_six_images_can_
     assert compared.images == 6 and compared.median == pytest.approx(1.55)
     assert 1.5 <= compared.low <= compared.median <= compared.high <= 1.61
     assert compared.p == pytest.approx(2 / 2**6)
-    assert compared.words("dB").startswith("+1.55 dB (median of 6 images, 95 % interval +1.5")
+    assert compared.words("psnr").startswith("+1.55 dB (median of 6 images, 95 % interval +1.5")
 
 
 def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:

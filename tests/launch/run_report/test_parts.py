@@ -3,15 +3,18 @@
 import base64
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from quell.launch.run_report import curves
+from quell.launch.comparing.reports import read_report
+from quell.launch.run_report import curves, results
 from quell.launch.run_report.curves import Axis, Panel, Series, thinned
 from quell.launch.run_report.html import Html, element, table
 from quell.launch.run_report.pictures import data_uri, diverging_palette, reduced
+from tests.launch.comparing.fake_reports import scores, write_report
 
 
 def test_text_is_masked_and_escaped_and_markup_is_not() -> None:
@@ -54,3 +57,19 @@ def test_images_are_reduced_by_whole_blocks() -> None:
     image = np.arange(35.0).reshape(5, 7)
     assert reduced(image, 7) is image
     assert reduced(image, 4) == pytest.approx(image[:4, :6].reshape(2, 2, 3, 2).mean(axis=(1, 3)))
+
+
+@pytest.mark.parametrize("value", ["-inf", "inf", None])
+def test_a_value_that_is_not_finite_is_left_out_of_the_results_and_counted(value: str | None, tmp_path: Path) -> None:
+    psnr = scores(8, 31)
+    run = write_report(tmp_path / "a", [value, *psnr[1:]], nlm=scores(8, 29))  # type: ignore[list-item]
+    report = read_report(run / "report.json")
+    text = "".join(map(str, results.content(report)))
+    assert f"{sum(psnr[1:]) / 7:.2f} (" in text and "against NLM" in "".join(results.headline(report) or ())
+    assert ("a failed on 1 images" if value == "-inf" else "Left out: 1 images") in text
+
+
+def test_results_without_any_finite_value_are_dashes(tmp_path: Path) -> None:
+    report = read_report(write_report(tmp_path / "a", ["inf"] * 7) / "report.json")  # type: ignore[list-item]
+    assert results.headline(report) == ("PSNR (dB)", "-")
+    assert "No image has a finite value" in "".join(map(str, results.content(report)))
