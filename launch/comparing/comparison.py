@@ -176,7 +176,7 @@ def rank(
     order = sorted(range(len(methods)), key=lambda i: (failures[i], -sign * float(by_unit[i].mean())))
     others = order if against is None else [i for i in order if i != against]
     couples = list(combinations(order, 2)) if against is None else [(against, i) for i in others]
-    compared = [_Compared(method, *of_method) for method, *of_method in zip(methods, by_unit, failures, strict=True)]
+    compared = [_Compared(*of_method) for of_method in zip(methods, by_unit, failures, strict=True)]
     pairs = _corrected([_pair(i, j, compared, sign, resolution) for i, j in couples])
     return Ranking(
         metric,
