@@ -138,13 +138,13 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         return replace(completed, margins={}) if self.config.scheme == "masked" else completed
 
     def on_step_start(self, step: int, epoch: float) -> None:
-        """Tell the teacher, where there is one."""
-        if self.teacher is not None:
+        """Tell the teacher."""
+        if self.teacher:
             self.teacher.on_step_start(step)
 
     def after_step(self, phase: str) -> None:
-        """Let the teacher follow, where there is one."""
-        if self.teacher is not None:
+        """Let the teacher follow."""
+        if self.teacher:
             self.teacher.after_step(self.network)
 
     def loss(self, phase: str, batch: Batch, carry: dict[str, Tensor]) -> PhaseOutput:
@@ -214,8 +214,8 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         """The stack restored by a network that has learned from its teacher: the mean over orientations."""
         relative, orientations = self._relative(batch), self.noise_level.orientations[: max(1, self.config.passes)]
         seen = _divided(self._stack(batch), relative)
-        views = [undo_orientation(self._restored(oriented(seen, turn)), turn).float() for turn in orientations]
-        total = torch.stack(views).mean(0)
+        views = [undo_orientation(self._restored(oriented(seen, turn)), turn) for turn in orientations]
+        total = torch.stack(views).float().mean(0)
         return total if relative is None else total * relative
 
     def _taught_loss(self, batch: Batch, teacher: nn.Module) -> PhaseOutput:
@@ -229,8 +229,7 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
             normal = self._coloured(self._stack(batch, "_normal"), batch)
             pair = [recorruption.gaussian(noisy, n, sigma=sigma, alpha=self.config.alpha)[0] for n in (normal, -normal)]
             mean = torch.stack([self._restored(_divided(y, relative), teacher).float() for y in pair]).mean(0)
-            clean = self._corrected(mean if relative is None else mean * relative, batch)
-            level = self._level(batch)
+            clean, level = self._corrected(mean if relative is None else mean * relative, batch), self._level(batch)
             added = level * self._filtered(self._stack(batch, "_new"), batch, self.noise_level.coloured)
             seen = torch.cat([clean + added, clean - added])
             if self.config.magnitude != "as_is":
@@ -302,10 +301,11 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         clean images. Some correlation with the own noise is right, since noise that is not removed is error.
         """
         names = self.config.contrasts
-        sigmas = self._sigma(batch).split(self.widths, dim=1)
+        levels = self._level(batch).split(self.widths, dim=1)
+        residual = rician.residual if self.config.magnitude != "as_is" else lambda noisy, signal, _: noisy - signal
         removed = [
-            ((batch[n] - restored[n]).square().flatten(1).mean(1) / s.square().flatten(1).mean(1)).sqrt()
-            for n, s in zip(names, sigmas, strict=True)
+            (residual(batch[n], restored[n], s).square().flatten(1).mean(1) / s.square().flatten(1).mean(1)).sqrt()
+            for n, s in zip(names, levels, strict=True)
         ]
         measured = {"removed_over_sigma": torch.stack(removed).mean(0)}
         if all(f"{n}_clean" in batch for n in names):

@@ -5,7 +5,9 @@ wrong cannot make its own check agree with it.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from quell.configs.fields import FieldSpec, Needs
@@ -15,8 +17,9 @@ from quell.launch.data import loading
 from quell.losses.noise.estimate import Estimate
 from quell.losses.noise.model import FieldNoise
 from quell.pipelines.base import Batch, Output, Pipeline
-from quell.pipelines.common import residual_checks
+from quell.pipelines.common import residual_checks, rician
 from quell.pipelines.common.noise_audit import NoiseAudit
+from quell.pipelines.common.noise_sampling import NoiseShape
 from quell.pipelines.reporting.checks import Finding
 from quell.shards.reading.shard_set import ShardSet
 
@@ -67,12 +70,36 @@ class BlindChecks:
         values: dict[str, Tensor] = {}
         for name, output in self._outputs.items():
             field = output.noisy
-            measured = residual_checks.diagnostics(batch, {field: restored[name]}, self.models(), self._specs)
+            if self.noise[field].signal == "rician":
+                measured = self._of_magnitudes(batch, field, restored[name])
+            else:
+                measured = residual_checks.diagnostics(batch, {field: restored[name]}, self.models(), self._specs)
             if self.noise[field].signal != "independent":
                 # noise that grows with the signal follows edges by itself
                 measured.pop("residual_structure")
             values |= {f"{name}/{check}": value for check, value in measured.items()}
         return values
+
+    def _of_magnitudes(self, batch: Batch, field: str, restored: Tensor) -> dict[str, Tensor]:
+        """The checks of magnitudes: against their mean at the restored signal, with the deviation that they have there.
+
+        Image by image, since the spectrum of the noise depends on how much of the image has no signal.
+        """
+        noise, scale = self.noise[field].noise, batch[f"{field}_scale"]
+        sigma = noise.sigma / scale
+        noisy = restored + rician.residual(batch[field], restored, sigma)
+        shares = rician.gaussian_share(restored, sigma).flatten(1).mean(1).tolist()
+        without_signal = NoiseShape(noise).of_magnitudes().noise
+        measured = []
+        for i, share in enumerate(shares):
+            seen = {field: noisy[i : i + 1], f"{field}_scale": scale[i : i + 1]}
+            mixed = noise
+            if noise.spectrum is not None and without_signal.spectrum is not None:
+                mixed = replace(noise, spectrum=share * noise.spectrum + (1 - share) * without_signal.spectrum)
+            measured.append(
+                residual_checks.diagnostics(seen, {field: restored[i : i + 1]}, {field: mixed}, self._specs)
+            )
+        return {check: torch.cat([image[check] for image in measured]) for check in measured[0]}
 
 
 def findings(metrics: Mapping[str, float]) -> list[Finding]:

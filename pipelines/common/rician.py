@@ -37,8 +37,32 @@ def spread(noisy_NCHW: Tensor, sigma: Tensor) -> Tensor:
     """
     padded = functional.pad(noisy_NCHW, (LOCAL_PX // 2,) * 4, mode="reflect")
     local = functional.avg_pool2d(padded, LOCAL_PX, stride=1)
-    signal = (highest_precision(from_mean(local, sigma)) / highest_precision(sigma).clamp_min(TINY)).clamp(0, TOP)
-    return (signal.square() + 2 - mean(signal).square()).clamp(RAYLEIGH**2, 1).sqrt().to(noisy_NCHW.dtype)
+    return _deviation(from_mean(local, sigma), sigma).to(noisy_NCHW.dtype)
+
+
+def expected(signal: Tensor, sigma: Tensor) -> Tensor:
+    """E[m] of a signal, in the units of both; the inverse of `from_mean`."""
+    sigma = highest_precision(sigma).clamp_min(TINY)
+    # beyond the table the functions of large arguments lose digits
+    level = highest_precision(signal).abs() / sigma
+    asymptotic = level + 1 / (2 * level.clamp_min(TOP))
+    return (torch.where(level > TOP, asymptotic, mean(level.clamp(max=TOP))) * sigma).to(signal.dtype)
+
+
+def residual(noisy: Tensor, signal: Tensor, sigma: Tensor) -> Tensor:
+    """Noise of a magnitude around the mean that the signal has, scaled so that its standard deviation is sigma."""
+    return ((noisy - expected(signal, sigma)) / _deviation(signal, sigma)).to(noisy.dtype)
+
+
+def gaussian_share(signal: Tensor, sigma: Tensor) -> Tensor:
+    """How far the noise of a magnitude is from Rayleigh's (0, without signal) to Gaussian noise (1)."""
+    return (_deviation(signal, sigma) - RAYLEIGH) / (1 - RAYLEIGH)
+
+
+def _deviation(signal: Tensor, sigma: Tensor) -> Tensor:
+    """Standard deviation of magnitudes over sigma."""
+    level = (highest_precision(signal) / highest_precision(sigma).clamp_min(TINY)).clamp(0, TOP)
+    return (level.square() + 2 - mean(level).square()).clamp(RAYLEIGH**2, 1).sqrt()
 
 
 def from_mean(restored: Tensor, sigma: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from quell.configs.fields import FieldSpec, Needs, Source
 from quell.configs.schema import DataConfig
 from quell.launch.evaluation import blind_checks
 from quell.launch.evaluation.blind_checks import BlindChecks
+from quell.losses.noise.estimate import Estimate
 from quell.losses.noise.model import FieldNoise, spectrum_of_kernel
 from quell.pipelines.base import Output
 from quell.shards.building.writer import write_split
@@ -84,3 +85,21 @@ def test_images_too_small_to_estimate_noise_are_not_checked(tmp_path: Path) -> N
     checks = checks_of(ShardSet.open(tmp_path / "s"))
     batch = {"noisy": torch.ones(1, 1, 8, 8), "noisy_scale": torch.ones(1, 1, 1, 1)}
     assert checks.models() == {} and checks(batch, {"restored": torch.ones(1, 1, 8, 8)}) == {}
+
+
+def test_clean_images_behind_magnitudes_pass_and_noisy_ones_do_not() -> None:
+    """A magnitude exceeds its signal by 1.25 sigma where there is none: that is no pattern that was added."""
+    random = np.random.default_rng(3)
+    dark = np.where(clean() > 0.6, clean(), 0.03)
+    noisy = np.hypot(*(part + NOISES["correlated"].sample(random, dark.shape) for part in (dark, 0 * dark)))
+    estimate = Estimate(NOISES["correlated"], "background", 0.0, 0.0, signal="rician")
+    checks = BlindChecks({"restored": Output("noisy", "clean")}, {"noisy": estimate}, {"noisy": FieldSpec(1)})
+    failed = []
+    for image in (dark, noisy):
+        # in the units of a batch, which are not the stored ones
+        seen, restored = (torch.from_numpy(np.asarray(x / 2, np.float32))[None, None] for x in (noisy, image))
+        batch = {"noisy": seen, "noisy_scale": torch.full((1, 1, 1, 1), 2.0)}
+        values = {key.partition("/")[2]: float(value) for key, value in checks(batch, {"restored": restored}).items()}
+        failed.append([finding.name for finding in blind_checks.findings(values) if not finding.ok])
+    assert not failed[0]
+    assert "residual_missing" in failed[1]
