@@ -48,6 +48,13 @@ class ClearmlConfig(Section):
     output_uri: str | None = None
     """Where the server keeps files of the run; null is its own file server."""
 
+    @field_validator("output_uri")
+    @classmethod
+    def _has_no_password(cls, uri: str | None) -> str | None:
+        if uri is not None and has_secret(uri):
+            raise SettingsError(["contains credentials; give them in clearml.conf (`clearml-init`)"])
+        return uri
+
 
 class TrackingConfig(Section):
     """What is logged while training, and where it is sent (docs/tracking.md)."""

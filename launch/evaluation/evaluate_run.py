@@ -16,7 +16,7 @@ from quell.configs.support import logs
 from quell.configs.support.atomic_files import naming, write_atomically
 from quell.configs.support.json_files import strict_json
 from quell.configs.support.paths import resolve
-from quell.launch.checkpoints import resume
+from quell.launch.checkpoints import integrity, resume
 from quell.launch.data import loading, splits
 from quell.launch.differences.of_samples import difference_in_words
 from quell.launch.evaluation import blind_checks, evaluator, fitness, known_noise, report, report_picture
@@ -83,6 +83,8 @@ class Summary:
 
     run: str
     checkpoint: str
+    identity: str
+    """Of the checkpoint (launch/checkpoints/integrity.py), which its name is not."""
     method: str
     data: str
     data_range: float
@@ -90,6 +92,8 @@ class Summary:
     baselines: dict[Baseline, BaselineOptions]
     fingerprint: str
     """Of the split's content (shards/format/fingerprint.py)."""
+    source: str
+    """What built the split's images, as its shards say; empty where they do not."""
     outputs: dict[str, MeasuredOutput]
     """What was restored from what."""
     seconds: float
@@ -143,6 +147,7 @@ def evaluate(options: EvaluationOptions, *, quiet: bool = False) -> int:
             summary = Summary(
                 run=str(run),
                 checkpoint=model.checkpoint.name,
+                identity=integrity.identity(model.checkpoint),
                 method=config.pipeline.name,
                 data=str(shards.path),
                 data_range=data_range,
@@ -152,6 +157,7 @@ def evaluate(options: EvaluationOptions, *, quiet: bool = False) -> int:
                 noise=known_noise.describe_model(noise),
                 warnings=tuple(fitness.range_problems(model.pipeline.outputs, needs, data, shards, data_range)),
                 fingerprint=shards.fingerprint,
+                source=str(shards.meta.get("source", "")),
                 outputs=measured_outputs(model.pipeline.outputs, needs, data),
             )
             text = write_report(options.report, summary, rows, baselines)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from quell.configs.baseline_names import TITLES
 from quell.configs.errors import ConfigError
 from quell.configs.support.json_files import Record, read_json
 from quell.configs.support.suggestions import did_you_mean
@@ -31,6 +32,7 @@ def rows() -> list[dict[str, str]]:
     table = []
     for name in names():
         facts: Record = read_json(WEIGHTS / name / META)["shared"]
+        results = facts["results"]
         levels = [NoiseRange(**levels) for levels in facts["noise_ranges"].values()]
         table.append(
             {
@@ -38,12 +40,20 @@ def rows() -> list[dict[str, str]]:
                 "method": facts["method"],
                 "reads": ", ".join(facts["fields"]) + f": {_joined(facts['fields'].values())}",
                 "trained on noise of": _joined(span.words for span in levels) or "no one level",
-                "PSNR gain (dB)": _joined(f"{gain:.1f}" for gain in facts["results"].get("gain_db", {}).values()),
+                "PSNR gain (dB)": " / ".join(f"{gain:.1f}" for gain in results["gain_db"].values()),
+                "over the best baseline (dB)": _over_baseline(results) or "not compared",
+                "test images": str(results["images"]),
                 "licence": facts["licence"],
                 "MB": f"{(WEIGHTS / name / MODEL).stat().st_size / 1e6:.1f}",
             }
         )
     return table
+
+
+def _over_baseline(results: Record) -> str:
+    """How far each field's PSNR is above that of the best classical method."""
+    found = [results["best_baseline"].get(field) for field in results["gain_db"]]
+    return " / ".join(f"{best['gain_db']:+.1f} ({TITLES[best['name']]})" for best in found if best)
 
 
 def _joined(values: Iterable[str]) -> str:

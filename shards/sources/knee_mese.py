@@ -42,6 +42,11 @@ PERCENTILE = 99.5
 NOISES = {"gaussian": "gaussian, added", "complex": "complex gaussian, sigma per component", "rician": "rician"}
 """White kinds of --noise -> the note in the shards."""
 KINDS = (*NOISES, *(kind for kind in (*made_up_noise.REAL_KINDS, *made_up_noise.COMPLEX_KINDS) if kind not in NOISES))
+LIMIT = (
+    "all splits are slices of one knee of one patient, so anatomy and scanner of the test images are those of the "
+    "training images"
+)
+"""What results on these shards do not show, for the cards of models."""
 COMMON_STREAM = 99
 """Random stream of noise that both contrasts share."""
 FILE = "knee_mese_18x8x256x256.npz"
@@ -92,6 +97,8 @@ def build(args: argparse.Namespace) -> Headers:
         "noise": NOISES[args.noise] if args.noise in NOISES else _note(args),
         "shift_px": args.shift,
         "licence": "MIT",
+        "split_rule": "ranges of slices of one knee",
+        "limit": LIMIT,
         "splits": {split: f"slices {slices.start}..{slices.stop - 1}" for split, slices in SPLITS.items()},
     }
     # There is only one patient: every slice is a group of its own, and the gaps keep neighbours out of two splits.

@@ -1,27 +1,25 @@
 """What a shared model says of itself, collected from its run, the report of its evaluation, and its training data."""
 
-import platform
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from quell.configs.errors import DataError, MachineError
-from quell.configs.support.event_log import read_events
-from quell.configs.support.json_files import Record, read_json
+from quell.configs.support.json_files import Record
+from quell.configs.support.logs import get_logger
 from quell.launch.data import splits
 from quell.launch.evaluation import known_noise
 from quell.launch.inference.trained_model import TrainedModel
 from quell.launch.runs.folder import RunFolder
+from quell.launch.sharing.writing import measured, provenance
 from quell.launch.sharing.writing.portable import without_folders
 from quell.losses.noise.model import NoiseModel
 from quell.losses.noise.verdicts import METHODS
-from quell.pipelines.base import Output
 from quell.shards.format.fingerprint import same_content
 
-PACKAGES = ("quell", "torch", "numpy", "accelerate", "safetensors")
-"""Packages whose versions are noted."""
 LEFT_OUT_NOTES = ("plan", "left_out", "licence")
 """Notes of the shards that say nothing to a reader, or that the card has elsewhere."""
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,10 +45,13 @@ class ModelFacts:
     training: Record
     """Step, epochs, seed, processes, precision, device, commit."""
     versions: dict[str, str]
+    """Of what it was trained with; empty where the run did not record them."""
+    shared_with: dict[str, str]
+    """Versions of what wrote the folder."""
     results: Record = field(default_factory=dict)
-    """Table, notes and gain of the report; empty without one."""
+    """Of the report: what was measured, table, notes and gains; empty without one."""
     warnings: tuple[str, ...] = ()
-    """What the run and its evaluation warned of."""
+    """What the validation of these weights and their evaluation warned of."""
 
     def to_json(self) -> Record:
         """As plain values."""
@@ -71,7 +72,7 @@ def collect(folder: RunFolder, model: TrainedModel, meta: Record, *, licence: st
         DataError: There is no licence, or the report is of another checkpoint.
     """
     data = _data(model, meta)
-    licence = licence or data.get("licence")
+    licence = _licence(licence, data.get("licence"))
     if not licence:
         raise DataError(
             f"{folder.path}: the training data do not say under which licence their weights may be passed on: give one "
@@ -79,89 +80,61 @@ def collect(folder: RunFolder, model: TrainedModel, meta: Record, *, licence: st
         )
     pipeline, method = model.pipeline, model.config.pipeline.name
     found = NoiseModel.load(folder.noise) if folder.noise.is_file() else None
-    results = _results(report, model)
-    warnings = [*folder.summary().get("warnings", {}).values(), *results.pop("warnings", ())]
+    results = measured.results(report, model)
+    warnings = [*measured.warnings(model, meta["metrics"]), *results.pop("warnings", ())]
+    start = provenance.start_of(folder.path, meta["step"])
     return ModelFacts(
         name=model.config.name,
         method=method,
         assumes=METHODS[method].what if method in METHODS else "",
         licence=licence,
-        fields={output.noisy: model.images[output.noisy].words for output in _primary_outputs(model).values()},
+        fields={output.noisy: model.images[output.noisy].words for output in measured.primary_outputs(model).values()},
         noise={name: known_noise.describe(noise) for name, noise in (found.fields if found else {}).items()},
         noise_ranges={name: asdict(levels) for name, levels in pipeline.noise_ranges(found).items()},
         parameters=sum(tensor.numel() for tensor in pipeline.checkpoint_state().values()),
         data=data,
-        training=_training(folder, model, meta),
-        versions={name: number for name in PACKAGES if (number := _version(name))}
-        | {"python": platform.python_version()},
+        training=_training(folder, model, meta, start),
+        versions=provenance.versions(folder.path, start),
+        shared_with=provenance.versions_here(),
         results=results,
         warnings=tuple(warnings),
     )
+
+
+def _licence(given: str | None, of_data: str | None) -> str | None:
+    """The licence of the weights; a warning where that of the data says otherwise."""
+    if given and of_data and given.casefold() != of_data.casefold():
+        log.warning(
+            "the weights get the licence %s, but the training data have %s: make sure that it allows this",
+            given,
+            of_data,
+        )
+    return given or of_data
 
 
 def _data(model: TrainedModel, meta: Record) -> Record:
     """Of the training split, as the checkpoint recorded it, and as its shards say where they are still there."""
     facts: Record = {"fingerprint": meta.get("data"), "samples": meta["samples"]}
     facts["notes"] = dict(model.training_data.notes) if model.training_data is not None else {}
+    licence: Record = {}
     try:
         shards = splits.open_split(model.config.data, model.config.data.train_split)
+        if same_content(meta.get("data"), shards.fingerprint):
+            notes = {key: value for key, value in shards.meta.items() if isinstance(value, str | int | float)}
+            licence = {"licence": notes.get("licence")}
+            facts["notes"] |= {key: value for key, value in notes.items() if key not in LEFT_OUT_NOTES}
     except (DataError, MachineError):
-        return dict(without_folders(facts))
-    if same_content(meta.get("data"), shards.fingerprint):
-        notes = {key: value for key, value in shards.meta.items() if isinstance(value, str | int | float)}
-        facts["licence"] = notes.get("licence")
-        facts["notes"] |= {key: value for key, value in notes.items() if key not in LEFT_OUT_NOTES}
-    return dict(without_folders(facts))
+        log.debug("the training shards are gone: the card says what the checkpoint recorded of them")
+    return {**without_folders(facts), **licence}  # a licence may be the address of its text
 
 
-def _training(folder: RunFolder, model: TrainedModel, meta: Record) -> Record:
-    starts = [event for event in read_events(folder.metrics_file) if event["event"] == "start"]
-    last = starts[-1] if starts else {}
+def _training(folder: RunFolder, model: TrainedModel, meta: Record, start: Record) -> Record:
     return {
         "step": meta["step"],
         "epochs": round(meta["epoch"], 2),
         "seed": model.config.seed,
         "processes": meta["world"],
         "precision": meta.get("precision") or model.config.loop.precision,
-        "device": last.get("device_name") or last.get("device") or "",
-        "commit": meta.get("commit", ""),
+        "device": provenance.device(folder, start),
+        "commit": provenance.commit(start, meta),
     }
-
-
-def _results(report: Path, model: TrainedModel) -> Record:
-    """The table, what belongs to it, and the gain in PSNR of the primary outputs; empty where there is no report."""
-    content = read_json(report)
-    if not content:
-        return {}
-    if content.get("checkpoint") != model.checkpoint.name:
-        raise DataError(
-            f"{report} measures {content.get('checkpoint')}, but {model.checkpoint.name} is to be shared: run `quell "
-            f"evaluate --run {model.checkpoint.parent.parent}` again, or choose the checkpoint with --which"
-        )
-    means = content["means"]
-    measured = {
-        output.noisy: (means[f"{name}/psnr"], means[f"{name}/noisy_psnr"])
-        for name, output in _primary_outputs(model).items()
-        if all(isinstance(means.get(f"{name}/{key}"), float) for key in ("psnr", "noisy_psnr"))
-    }
-    return {
-        "split": Path(content["data"]).name,
-        "images": content["images"],
-        "table": content["table"],
-        "notes": list(content.get("notes", ())),
-        "warnings": list(content.get("warnings", ())),
-        "psnr": {field: psnr for field, (psnr, _) in measured.items()},
-        "gain_db": {field: psnr - noisy_psnr for field, (psnr, noisy_psnr) in measured.items()},
-    }
-
-
-def _primary_outputs(model: TrainedModel) -> dict[str, Output]:
-    """The outputs that restore a field, one for each."""
-    return {name: output for name, output in model.pipeline.outputs.items() if output.primary}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

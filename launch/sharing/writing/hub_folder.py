@@ -35,8 +35,9 @@ def write_hub_folder(
     """Write a folder that others can load and publish.
 
     It holds `model.safetensors` (the averaged weights where the run kept them), `config.yaml`, `meta.json` with the
-    checksums of both, `noise.npz` where the run examined noise, and `README.md`, the model card. Absolute paths in the
-    configuration are replaced by their last part, because they say where the author keeps files.
+    checksums of both, `noise.npz` where the run examined noise, and `README.md`, the model card. The configuration is
+    without trackers, and its addresses and paths outside of the working folder are replaced by their last part, because
+    they say where the author keeps files.
 
     Args:
         run: Run folder, or one checkpoint folder inside it.

@@ -1,6 +1,6 @@
 """The card of a shared model: README.md, with the front matter that the Hugging Face Hub reads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import yaml
 
@@ -42,7 +42,7 @@ def _front_matter(facts: ModelFacts) -> Record:
 
 def _measured(facts: ModelFacts) -> Record:
     """The PSNR of every field, as the Hub lists results."""
-    source = str(facts.data["notes"].get("source", "images"))
+    source = str(facts.results.get("source") or "images")
     metrics = [
         {"type": "psnr", "name": f"PSNR of {field} (dB)", "value": round(psnr, 3)}
         for field, psnr in facts.results.get("psnr", {}).items()
@@ -103,16 +103,30 @@ def _results(facts: ModelFacts) -> Iterator[str]:
         return
     yield markdown_table(facts.results["table"])
     yield " ".join(facts.results["notes"]) or f"{facts.results['images']} images of {facts.results['split']}."
-    yield ""
+    yield (
+        f"\nMeasured on the split `{facts.results['split']}` of `{facts.results['source'] or 'unknown source'}`, "
+        f"fingerprint {facts.results['fingerprint'] or 'not recorded'}.\n"
+    )
 
 
 def _limits(facts: ModelFacts) -> Iterator[str]:
     yield "## Limits\n"
     if facts.assumes:
         yield f"- `{facts.method}` assumes: {facts.assumes}."
-    yield "- It was measured on images like those it was trained on only; elsewhere it may remove detail or invent it."
+    if facts.results:
+        yield f"- {_measured_where(facts)}; elsewhere it may remove detail or invent it."
+    if limit := facts.data["notes"].get("limit"):
+        yield f"- Of the training data: {limit}."
     yield from (f"- {warning}" for warning in facts.warnings)
     yield "- It is no medical device.\n"
+
+
+def _measured_where(facts: ModelFacts) -> str:
+    if facts.results["is_training_data_set"]:
+        return "It was measured on images like those it was trained on only"
+    trained = facts.data["notes"].get("source") or "unknown source"
+    measured = facts.results["source"] or "unknown source"
+    return f"It was trained on images of `{trained}`, and measured on another data set, of `{measured}`, only"
 
 
 def _training(facts: ModelFacts) -> Iterator[str]:
@@ -120,9 +134,14 @@ def _training(facts: ModelFacts) -> Iterator[str]:
     yield f"- samples: {facts.data['samples']}"
     yield f"- fingerprint: {facts.data['fingerprint'] or 'not recorded'}"
     yield f"- licence: {facts.data.get('licence') or 'not stated'}"
-    yield from (f"- {key}: {value}" for key, value in facts.data["notes"].items())
+    yield from (f"- {key}: {value}" for key, value in facts.data["notes"].items() if key != "limit")
     yield "\n## Training\n"
-    yield from (f"- {key}: {value}" for key, value in facts.training.items() if value not in ("", None))
-    yield "- versions: " + ", ".join(f"{name} {number}" for name, number in facts.versions.items())
-    yield f"\n`{CONFIG}` is the complete configuration. On the same data, this repeats the run:\n"
+    yield from (f"- {key}: {value or 'not recorded'}" for key, value in facts.training.items())
+    yield f"- versions: {_numbers(facts.versions) or 'not recorded'}"
+    yield f"- shared with: {_numbers(facts.shared_with)}"
+    yield f"\n`{CONFIG}` is the complete configuration. On the same data, this trains such a model again:\n"
     yield f"```text\nquell train --config {CONFIG} --run-dir runs/{facts.name} data.root=SHARDS\n```"
+
+
+def _numbers(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items())

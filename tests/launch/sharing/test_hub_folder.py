@@ -12,7 +12,9 @@ import yaml
 
 from quell.configs import loader
 from quell.configs.errors import CheckpointError, ConfigError, DataError
+from quell.configs.tracking import MlflowConfig, TrackingConfig
 from quell.launch import denoise, diagnose, evaluate
+from quell.launch.capsule.files import keep, read_starts
 from quell.launch.checkpoints import integrity
 from quell.launch.exporting import command as export_command
 from quell.launch.exporting.writing import export
@@ -20,7 +22,8 @@ from quell.launch.inference import trained_model
 from quell.launch.sharing.locating import locate
 from quell.launch.sharing.writing import command
 from quell.launch.sharing.writing.hub_folder import write_hub_folder
-from quell.launch.sharing.writing.portable import portable
+from quell.launch.sharing.writing.portable import portable, without_folders
+from quell.shards import inspect
 from tests.support.small_runs import single_error
 
 
@@ -63,13 +66,42 @@ def test_it_holds_no_pickle_and_no_path_of_its_author(evaluated_run: Path, share
     assert loader.load(shared / "config.yaml").data.root == "data"
 
 
-def test_absolute_paths_of_every_system_lose_their_folders(evaluated_run: Path) -> None:
+@pytest.mark.parametrize(
+    "root",
+    [
+        "/home/ann/knees",
+        r"C:\Users\ann\knees",
+        "~/ann/knees",
+        "../../ann/knees",
+        "runs/../../ann/knees",
+        "file:///home/ann/knees",
+        "s3://bucket-of-ann/scans/knees",
+    ],
+)
+def test_locations_that_are_the_authors_lose_all_but_their_last_part(root: str, evaluated_run: Path) -> None:
     config = trained_model.folder_of(evaluated_run).config()
-    for path in ("/home/ann/knees", r"C:\Users\ann\knees"):
-        data = config.data.model_copy(update={"root": path})
-        assert portable(config.model_copy(update={"data": data})).data.root == "knees"
+    data = config.data.model_copy(update={"root": root})
+    assert portable(config.model_copy(update={"data": data})).data.root == "knees"
+
+
+def test_what_others_can_use_of_a_configuration_stays(evaluated_run: Path) -> None:
+    config = trained_model.folder_of(evaluated_run).config()
     data = config.data.model_copy(update={"root": "runs/data/knees"})
-    assert portable(config.model_copy(update={"data": data})).data.root == "runs/data/knees"
+    tracking = TrackingConfig(trackers=("mlflow",), mlflow=MlflowConfig(uri="http://internal:5000"))
+    kept = portable(config.model_copy(update={"data": data, "tracking": tracking}))
+    assert kept == config.model_copy(update={"data": data, "tracking": TrackingConfig()})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("scans at /scratch/ann/x.tar, moved to ~/y/z; 1/2 or a/b", "scans at x.tar, moved to z; 1/2 or a/b"),
+        ("failed (http://me:pw@internal/api)", "failed (api)"),
+        ("mean \u00b1 standard deviation, 3 / 4", "mean \u00b1 standard deviation, 3 / 4"),
+    ],
+)
+def test_paths_inside_sentences_lose_their_folders(text: str, expected: str) -> None:
+    assert without_folders([{"note": text}]) == [{"note": expected}]
 
 
 def test_export_writes_the_same_folder(evaluated_run: Path, shared: Path, tmp_path: Path) -> None:
@@ -92,7 +124,70 @@ def test_a_report_of_other_weights_is_refused(evaluated_run: Path, tmp_path: Pat
     (tmp_path / "report.json").write_text(json.dumps({**report, "checkpoint": "step-00000001"}))
     with pytest.raises(DataError, match="measures step-00000001, but step-00000002"):
         write_hub_folder(evaluated_run, tmp_path / "hub", report=tmp_path / "report.json")
+    for other, words in (({"identity": 64 * "0"}, "measures other weights"), ({"identity": ""}, "an earlier version")):
+        (tmp_path / "report.json").write_text(json.dumps({**report, **other}))
+        with pytest.raises(DataError, match=words):
+            write_hub_folder(evaluated_run, tmp_path / "hub", report=tmp_path / "report.json")
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_the_card_names_the_data_that_were_measured(evaluated_run: Path, shared: Path, tmp_path: Path) -> None:
+    data = tmp_path / "photographs"
+    shutil.copytree(evaluated_run.parent / "data", data)
+    assert inspect.main([str(data / "test"), "--set", "source=others"]) == 0
+    report = tmp_path / "report.json"
+    words = ["--run", str(evaluated_run), "--data", str(data), "--baseline", "noisy", "--pictures", "0", "--quiet"]
+    assert evaluate.main([*words, "--output", str(report)]) == 0
+    facts = write_hub_folder(evaluated_run, tmp_path / "hub", report=report)
+    card = (tmp_path / "hub" / "README.md").read_text()
+    (result,) = yaml.safe_load(card.split("---\n")[1])["model-index"][0]["results"]
+    assert result["dataset"]["name"] == "others" and facts.results["fingerprint"] in card
+    assert "trained on images of `test`, and measured on another data set, of `others`, only" in card
+    own_card = (shared / "README.md").read_text()
+    assert "measured on images like those it was trained on only" in own_card and "another data set" not in own_card
+
+
+def test_the_card_says_what_the_run_was_trained_with(evaluated_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(evaluated_run, run)
+    (start,) = read_starts(run)
+    (run / "capsule" / start["packages"]).unlink()
+    start["packages"] = keep(run, "packages", "txt", b"numpy==1.0\naccelerate==0.1\n")
+    start["machine"] |= {"torch": "2.6.0+cu124", "python": "3.10.1", "devices": [{"name": "NVIDIA H100"}]}
+    start["code"] |= {"commit": "abc+", "version": "0.1.0"}
+    (run / "capsule" / "starts.jsonl").write_text(json.dumps(start) + "\n")
+    write_hub_folder(run, tmp_path / "hub")
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert "- versions: quell 0.1.0, torch 2.6.0+cu124, numpy 1.0, accelerate 0.1, python 3.10.1\n" in card
+    assert "- commit: abc+\n" in card and "- device: NVIDIA H100\n" in card
+    shutil.rmtree(run / "capsule")
+    write_hub_folder(run, tmp_path / "old")
+    assert "- versions: not recorded\n" in (tmp_path / "old" / "README.md").read_text()
+
+
+def test_the_limits_are_those_of_the_weights_and_not_the_authors_troubles(evaluated_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(evaluated_run, run)
+    summary = json.loads((run / "summary.json").read_text())
+    summary["warnings"] = {
+        "mlflow": "failed (http://internal)",
+        "residual_structure": "0.99 is of the first evaluation",
+    }
+    (run / "summary.json").write_text(json.dumps(summary))
+    facts = write_hub_folder(run, tmp_path / "hub")
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert "internal" not in card and "first evaluation" not in card
+    assert facts.warnings, "two steps of training restore nothing"
+    assert all(f"- {warning}\n" in card for warning in facts.warnings)
+
+
+def test_a_licence_that_is_not_that_of_the_data_is_pointed_out(
+    evaluated_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([str(evaluated_run), str(tmp_path / "other"), "--licence", "MIT"]) == 0
+    assert "licence MIT, but the training data have CC-BY-4.0" in capsys.readouterr().err
+    assert command.main([str(evaluated_run), str(tmp_path / "same"), "--licence", "cc-by-4.0"]) == 0
+    assert "training data have" not in capsys.readouterr().err
 
 
 def test_the_command_asks_for_a_licence_that_nobody_stated(

@@ -20,6 +20,8 @@ from quell.launch.checkpoints import store
 from quell.launch.inference import trained_model
 from quell.launch.sharing import zoo
 from quell.launch.sharing.locating import locate
+from quell.launch.sharing.writing.facts import ModelFacts
+from quell.launch.sharing.writing.model_card import model_card
 from quell.launch.zoo import command
 from quell.shards import build
 from quell.shards.reading.shard_set import ShardSet
@@ -86,6 +88,18 @@ def test_each_is_intact_and_says_what_it_is(name: str) -> None:
     assert all(gain > 3 for gain in facts["results"]["gain_db"].values())
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["data"]["root"].startswith("runs/data/") and config["seed"] == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_card_is_what_the_facts_beside_it_say(name: str) -> None:
+    facts = ModelFacts(**{**_facts(name), "warnings": tuple(_facts(name)["warnings"])})
+    assert (zoo.folder(name) / "README.md").read_text() == model_card(facts)
+
+
+def test_cards_of_one_knee_say_so() -> None:
+    for name in ("knee_pd", "knee_pd_blind", "knee_pd_t2"):
+        limits = (zoo.folder(name) / "README.md").read_text().split("## Limits")[1].split("## Training data")[0]
+        assert "slices of one knee of one patient" in limits
 
 
 def test_the_documented_table_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,7 @@ def test_a_list_of_trackers_is_all_of_them(root: Path) -> None:
         ("tracking.trackers=[neptune]", "tracking.trackers.0"),
         ("tracking.mlflow.server=x", "tracking.mlflow.server: unknown key"),
         ("tracking.mlflow.uri=https://me:pw@host", "tracking.mlflow.uri: contains credentials"),
+        ("tracking.clearml.output_uri=s3://me:pw@bucket", "tracking.clearml.output_uri: contains credentials"),
     ],
 )
 def test_mistakes_are_named(root: Path, override: str, message: str) -> None:
