@@ -25,6 +25,7 @@ from quell.launch.evaluation.baselines import BaselineOptions
 from quell.launch.evaluation.blind_checks import BlindChecks
 from quell.launch.evaluation.evaluator import Rows
 from quell.launch.evaluation.measured_data import MeasuredOutput, add_groups, measured_outputs
+from quell.launch.evaluation.measuring.metrics import Metric
 from quell.launch.evaluation.measuring.metrics import find as find_metrics
 from quell.launch.inference import trained_model
 from quell.launch.inference.trained_model import TrainedModel
@@ -109,9 +110,7 @@ def evaluate(options: EvaluationOptions, *, quiet: bool = False) -> int:
     run = locate(options.run, trust_code=options.trust_code)
     config = trained_model.folder_of(run).config(trust_code=options.trust_code)
     data = _data(config, options)
-    metrics = find_metrics(
-        list(options.metrics or evaluator.DEFAULT_METRICS), Path(options.rois) if options.rois else None
-    )
+    metrics = _metrics(options)
     accelerator = acceleration.make_accelerator(config.loop)
     try:
         shards = splits.open_split(data, options.split or data.test_split)
@@ -198,6 +197,13 @@ def _data(config: RunConfig, options: EvaluationOptions) -> DataConfig:
     """The run's data section, with what the command line changes in it."""
     given = {"root": options.data, "eval_batch_size": options.batch}
     return config.data.model_copy(update={key: value for key, value in given.items() if value})
+
+
+def _metrics(options: EvaluationOptions) -> dict[str, Metric]:
+    """The metrics that are asked for, by name."""
+    return find_metrics(
+        list(options.metrics or evaluator.DEFAULT_METRICS), Path(options.rois) if options.rois else None
+    )
 
 
 def _autocast(
