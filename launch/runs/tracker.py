@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from quell.launch.runs.board import Board
 
 log = get_logger(__name__)
+
+Ending = Literal["finished", "stopped", "failed"]
+"""How a run ended: at its length, with a checkpoint from which it can be continued, or with an error."""
 
 _Picture = tuple[str, np.ndarray, int]
 """Name, uint8 (H, W, 3), step."""
@@ -42,8 +45,8 @@ class Outlet(Protocol):
     def new_problems(self) -> list[tuple[str, str]]:
         """Names, and what has gone wrong there since the last call."""
 
-    def close(self, patience_s: float) -> None:
-        """Send what is left, for about this many seconds at most."""
+    def close(self, patience_s: float, ending: Ending) -> None:
+        """Send what is left, for about this many seconds at most, and how the run ended."""
 
 
 class Tracker:
@@ -137,10 +140,10 @@ class Tracker:
         if self._board is not None:
             self._on_board(self._board.flush)
 
-    def close(self, patience_s: float = 0.0) -> None:
+    def close(self, patience_s: float = 0.0, ending: Ending = "stopped") -> None:
         """Finish drawing, have the trackers finish within `patience_s` seconds, and close the files."""
         if self.active and self.also is not None:
-            self.also.close(patience_s)
+            self.also.close(patience_s, ending)
             self._warn_of_trackers(0)
         if self._thread is not None:
             self._pictures.put(None)

@@ -12,11 +12,12 @@ from accelerate.utils import broadcast_object_list
 from quell.configs.errors import EXIT_INTERRUPTED, EXIT_REQUEUE, DivergedError, MachineError, QuellError
 from quell.configs.loader import dump
 from quell.configs.schema import RunConfig
-from quell.configs.support.git import git_commit
+from quell.configs.source_code import files
 from quell.configs.support.logs import get_logger
 from quell.configs.support.paths import ROOT
 from quell.configs.support.run_status import RUNNING
 from quell.launch.capsule import start as capsule
+from quell.launch.capsule.own_modules import own_modules
 from quell.launch.capsule.weights import fingerprint
 from quell.launch.checkpoints import best, lineage, resume, store
 from quell.launch.checkpoints.capture import restore, restore_rank
@@ -26,7 +27,7 @@ from quell.launch.machine import acceleration, agreement, devices, out_of_memory
 from quell.launch.machine.profiling import profiled
 from quell.launch.machine.rng import seed_everything
 from quell.launch.runs.folder import RunFolder
-from quell.launch.runs.tracker import Tracker
+from quell.launch.runs.tracker import Ending, Tracker
 from quell.launch.runs.trackers import choice
 from quell.launch.runs.trackers.backend import TrackedRun
 from quell.launch.runs.trackers.choice import Relays
@@ -122,14 +123,14 @@ def _train(
         tensorboard="tensorboard" in choice.chosen(config.tracking),
         resumed_at=step_of(checkpoint),
     )
-    patience_s = PATIENCE_STOPPED_S
+    ended: Ending = "failed"
     try:
         choice.require(config.tracking)
-        if accelerator.is_main_process:
-            tracker.also = start_trackers(config, folder, resumption, tracker, world)
         with out_of_memory.explained(accelerator.device, lambda: out_of_memory.training(config, world)):
             trainer = assemble(config, accelerator, folder, tracker, checkpoint=checkpoint)
             trainer.stop.at_step = stop_at
+            if trainer.context.is_first:
+                tracker.also = start_trackers(trainer, resumption)
             start(trainer, resumption, aside)
             until_closed.enter_context(trainer.stop.listening(ends_process=ends_process))
             with trainer.stop, trainer.checkpointer, trainer.batches() as batches:
@@ -139,17 +140,24 @@ def _train(
                 ending = loop.train(trainer, timed)
         if trainer.context.is_first:
             finish(trainer, ending)
-        patience_s = PATIENCE_FINISHED_S if ending == loop.FINISHED else PATIENCE_STOPPED_S
+        ended = "finished" if ending == loop.FINISHED else "stopped"
         return exit_code(trainer, ending)
+    except KeyboardInterrupt:
+        ended = "stopped"
+        raise
     finally:
-        tracker.close(patience_s)
+        tracker.close(PATIENCE_FINISHED_S if ended == "finished" else PATIENCE_STOPPED_S, ended)
 
 
-def start_trackers(
-    config: RunConfig, folder: RunFolder, resumption: Resumption, tracker: Tracker, world: int
-) -> Relays | None:
-    """Start the trackers beside TensorBoard, where there are any; a run that is continued is the same run there."""
-    same = True
+def start_trackers(trainer: Trainer, resumption: Resumption) -> Relays | None:
+    """Start the trackers beside TensorBoard, where there are any; a run that is continued is the same run there.
+
+    One that starts from zero in its folder is, too, as long as configuration, code and training data are the same.
+    """
+    context, same = trainer.context, True
+    config, folder = context.config, context.folder
+    if set(choice.chosen(config.tracking)) <= {"tensorboard"}:
+        return None
     if resumption.checkpoint is None and folder.config_file.is_file():
         try:
             earlier = folder.config().model_dump(mode="json")
@@ -157,14 +165,26 @@ def start_trackers(
         except QuellError:
             same = False
     line = line_name([(branch["after"], branch["start"]) for branch in resumption.line])
-    settings = config.model_dump(mode="json") | {"run": {"commit": git_commit(ROOT), "processes": world}}
+    settings = config.model_dump(mode="json") | {"run": {"commit": context.commit, "processes": context.world}}
     run = TrackedRun(
         name=folder.path.resolve().name + (f" from step {step_of(resumption.checkpoint)}" if line else ""),
         run_dir=folder.path,
         tracking=config.tracking,
         config=choice.without_secrets(settings),
     )
-    return choice.start(run, Ledger(folder.path, line, is_same_run=same), tracker.events)
+    origin = made_from(trainer) if resumption.checkpoint is None else None
+    ledger = Ledger(folder.path, line, is_same_run=same, origin=origin)
+    return choice.start(run, ledger, context.tracker.events)
+
+
+def made_from(trainer: Trainer) -> dict[str, str]:
+    """Fingerprints of the code and the training data, by name."""
+    own = own_modules(trainer.context.config.pipeline.model_dump(mode="json"))
+    return {
+        "code": files.fingerprint(files.contents(ROOT)),
+        "own_modules": files.fingerprint({path: text.encode() for path, text in own.items()}),
+        "data": trainer.shards.fingerprint,
+    }
 
 
 def claim(folder: RunFolder, accelerator: Accelerator, until_closed: ExitStack) -> None:

@@ -10,6 +10,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from quell.configs.support.mappings import Settings
 from quell.configs.tracking import TrackingConfig
+from quell.launch.runs.tracker import Ending
 from quell.launch.runs.trackers.ledger import Steps
 
 
@@ -25,7 +26,9 @@ class TrackedRun:
 
 
 class Backend(ABC):
-    """One tracker of one run. All calls come from one thread; what they raise ends the tracker, not the run.
+    """One tracker of one run, from one start to its end or to a failure, after which another instance takes over.
+
+    All calls come from one thread.
 
     Args:
         run: What it is told.
@@ -46,6 +49,11 @@ class Backend(ABC):
     def start(self) -> str:
         """Start or continue the run there; its id. May take as long as the network does."""
 
+    @classmethod
+    def is_offline(cls, run: TrackedRun) -> bool:
+        """Whether it writes to the run folder, for somebody to send it later."""
+        return run.tracking.offline
+
     def sent(self) -> Steps:
         """What it holds already, once it has started."""
         return self.known
@@ -62,9 +70,9 @@ class Backend(ABC):
     def picture(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
         """Send a picture, uint8 (H, W, 3)."""
 
-    def finish(self) -> None:
+    @abstractmethod
+    def finish(self, ending: Ending) -> None:
         """Send what is left, and end the run there."""
-        self.tracker.finish()
 
     def begin(self, project: str, **options: object) -> None:
         """Create accelerate's tracker, and start it."""

@@ -3,6 +3,7 @@
 import importlib.util
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from quell.configs.errors import MachineError
 from quell.configs.support.json_files import Record
 from quell.configs.support.secrets import mask
 from quell.configs.tracking import TrackerName, TrackingConfig
+from quell.launch.runs.folder import RunFolder
+from quell.launch.runs.tracker import Ending
 from quell.launch.runs.trackers.backend import Backend, TrackedRun
 from quell.launch.runs.trackers.clearml import Clearml
 from quell.launch.runs.trackers.comet import Comet
@@ -48,11 +51,11 @@ class Relays:
         """Names of trackers, and what has gone wrong there since the last call."""
         return [(relay.name, problem) for relay in self._relays for problem in relay.new_problems()]
 
-    def close(self, patience_s: float) -> None:
+    def close(self, patience_s: float, ending: Ending) -> None:
         """Have all send what is waiting, for at most this many seconds together, and end the run there."""
         deadline_s = time.monotonic() + patience_s
         for relay in self._relays:
-            relay.end()
+            relay.end(ending)
         for relay in self._relays:
             relay.close(max(deadline_s - time.monotonic(), 0.0))
 
@@ -93,8 +96,14 @@ def start(run: TrackedRun, ledger: Ledger, events: Sequence[Record]) -> Relays |
     names = [name for name in chosen(run.tracking) if name != "tensorboard"]
     if not names:
         return None
-    backends = {name: BACKENDS[name](run, ledger.id_of(name), ledger.sent(name)) for name in names}
-    return Relays([Relay(name, backend, ledger, events) for name, backend in backends.items()])
+    log_file = RunFolder(run.run_dir).metrics_file
+    return Relays([Relay(name, partial(_make, name, run, ledger), ledger, log_file, events) for name in names])
+
+
+def _make(name: str, run: TrackedRun, ledger: Ledger) -> Backend:
+    """A tracker as it is to start now."""
+    backend = BACKENDS[name]
+    return backend(run, ledger.id_of(name), ledger.sent(name, offline=backend.is_offline(run)))
 
 
 def without_secrets(value: Any) -> Any:

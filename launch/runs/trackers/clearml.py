@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from quell.launch.runs.tracker import Ending
 from quell.launch.runs.trackers.backend import Backend
 
 _SESSION = "offline-"
@@ -43,3 +44,17 @@ class Clearml(Backend):
     def picture(self, name: str, picture_HWC: np.ndarray, step: int) -> None:
         """Send a picture, uint8 (H, W, 3)."""
         self.tracker.tracker.get_logger().report_image(name, name, iteration=step, image=picture_HWC)
+
+    def finish(self, ending: Ending) -> None:
+        """Send what is left, and end the task there; a session in files has no state."""
+        from clearml import Task
+
+        identity = self.tracker.tracker.id
+        self.tracker.finish()  # the server calls it completed
+        if ending == "finished" or self.is_offline(self.run):
+            return
+        task: Task = Task.get_task(task_id=identity)
+        if ending == "stopped":
+            task.mark_stopped(force=True)
+        else:
+            task.mark_failed(force=True)

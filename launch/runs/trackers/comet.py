@@ -4,6 +4,7 @@ import uuid
 
 import numpy as np
 
+from quell.launch.runs.tracker import Ending
 from quell.launch.runs.trackers.backend import Backend
 
 EMPTY_BYTES = 22
@@ -55,3 +56,8 @@ class Comet(Backend):
         from PIL import Image
 
         self.tracker.tracker.log_image(Image.fromarray(picture_HWC), name=name, step=step)
+
+    def finish(self, ending: Ending) -> None:
+        """Send what is left, and end the experiment, which has no state but `ending` among its other values."""
+        self.tracker.tracker.log_other("ending", ending)
+        self.tracker.tracker.end()

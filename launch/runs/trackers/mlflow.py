@@ -8,11 +8,13 @@ import numpy as np
 from quell.configs.support.event_log import CURVES
 from quell.configs.support.mappings import flatten
 from quell.configs.tracking import TrackingConfig
+from quell.launch.runs.tracker import Ending
 from quell.launch.runs.trackers.backend import Backend
 from quell.launch.runs.trackers.ledger import Steps
 
 _EVERYWHERE = "epoch"
 """Logged with every point of every curve."""
+_STATUS: dict[Ending, str] = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 
 def uri_of(tracking: TrackingConfig, run_dir: Path) -> str:
@@ -39,7 +41,7 @@ class Mlflow(Backend):
         mlflow.set_tracking_uri(uri)
         self.begin(
             tracking.project,
-            run_id=self.identity,
+            run_id=self._known_there(),
             run_name=self.run.name,
             tags=dict.fromkeys(tracking.tags, "true"),
             logging_dir=(folder / "artifacts").resolve().as_uri() if is_local else None,
@@ -70,3 +72,21 @@ class Mlflow(Backend):
         import mlflow
 
         mlflow.log_image(picture_HWC, key=name, step=step)
+
+    def finish(self, ending: Ending) -> None:
+        """End the run there; every call has sent what it was given."""
+        import mlflow
+
+        mlflow.end_run(_STATUS[ending])
+
+    def _known_there(self) -> str | None:
+        """The run's id; None where this server or database has no such run, because the run was tracked elsewhere."""
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return None if self.identity is None else str(MlflowClient().get_run(self.identity).info.run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise

@@ -5,11 +5,15 @@ import signal
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from quell.configs.support.event_log import read_events
+from quell.configs.tracking import TrackingConfig
+from quell.launch.runs.tracker import Ending
+from quell.launch.runs.trackers.backend import TrackedRun
+from quell.launch.runs.trackers.mlflow import Mlflow
 from tests.support.commands import Command
 from tests.support.small_runs import SMALL_CONFIG
 
@@ -22,7 +26,7 @@ from quell.launch import train
 from quell.launch.runs.trackers.relay import Relay
 from quell.launch.training import loop
 train_step, relays, start = loop.train_step, [], Relay._start
-Relay._start = lambda self: (start(self), relays.append(self))
+Relay._start = lambda self, backend: (start(self, backend), relays.append(self))
 def step_or_kill(phases, pipeline, step, *arguments):
     if step == 7:  # what was logged is sent, and steps 5 to 7 are not in a checkpoint
         while not (relays and relays[0]._sent.get("train") == 7):
@@ -75,7 +79,7 @@ points = [[name, point.step] for run in runs for name in ("train/loss_denoiser",
           for point in client.get_metric_history(run.info.run_id, name)]
 pictures = sum(len(client.list_artifacts(run.info.run_id, "images")) for run in runs) // 2  # each with a small copy
 found = {"ids": [run.info.run_id for run in runs], "points": points, "pictures": pictures,
-         "commit": runs[0].data.params["run.commit"], "tags": sorted(runs[0].data.tags)}
+         "status": runs[0].info.status, "commit": runs[0].data.params["run.commit"], "tags": sorted(runs[0].data.tags)}
 print(json.dumps(found))
 """
 
@@ -129,6 +133,25 @@ def test_mlflow(mini: Path, root: Path, tmp_path: Path, command: Command) -> Non
     found = json.loads(command([sys.executable, "-W", "ignore", "-c", READ_MLFLOW, run]).output.splitlines()[-1])
     assert len(found["ids"]) == 1 and sorted(found["points"]) == EVERY_POINT
     assert found["pictures"] == 2 * 4 and found["commit"] and "knee" in found["tags"]
+    assert found["status"] == "FINISHED"
+
+
+@pytest.mark.filterwarnings("ignore")  # of the libraries that MLflow uses
+def test_mlflow_is_told_how_a_run_ended_and_starts_another_where_it_does_not_know_it(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    run = TrackedRun("run", tmp_path, TrackingConfig(offline=True), {})
+    identity, endings = "0123456789abcdef0123456789abcdef", list(get_args(Ending))
+    statuses: list[str] = []
+    for ending in endings:
+        backend = Mlflow(run, identity, {})
+        started = backend.start()
+        assert (started == identity) is bool(statuses), "the first id is that of a run on another server"
+        identity = started
+        backend.log({"train/epoch": 1.0}, 5)
+        backend.finish(ending)
+        statuses.append(MlflowClient().get_run(identity).info.status)
+    assert endings == ["finished", "stopped", "failed"] and statuses == ["FINISHED", "KILLED", "FAILED"]
 
 
 def test_comet_archives_hold_the_run_although_the_killed_one_left_none(
@@ -144,6 +167,8 @@ def test_comet_archives_hold_the_run_although_the_killed_one_left_none(
     assert experiment["resume_strategy"] == "create", "nothing of it was uploaded before"
     assert sorted(points) == EVERY_POINT
     assert sum(m["type"] == "file_upload" for m in messages) >= 4
+    others = [list(m["payload"].values()) for m in messages if m["type"] == "log_other"]
+    assert any("ending" in values and "finished" in values for values in others)
     assert archive.name.startswith(json.loads((run / "trackers.json").read_text())["ids"]["comet"])
 
 

@@ -1,17 +1,18 @@
 """How trackers are fed: in order, each point once over all starts of a run, never holding up or ending training."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from quell.configs.support.event_log import curves_of
+from quell.configs.support.event_log import curves_of, read_events
 from quell.configs.tracking import TrackingConfig
 from quell.launch.runs.folder import RunFolder
-from quell.launch.runs.tracker import Tracker
+from quell.launch.runs.tracker import Ending, Tracker
 from quell.launch.runs.trackers import choice, relay
 from quell.launch.runs.trackers.backend import Backend, TrackedRun
 from quell.launch.runs.trackers.choice import Relays
@@ -26,6 +27,9 @@ class Recorder(Backend):
     """A tracker whose server is `received`."""
 
     fails_at: int | None = None
+    failures = 1_000
+    """How often it fails."""
+    endings: ClassVar[list[str]] = []
     blocks = threading.Event()
 
     def start(self) -> str:
@@ -39,7 +43,8 @@ class Recorder(Backend):
         assert "tracking" in self.run.config
 
     def log(self, values: dict[str, float], step: int) -> None:
-        if step == type(self).fails_at:
+        if step == type(self).fails_at and type(self).failures > 0:
+            type(self).failures -= 1
             raise ConnectionError("no route to https://me:secret@host")
         received[self.name].append((next(iter(values)).split("/")[0], step))
 
@@ -47,8 +52,8 @@ class Recorder(Backend):
         assert picture_HWC.dtype == np.uint8
         received[self.name].append((name, step))
 
-    def finish(self) -> None:
-        pass
+    def finish(self, ending: Ending) -> None:
+        self.endings.append(ending)
 
 
 @pytest.fixture(autouse=True)
@@ -56,19 +61,29 @@ def _recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     received.clear()
     monkeypatch.setattr(choice, "BACKENDS", {"mlflow": Recorder})
     monkeypatch.setattr(Recorder, "fails_at", None)
+    monkeypatch.setattr(Recorder, "failures", 1_000)
+    monkeypatch.setattr(Recorder, "endings", [])
     Recorder.blocks.set()
     yield
     Recorder.blocks.set()
 
 
-def start(run_dir: Path, resumed_at: int = 0, line: str = "", *, same: bool = True) -> Tracker:
+def start(
+    run_dir: Path,
+    resumed_at: int = 0,
+    line: str = "",
+    *,
+    same: bool = True,
+    origin: dict[str, str] | None = None,
+    offline: bool = False,
+) -> Tracker:
     """The log of a new process, with its trackers."""
     folder = RunFolder(run_dir)
     folder.create()
     tracker = Tracker(folder, active=True, tensorboard=False, resumed_at=resumed_at)
-    tracking = TrackingConfig(trackers=("mlflow",))
+    tracking = TrackingConfig(trackers=("mlflow",), offline=offline)
     run = TrackedRun("run", run_dir, tracking, {"tracking": {}})
-    tracker.also = choice.start(run, Ledger(run_dir, line, is_same_run=same), tracker.events)
+    tracker.also = choice.start(run, Ledger(run_dir, line, is_same_run=same, origin=origin), tracker.events)
     return tracker
 
 
@@ -78,6 +93,13 @@ def train(tracker: Tracker, steps: range) -> None:
         if step % 2 == 0:
             tracker.images("pd", np.zeros((8, 8, 3), np.uint8), step)
             tracker.event("eval", step, {"psnr": 20.0 + step})
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
 
 
 def expected(last: int, *, pictures: tuple[int, ...]) -> list[tuple[str, int]]:
@@ -113,6 +135,46 @@ def test_what_a_tracker_missed_is_sent_at_the_next_start(tmp_path: Path, monkeyp
     assert received == {"run 0": expected(8, pictures=(2, 8))}  # pictures are in no log
 
 
+def test_a_tracker_that_fails_is_started_again_and_sent_what_it_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(Recorder, "fails_at", 3)
+    monkeypatch.setattr(Recorder, "failures", 4)
+    tracker = start(tmp_path / "run")
+    train(tracker, range(1, 7))
+    wait_for(lambda: len(received["run 0"]) >= 6 + 3)  # six steps of training, three evaluations
+    train(tracker, range(7, 9))
+    tracker.close(PATIENCE_S, "finished")
+    curves = [item for item in received["run 0"] if item[0] != "pd"]
+    assert curves == expected(8, pictures=()) and ("pd", 8) in received["run 0"]
+    assert Recorder.endings == 4 * ["stopped"] + ["finished"]
+    problems = [e["message"] for e in read_events(tmp_path / "run" / "metrics.jsonl") if e["event"] == "warning"]
+    assert len(problems) == 2 and "tries again from time to time" in problems[0]
+    assert "has been sent all curves since" in problems[1] == tracker.warnings["mlflow"]
+
+
+def test_the_end_of_a_run_does_not_wait_for_the_next_attempt_but_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Recorder, "fails_at", 2)
+    monkeypatch.setattr(Recorder, "failures", 1)
+    tracker = start(tmp_path / "run")
+    train(tracker, range(1, 4))
+    wait_for(lambda: Recorder.failures == 0)
+    train(tracker, range(4, 6))
+    tracker.close(PATIENCE_S, "failed")
+    assert [item for item in received["run 0"] if item[0] != "pd"] == expected(5, pictures=())
+    assert Recorder.endings == ["stopped", "failed"]
+
+
+def test_it_is_told_how_the_run_ended(tmp_path: Path) -> None:
+    endings: list[Ending] = ["stopped", "failed", "finished"]
+    for ending in endings:
+        start(tmp_path / "run").close(PATIENCE_S, ending)
+    assert Recorder.endings == endings
+
+
 def test_a_tracker_that_hangs_holds_nothing_up(tmp_path: Path) -> None:
     Recorder.blocks.clear()
     tracker = start(tmp_path / "run")
@@ -146,6 +208,23 @@ def test_another_configuration_in_the_folder_is_another_run(tmp_path: Path) -> N
         train(tracker, range(1, 4))
         tracker.close(PATIENCE_S)
     assert received == {"run 0": expected(3, pictures=(2,)), "run 1": expected(3, pictures=(2,))}
+
+
+def test_a_run_from_zero_is_another_one_where_its_code_or_data_are(tmp_path: Path) -> None:
+    first, other = {"code": "a", "data": "1"}, {"code": "a", "data": "2"}
+    for origin in (first, first, None, other, other):  # None is a run that continues from a checkpoint
+        tracker = start(tmp_path / "run", origin=origin)
+        train(tracker, range(1, 4))
+        tracker.close(PATIENCE_S)
+    assert received == {"run 0": expected(3, pictures=(2,)), "run 1": expected(3, pictures=(2,))}
+
+
+def test_what_is_in_files_only_is_sent_once_there_is_a_network(tmp_path: Path) -> None:
+    for offline in (True, True, False, False, True):
+        tracker = start(tmp_path / "run", offline=offline)
+        train(tracker, range(1, 4))
+        tracker.close(PATIENCE_S)
+    assert received == {"run 0": 2 * expected(3, pictures=(2,))}
 
 
 def test_a_tracker_that_is_safe_only_at_its_end_is_sent_everything_again_after_a_kill(
