@@ -1,7 +1,8 @@
 """Compare evaluated runs: are their differences real? A ranked table with intervals and tests, and plots.
 
 The runs must have been evaluated on the same images (`quell evaluate`). Runs that differ only in their seed are one
-method. Images of one patient count once, where the shards record patients. docs/comparing.md explains every number.
+method, unless --method says otherwise. Images of one patient count once, where the shards record patients.
+docs/comparing.md explains every number.
 """
 
 import argparse
@@ -25,7 +26,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="evaluated run folders, or report files in them")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="evaluated run folders, or report files in them")
+    parser.add_argument(
+        "--method",
+        action="append",
+        metavar="NAME=RUN,RUN",
+        help="these runs are the seeds of one method, whatever differs between them; may be given several times",
+    )
     parser.add_argument(
         "--metrics", nargs="+", metavar="NAME", help="metrics to compare (default: all that every report has)"
     )

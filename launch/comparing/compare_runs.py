@@ -15,7 +15,7 @@ from quell.configs.support.paths import base, child_environment, import_folder, 
 from quell.configs.support.suggestions import did_you_mean
 from quell.launch.comparing import record, text
 from quell.launch.comparing.comparison import Ranking, rank
-from quell.launch.comparing.methods import Method, methods_of
+from quell.launch.comparing.methods import Method, doubts, methods_of
 from quell.launch.comparing.reports import REPORT_FILE, RunReport, find_report, read_report
 from quell.launch.comparing.same_images import refuse_different_images, shared_members
 from quell.launch.differences.units import units_of
@@ -25,10 +25,16 @@ log = logs.get_logger(__name__)
 
 def compare(options: argparse.Namespace) -> int:
     """Compare as the parsed arguments ask, print the tables, write them and the plots; return the exit code."""
-    reports = read_reports(options.runs, evaluate=options.evaluate)
+    named = _named(options.method or [])
+    runs = [*options.runs, *(run for of_method in named.values() for run in of_method)]
+    if not runs:
+        raise ConfigError("there is nothing to compare: name the evaluated runs, or methods with --method NAME=RUN,RUN")
+    reports = read_reports(runs, evaluate=options.evaluate)
     members = _members(reports, options.fields)
     refuse_different_images(reports, members)
-    methods = [method for method in methods_of(reports) if method.is_trained or not options.no_baselines]
+    rest = iter(reports[len(options.runs) :])
+    methods = methods_of(reports[: len(options.runs)], {name: [next(rest) for _ in of] for name, of in named.items()})
+    methods = [method for method in methods if method.is_trained or not options.no_baselines]
     methods = [method for method in methods if _is_complete(method, members)]
     if len(methods) < 2:
         raise ConfigError(
@@ -36,9 +42,14 @@ def compare(options: argparse.Namespace) -> int:
         )
     metrics = _metrics(methods, members, options.metrics)
     against = None if options.against is None else _position(options.against, methods)
+    if options.require_better and against and len(methods) > 2:
+        raise ConfigError(
+            f"--require-better asks about {methods[0].name} and all others, which --against {options.against} does not "
+            f"compare: give --against {methods[0].name}, or none"
+        )
     units = units_of(reports[0].keys, {key: group for report in reports for key, group in report.groups.items()})
     rankings = [rank(metric, methods, members, units, against) for metric in metrics]
-    notes = [_subject(reports, members), units.note]
+    notes = [_subject(reports, members), units.note, *doubts(methods), *_outdated(reports)]
     written = _write(rankings, against, members, notes, resolve(options.output), options)
     print(f"{text.markdown(rankings, against, notes)}\n" + "\n".join(map(str, written)), flush=True)
     if options.require_better and not is_best(rankings[0], 0):
@@ -106,15 +117,45 @@ def _metrics(methods: Sequence[Method], members: Sequence[str], wanted: Sequence
     return chosen
 
 
+def _named(texts: Sequence[str]) -> dict[str, list[str]]:
+    """The methods of --method NAME=RUN,RUN: name -> runs."""
+    named: dict[str, list[str]] = {}
+    for given in texts:
+        name, _, listed = given.partition("=")
+        runs = [run for run in listed.split(",") if run]
+        if not name or not runs or name in named:
+            raise ConfigError(f"--method must be NAME=RUN,RUN,... with another NAME each time, got '{given}'")
+        named[name] = runs
+    return named
+
+
+def _outdated(reports: Sequence[RunReport]) -> list[str]:
+    """A sentence for each report of a checkpoint that is not the run's best any more."""
+    return [
+        f"{report.file} is of {report.content['checkpoint']}, while the best checkpoint of the run is {best} now: "
+        "evaluate it again."
+        for report in reports
+        if (best := report.newer_best)
+    ]
+
+
 def _position(name: str, methods: Sequence[Method]) -> int:
-    """The method that a user names: by its name, the folder of one of its runs, or a baseline's name."""
+    """The method that a user names: by its name, the folder or report of one of its runs, or a baseline's name."""
+    path = resolve(name).resolve()
+    exact = [number for number, method in enumerate(methods) if method.name == name]
+    near = []
     for number, method in enumerate(methods):
-        names = {method.name, method.baseline, *(report.name for report in method.reports if method.is_trained)}
-        files = {report.file.parent.resolve() for report in method.reports if method.is_trained}
-        if name in names or resolve(name).resolve() in files:
-            return number
-    known = [method.name for method in methods]
-    raise ConfigError(f"--against: no '{name}' among what is compared; {did_you_mean(name, known)}")
+        names = {method.baseline, *(report.name for report in method.reports if method.is_trained)}
+        places = {place.resolve() for report in method.reports for place in (report.run, report.file)}
+        if name in names or (method.is_trained and path in places):
+            near.append(number)
+    found, known = exact or near, [method.name for method in methods]
+    if not found:
+        raise ConfigError(f"--against: no '{name}' among what is compared; {did_you_mean(name, known)}")
+    if len(found) > 1:
+        listed = " or ".join(f"'{known[number]}'" for number in found)
+        raise ConfigError(f"--against: '{name}' may be {listed}: give one of these names")
+    return found[0]
 
 
 def _subject(reports: Sequence[RunReport], members: Sequence[str]) -> str:

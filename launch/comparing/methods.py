@@ -1,27 +1,19 @@
 """What is ranked: runs, of which those that differ only in their seed are one method, and the baselines beside them."""
 
-import json
 import math
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quell.configs.baseline_names import TITLES
+from quell.configs.errors import ConfigError
 from quell.configs.metric_names import can_rank, cost
-from quell.configs.schema import RunConfig
+from quell.launch.comparing.provenance import code_of, method_settings
 from quell.launch.comparing.reports import RunReport, Values
-
-IRRELEVANT = {
-    "": ("name", "seed", "tracking", "profile", "checkpoint"),
-    "data": ("cache", "eval_batch_size", "prefetch", "threads", "verify"),
-    "loop": ("threads",),
-    "evaluation": ("images", "limit", "blind_checks"),
-}
-"""Section -> keys in which two runs of one method may differ. (What is measured is compared by itself.)"""
+from quell.launch.comparing.same_images import first_difference
 
 
 @dataclass(frozen=True)
@@ -32,6 +24,8 @@ class Method:
     reports: tuple[RunReport, ...]
     """One per seed; of a baseline, the one that it was measured in."""
     baseline: str | None = None
+    is_named: bool = False
+    """Whether the user says that these runs are one method."""
 
     @property
     def is_trained(self) -> bool:
@@ -42,6 +36,11 @@ class Method:
     def seeds(self) -> tuple[int, ...]:
         """The seeds of its runs; none for a baseline."""
         return tuple(report.config.seed for report in self.reports) if self.is_trained else ()
+
+    @property
+    def checkpoint(self) -> str:
+        """Which checkpoint was measured: best, last, average, or one by name; none of a baseline."""
+        return " and ".join(dict.fromkeys(report.which for report in self.reports)) if self.is_trained else ""
 
     def metrics(self, members: Sequence[str]) -> list[str]:
         """The metrics that all its reports hold for these noisy members."""
@@ -78,41 +77,95 @@ class Method:
         return [report.baselines[self.baseline] for report in self.reports]
 
 
-def methods_of(reports: Sequence[RunReport]) -> list[Method]:
-    """The methods of these runs in their order, then the baselines; names are unique.
+def methods_of(reports: Sequence[RunReport], named: Mapping[str, Sequence[RunReport]] | None = None) -> list[Method]:
+    """The methods of these runs in their order, then those that the user names, then the baselines; names are unique.
 
-    Runs of one configuration with different seeds are one method. Where a seed comes twice, as before and after a
-    change of the code, each run stays by itself.
+    Runs of one configuration, code and data with different seeds are one method. Where a seed comes twice, each run
+    stays by itself, for nothing says which belong together.
+
+    Args:
+        reports: Of the runs.
+        named: Name -> reports of the runs that the user calls one method.
+
+    Raises:
+        ConfigError: Two runs of a named method have the same seed.
     """
-    by_settings: dict[str, list[RunReport]] = {}
+    named = named or {}
+    by_key: dict[tuple[str, ...], list[RunReport]] = {}
     for report in reports:
-        by_settings.setdefault(settings(report.config), []).append(report)
+        by_key.setdefault(_key(report), []).append(report)
     methods: list[Method] = []
-    for runs in by_settings.values():
+    for runs in by_key.values():
         if len({run.config.seed for run in runs}) < len(runs):
             methods += [Method(run.name, (run,)) for run in runs]
         else:
             methods.append(Method(_name(runs), tuple(runs)))
-    counts = Counter(method.name for method in methods)
-    methods = [
-        method if counts[method.name] == 1 else Method(f"{method.name} ({_place(method)})", method.reports)
+    for name, runs_of_name in named.items():
+        seeds = [report.config.seed for report in runs_of_name]
+        if repeated := [seed for i, seed in enumerate(seeds) if seed in seeds[:i]]:
+            raise ConfigError(f"--method {name}: two of its runs have seed {repeated[0]}: name runs of different seeds")
+        methods.append(Method(name, tuple(runs_of_name), is_named=True))
+    every_report = [*reports, *(report for runs in named.values() for report in runs)]
+    return _unique([*methods, *_baselines(every_report)])
+
+
+def doubts(methods: Sequence[Method]) -> list[str]:
+    """Sentences about what might be one method and is not, or the other way round."""
+    by_settings: dict[tuple[str, ...], list[Method]] = {}
+    for method in methods:
+        if method.is_trained and not method.is_named:
+            by_settings.setdefault(_key(method.reports[0])[1:], []).append(method)
+    sentences = []
+    for alike in by_settings.values():
+        names = " and ".join(method.name for method in alike)
+        if len(alike) > 1:
+            differs_in_code = len({_key(method.reports[0])[0] for method in alike}) == len(alike)
+            why = "were trained with other code" if differs_in_code else "repeat a seed"
+            sentences.append(
+                f"{names} have the same settings but {why}, so they are methods of their own; --method NAME=RUN,RUN "
+                "says which runs are one."
+            )
+    unknown = [
+        method.name
         for method in methods
+        if len(method.seeds) > 1 and not method.is_named and not all(_key(report)[0] for report in method.reports)
     ]
-    found: dict[str, RunReport] = {}
-    for report in reports:
-        for baseline in report.baselines:
-            found.setdefault(baseline, report)
-    return [*methods, *(Method(TITLES[name], (report,), name) for name, report in found.items())]  # type: ignore[index]
+    if unknown:
+        sentences.append(
+            f"Not every run of {' and '.join(unknown)} records the code that it was trained with: its runs are taken "
+            "to have the same."
+        )
+    return sentences
 
 
-def settings(config: RunConfig) -> str:
-    """The part of a configuration that makes a method, as text: all but `IRRELEVANT`."""
-    content = config.model_dump(mode="json")
-    for section, keys in IRRELEVANT.items():
-        part = content[section] if section else content
-        for key in keys:
-            del part[key]
-    return json.dumps(content, sort_keys=True)
+def _key(report: RunReport) -> tuple[str, ...]:
+    """What two runs of one method have in common: the code first."""
+    kind = report.which if report.which in ("average", "last") else "best"
+    return code_of(report.run), method_settings(report.config, report.run), kind
+
+
+def _baselines(reports: Sequence[RunReport]) -> list[Method]:
+    """Each baseline once, or as often as it was measured with other parameters or results."""
+    found: list[Method] = []
+    for name in dict.fromkeys(name for report in reports for name in report.baselines):
+        own = [report for report in reports if name in report.baselines]
+        different: list[RunReport] = []
+        for report in own:
+            if not any(_same_baseline(report, other, name) for other in different):
+                different.append(report)
+        found += [Method(TITLES[name], (report,), name) for report in different]  # type: ignore[index]
+    return found
+
+
+def _same_baseline(first: RunReport, second: RunReport, name: str) -> bool:
+    """Whether a baseline had the same parameters in two reports, and the same results."""
+    options = [(report.content.get("baselines") or {}).get(name) for report in (first, second)]
+    ours, theirs = first.baselines[name], second.baselines[name]
+    return options[0] == options[1] and not any(
+        first_difference(ours[member][metric], theirs[member][metric])
+        for member in ours.keys() & theirs.keys()
+        for metric in ours[member].keys() & theirs[member].keys()
+    )
 
 
 def _name(runs: Sequence[RunReport]) -> str:
@@ -122,7 +175,36 @@ def _name(runs: Sequence[RunReport]) -> str:
     return common if len(runs) == 1 else common.rstrip("-_. 0123456789") or runs[0].config.name
 
 
+def _unique(methods: Sequence[Method]) -> list[Method]:
+    """The methods, with what tells them apart added to names that several have."""
+    names = [method.name for method in methods]
+    for name in {name for name in names if names.count(name) > 1}:
+        alike = [i for i, own in enumerate(names) if own == name]
+        for describe in (_place, _checkpoint, _file, _path):
+            described = [f"{name} ({describe(methods[i])})" for i in alike]
+            if len(set(described)) == len(alike) and not set(described) & set(names):
+                break
+        for i, text in zip(alike, described, strict=True):
+            names[i] = text
+    return [replace(method, name=name) for method, name in zip(methods, names, strict=True)]
+
+
 def _place(method: Method) -> str:
-    """What tells a method from another of the same name: its folder, or its first run."""
-    run = method.reports[0].file.parent
-    return f"{run.parent.name}/{run.name}" if len(method.reports) == 1 else f"{run.name} ..."
+    """The folder of a run, or the first of several; of a baseline, the run that it was measured with."""
+    report = method.reports[0]
+    if method.baseline is not None:
+        return f"of {report.name}"
+    return f"{report.run.parent.name}/{report.name}" if len(method.reports) == 1 else f"{report.name} ..."
+
+
+def _checkpoint(method: Method) -> str:
+    report = method.reports[0]
+    return method.checkpoint if method.is_trained else f"of {report.run.parent.name}/{report.name}"
+
+
+def _file(method: Method) -> str:
+    return f"{'' if method.is_trained else 'of '}{method.reports[0].file.name}"
+
+
+def _path(method: Method) -> str:
+    return f"{'' if method.is_trained else 'of '}{method.reports[0].file}"

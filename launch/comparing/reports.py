@@ -11,6 +11,8 @@ from quell.configs.errors import DataError
 from quell.configs.schema import RunConfig
 from quell.configs.support.json_files import Record, number, parse_json
 from quell.configs.support.paths import resolve
+from quell.launch.checkpoints.best import read_best
+from quell.launch.checkpoints.layout import folder_name, step_of
 from quell.launch.runs.folder import RunFolder
 
 REPORT_FILE = "report.json"
@@ -24,8 +26,8 @@ class RunReport:
     """A report.json, with its values ordered by what was restored rather than by the fields of the method."""
 
     file: Path
-    name: str
-    """Of the run folder."""
+    run: Path
+    """The run folder."""
     config: RunConfig
     content: Record
     keys: tuple[str, ...]
@@ -40,6 +42,25 @@ class RunReport:
     """Noisy member -> values of the noisy images themselves."""
     baselines: dict[str, dict[str, Values]] = field(default_factory=dict)
     """Baseline -> noisy member -> its values."""
+
+    @property
+    def name(self) -> str:
+        """Of the run folder."""
+        return self.run.name
+
+    @property
+    def which(self) -> str:
+        """Which checkpoint was measured: best, last, average; or its name, where the report does not say."""
+        checkpoint = str(self.content["checkpoint"])
+        return checkpoint if checkpoint == "average" else str(self.content.get("which") or checkpoint)
+
+    @property
+    def newer_best(self) -> str:
+        """The run's best checkpoint now, where the report is of one that was it; empty where it still is."""
+        best, checkpoint = read_best(self.run / "checkpoints"), str(self.content["checkpoint"])
+        if self.which in ("last", "average") or best is None or step_of(Path(checkpoint)) in (None, best["step"]):
+            return ""
+        return folder_name(best["step"])
 
     @property
     def clean_members(self) -> dict[str, str]:
@@ -78,7 +99,7 @@ def read_report(file: Path) -> RunReport:
     rows: list[Record] = content["rows"]
     report = RunReport(
         file,
-        run.name,
+        run,
         RunFolder(run).config(),
         content,
         keys=tuple(row["key"] for row in rows),
@@ -135,4 +156,9 @@ def _fill(report: RunReport, rows: list[Record]) -> None:
 def describe(report: RunReport) -> dict[str, Any]:
     """What identifies a report, for the JSON of a comparison."""
     listed = ("run", "checkpoint", "method", "data", "data_range", "fingerprint", "images")
-    return {"report": str(report.file), "seed": report.config.seed, **{name: report.content[name] for name in listed}}
+    return {
+        "report": str(report.file),
+        "seed": report.config.seed,
+        "which": report.which,
+        **{name: report.content[name] for name in listed},
+    }

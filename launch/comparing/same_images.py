@@ -1,7 +1,7 @@
 """Refusing to compare runs that were not measured on the same images in the same way."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from quell.configs.errors import DataError
 from quell.launch.comparing.reports import RunReport
@@ -56,11 +56,19 @@ def _refuse_other_noisy_images(first: RunReport, other: RunReport, member: str, 
     """DataError where the same noisy image scores differently: it was read, resized or measured differently."""
     ours, theirs = first.noisy.get(member, {}), other.noisy.get(member, {})
     for metric in ours.keys() & theirs.keys():
-        for key, value in ours[metric].items():
-            another = theirs[metric].get(key, math.nan)
-            both_finite = math.isfinite(value) and math.isfinite(another)
-            if both_finite and not math.isclose(value, another, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
-                raise DataError(
-                    f"{first.file} and {other.file} measure {metric} of the noisy '{member}' of {key} as {value:.4g} "
-                    f"and {another:.4g}, so it was read, resized or measured differently: {advice}"
-                )
+        if key := first_difference(ours[metric], theirs[metric]):
+            raise DataError(
+                f"{first.file} and {other.file} measure {metric} of the noisy '{member}' of {key} as "
+                f"{ours[metric][key]:.4g} and {theirs[metric][key]:.4g}, so it was read, resized or measured "
+                f"differently: {advice}"
+            )
+
+
+def first_difference(ours: Mapping[str, float], theirs: Mapping[str, float]) -> str | None:
+    """The first sample of which two measurements are finite and differ by more than rounding; None if none does."""
+    for key, value in ours.items():
+        another = theirs.get(key, math.nan)
+        both_finite = math.isfinite(value) and math.isfinite(another)
+        if both_finite and not math.isclose(value, another, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            return key
+    return None

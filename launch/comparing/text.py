@@ -38,6 +38,7 @@ def _section(ranking: Ranking, reference: int | None) -> str:
     """The heading, table and remarks of one metric."""
     metric, shown = ranking.metric, ranking.places[0].method if reference is None else reference
     name = ranking.methods[shown].name
+    checkpoints = {method.checkpoint for method in ranking.methods if method.is_trained}
     has_seeds = any(len(method.seeds) > 1 for method in ranking.methods)
     rows: list[dict[str, object]] = []
     for number, place in enumerate(ranking.places, 1):
@@ -45,6 +46,8 @@ def _section(ranking: Ranking, reference: int | None) -> str:
         row: dict[str, object] = {"rank": str(number), "method": method.name}
         if has_seeds:
             row["seeds"] = str(len(method.seeds)) if method.seeds else "-"
+        if len(checkpoints) > 1:
+            row["checkpoint"] = method.checkpoint or "-"
         row[title(metric)] = _spread(metric, place.mean, place.std)
         pair = ranking.pair(place.method, shown)
         row |= _pair_cells(ranking, pair) if pair else dict.fromkeys(_pair_columns(ranking))

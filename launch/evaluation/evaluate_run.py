@@ -86,6 +86,8 @@ class Summary:
     checkpoint: str
     identity: str
     """Of the checkpoint (launch/checkpoints/integrity.py), which its name is not."""
+    which: str
+    """How that checkpoint was chosen: best, last or average."""
     method: str
     data: str
     data_range: float
@@ -147,6 +149,7 @@ def evaluate(options: EvaluationOptions, *, quiet: bool = False) -> int:
                 run=str(run),
                 checkpoint=model.checkpoint.name,
                 identity=integrity.identity(model.checkpoint),
+                which=options.which,
                 method=config.pipeline.name,
                 data=str(shards.path),
                 data_range=data_range,
@@ -159,8 +162,7 @@ def evaluate(options: EvaluationOptions, *, quiet: bool = False) -> int:
                 source=str(shards.meta.get("source", "")),
                 outputs=measured_outputs(model.pipeline.outputs, needs, data),
             )
-            text = write_report(options.report, summary, rows, baselines)
-            _show(text, summary.warnings, quiet=quiet)
+            _show(write_report(options.report, summary, rows, baselines), summary.warnings, quiet=quiet)
         return 0
     finally:
         acceleration.close(accelerator)

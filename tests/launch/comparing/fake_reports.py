@@ -8,6 +8,7 @@ import numpy as np
 
 from quell.configs import loader
 from quell.configs.support.paths import ROOT
+from quell.launch.capsule import files as capsule
 from tests.support.small_runs import SMALL_CONFIG
 
 
@@ -20,11 +21,16 @@ def write_report(
     nlm: Sequence[float] = (),
     metrics: Mapping[str, Sequence[float]] | None = None,
     noisy: float = 20.0,
+    code: str = "",
+    data: str = "",
     **head: object,
 ) -> Path:
-    """Write config.yaml and report.json of a run that restores `pd`; returns the folder."""
+    """Write config.yaml, report.json and, for a `code`, a capsule of a run that restores `pd`; returns the folder."""
     run.mkdir(parents=True)
     (run / "config.yaml").write_text(loader.dump(loader.load(ROOT / SMALL_CONFIG, list(overrides))))
+    if code:
+        train = {"fingerprint": f"1:{data or 'aa'}:-"}
+        capsule.append(run, {"step": 0, "code": {"fingerprint": code}, "data": {"train": train}})
     rows: list[dict[str, object]] = []
     for i, value in enumerate(psnr):
         row: dict[str, object] = {"index": i, "key": f"s{i:02d}", "out/psnr": value, "out/noisy_psnr": noisy + i}

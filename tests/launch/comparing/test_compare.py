@@ -9,8 +9,6 @@ import pytest
 
 from quell.configs.support.json_files import Record
 from quell.launch.comparing import command
-from quell.launch.comparing.compare_runs import read_reports
-from quell.launch.comparing.methods import methods_of
 from quell.launch.differences.units import units_of
 from tests.launch.comparing.fake_reports import scores, write_report
 from tests.support.small_runs import single_error
@@ -100,13 +98,6 @@ def test_runs_that_differ_in_their_seed_are_one_method(tmp_path: Path, capsys: O
     assert "| 1 | new | 3 | 3" in capsys.readouterr().out
     (pair,) = compared(tmp_path / "out")["pairs"]
     assert (pair["first"], pair["test"], pair["first_is"]) == ("new", "t, seeds and images", "better")
-
-
-def test_one_seed_trained_twice_is_not_two_seeds(tmp_path: Path) -> None:
-    for name in ("before", "after"):
-        write_report(tmp_path / name, scores(6, 30), overrides=["seed=1"])
-    reports = read_reports([str(tmp_path / "before"), str(tmp_path / "after")], evaluate=False)
-    assert [method.name for method in methods_of(reports)] == ["before", "after"]
 
 
 def test_a_run_is_compared_with_its_baselines_and_everything_with_one_of_them(tmp_path: Path, capsys: Output) -> None:
@@ -236,3 +227,48 @@ def test_images_without_a_finite_value_are_left_out_and_named(tmp_path: Path, ca
     write_report(tmp_path / "a", scores(8, 31), nlm=[float("nan"), *scores(7, 29)])
     assert compare(tmp_path / "out", tmp_path / "a", "--plots", 0) == 0
     assert "Left out: 1 images without a finite value of every method (s00)" in capsys.readouterr().out
+
+
+def test_the_best_checkpoint_is_compared_with_the_average(tmp_path: Path, capsys: Output) -> None:
+    run = write_report(tmp_path / "a", scores(8, 31), which="best", checkpoint="step-00000100")
+    content = json.loads((run / "report.json").read_text())
+    for row in content["rows"]:
+        row["out/psnr"] += 0.3 + 0.01 * row["index"]
+    (run / "average.json").write_text(json.dumps(content | {"checkpoint": "average", "which": "average"}))
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "best.json").write_text('{"step": 200, "metric": "psnr", "value": 31.0}')
+    assert compare(tmp_path / "out", run, run / "average.json", "--plots", 0) == 0
+    printed = capsys.readouterr().out
+    assert "| 1 | a (average) | average | 3" in printed and "| 2 | a (best) | best | 3" in printed
+    assert "report.json is of step-00000100, while the best checkpoint of the run is step-00000200 now" in printed
+    assert list(compared(tmp_path / "out")["values"]) == ["a (best)", "a (average)"]
+    assert compare(tmp_path / "out", run, run / "average.json", "--against", run) == 2
+    assert "may be 'a (best)' or 'a (average)'" in single_error(capsys.readouterr().err)
+    assert compare(tmp_path / "out", run, run / "average.json", "--against", "a (best)", "--plots", 0) == 0
+
+
+def test_named_methods_and_what_cannot_be_asked_of_them(tmp_path: Path, capsys: Output) -> None:
+    for seed in (1, 2, 3, 4):
+        mean, code = (30, "before") if seed < 3 else (31, "after")
+        write_report(tmp_path / f"r{seed}", scores(10, mean, seed=seed), overrides=[f"seed={seed}"], code=code)
+    runs = [str(tmp_path / f"r{seed}") for seed in (1, 2, 3, 4)]
+    words: list[object] = ["--method", f"new={runs[2]},{runs[3]}", "--method", f"old={runs[0]},{runs[1]}", "--plots", 0]
+    assert compare(tmp_path / "out", *words, "--require-better") == 0
+    assert "| 1 | new | 2 |" in capsys.readouterr().out
+    for words, message in (
+        (["--method", "new"], "--method must be NAME=RUN,RUN"),
+        ([], "there is nothing to compare: name the evaluated runs"),
+        ([runs[0], "--method", f"new={runs[0]}"], "is named twice"),
+    ):
+        assert compare(tmp_path / "out", *words) == 2
+        assert message in single_error(capsys.readouterr().err)
+
+
+def test_the_first_run_cannot_be_better_than_what_it_is_not_compared_with(tmp_path: Path, capsys: Output) -> None:
+    for name, mean in (("a", 31.0), ("b", 30.0)):
+        nlm = scores(10, 28, seed=7)
+        write_report(tmp_path / name, scores(10, mean, seed=3), nlm=nlm, overrides=[f"optimizer.lr={mean}"])
+    runs = tmp_path / "a", tmp_path / "b"
+    assert compare(tmp_path / "out", *runs, "--require-better", "--against", "nlm") == 2
+    assert "give --against a, or none" in single_error(capsys.readouterr().err)
+    assert compare(tmp_path / "out", *runs, "--require-better", "--against", runs[0], "--plots", 0) == 0
