@@ -37,8 +37,10 @@ def compare(options: argparse.Namespace) -> int:
     methods = [method for method in methods if method.is_trained or not options.no_baselines]
     methods = [method for method in methods if _is_complete(method, members)]
     if len(methods) < 2:
+        several = ", of which all these runs are seeds" if len(reports) > 1 else ""
         raise ConfigError(
-            f"there is nothing to compare {methods[0].name} with: name another run, or evaluate it with --baseline nlm"
+            f"there is nothing to compare {methods[0].name} with{several}: name another run, evaluate with --baseline "
+            "nlm, or say with --method NAME=RUN,RUN which runs are one method"
         )
     metrics = _metrics(methods, members, options.metrics)
     against = None if options.against is None else _position(options.against, methods)

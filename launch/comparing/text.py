@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import permutations
 
 from quell.launch.comparing.comparison import SIGNIFICANT, Pair, Ranking
 from quell.launch.differences.figures import figure, title
@@ -156,6 +157,17 @@ def _limits(ranking: Ranking) -> list[str]:
             f"Trained with one seed only: {', '.join(single)}. What is said of these is about the trained networks, "
             "not about their methods: another seed may change it."
         )
+    lent = [
+        (methods[0], methods[1])
+        for pair in ranking.pairs
+        for methods in permutations([ranking.methods[pair.first], ranking.methods[pair.second]])
+        if len(methods[0].seeds) == 1 < len(methods[1].seeds)
+    ]
+    sentences += [
+        f"{one.name} is taken to vary between seeds as much as {other.name}, of which there are {len(other.seeds)}: "
+        "with few seeds, only large differences can be found."
+        for one, other in lent
+    ]
     shares = [pair.seed_share for pair in ranking.pairs if pair.seed_share is not None]
     if shares and max(shares) > 0.5:
         sentences.append(

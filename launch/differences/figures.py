@@ -19,4 +19,4 @@ def figure(metric: str, value: float, *, signed: bool = False) -> str:
     if not math.isfinite(value):
         return "-"
     digits = f".{DECIMALS[metric]}f" if metric in DECIMALS else ".4g"
-    return f"{value:{'+' if signed else ''}{digits}}"
+    return f"{value + 0.0:{'+' if signed else ''}{digits}}"  # which leaves no sign to a zero

@@ -255,12 +255,13 @@ def test_named_methods_and_what_cannot_be_asked_of_them(tmp_path: Path, capsys: 
     words: list[object] = ["--method", f"new={runs[2]},{runs[3]}", "--method", f"old={runs[0]},{runs[1]}", "--plots", 0]
     assert compare(tmp_path / "out", *words, "--require-better") == 0
     assert "| 1 | new | 2 |" in capsys.readouterr().out
-    for words, message in (
+    for wrong, message in (
         (["--method", "new"], "--method must be NAME=RUN,RUN"),
         ([], "there is nothing to compare: name the evaluated runs"),
         ([runs[0], "--method", f"new={runs[0]}"], "is named twice"),
+        (runs[:2], "there is nothing to compare r with, of which all these runs are seeds: name another run, evaluate"),
     ):
-        assert compare(tmp_path / "out", *words) == 2
+        assert compare(tmp_path / "out", *wrong) == 2
         assert message in single_error(capsys.readouterr().err)
 
 
@@ -272,3 +273,12 @@ def test_the_first_run_cannot_be_better_than_what_it_is_not_compared_with(tmp_pa
     assert compare(tmp_path / "out", *runs, "--require-better", "--against", "nlm") == 2
     assert "give --against a, or none" in single_error(capsys.readouterr().err)
     assert compare(tmp_path / "out", *runs, "--require-better", "--against", runs[0], "--plots", 0) == 0
+
+
+def test_one_run_against_several_seeds_says_what_it_assumes(tmp_path: Path, capsys: Output) -> None:
+    for name, seed, lr in (("old-1", 1, 0.1), ("old-2", 2, 0.1), ("new", 3, 0.2)):
+        settings = [f"seed={seed}", f"optimizer.lr={lr}"]
+        write_report(tmp_path / name, scores(10, 30 + 5 * lr, seed=seed), overrides=settings)
+    runs = [tmp_path / name for name in ("old-1", "old-2", "new")]
+    assert compare(tmp_path / "out", *runs, "--plots", 0) == 0
+    assert "new is taken to vary between seeds as much as old, of which there are 2" in capsys.readouterr().out
