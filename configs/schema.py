@@ -248,8 +248,9 @@ class EvaluationConfig(Section):
     """Evaluate only the first N validation samples."""
     metric: str = "psnr"
     """What the best checkpoints are chosen by: a file of losses/metrics/ other than enl and msr, or risk; averaged over
-    the primary outputs, or of one output as `output/psnr`. risk is the mean squared error to the clean images, estimated without them for
-    Gaussian noise, at the cost of a second restoration of each image (launch/evaluation/risk.py)."""
+    the primary outputs, or of one output as `output/psnr`. risk is the mean squared error to the clean images,
+    estimated without them for Gaussian noise, at the cost of a second restoration of each image
+    (launch/evaluation/risk.py)."""
     blind_checks: bool = True
     """Compare what was removed from each image with the noise that the images themselves show, which needs no clean
     images, and warn where they differ (launch/evaluation/blind_checks.py)."""
