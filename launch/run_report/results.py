@@ -95,7 +95,10 @@ def _table(report: RunReport, member: str, main: str, units: Units) -> list[Html
     about = [
         element("p", f"{', '.join(titles)}: {sentence}", class_="verdict problem") for sentence, titles in notes.items()
     ]
-    return [table(rows, caption=f"Noisy images: {member}", class_="numbers"), *about]
+    caption = f"Noisy images: {member}"
+    if (ranking := rankings.get(main)) is not None:
+        caption += f" (intervals: {mean_interval(ranking.unit_values[0][0]).method})"
+    return [table(rows, caption=caption, class_="numbers"), *about]
 
 
 def _value(number: int, ranking: Ranking | None) -> str:

@@ -66,6 +66,7 @@ def test_a_value_that_is_not_finite_is_left_out_of_the_results_and_counted(value
     report = read_report(run / "report.json")
     text = "".join(map(str, results.content(report)))
     assert f"{sum(psnr[1:]) / 7:.2f} (" in text and "against NLM" in "".join(results.headline(report) or ())
+    assert "(intervals: studentized bootstrap)" in text
     assert ("a failed on 1 images" if value == "-inf" else "Left out: 1 images") in text
 
 
