@@ -131,6 +131,17 @@ def test_another_metric_after_a_resume_begins_to_wait_anew(train_small: TrainSma
     assert state["best"] == meta["metrics"]["rmse"] and state["waited"] == 0
 
 
+def test_other_images_after_a_resume_begin_to_wait_anew(train_small: TrainSmall, tmp_path: Path) -> None:
+    options = (*EVALUATED, "loop.patience=9")
+    assert train_small(*options)[0] == 0
+    assert train_small(*options, "evaluation.limit=1", "loop.max_steps=6")[0] == 0
+    new = {event["step"]: event["psnr"] for event in read_events(tmp_path / "run", "eval") if event["step"] > 4}
+    state = store.read_state(store.choose(tmp_path / "run"), "state.pt")["early_stop"]
+    assert state["best"] == max(new.values())
+    chosen = best.read_best(tmp_path / "run" / "checkpoints")
+    assert chosen is not None and chosen["step"] in new
+
+
 def test_an_output_that_the_method_lacks_is_refused_at_the_start(train_small: TrainSmall) -> None:
     for options in ((), ("--dry-run",)):
         code, output = train_small("evaluation.metric=pd_croos/psnr", options=options)
