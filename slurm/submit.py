@@ -18,7 +18,7 @@ from quell.configs.errors import ConfigError, MachineError, run_command
 from quell.configs.locations import run_folder
 from quell.configs.support.arguments import CommandParser
 from quell.configs.support.logs import add_arguments, configure, get_logger
-from quell.configs.support.paths import IS_INSTALLED, ROOT, from_here, resolve
+from quell.configs.support.paths import IS_INSTALLED, ROOT, base, from_here, resolve
 from quell.configs.support.suggestions import did_you_mean
 
 log = get_logger(__name__)
@@ -60,6 +60,13 @@ def submit(options: argparse.Namespace) -> int:
     for note in stage_graph.notes:
         log.warning("%s", note)
     chosen = graph.select(stage_graph.stages, only=options.only, start=options.start)
+    for name in chosen:
+        for path in snapshot.unlinked_paths(planned.stages[name].settings.command):
+            log.warning(
+                "stages.%s.command: '%s' begins with a folder that %s does not have, so that the job would write it in "
+                "its copy of the code: create %s/ first, or give the absolute path",
+                name, path, base(), path.partition("/")[0],
+            )  # fmt: skip
     start_checks.refuse_what_would_not_start(planned, chosen)
     if options.dry_run:
         shown = planned.from_snapshot(snapshot.location(root / "code"), commit="")

@@ -1,6 +1,7 @@
 """Quell installed as a wheel, as an editable checkout, or not at all, used from a folder with packages of its own."""
 
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from quell.configs.support.paths import ROOT
 from tests.quell.environments import Environment, build, copy_of_tree
+from tests.support import commands
 from tests.support.runs import read_weights, same_bits
 
 OWN_PACKAGES = ("models", "configs", "tests", "data", "launch", "losses", "shards")
@@ -186,3 +188,22 @@ def test_a_sdist_builds_the_same_wheel(wheel: Path, tree: Path, tmp_path: Path) 
         {name: archive.read(name) for name in archive.namelist()} for archive in map(zipfile.ZipFile, (built, wheel))
     ]
     assert contents[0] == contents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wheel", "editable"])
+def test_mypy_and_editors_know_the_types_of_an_installed_quell(
+    kind: str, wheel: Path, tree: Path, tmp_path: Path
+) -> None:
+    environment = Environment(tmp_path / "environment")
+    if kind == "wheel":
+        environment.install(wheel)
+    else:
+        environment.install("--config-settings", "editable_mode=strict", "--editable", tree)
+    (tmp_path / "mine.py").write_text("import quell\n\nreveal_type(quell.load('run').fields)\nquell.load(3)\n")
+    mypy = [sys.executable, "-m", "mypy", "--python-executable", environment.bin / "python", "--no-error-summary"]
+    output = commands.run(
+        [*mypy, "--cache-dir", tmp_path / "cache", "mine.py"], cwd=tmp_path, code=1, env={"PYTHONPATH": ""}
+    ).output
+    assert 'Revealed type is "tuple[' in output and 'incompatible type "int"' in output
+    assert [line for line in output.splitlines() if not line.startswith("mine.py")] == []

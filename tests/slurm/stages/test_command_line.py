@@ -100,3 +100,11 @@ def test_settings_without_effect_are_named(write: Any, capsys: pytest.CaptureFix
     warnings = capsys.readouterr().err
     assert "--set loop.epochs: no effect, because no stage trains a configuration" in warnings
     assert "--set site.partition: no effect on a, whose resources name another; use --set resources.part" in warnings
+
+
+def test_a_command_that_would_write_in_the_copy_of_the_code_is_warned_of(
+    write: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build = ["-m", "shards.build", "phantom", "--output", "not_there_yet/set"]
+    assert submit.main(["--stages", str(write({"a": {"command": build}})), "--dry-run"]) == 0
+    assert "stages.a.command: 'not_there_yet/set' begins with a folder that" in capsys.readouterr().err

@@ -44,6 +44,20 @@ def test_what_lies_beside_the_code_has_the_same_relative_path_in_a_snapshot(chec
     assert (snapshot.take(tmp_path / "code") / "data" / "image.npy").read_text() == "pixels"
 
 
+def test_what_is_added_beside_the_code_is_linked_by_the_next_submission(checkout: Path, tmp_path: Path) -> None:
+    first = snapshot.take(tmp_path / "code")
+    (checkout / "my_methods").mkdir()
+    (checkout / "my_methods" / "weights.npy").write_text("")
+    assert snapshot.take(tmp_path / "code") == first and (first / "my_methods" / "weights.npy").is_file()
+    assert snapshot.take(tmp_path / "code") == first
+
+
+def test_paths_that_would_stay_in_the_copy_are_found(checkout: Path) -> None:
+    words = ["-m", "shards.build", "awgn", "--output", "new/set", "--input=data/raw", "runs/a/b", "launch/train.py"]
+    words += ["data.root=later/set", "/absolute/path", "s3://bucket/set", "{train}/report", "--level", "0.1"]
+    assert snapshot.unlinked_paths(words) == ["new/set", "later/set"]
+
+
 def test_the_commit_is_marked_if_files_differ_from_it(checkout: Path) -> None:
     assert snapshot.commit() == ""
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(checkout)]
