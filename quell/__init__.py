@@ -6,6 +6,7 @@ beside it, where they can also be started as scripts (`launch/train.py`); the li
 editors and mypy only.
 """
 
+from configparser import ConfigParser
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -49,11 +50,19 @@ _MODULES = {
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        return version("quell")
+        return _version()
     for module, names in _MODULES.items():
         if name in names:
             return getattr(import_module(module), name)
     raise AttributeError(f"module 'quell' has no attribute '{name}'")
+
+
+def _version() -> str:
+    """The version of this code: of a checkout its own, whatever else is installed."""
+    settings = ConfigParser()
+    if __path__[0] == str(_FOLDER.parent) and settings.read(_FOLDER.parent / "setup.cfg", encoding="utf-8"):
+        return settings["metadata"]["version"]
+    return version("quell")
 
 
 def __dir__() -> list[str]:

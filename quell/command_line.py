@@ -57,6 +57,8 @@ def main() -> int:
     if name == "--version":
         print(f"quell {quell.__version__}")
         return 0
+    if name == "--path":
+        return run_command(lambda: _show_path(arguments))
     if name not in COMMANDS:
         return run_command(lambda: _refuse(name))
     if not IS_INSTALLED and Path.cwd() != ROOT:  # the scripts that some commands start would take the checkout
@@ -71,7 +73,23 @@ def overview() -> str:
     """The list of commands."""
     width = max(map(len, COMMANDS))
     listed = "\n".join(f"  {name:{width}}  {command.help}" for name, command in COMMANDS.items())
-    return f"usage: quell COMMAND ...\n\n{listed}\n\nquell COMMAND --help shows the arguments of one."
+    return (
+        f"usage: quell COMMAND ...\n\n{listed}\n\nquell COMMAND --help shows the arguments of one; quell --version the "
+        "version;\nquell --path configs/accelerate/cpu.yaml where a file that comes with Quell is."
+    )
+
+
+def _show_path(arguments: list[str]) -> int:
+    """Print where a file of the code is, for programs that do not look for it there."""
+    if len(arguments) != 1:
+        raise ConfigError("--path takes the name of one file, such as configs/accelerate/cpu.yaml")
+    path = ROOT / arguments[0]
+    if not path.is_file():
+        raise ConfigError(
+            f"--path: no file {arguments[0]} comes with Quell; those of launch targets are in configs/accelerate/"
+        )
+    print(path)
+    return 0
 
 
 def _refuse(name: str) -> int:

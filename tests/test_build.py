@@ -138,6 +138,13 @@ def test_commit_hooks_run_the_commands_that_ci_runs() -> None:
     assert run == checks
 
 
+def test_the_slow_lane_and_the_lowest_versions_run_on_a_schedule() -> None:
+    workflow = yaml_file(".github/workflows/slow.yml")
+    assert {"schedule", "workflow_dispatch"} == workflow["on"].keys()
+    lines = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    assert {"make test-slow", "make test-lowest"} <= set(lines)
+
+
 def test_the_workflow_runs_the_script_that_runs_everything() -> None:
     workflow = yaml_file(".github/workflows/ci.yml")
     assert {"push", "pull_request"} <= workflow["on"].keys()

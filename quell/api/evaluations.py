@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from quell.api.process_state import in_user_program, own_run
 from quell.configs.errors import DataError, MachineError
 from quell.launch.evaluation import evaluate_run
+from quell.launch.evaluation.report import markdown_table
 
 if TYPE_CHECKING:
     from quell.api.models import PathLike
@@ -49,7 +50,10 @@ class Evaluation:
         return pandas.DataFrame(self.rows)
 
     def __str__(self) -> str:
-        return self.path.with_suffix(".md").read_text(encoding="utf-8")
+        try:
+            return self.path.with_suffix(".md").read_text(encoding="utf-8")
+        except OSError:  # only the JSON file was copied
+            return markdown_table(self.table)
 
     def __repr__(self) -> str:
         return f"<quell.Evaluation {self.path}: {len(self.rows)} images>"
@@ -76,11 +80,12 @@ def evaluate(
     limit: int | None = None,
     pictures: int = 2,
     output: PathLike | None = None,
+    trust_code: bool = False,
 ) -> Evaluation:
     """Measure a trained run on a split; the same report as `quell evaluate` writes.
 
     Args:
-        run: Run folder, or one checkpoint folder inside it.
+        run: Run folder, one checkpoint folder inside it, or a shared model as of `quell.load`.
         which: Which checkpoint of the run.
         data: Folder of shards; default the run's own.
         split: Default the run's test split.
@@ -93,7 +98,8 @@ def evaluate(
         batch: Images restored together; default the run's `data.eval_batch_size`.
         limit: Measure only the first so many images.
         pictures: Images shown in the .png.
-        output: Report file; default report.json in the run folder.
+        output: Report file; default report.json in the folder that `run` names, which of a checkpoint is its own.
+        trust_code: Whether the configuration of a shared model may import classes from outside of Quell.
 
     Returns:
         The report.
@@ -101,7 +107,7 @@ def evaluate(
     Raises:
         QuellError: There is no usable checkpoint, the shards do not suit the run, or options do not go together.
     """
-    options = evaluate_run.EvaluationOptions(
+    return _measured(
         run=os.fspath(run),
         which=which,
         data=_text(data),
@@ -116,7 +122,12 @@ def evaluate(
         limit=limit,
         pictures=pictures,
         output=_text(output),
+        trust_code=trust_code,
     )
+
+
+def _measured(**named: Any) -> Evaluation:
+    options = evaluate_run.EvaluationOptions(**named)
     with own_run():
         evaluate_run.evaluate(options, quiet=True)
     return Evaluation(options.report)

@@ -100,7 +100,9 @@ def train(
         resume: "auto" continues from the last checkpoint, "never" refuses to; or the path of a checkpoint.
         overrides: Changes to single keys: `{"loop.max_steps": 100}`.
         **sections: Changes to whole sections, merged into those of the configuration: `loop={"max_steps": 100}`. Where
-            the `name` in a mapping differs, as that of another network, the mapping replaces the one it changes.
+            the `name` in a mapping differs, as that of another network, the mapping replaces the one it changes. Keys
+            that are not named stay: `pipeline={"losses": {"l1": 1}}` keeps the other losses of the configuration, while
+            `overrides={"pipeline.losses": {"l1": 1}}` replaces them all.
 
     Returns:
         The run; its `status` is "finished", or "interrupted" or "stopped" after an interrupt or a stop signal.
@@ -121,9 +123,14 @@ def train(
 
 
 @in_user_program
-def open_run(source: PathLike) -> Run:
-    """Open a run folder that is there already. Raises CheckpointError where it is none."""
-    return Run(locate(os.fspath(source)))
+def open_run(source: PathLike, *, trust_code: bool = False) -> Run:
+    """Open a run folder that is there already. Raises CheckpointError where it is none.
+
+    Args:
+        source: The folder, or a shared model as of `quell.load`.
+        trust_code: Whether the configuration of a shared model may import classes from outside of Quell.
+    """
+    return Run(locate(os.fspath(source), trust_code=trust_code))
 
 
 def configuration(

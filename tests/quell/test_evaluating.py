@@ -66,3 +66,9 @@ def test_rows_become_a_data_frame_only_where_pandas_is(tmp_path: Path, monkeypat
 def test_options_are_checked_as_those_of_the_command_are(trained: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(options)).removesuffix('s')}: expected"):
         quell.evaluate(trained, **options)
+
+
+def test_a_report_is_shown_where_only_its_json_file_was_copied(tmp_path: Path) -> None:
+    content = {"rows": [], "means": {}, "table": [{"field": "pd", "image": "noisy"}]}
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    assert "| pd | noisy |" in str(Evaluation(tmp_path / "report.json"))
