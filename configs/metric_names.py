@@ -52,9 +52,7 @@ def cost(metric: str, value: float) -> float:
 
 
 def problem(metric: str) -> str:
-    """Why nothing can be chosen by a metric of this name; empty if something can."""
+    """Why there is no metric of this name; empty if there is one. Old runs may name one that chooses nothing."""
     known = [*registry.names("losses/metrics"), RISK]
     base = base_name(metric)
-    if base in NEITHER:
-        return f"'{base}' grows with blur, so no checkpoint can be chosen by it: choose psnr, ssim or another metric"
     return "" if base in known else f"no metric '{base}'; {did_you_mean(base, known)}"

@@ -53,7 +53,7 @@ def _is_own(file: Path) -> bool:
     place = file.resolve()
     if place.is_relative_to(ROOT):
         inside = place.relative_to(ROOT).parts
-        return not IS_INSTALLED and inside[0] not in (*FOLDERS, "tests")
+        return not IS_INSTALLED and inside[0] not in (*FOLDERS, "benchmarks", "docs", "tests")
     return not any(place.is_relative_to(folder) for folder in _OF_PYTHON)
 
 

@@ -16,8 +16,13 @@ def measured(evaluation: EvaluationConfig, outputs: Mapping[str, Output]) -> dic
     """The metrics of an evaluation during training, by name.
 
     Raises:
-        ConfigError: evaluation.metric names an output that the method does not have.
+        ConfigError: evaluation.metric names an output that the method does not have, or a metric that blur improves.
     """
+    if not metric_names.can_rank(evaluation.metric):
+        raise ConfigError(
+            f"evaluation.metric: '{metric_names.base_name(evaluation.metric)}' grows with blur, so no checkpoint can "
+            "be chosen by it: choose psnr, ssim or another metric"
+        )
     _refuse_unknown_output(evaluation, outputs)
     name = metric_names.base_name(evaluation.metric)
     if name == metric_names.RISK or name in DEFAULT_METRICS:
