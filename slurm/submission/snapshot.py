@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from quell.configs.errors import MachineError
@@ -78,7 +79,7 @@ def _write(files: Mapping[str, bytes], target: Path) -> None:
 def _link(target: Path) -> None:
     """Add the links that a copy lacks; one that is there stays, for a job may be using it."""
     for name in _linked_names():
-        if not os.path.lexists(target / name):
+        with suppress(FileExistsError):
             (target / name).symlink_to(base() / name)
 
 
