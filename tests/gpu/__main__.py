@@ -32,7 +32,6 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="file to write")
     parser.add_argument("--record", action="store_true", help="renew the bounds, in all precisions")
     parser.add_argument("--only", action="append", help="rehearse this one only; may be repeated")
-    parser.add_argument("--skip-variants-of", action="append", default=[], help="a method or network")
     args = parser.parse_args()
     fake_cuda.load_device()
     import torch
@@ -48,12 +47,7 @@ def main() -> None:
                 recorded[precision] = {name: result["launches"] for name, result in sorted(seen.items())}
             LAUNCHES.write_text(json.dumps(recorded, indent=1) + "\n")
         else:
-
-            def is_wanted(name: str) -> bool:
-                family, _, choice = name.partition(" ")
-                return not (choice and family in args.skip_variants_of) and (not args.only or name in args.only)
-
-            seen = rehearse_all(args.precision, Path(folder), is_wanted)
+            seen = rehearse_all(args.precision, Path(folder), lambda name: not args.only or name in args.only)
             content = json.dumps({"rehearsals": seen, "faults": dict(notice_faults())}, indent=1)
             if args.results is None:
                 print(content)

@@ -25,23 +25,28 @@ pytestmark = [
 GROWTH = 1.1
 """A step may launch this much more than what was recorded, before it has to be recorded again."""
 
-SLOW_VARIANTS = registry.names("models")
-"""Choices of networks are left to the slow lane; some launch 12,000 operators a step."""
-
 TIMEOUT_S = 1800
-PRECISIONS = ["bf16", pytest.param("no", marks=pytest.mark.slow), pytest.param("fp16", marks=pytest.mark.slow)]
+EVERYTHING = [pytest.param((precision, True), id=precision) for precision in ("no", "bf16", "fp16")]
+"""All precisions, with the variants: for the slow lane, as some launch 12,000 operators a step."""
 
 
-@pytest.fixture(scope="module", params=PRECISIONS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("bf16", False), id="shipped-bf16"),
+        *[pytest.param(each.values[0], id=each.id, marks=pytest.mark.slow) for each in EVERYTHING],
+    ],
+)
 def seen(
     request: pytest.FixtureRequest, command: Command, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, dict[str, Any]]:
-    """A precision, and what was seen in it."""
+    """A precision, and what was seen in it: of the shipped files, and of the variants where they are wanted."""
+    precision, with_variants = request.param
     file = tmp_path_factory.mktemp("gpu") / "seen.json"
-    skipped = [f"--skip-variants-of={name}" for name in SLOW_VARIANTS] if request.param == "bf16" else []
-    arguments = [sys.executable, "-m", "tests.gpu", "--precision", request.param, "--results", file, *skipped]
+    only = [] if with_variants else [f"--only={name}" for name in CONFIGS]
+    arguments = [sys.executable, "-m", "tests.gpu", "--precision", precision, "--results", file, *only]
     command(arguments, timeout_s=TIMEOUT_S, env={"ACCELERATE_USE_CPU": "false"})
-    return request.param, json.loads(file.read_text())
+    return precision, json.loads(file.read_text())
 
 
 def variants_of(seen: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +62,9 @@ def test_a_shipped_file_trains_as_a_gpu_needs_it(name: str, seen: tuple[str, dic
     assert content["rehearsals"][name]["launches"] > 100
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize("seen", EVERYTHING, indirect=True)
 def test_every_variant_trains_as_a_gpu_needs_it(seen: tuple[str, dict[str, Any]]) -> None:
     _, content = seen
     variants = variants_of(content)
