@@ -9,6 +9,8 @@ import copy
 import torch
 from torch import nn
 
+from quell.configs.errors import ConfigError
+
 DECAY = 0.98
 """Share of the average that a step keeps: it spans some 50 steps, over which the learning rate hardly falls."""
 
@@ -38,8 +40,14 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def after_step(self, network: nn.Module) -> None:
-        """`Pipeline.after_step`: follow the network until it is taught."""
+        """`Pipeline.after_step`: follow the network until it is taught.
+
+        Raises ConfigError where each process holds a part of the weights only.
+        """
         self.has_taught = self.teaches
-        if not self.teaches:
-            for own, followed in zip(self.network.parameters(), network.parameters(), strict=True):
-                own.lerp_(followed.detach(), 1 - self._decay)
+        if self.teaches:
+            return
+        for own, followed in zip(self.network.parameters(), network.parameters(), strict=True):
+            if own.shape != followed.shape:
+                raise ConfigError("pipeline.relearn_from needs all weights in every process: use ZeRO stage 2 or lower")
+            own.lerp_(followed.detach(), 1 - self._decay)

@@ -11,6 +11,7 @@ from quell.configs.fields import FieldSpec
 from quell.configs.loader import structure
 from quell.pipelines.base import Batch
 from quell.pipelines.common import rician
+from quell.pipelines.common.teacher import Teacher
 from quell.pipelines.cross_guided import CrossGuided
 
 SIGMA = 0.1
@@ -269,6 +270,13 @@ def test_a_teacher_follows_the_network_until_it_teaches_and_is_saved_with_it() -
         assert torch.equal(before, made.restore(data)["pd"]) == (step != 2), "the first step that is taught"
     assert followed[0] < followed[1] == followed[2] == followed[3]
     assert {name.split(".")[0] for name in made.phases["restorer"]} == {"network"}
+
+
+def test_a_teacher_refuses_weights_of_which_a_process_holds_a_part() -> None:
+    teacher = Teacher(nn.Linear(2, 2), from_step=5)
+    teacher.on_step_start(0)
+    with pytest.raises(ConfigError, match="ZeRO stage 2 or lower"):
+        teacher.after_step(nn.Linear(2, 1))
 
 
 @pytest.mark.parametrize(("kept", "ok"), [(1.0, False), (0.05, True), (-0.5, False)])
