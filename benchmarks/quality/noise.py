@@ -67,10 +67,12 @@ class Measured(NamedTuple):
 
 ROWS = {
     "white": Row("white", ()),
-    "blurred, given": Row("blurred", ("--noise", "blurred"), ("pipeline.noise={given: DATA/truth_noise.npz}",)),
-    "blurred, estimated": Row("blurred", ("--noise", "blurred")),
+    "blurred, given": Row(
+        "blurred", ("--noise", "blurred"), ("pipeline.noise={given: DATA/truth_noise.npz}",), steps=1500
+    ),
+    "blurred, estimated": Row("blurred", ("--noise", "blurred"), steps=1500),
     "varying": Row("varying", ("--noise", "varying", "--sigma", "0.05", "--sigma-to", "0.2"), (RELEARN,)),
-    "k-space, complex": Row("kspace", ("--noise", "kspace"), (RELEARN,)),
+    "k-space, complex": Row("kspace", ("--noise", "kspace"), steps=3000),
     "k-space, magnitude": Row("magnitude", ("--noise", "kspace", "--magnitude"), ("pipeline.magnitude=koay", RELEARN)),
 }
 
