@@ -14,8 +14,8 @@ from quell.losses.metrics.common.images import Image
 from quell.losses.metrics.psnr import psnr
 from quell.losses.noise.model import FieldNoise
 
-STRENGTHS = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0)
-"""The strengths that are tried."""
+STRENGTHS = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.5, 7.5, 10.0)
+"""The strengths that are tried. The level that a baseline measures by itself may be a sixth of correlated noise."""
 
 PROBE = 0.1
 """Standard deviation of a risk estimate's probe, as a share of the noise's: small, but large against rounding."""
