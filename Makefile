@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 train: $(STAMP) ## train from scratch [DATA=folder], write runs/quickstart/report.md (the default target)
 	$(PY) -m launch.quickstart $(if $(DATA),--data $(DATA))
 
-test: lint types tests ## lint, type-check and run every fast test: about 13 minutes on two cores
+test: lint types tests ## lint, type-check and run every fast test: up to half an hour on two cores
 
 test-slow: $(STAMP) ## run the tests marked slow
 	$(PYTEST) -m slow || [ $$? = 5 ] # pytest exits with 5 when no test has the mark

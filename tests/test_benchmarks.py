@@ -18,7 +18,7 @@ COMMANDS = [
     "feed --quick --configs r2r spectroformer",
     "floor --quick --only supervised",
     "precision --quick --only r2r",
-    "submission --quick",
+    pytest.param("submission --quick", marks=pytest.mark.slow),
 ]
 
 

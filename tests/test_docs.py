@@ -24,6 +24,8 @@ GUIDES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 """Documents with commands that run after those of the README."""
 SHORT = sorted(path for room in ("how_to", "explanation", "reference") for path in (ROOT / "docs" / room).glob("*.md"))
 """Pages of the site whose commands run in the slow lane. Tutorials are run by tests/docs/test_tutorials.py."""
+LONG = {ROOT / "docs" / "export.md"}
+"""Guides whose commands take minutes: they run in the slow lane, too."""
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 DOCUMENTS = [README, ROOT / "CHANGELOG.md", *GUIDES, *SHORT, *TUTORIALS]
 
@@ -45,7 +47,7 @@ SMALLER = (
     (r"\blaunch/(train|experiments|diagnose)\.py\b(?!.*--(dry-run|summary|help|run )\b)", r"\g<0>", STEPS),
     (r"\blaunch/evaluate\.py\b", r"\g<0>", "--limit 4"),
     (r"\bshards\.build phantom\b", r"\g<0>", FEWER),
-    (r"\bbenchmarks/quality/noise\.py\b", r"\g<0>", "--steps 2 --rows white"),
+    (r"\bbenchmarks/quality/noise\.py\b", r"\g<0>", "--steps 2 --rows white --limit 1"),
     (r"\btests\.campaign\b.*", r"tests.campaign --kills 1 --mutations 20", ""),
     (r"\bslurm/submit\.py\b", r"\g<0>", "--dry-run --set data.crop=32"),
 )
@@ -213,7 +215,9 @@ def test_the_commands_of_the_readme_run(workspace: Path) -> None:
 
 @pytest.mark.xdist_group("docs")
 @pytest.mark.timeout(TIMEOUT_S + 60)
-@pytest.mark.parametrize("place", GUIDES, ids=name_of)
+@pytest.mark.parametrize(
+    "place", [pytest.param(place, marks=pytest.mark.slow if place in LONG else ()) for place in GUIDES], ids=name_of
+)
 def test_the_commands_of_a_guide_run(place: Path, workspace: Path, command: Command, data: Path | None) -> None:
     run_blocks(place, workspace, command, data)
 

@@ -98,32 +98,36 @@ def train(trained: Path, data: Path, settings: list[str], steps: int) -> float:
     return minutes
 
 
-def evaluate(trained: Path, output: Path, *arguments: str) -> Report:
-    """The report of a trained run on the test slices, measured unless that is done."""
+def evaluate(trained: Path, output: Path, limit: int | None, *arguments: str) -> Report:
+    """The report of a trained run on the test slices, or the first of them, measured unless that is done."""
     if not output.is_file():
-        run("launch/evaluate.py", "--run", str(trained), "--which", "last", "--output", str(output), *arguments)
+        fewer = ["--limit", str(limit)] if limit else []
+        run("launch/evaluate.py", "--run", str(trained), "--which", "last", "--output", str(output), *fewer, *arguments)
     content: Report = json.loads(output.read_text(encoding="utf-8"))
     return content
 
 
-def measure(name: str, source: str, folder: Path, steps: int | None, network: tuple[str, ...]) -> Measured:
+def measure(name: str, folder: Path, options: argparse.Namespace) -> Measured:
     """Build, train and evaluate one row, as far as that is not done."""
+    source, network = str(Path(options.input).resolve()), () if options.full else SMALL
     row = ROWS[name]
     data, trained = folder / "data" / row.data, folder / name.replace(", ", "-").replace(" ", "-")
     if not (data / "test" / "index.json").is_file():
         run("-m", "shards.build", "knee_mese", "--input", source, *row.build, "--output", str(data))
-    steps = steps or row.steps
+    steps = options.steps or row.steps
     own = [setting.replace("DATA", str(data)).replace("HALF", str(steps // 2)) for setting in row.settings]
     minutes = train(trained, data, [*network, *own], steps)
     truth = data / "truth_noise.npz"
     told = ("--noise", str(truth)) if truth.is_file() else ()
     baselines = [word for baseline in ("noisy", "nlm", "bm3d") for word in ("--baseline", baseline)]
-    report = evaluate(trained, trained / "report.json", *baselines, *told)
+    report = evaluate(trained, trained / "report.json", options.limit, *baselines, *told)
     white = folder / "white_noise.npz"
     if not white.is_file():
         NoiseModel(dict.fromkeys(FIELDS, FieldNoise(1.0))).save(white)
     untold = ("--baseline", "bm3d", "--noise", str(white), "--tune", str(TUNED_ON))
-    return Measured(report, evaluate(trained, folder / "data" / f"{row.data}_tuned.json", *untold), minutes)
+    return Measured(
+        report, evaluate(trained, folder / "data" / f"{row.data}_tuned.json", options.limit, *untold), minutes
+    )
 
 
 def scores(report: Report, prefix: str, metric: str) -> list[float]:
@@ -154,11 +158,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="training steps of every run (default: those of each row)")
     parser.add_argument("--full", action="store_true", help="train the network of cross_guided.yaml, not a small one")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="the rows to measure")
+    parser.add_argument("--limit", type=int, help="test samples to measure (default: all)")
     options = parser.parse_args()
     folder = (ROOT / options.output).resolve()
-    source = str(Path(options.input).resolve())
-    network = () if options.full else SMALL
-    rows = [table_row(name, measure(name, source, folder, options.steps, network)) for name in options.rows]
+    rows = [table_row(name, measure(name, folder, options)) for name in options.rows]
     titles = ["noise", "noisy", "NLM", "BM3D tuned", "BM3D told", "cross_guided", "over BM3D tuned", "over BM3D told"]
     common.print_table([*titles, "CPU minutes"], rows)
 

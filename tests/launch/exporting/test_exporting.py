@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-import quell
 from quell.configs.errors import MachineError, QuellError
 from quell.launch.exporting.command import main
 from quell.launch.exporting.formats import onnx_file
@@ -21,7 +21,10 @@ from quell.launch.inference.restorer import Restorer, Tiles
 from tests.launch.exporting.small_exports import UNET, image, trained
 from tests.support.small_runs import single_error
 
-pytestmark = pytest.mark.skipif(not tracing.CAN_TRACE, reason="this torch cannot leave sizes open")
+pytestmark = [
+    pytest.mark.skipif(not tracing.CAN_TRACE, reason="this torch cannot leave sizes open"),
+    pytest.mark.xdist_group("exporting"),
+]
 
 FIELDS = ("pd", "pdfs")
 CROSS = {"name": "cross_guided", "network": UNET, "passes": 2, "noise": "white"}
@@ -46,23 +49,24 @@ def two_contrasts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def written(two_contrasts: Path, tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """Its file in every format, traced once."""
-    folder, restorer = tmp_path_factory.mktemp("files"), export.open_run(two_contrasts)
+def write(two_contrasts: Path) -> Callable[[str, Path], export.Exported]:
+    """Writes it to a file in a format; it is traced once."""
+    restorer = export.open_run(two_contrasts)
     program = RestorationProgram(restorer)
     exported, chosen = tracing.traced(program, source="run"), samples.of_split(restorer)
-    return {
-        name: export.write(
-            export.WRITERS[name](exported, program, source="run"),
-            folder / f"file{suffix}",
-            name,
-            program,
-            restorer,
-            chosen,
-            1e-5,
-        )
-        for name, suffix in export.SUFFIXES.items()
-    }
+
+    def write(name: str, file: Path) -> export.Exported:
+        writer = export.WRITERS[name](exported, program, source="run")
+        return export.write(writer, file, name, program, restorer, chosen, 1e-5)
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def written(write: Callable[[str, Path], export.Exported], tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """Its file in every format."""
+    folder = tmp_path_factory.mktemp("files")
+    return {name: write(name, folder / f"file{suffix}") for name, suffix in export.SUFFIXES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -147,16 +151,17 @@ def test_the_sizes_of_an_onnx_file_are_open_and_named(written: Written) -> None:
 
 
 def test_a_file_that_restores_otherwise_is_refused_and_not_left_behind(
-    two_contrasts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write: Callable[[str, Path], export.Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = export.MODULES["torch.export"].runner
-    monkeypatch.setattr(
-        export.MODULES["torch.export"],
-        "runner",
-        lambda file: lambda values: [image + 0.01 for image in honest(file)(values)],
-    )
+
+    def wrong(file: Path) -> Run:
+        run = honest(file)
+        return lambda values: [image + 0.01 for image in run(values)]
+
+    monkeypatch.setattr(export.MODULES["torch.export"], "runner", wrong)
     with pytest.raises(QuellError, match="otherwise than quell denoise: 'pd'.*no file was written") as refused:
-        quell.load(two_contrasts).export(tmp_path / "file.pt2", format="torch.export")
+        write("torch.export", tmp_path / "file.pt2")
     assert refused.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []
 
