@@ -14,8 +14,9 @@ from quell.losses.metrics.common.images import Image
 from quell.losses.metrics.psnr import psnr
 from quell.losses.noise.model import FieldNoise
 
-STRENGTHS = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.5, 7.5, 10.0)
-"""The strengths that are tried. The level that a baseline measures by itself may be a sixth of correlated noise."""
+STRENGTHS = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, *(5.5 * 1.4**power for power in range(16)))
+"""The strengths that are tried, up to two beyond the best. They reach far (856): of strongly correlated noise a
+baseline measures hardly any level by itself."""
 
 PROBE = 0.1
 """Standard deviation of a risk estimate's probe, as a share of the noise's: small, but large against rounding."""

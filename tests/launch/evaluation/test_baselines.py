@@ -114,6 +114,18 @@ def test_tuning_finds_the_best_candidate() -> None:
         tune([], "nlm", data_range=1)
 
 
+def test_tuning_does_not_end_before_the_best_strength_where_the_measured_level_is_far_too_low() -> None:
+    clean = scene()[1][:64, :64]
+    noise = gaussian_filter(np.random.default_rng(5).standard_normal(clean.shape), 2, mode="wrap")
+    noisy = clean + 0.1 * noise / noise.std()
+    strength = tune([TrainingImage(noisy, clean)], "bm3d", data_range=1)["strength"]
+    assert 10 < strength < STRENGTHS[-1]
+    reached, before = (
+        psnr(restore(noisy, "bm3d", data_range=1, strength=value), clean, data_range=1) for value in (strength, 10.0)
+    )
+    assert reached > before + 0.3
+
+
 def test_wrong_arguments_and_a_missing_package_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     noisy, _ = scene()
     with pytest.raises(ConfigError, match="median"):
