@@ -18,6 +18,9 @@ STRENGTHS = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, *(5.5 * 1.4**pow
 """The strengths that are tried, up to two beyond the best. They reach far (856): of strongly correlated noise a
 baseline measures hardly any level by itself."""
 
+NOTICEABLE_DB = 0.01
+"""Difference from which a value counts as worse: far below the noise a baseline does nothing, whatever its strength."""
+
 PROBE = 0.1
 """Standard deviation of a risk estimate's probe, as a share of the noise's: small, but large against rounding."""
 
@@ -63,7 +66,7 @@ def tune(images: Iterable[TrainingImage], baseline: Baseline, *, data_range: flo
         score = float(np.mean([_score(image, baseline, data_range, options) for image in usable]))
         if score > best_score:
             best, best_score, worse_in_a_row = options, score, 0
-        else:
+        elif score < best_score - NOTICEABLE_DB:
             worse_in_a_row += 1
         if worse_in_a_row == 2:
             break
