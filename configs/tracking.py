@@ -21,6 +21,13 @@ class WandbConfig(Section):
     """Group that the run is shown in, such as the name of a sweep."""
 
 
+def _without_secret(uri: str | None, place: str) -> str | None:
+    """The address itself; SettingsError for one with credentials, which belong in `place`."""
+    if uri is not None and has_secret(uri):
+        raise SettingsError([f"contains credentials; give them in {place}"])
+    return uri
+
+
 class MlflowConfig(Section):
     """MLflow; name and password are read from $MLFLOW_TRACKING_USERNAME and $MLFLOW_TRACKING_PASSWORD."""
 
@@ -30,9 +37,7 @@ class MlflowConfig(Section):
     @field_validator("uri")
     @classmethod
     def _has_no_password(cls, uri: str | None) -> str | None:
-        if uri is not None and has_secret(uri):
-            raise SettingsError(["contains credentials; give them in $MLFLOW_TRACKING_USERNAME and _PASSWORD"])
-        return uri
+        return _without_secret(uri, "$MLFLOW_TRACKING_USERNAME and _PASSWORD")
 
 
 class CometConfig(Section):
@@ -51,9 +56,7 @@ class ClearmlConfig(Section):
     @field_validator("output_uri")
     @classmethod
     def _has_no_password(cls, uri: str | None) -> str | None:
-        if uri is not None and has_secret(uri):
-            raise SettingsError(["contains credentials; give them in clearml.conf (`clearml-init`)"])
-        return uri
+        return _without_secret(uri, "clearml.conf (`clearml-init`)")
 
 
 class TrackingConfig(Section):
