@@ -58,6 +58,13 @@ def settings(words: list[str], folder: Path) -> list[str]:
     return [*SMALL, crop, f"data.root={folder / data}", *NETWORKS.get("contrast" if data == "knee" else name, [])]
 
 
+def train_first(run: str, folder: Path) -> None:
+    """Train, by its own line, the run that a line starts from, unless another test has."""
+    words = next(shlex.split(line) for line in ROWS if f"--run-dir {run}" in line)
+    options = [word.replace("runs/", f"{folder}/runs/") for word in words[2:]]
+    assert train.main([*options, *settings(words, folder)]) == 0
+
+
 @pytest.mark.parametrize("line", ROWS)
 def test_every_line_of_the_tables_runs(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [word.replace("runs/", f"{folder}/runs/") for word in shlex.split(line)]
@@ -88,6 +95,8 @@ def test_every_line_of_the_tables_runs(line: str, folder: Path, monkeypatch: pyt
     elif script == "diagnose" and "--run" not in arguments:
         arguments += settings(["configs/contrast2contrast.yaml"], folder)
     elif script == "train":
+        if needed := re.search(r"init_from\.run=(\S+)", line):
+            train_first(needed[1], folder)
         arguments += settings(words, folder)
         if "progressive" not in line and "no_skip_everywhere" not in line:
             arguments.append("--dry-run")

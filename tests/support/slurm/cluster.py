@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,7 @@ PACKAGES = ["slurmctld", "slurmd", "slurm-client", "munge"]
 PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol"]
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _PR_SET_PDEATHSIG = 1
+_LAST_MESSAGES_S = 3
 GPU_TYPE = "test"
 """Type of the nodes' GPUs."""
 
@@ -147,12 +149,17 @@ class Cluster:
         return done.stdout.strip()
 
     def start_requeued(self) -> None:
-        """Let requeued jobs start now: SLURM delays them by two minutes, the lifetime of their first credential."""
-        queue = self.run("squeue", "-h", "-r", "-t", "PENDING", "-o", "%i|%r")
-        jobs = [line.partition("|")[0] for line in queue.splitlines() if line.endswith("|BeginTime")]
-        for job in jobs:  # the exit code is ignored because the job may have started meanwhile
-            command = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
-            subprocess.run(command, env=self.environment(), capture_output=True, timeout=120)
+        """Let jobs start that were requeued long enough ago; SLURM delays them by two minutes.
+
+        The delay keeps the messages of a job's last start from ending its next one. Here they arrive within seconds.
+        """
+        settled = datetime.now() - timedelta(seconds=_LAST_MESSAGES_S)
+        queue = self.run("squeue", "-h", "-r", "-t", "PENDING", "-o", "%i|%V|%r")
+        for job, queued, reason in (line.split("|") for line in queue.splitlines()):
+            if reason == "BeginTime" and datetime.fromisoformat(queued) < settled:
+                # the exit code is ignored because the job may have started meanwhile
+                command = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
+                subprocess.run(command, env=self.environment(), capture_output=True, timeout=120)
 
     def resume_drained(self) -> None:
         """Let jobs start again on the nodes that SLURM has drained."""
