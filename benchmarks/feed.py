@@ -56,6 +56,7 @@ DATA = {
     "knee": Data("complex64", (320, 320), 80),
     "phantom": Data("float32", (256, 256), 60),
     "gray": Data("float32", (180, 180), 60),
+    "ldct": Data("float32", (512, 512), 60),
     "oct": Data("float32", (450, 900), 100),
     "underwater": Data("uint8", (600, 800, 3), 60),
 }

@@ -9,8 +9,10 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
+from benchmarks import feed
 from benchmarks.quality import noise
 from benchmarks.support import flops
+from quell.configs import loader
 from tests.support.commands import Command
 
 COMMANDS = [
@@ -42,6 +44,11 @@ def test_a_benchmark_runs_and_prints_its_table(
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(lines) > 2, "header, rule, rows"
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_the_feeds_benchmark_has_images_for_every_configuration(root: Path) -> None:
+    roots = {Path(loader.load(path).data.root).name for path in (root / "configs").glob("*.yaml")}
+    assert len(roots) > 4 and roots <= feed.DATA.keys()
 
 
 def test_the_loops_benchmark_runs(command: Command, root: Path) -> None:
