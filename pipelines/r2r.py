@@ -20,6 +20,7 @@ from quell.pipelines.common.noise_calibration import NoiseLevel
 from quell.pipelines.common.noise_settings import NoiseSetting
 from quell.pipelines.common.random_numbers.distributions import Draw
 from quell.pipelines.common.random_numbers.image_draws import ImageDraws
+from quell.pipelines.common.self_ensemble import self_ensembled
 from quell.pipelines.reporting.assumed_noise import AssumedNoise
 
 PARAMETER = {"gaussian": "sigma", "poisson": "gain", "gamma": "looks"}
@@ -63,6 +64,9 @@ class R2R(Pipeline["R2R.Config"]):
         """Always l2: only the squared error has the clean image as its minimiser."""
         passes: Count = 50
         """Recorrupted copies restored and averaged at inference; 0 restores the noisy image itself, once."""
+        self_ensemble: bool = False
+        """Restore each of these copies in another of the eight orientations (those in which the noise looks the same):
+        slightly better, in the same time."""
 
         @field_validator("loss")
         @classmethod
@@ -152,11 +156,13 @@ class R2R(Pipeline["R2R.Config"]):
 
     def restore(self, batch: Batch) -> dict[str, Tensor]:
         """The mean over `passes` restored copies, whose recorruption depends on the sample's index alone."""
+        turns = self.noise_level.orientations if self.config.self_ensemble else [0]
         if self.config.passes == 0:
-            return {"restored": self.network(batch["noisy"])}
+            return {"restored": self_ensembled(self.network, batch["noisy"], turns)}
         total = torch.zeros_like(batch["noisy"])
-        for draw in self._draws(batch):
-            total += self.network(self._recorrupted(batch, draw)[0])
+        for index, draw in enumerate(self._draws(batch)):
+            turn = turns[index % len(turns)]
+            total += self_ensembled(self.network, self._recorrupted(batch, draw)[0], [turn])
         return {"restored": total / self.config.passes}
 
     def image_statistics(self, batch: Batch) -> dict[str, Tensor]:

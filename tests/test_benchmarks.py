@@ -85,4 +85,4 @@ def test_the_noise_table_shows_bm3d_told_the_noise_and_tuned_without() -> None:
 
 def test_what_the_noise_benchmark_has_trained_it_does_not_train_again(tmp_path: Path) -> None:
     (tmp_path / "cpu_minutes.json").write_text("1.5")
-    assert noise.train(tmp_path, tmp_path, [], steps=1) == 1.5
+    assert noise.train(tmp_path, "cross_guided", tmp_path, [], steps=1) == 1.5

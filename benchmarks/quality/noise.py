@@ -10,9 +10,6 @@ to repeat it, or to measure it with other steps or another network.
 """
 
 import argparse
-import json
-import resource
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -21,14 +18,13 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
 from benchmarks.support import common
+from benchmarks.support.quality_runs import Report, evaluate, run, train
 from quell.configs.support.paths import ROOT
 from quell.launch.differences.paired_statistics import paired_difference
 from quell.losses.noise.model import FieldNoise, NoiseModel
 
 FIELDS = ("pd", "pdfs")
-Report = dict[str, object]
 STEPS = 1000
-SETTINGS = ("loop.threads=1", "tracking.tensorboard=false")
 SMALL = (
     "pipeline.network={name: residual_unet, widths: [16, 32, 64], blocks: [1, 1, 2]}",
     "optimizer.lr=3e-3",
@@ -77,36 +73,6 @@ ROWS = {
 }
 
 
-def run(*words: str) -> None:
-    """Run a command of the project, and end with its error."""
-    subprocess.run([sys.executable, *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-
-
-def train(trained: Path, data: Path, settings: list[str], steps: int) -> float:
-    """Train a run to its end unless that is done; returns its processor time in minutes."""
-    noted = trained / "cpu_minutes.json"
-    if noted.is_file():
-        return float(json.loads(noted.read_text(encoding="utf-8")))
-    lengths = [f"loop.max_steps={steps}", f"evaluation.every_steps={steps}", f"checkpoint.every_steps={steps}"]
-    config, root = ROOT / "configs" / "cross_guided.yaml", f"data.root={data}"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = ["launch/train.py", "--config", str(config), "--run-dir", str(trained), root]
-    run(*command, *SETTINGS, *lengths, *settings)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    minutes = (after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime) / 60
-    noted.write_text(json.dumps(minutes), encoding="utf-8")
-    return minutes
-
-
-def evaluate(trained: Path, output: Path, limit: int | None, *arguments: str) -> Report:
-    """The report of a trained run on the test slices, or the first of them, measured unless that is done."""
-    if not output.is_file():
-        fewer = ["--limit", str(limit)] if limit else []
-        run("launch/evaluate.py", "--run", str(trained), "--which", "last", "--output", str(output), *fewer, *arguments)
-    content: Report = json.loads(output.read_text(encoding="utf-8"))
-    return content
-
-
 def measure(name: str, folder: Path, options: argparse.Namespace) -> Measured:
     """Build, train and evaluate one row, as far as that is not done."""
     source, network = str(Path(options.input).resolve()), () if options.full else SMALL
@@ -116,7 +82,7 @@ def measure(name: str, folder: Path, options: argparse.Namespace) -> Measured:
         run("-m", "shards.build", "knee_mese", "--input", source, *row.build, "--output", str(data))
     steps = options.steps or row.steps
     own = [setting.replace("DATA", str(data)).replace("HALF", str(steps // 2)) for setting in row.settings]
-    minutes = train(trained, data, [*network, *own], steps)
+    minutes = train(trained, "cross_guided", data, [*network, *own], steps)
     truth = data / "truth_noise.npz"
     told = ("--noise", str(truth)) if truth.is_file() else ()
     baselines = [word for baseline in ("noisy", "nlm", "bm3d") for word in ("--baseline", baseline)]
