@@ -126,7 +126,7 @@ def build_grey(source: Path, output: Path) -> None:
 
 
 def build_photographs(source: Path, output: Path) -> None:
-    """PolyU's photographs: every second in the order of their names for training or validation, the others to test."""
+    """PolyU's photographs, grey: every second by name for training or validation, the others for testing."""
     polyu = source / "real_noise_polyu"
     names = sorted(file.name.removesuffix("_real.JPG") for file in polyu.glob("*_real.JPG"))
     halves = ["test" if index % 2 else "val" if index % 16 == 0 else "train" for index in range(len(names))]
@@ -134,7 +134,7 @@ def build_photographs(source: Path, output: Path) -> None:
     split.parent.mkdir(parents=True, exist_ok=True)
     split.write_text("".join(f"{name},{half}\n" for name, half in zip(names, halves, strict=True)), encoding="utf-8")
     fields = ("--field", f"noisy={polyu}/*_real.JPG", "--field", f"clean={polyu}/*_mean.JPG")
-    matched = ("--match", "(.+)_(?:real|mean)$", "--split-file", str(split))
+    matched = ("--match", "(.+)_(?:real|mean)$", "--split-file", str(split), "--grey")
     run("-m", "shards.build", "folder", *fields, *matched, "--output", str(output))
 
 
@@ -160,7 +160,7 @@ BUILDERS: dict[str, Callable[[Path, Path], None]] = {
 def scores(report: Report, prefix: str, metric: str, group: str) -> list[float]:
     """A metric of the images of a group; `prefix` is a baseline, or empty for the trained run."""
     rows: list[dict[str, float]] = report["rows"]  # type: ignore[assignment]
-    name = f"restored/{prefix}/{metric}" if prefix else f"restored/{metric}"
+    name = f"noisy/{prefix}/{metric}" if prefix else f"restored/{metric}"
     return [row[name] for row in rows if str(row["key"]).startswith(group)]
 
 
