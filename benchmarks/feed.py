@@ -213,12 +213,13 @@ def reader(feed: Feed, assembler: BatchAssembler) -> Callable[[list[BatchPlan]],
     def read(plans: list[BatchPlan]) -> None:
         for plan, field in itertools.product(plans, assembler.fields):
             crops = plan.crops[field.name]
-            assert crops.placement.is_plain.all()
+            placement, positions = crops.placement, crops.positions
             pixel_bytes = field.info.channels * np.dtype(field.info.dtype).itemsize
-            wanted = (crops.placement.widths * (crops.size[0] * pixel_bytes)).tolist()
-            buffers = [scratch.setdefault(size, memoryview(bytearray(size))) for size in wanted]
-            shards, positions = crops.placement.shards.tolist(), crops.positions.tolist()
-            for _ in feed.shards.read_plain(shards, positions, buffers):
+            wanted = placement.widths * (crops.size[0] * pixel_bytes)
+            if not placement.is_plain.all():  # resized: whole images are read
+                positions, wanted = placement.rows["offset"].astype(np.int64), placement.rows["size"].astype(np.int64)
+            buffers = [scratch.setdefault(size, memoryview(bytearray(size))) for size in wanted.tolist()]
+            for _ in feed.shards.read_plain(placement.shards.tolist(), positions.tolist(), buffers):
                 pass
 
     return read
@@ -236,7 +237,8 @@ def through_loader(feed: Feed, rounds: int, verify: Any) -> float:
 
 def stages_row(feed: Feed, stages: Stages) -> list[object]:
     """What a sample costs, stage by stage."""
-    shape = f"{feed.recipe.crop or 'whole'}, {feed.order.batch}"
+    resized = f"resized to {feed.config.data.resize}" if feed.config.data.resize else "whole"
+    shape = f"{feed.recipe.crop or resized}, {feed.order.batch}"
     return [feed.title, shape, *(f"{value:,.1f}" for value in stages[:5])]
 
 

@@ -54,12 +54,17 @@ MAX_IMAGES_PER_GPU = 64
 
 STAND_INS = {
     "spectroformer": common.SMALL["spectroformer"],
+    "spectroformer_reproduction": common.SMALL["spectroformer"],
     "spectroformer_official": [
         "pipeline.losses.vgg16={weight: 0.025, weights: null, random_trunk: true}",
         "pipeline.losses.msssim.scales=1",
     ],
 }
 """Losses that need the weights of a VGG, for which random ones of the same size stand in."""
+
+
+WHOLE_PX = 512
+"""Side of the images of computed tomography, of which one configuration reads whole ones."""
 
 
 class MethodCost(NamedTuple):
@@ -108,7 +113,8 @@ def count_cost(name: str) -> MethodCost:
             carry.update(output.carry)
 
         total = sum(flops.count(partial(backward, phase)) for phase in pipeline.phases)
-    crop = original.data.crop or 256
+    resized = original.data.resize
+    crop = original.data.crop or (max(resized) if isinstance(resized, tuple) else resized) or WHOLE_PX
     read = sum(  # images only: not scales, and not noise drawn on the fly
         value.numel() * 4
         for field, value in batches[0].items()

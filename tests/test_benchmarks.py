@@ -17,7 +17,8 @@ from tests.support.commands import Command
 
 COMMANDS = [
     "build --pairs 4 --rounds 1",
-    "feed --quick --configs r2r spectroformer",
+    "feed --quick --configs r2r spectroformer_reproduction",
+    pytest.param("feed --quick", marks=pytest.mark.slow),
     "floor --quick --only supervised",
     "precision --quick --only r2r",
     pytest.param("submission --quick", marks=pytest.mark.slow),
