@@ -67,6 +67,10 @@ REACHED = 0.3
 """Share of the peak that the convolutions are assumed to reach (`scaling_model.Machine`)."""
 
 
+ROUNDS_S = 3.0
+"""Where images take long, as when they are resized, fewer rounds are measured."""
+
+
 class Stages(NamedTuple):
     """Microseconds of CPU time per sample."""
 
@@ -112,7 +116,7 @@ def main() -> None:
     stages, appetites = [], []
     with common.temporary_folder() as folder:
         for feed in feeds(names, Path(folder), quick=args.quick):
-            measured = measure(feed, rounds=1 if args.quick else 7)
+            measured = measure(feed, rounds=1 if args.quick else 4)
             stages.append(stages_row(feed, measured))
             appetites.append(appetite_row(feed, measured, scaling_model.count_cost(feed.names[0]).flops))
     common.print_table(
@@ -188,7 +192,10 @@ def measure(feed: Feed, rounds: int) -> Stages:
 
     plan()
     read = reader(feed, assembler)
+    started = time.process_time()
     example = assembler.assemble(plans[0])
+    slow_s = (time.process_time() - started) * len(plans)
+    rounds = max(1, min(rounds, int(ROUNDS_S / slow_s)))
 
     def device_part() -> None:
         for _ in plans:
