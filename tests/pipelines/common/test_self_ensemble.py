@@ -1,10 +1,14 @@
 """Self-ensemble: the mean over the eight orientations, turned back, of every method that offers it."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from quell.configs.fields import FieldSpec
+from quell.pipelines.base import Pipeline
 from quell.pipelines.common.noise_sampling import ORIENTATIONS, oriented, undo_orientation
 from quell.pipelines.common.self_ensemble import self_ensembled
 from quell.pipelines.noise2noise import Noise2Noise
@@ -12,7 +16,7 @@ from quell.pipelines.r2r import R2R
 from quell.pipelines.supervised import Supervised
 
 NETWORK = {"name": "unet", "width": 4}
-METHODS = {
+METHODS: dict[str, Callable[..., Pipeline[Any]]] = {
     "supervised": lambda **settings: Supervised(
         Supervised.Config(name="supervised", network=NETWORK, **settings),
         {"noisy": FieldSpec(1), "clean": FieldSpec(1)},
@@ -68,6 +72,10 @@ def test_each_recorrupted_copy_is_restored_in_another_orientation() -> None:
 
 def test_only_these_orientations_are_averaged() -> None:
     turned: list[Tensor] = []
-    result = self_ensembled(lambda seen: turned.append(seen) or seen, image(), [0, 2])
+
+    def record(seen: Tensor) -> Tensor:
+        turned.append(seen)
+        return seen
+
+    torch.testing.assert_close(self_ensembled(record, image(), [0, 2]), image())
     assert torch.equal(turned[0], image()) and torch.equal(turned[1], image().rot90(2, (-2, -1)))
-    torch.testing.assert_close(result, image())
