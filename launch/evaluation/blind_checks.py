@@ -10,10 +10,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from quell.configs.errors import DataError
 from quell.configs.fields import FieldSpec, Needs
 from quell.configs.schema import DataConfig
 from quell.configs.support.logs import get_logger
-from quell.launch.data import loading
+from quell.launch.data import loading, splits
 from quell.losses.noise.estimate import Estimate
 from quell.losses.noise.model import FieldNoise
 from quell.pipelines.base import Batch, Output, Pipeline
@@ -27,6 +28,9 @@ log = get_logger(__name__)
 
 SAMPLED = 8
 """Noisy images that the noise is estimated from."""
+
+FEW = 4
+"""A split with fewer images hardly shows how noise varies over them."""
 
 
 class BlindChecks:
@@ -46,7 +50,11 @@ class BlindChecks:
 
     @classmethod
     def of_split(cls, pipeline: Pipeline, shards: ShardSet, needs: Needs, data: DataConfig) -> "BlindChecks":
-        """Estimate the noise of the fields that the pipeline restores, from the first images of a split."""
+        """Estimate the noise of the fields that the pipeline restores, from the first images of a split.
+
+        A few images hardly show how noise varies over them all. Where the training images, together with them, show
+        it, that is their noise.
+        """
         fields = list(dict.fromkeys(output.noisy for output in pipeline.outputs.values() if output.primary))
         audit = NoiseAudit(fields, pipeline.fields)
         for batch in loading.load_whole_images(shards, needs, data, SAMPLED):
@@ -54,6 +62,11 @@ class BlindChecks:
         noise, problems = audit.estimates()
         for problem in problems:
             log.debug("no checks without clean images: %s", problem)
+        if len(shards) < FEW and noise:
+            for batch in _training_images(needs, data):
+                audit.add(batch)
+            varying = {name: each for name, each in audit.estimates()[0].items() if each.noise.level_map is not None}
+            noise |= {name: each for name, each in varying.items() if name in noise}
         return cls(pipeline.outputs, noise, pipeline.fields)
 
     @classmethod
@@ -100,6 +113,14 @@ class BlindChecks:
                 residual_checks.diagnostics(seen, {field: restored[i : i + 1]}, {field: mixed}, self._specs)
             )
         return {check: torch.cat([image[check] for image in measured]) for check in measured[0]}
+
+
+def _training_images(needs: Needs, data: DataConfig) -> list[Batch]:
+    """The first training images; none where they cannot be read, as where only a test split is at hand."""
+    try:
+        return loading.load_whole_images(splits.open_split(data, data.train_split), needs, data, SAMPLED)
+    except DataError:
+        return []
 
 
 def findings(metrics: Mapping[str, float]) -> list[Finding]:

@@ -19,7 +19,11 @@ from quell.shards.reading.shard_set import ShardSet
 
 SIGMA, SIZE, IMAGES = 0.1, 128, 6
 KERNEL = np.outer([1.0, 2.0, 1.0], [1.0, 2.0, 1.0])
-NOISES = {"white": FieldNoise(SIGMA), "correlated": FieldNoise(SIGMA, spectrum_of_kernel(KERNEL))}
+NOISES = {
+    "white": FieldNoise(SIGMA),
+    "correlated": FieldNoise(SIGMA, spectrum_of_kernel(KERNEL)),
+    "varying": FieldNoise(SIGMA, level_map=np.tile(np.geomspace(0.5, 2.0, 32), (32, 1))),
+}
 
 
 def clean() -> np.ndarray:
@@ -29,29 +33,38 @@ def clean() -> np.ndarray:
     return np.asarray(image)
 
 
-def shards_of(root: Path, kind: str, *, second: bool = False) -> ShardSet:
-    random = np.random.default_rng(1)
+def textured() -> np.ndarray:
+    """The clean image with a texture in its right half, where noise can hardly be told from it."""
+    texture = np.random.default_rng(5).standard_normal((SIZE, SIZE)).cumsum(axis=0)
+    return np.where(np.arange(SIZE) < SIZE // 2, clean(), clean() + 0.1 * (texture - texture.mean(axis=0)))
+
+
+def shards_of(
+    root: Path, kind: str, *, second: bool = False, images: int = IMAGES, shown: np.ndarray | None = None
+) -> ShardSet:
+    random = np.random.default_rng(images)
+    shown = clean() if shown is None else shown
     samples = []
-    for i in range(IMAGES):
+    for i in range(images):
         sample: dict[str, Any] = {"__key__": f"s{i}"}
         for name in ("noisy", "noisy_second")[: 1 + second]:
-            sample[f"{name}.npy"] = (clean() + NOISES[kind].sample(random, (SIZE, SIZE))).astype(np.float32)
+            sample[f"{name}.npy"] = (shown + NOISES[kind].sample(random, (SIZE, SIZE))).astype(np.float32)
         samples.append(sample)
     write_split(root, samples, name="known", meta={"data_range": 1.0})
     return ShardSet.open(root)
 
 
-def checks_of(shards: ShardSet) -> BlindChecks:
+def checks_of(shards: ShardSet, root: str = "no_such_folder") -> BlindChecks:
     class Restorer:
         outputs = {"restored": Output("noisy", "clean")}
         fields = {"noisy": FieldSpec(1)}
 
     needs = Needs({"noisy": Source(), "noisy_second": Source(scale_of="noisy", optional=True, evaluation=True)})
-    return BlindChecks.of_split(Restorer(), shards, needs, DataConfig(normalise="none"))  # type: ignore[arg-type]
+    return BlindChecks.of_split(Restorer(), shards, needs, DataConfig(root=root, normalise="none"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("second", [False, True], ids=["single images", "repeats"])
-@pytest.mark.parametrize("kind", NOISES)
+@pytest.mark.parametrize("kind", ["white", "correlated"])
 def test_noise_is_known_from_the_images_and_wrong_restorations_are_found(
     tmp_path: Path, kind: str, second: bool
 ) -> None:
@@ -103,3 +116,25 @@ def test_clean_images_behind_magnitudes_pass_and_noisy_ones_do_not() -> None:
         failed.append([finding.name for finding in blind_checks.findings(values) if not finding.ok])
     assert not failed[0]
     assert "residual_missing" in failed[1]
+
+
+def test_one_validation_image_has_the_map_that_the_training_images_show(tmp_path: Path) -> None:
+    single = shards_of(tmp_path / "val", "varying", images=1, shown=textured())
+    shards_of(tmp_path / "train", "varying")
+    known = NOISES["varying"].map_at(SIZE, SIZE)
+    alone, together = (checks_of(single, root).models()["noisy"].map_at(SIZE, SIZE) for root in ("none", str(tmp_path)))
+    off = {name: np.abs(np.log(levels / known)).mean() for name, levels in (("alone", alone), ("together", together))}
+    assert off["together"] < 0.1 < off["alone"]
+    checks = checks_of(single, str(tmp_path))
+    noisy = torch.from_numpy(single.read(0, "noisy"))[None, None]
+    restored = {"restored": torch.from_numpy(textured().astype(np.float32))[None, None]}
+    values = checks({"noisy": noisy, "noisy_scale": torch.ones(1, 1, 1, 1)}, restored)
+    found = blind_checks.findings({key.partition("/")[2]: float(value) for key, value in values.items()})
+    assert found and all(finding.ok for finding in found)
+
+
+def test_training_images_with_other_noise_do_not_change_what_one_image_shows(tmp_path: Path) -> None:
+    single = shards_of(tmp_path / "val", "correlated", images=1)
+    shards_of(tmp_path / "train", "white")
+    alone, beside = checks_of(single).models()["noisy"], checks_of(single, str(tmp_path)).models()["noisy"]
+    assert alone.correlation() == beside.correlation() > 0.5
