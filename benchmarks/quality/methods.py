@@ -69,11 +69,11 @@ ROWS = {
         "grey",
         "supervised",
         (*GREY, f"pipeline.fresh_sigma={GREY_SIGMA / 255:.8f}", "pipeline.self_ensemble=true"),
-        15_000,
+        14_000,
         ("test-set12", "test-crop"),
     ),
     "grey, R2R": Row(
-        "grey", "r2r", (*GREY, "pipeline.passes=16", "pipeline.self_ensemble=true"), 15_000, ("test-set12", "test-crop")
+        "grey", "r2r", (*GREY, "pipeline.passes=16", "pipeline.self_ensemble=true"), 14_000, ("test-set12", "test-crop")
     ),
     "photographs, supervised": Row(
         "photographs",
@@ -86,7 +86,7 @@ ROWS = {
             "data.batch_size=4",
             "loop.ema_decay=0.998",
         ),
-        4_000,
+        3_000,
     ),
     "OCT, supervised": Row(
         "oct",
