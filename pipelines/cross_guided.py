@@ -18,9 +18,9 @@ from quell.pipelines.base import Batch, Output, PhaseOutput, Pipeline, detached
 from quell.pipelines.common import guided_views, recorruption, rician
 from quell.pipelines.common.dual_domain.instruments import correlation
 from quell.pipelines.common.noise_calibration import FAILS_FROM, NoiseLevel
-from quell.pipelines.common.noise_sampling import oriented, undo_orientation
 from quell.pipelines.common.noise_settings import NoiseSetting
 from quell.pipelines.common.random_numbers.image_draws import ImageDraws
+from quell.pipelines.common.self_ensemble import restored_turned, self_ensembled
 from quell.pipelines.common.teacher import Teacher
 from quell.pipelines.reporting import removed_noise
 from quell.pipelines.reporting.assumed_noise import AssumedNoise
@@ -197,7 +197,7 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
                 seen = guided_views.inference(self.config.scheme, noisy, first, self.widths)
                 if relative is not None:
                     seen = seen / relative.repeat(seen.shape[0] // noisy.shape[0], 1, 1, 1)
-                views = undo_orientation(self._restored(oriented(seen, turn)), turn).float()
+                views = restored_turned(self._restored, seen, turn).float()
                 total += guided_views.merged(self.config.scheme, views, self.widths) / self.config.passes
         if relative is not None:
             total = total * relative
@@ -214,8 +214,7 @@ class CrossGuided(Pipeline["CrossGuided.Config"]):
         """The stack restored by a network that has learned from its teacher: the mean over orientations."""
         relative, orientations = self._relative(batch), self.noise_level.orientations[: max(1, self.config.passes)]
         seen = _divided(self._stack(batch), relative)
-        views = [undo_orientation(self._restored(oriented(seen, turn)), turn) for turn in orientations]
-        total = torch.stack(views).float().mean(0)
+        total = self_ensembled(self._restored, seen, orientations)
         return total if relative is None else total * relative
 
     def _taught_loss(self, batch: Batch, teacher: nn.Module) -> PhaseOutput:

@@ -20,7 +20,7 @@ from quell.pipelines.common.noise_calibration import NoiseLevel
 from quell.pipelines.common.noise_settings import NoiseSetting
 from quell.pipelines.common.random_numbers.distributions import Draw
 from quell.pipelines.common.random_numbers.image_draws import ImageDraws
-from quell.pipelines.common.self_ensemble import self_ensembled
+from quell.pipelines.common.self_ensemble import restored_turned, self_ensembled
 from quell.pipelines.reporting.assumed_noise import AssumedNoise
 
 PARAMETER = {"gaussian": "sigma", "poisson": "gain", "gamma": "looks"}
@@ -161,8 +161,7 @@ class R2R(Pipeline["R2R.Config"]):
             return {"restored": self_ensembled(self.network, batch["noisy"], turns)}
         total = torch.zeros_like(batch["noisy"])
         for index, draw in enumerate(self._draws(batch)):
-            turn = turns[index % len(turns)]
-            total += self_ensembled(self.network, self._recorrupted(batch, draw)[0], [turn])
+            total += restored_turned(self.network, self._recorrupted(batch, draw)[0], turns[index % len(turns)])
         return {"restored": total / self.config.passes}
 
     def image_statistics(self, batch: Batch) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ are paired image by image: the median and its 95 % interval. What is done alread
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,17 +18,16 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
 from benchmarks.support import common
-from benchmarks.support.quality_runs import Report, evaluate, run, train
+from benchmarks.support.quality_runs import BASELINES, Report, difference, evaluate, run, train
 from quell.configs.support.paths import ROOT
-from quell.launch.differences.paired_statistics import paired_difference
 from quell.losses.noise.model import FieldNoise, NoiseModel
 
 GREY_SIGMA = 25
 """Of the made-up noise, where white is 255."""
 TRAINING_CROPS = 340
 """Of DnCNN's 400 training images; the others are measured, and lie beside Set12."""
-LAYERS = ("1", "4", "5", "7", "14"), ("9", "12", "16", "17"), ("2", "10", "13")
-"""OCT subjects for training, validation and testing. The averages of those for validation show another place."""
+SUBJECTS = {"train": (1, 4, 5, 7, 14), "val": (9, 12, 16, 17), "test": (2, 10, 13)}
+"""Of the OCT images. The averages of those for validation show another place."""
 TUNED_ON = 2
 """Training images on which the strengths of NLM and BM3D are chosen."""
 
@@ -125,30 +124,28 @@ def build_grey(source: Path, output: Path) -> None:
     run("-m", "shards.build", "awgn", *folders, "--sigma", str(GREY_SIGMA), "--output", str(output))
 
 
+def split_file(output: Path, parts: Iterable[tuple[str, str]]) -> tuple[str, str]:
+    """Write which part of the shards each group goes to, beside them; the option of the builder that reads it."""
+    file = output.parent / f"{output.name}.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(f"{group},{part}\n" for group, part in parts), encoding="utf-8")
+    return "--split-file", str(file)
+
+
 def build_photographs(source: Path, output: Path) -> None:
     """PolyU's photographs, grey: every second by name for training or validation, the others for testing."""
     polyu = source / "real_noise_polyu"
     names = sorted(file.name.removesuffix("_real.JPG") for file in polyu.glob("*_real.JPG"))
     halves = ["test" if index % 2 else "val" if index % 16 == 0 else "train" for index in range(len(names))]
-    split = output.parent / f"{output.name}.csv"
-    split.parent.mkdir(parents=True, exist_ok=True)
-    split.write_text("".join(f"{name},{half}\n" for name, half in zip(names, halves, strict=True)), encoding="utf-8")
     fields = ("--field", f"noisy={polyu}/*_real.JPG", "--field", f"clean={polyu}/*_mean.JPG")
-    matched = ("--match", "(.+)_(?:real|mean)$", "--split-file", str(split), "--grey")
+    matched = ("--match", "(.+)_(?:real|mean)$", *split_file(output, zip(names, halves, strict=True)), "--grey")
     run("-m", "shards.build", "folder", *fields, *matched, "--output", str(output))
 
 
 def build_oct(source: Path, output: Path) -> None:
     """OCT frames and their averages."""
-    split = output.parent / f"{output.name}.csv"
-    split.parent.mkdir(parents=True, exist_ok=True)
-    lines = [
-        f"subject-{name},{part}\n"
-        for part, names in zip(("train", "val", "test"), LAYERS, strict=True)
-        for name in names
-    ]
-    split.write_text("".join(lines), encoding="utf-8")
-    frames = ("--frames", "separate", "--register", "12", "--split-file", str(split))
+    parts = [(f"subject-{name}", part) for part, names in SUBJECTS.items() for name in names]
+    frames = ("--frames", "separate", "--register", "12", *split_file(output, parts))
     run("-m", "shards.build", "oct", "--input", str(source / "oct_duke_sdoct"), *frames, "--output", str(output))
 
 
@@ -173,21 +170,17 @@ def measure(name: str, folder: Path, options: argparse.Namespace) -> list[list[s
     minutes = train(trained, row.config, data, row.settings, options.steps or row.steps)
     chosen = ("--metrics", *row.metrics)
     own = evaluate(trained, trained / "report.json", options.limit, *chosen)
-    shared = [word for baseline in ("noisy", "nlm", "bm3d") for word in ("--baseline", baseline)]
     tuning = ("--tune", str(TUNED_ON))
-    tuned = evaluate(trained, folder / "data" / f"{row.data}_tuned.json", options.limit, *chosen, *shared, *tuning)
-    reports = {"noisy": tuned, "nlm": tuned, "bm3d": tuned}
-    titles = {"noisy": "noisy", "nlm": "NLM, tuned", "bm3d": "BM3D, tuned"}
+    tuned = evaluate(trained, folder / "data" / f"{row.data}_tuned.json", options.limit, *chosen, *BASELINES, *tuning)
     lines = []
     for group in row.groups:
         if not scores(own, "", "psnr", group):  # beyond --limit
             continue
-        for baseline, report in reports.items():
-            lines.append(line(row, name, titles[baseline], report, baseline, group))
+        for baseline, title in (("noisy", "noisy"), ("nlm", "NLM, tuned"), ("bm3d", "BM3D, tuned")):
+            lines.append(line(row, name, title, tuned, baseline, group))
         if row.data == "grey":
             lines.append(line(row, name, "BM3D, told", told(folder, trained, data, options), "bm3d", group))
-        compared = paired_difference(scores(own, "", "psnr", group), scores(tuned, "bm3d", "psnr", group))
-        better = f"{compared.median:+.2f} ({compared.low:+.2f} to {compared.high:+.2f}), p {compared.p:.3f}"
+        better = difference(scores(own, "", "psnr", group), scores(tuned, "bm3d", "psnr", group))
         lines.append([*line(row, name, name, own, "", group)[:-2], better, f"{minutes:.1f}"])
     return lines
 

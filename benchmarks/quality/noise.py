@@ -19,9 +19,8 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
 from benchmarks.support import common
-from benchmarks.support.quality_runs import Report, evaluate, run, train
+from benchmarks.support.quality_runs import BASELINES, Report, difference, evaluate, run, train
 from quell.configs.support.paths import ROOT
-from quell.launch.differences.paired_statistics import paired_difference
 from quell.losses.noise.model import FieldNoise, NoiseModel
 
 FIELDS = ("pd", "pdfs")
@@ -109,8 +108,7 @@ def measure(name: str, folder: Path, options: argparse.Namespace) -> Measured:
     minutes = train(trained, row.config, data, [*network, *own], steps)
     truth = data / "truth_noise.npz"
     told = ("--noise", str(truth)) if truth.is_file() else ()
-    baselines = [word for baseline in ("noisy", "nlm", "bm3d") for word in ("--baseline", baseline)]
-    report = evaluate(trained, trained / "report.json", options.limit, *baselines, *told)
+    report = evaluate(trained, trained / "report.json", options.limit, *BASELINES, *told)
     white = folder / "white_noise.npz"
     if not white.is_file():
         NoiseModel(dict.fromkeys(FIELDS, FieldNoise(1.0))).save(white)
@@ -135,8 +133,7 @@ def table_row(name: str, measured: Measured) -> list[str]:
         psnr, ssim = (scores(source, method, metric, path) for metric in ("psnr", "ssim"))
         cells.append(f"{sum(psnr) / len(psnr):.2f} / {sum(ssim) / len(ssim):.3f}")
     for source in (tuned, report):
-        compared = paired_difference(scores(report, "", "psnr", path), scores(source, "bm3d", "psnr"))
-        cells.append(f"{compared.median:+.2f} ({compared.low:+.2f} to {compared.high:+.2f}), p {compared.p:.3f}")
+        cells.append(difference(scores(report, "", "psnr", path), scores(source, "bm3d", "psnr")))
     return [*cells, f"{measured.cpu_minutes:.1f}"]
 
 

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quell.configs.support.paths import ROOT
+from quell.launch.differences.paired_statistics import paired_difference
 
+BASELINES = tuple(word for name in ("noisy", "nlm", "bm3d") for word in ("--baseline", name))
+"""Options of launch/evaluate.py for what is always measured beside a run."""
 Report = dict[str, object]
 """The content of a report.json."""
 
@@ -49,3 +52,9 @@ def evaluate(trained: Path, output: Path, limit: int | None, *arguments: str) ->
         run("launch/evaluate.py", "--run", str(trained), "--which", "last", "--output", str(output), *fewer, *arguments)
     content: Report = json.loads(output.read_text(encoding="utf-8"))
     return content
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> str:
+    """How much the first is higher, image by image: the median with its 95 % interval, and p."""
+    compared = paired_difference(list(first), list(second))
+    return f"{compared.median:+.2f} ({compared.low:+.2f} to {compared.high:+.2f}), p {compared.p:.3f}"

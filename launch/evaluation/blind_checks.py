@@ -62,8 +62,8 @@ class BlindChecks:
         noise, problems = audit.estimates()
         for problem in problems:
             log.debug("no checks without clean images: %s", problem)
-        if len(shards) < FEW and noise:
-            for batch in _training_images(needs, data):
+        if len(shards) < FEW and noise and (training := _training_images(needs, data)):
+            for batch in training:
                 audit.add(batch)
             varying = {name: each for name, each in audit.estimates()[0].items() if each.noise.level_map is not None}
             noise |= {name: each for name, each in varying.items() if name in noise}

@@ -79,3 +79,8 @@ def test_only_these_orientations_are_averaged() -> None:
 
     torch.testing.assert_close(self_ensembled(record, image(), [0, 2]), image())
     assert torch.equal(turned[0], image()) and torch.equal(turned[1], image().rot90(2, (-2, -1)))
+
+
+def test_half_precision_is_averaged_in_float32() -> None:
+    restored = self_ensembled(lambda seen: seen.bfloat16(), image())
+    assert restored.dtype == torch.float32 and torch.equal(restored, image().bfloat16().float())
